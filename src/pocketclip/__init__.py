@@ -1,0 +1,1 @@
+"""Small image-text models on a small budget: train, distil, measure, ship."""

@@ -1,0 +1,179 @@
+"""The one thing a user keeps: a folder with config, weights, tokenizer, preprocessing and card.
+
+    config.json                 what the model is (`BundleConfig`)
+    model.safetensors           weights; never pickle
+    tokenizer.json              read by the `tokenizers` library
+    preprocessor_config.json    image size, mean, std in Hugging Face's keys
+    README.md                   the model card, written from the records
+
+Reading needs no torch.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import PositiveInt
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError, require
+from pocketclip.files import cannot_write
+from pocketclip.preprocess import PreprocessConfig
+from pocketclip.tokenizer import Tokenizer
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "README.md")
+MAX_JSON_BYTES = 64 << 20
+"""A config or tokenizer larger than this is refused: it is not one of ours."""
+
+
+class BundleConfig(Config):
+    """The content of `config.json`."""
+
+    model_type: Literal["pocketclip"] = "pocketclip"
+    format_version: Literal[1] = 1
+    embed_dim: PositiveInt
+    context_length: PositiveInt
+    model: dict[str, Any]
+    """The recipe's `model` section, with everything needed to build it without a hub."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's parts, weights not yet read."""
+
+    folder: Path
+    config: BundleConfig
+    tokenizer: Tokenizer
+    preprocess: PreprocessConfig
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.folder / "model.safetensors"
+
+
+def find_bundle(place: str | Path) -> Path:
+    """The bundle folder that a path or a hub name stands for.
+
+    A path may be the bundle itself or a run folder with `bundle/` inside. Anything that is not an existing path
+    and looks like `owner/name` is fetched from the Hugging Face hub.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    path = Path(place)
+    for candidate in (path, path / "bundle"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if path.exists():
+        raise UserError(f"{path}: no bundle here (no config.json, and no bundle/config.json). Did training finish?")
+    text = str(place)
+    if text.count("/") == 1 and not text.startswith((".", "/")):
+        return _download(text)
+    raise UserError(f"{place}: no such bundle or run folder.")
+
+
+def _download(name: str) -> Path:
+    hub = require("huggingface_hub", extra="train")
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name}: not a folder here, and the hub did not answer with it ({reason}).") from error
+
+
+def read_bundle(place: str | Path) -> Bundle:
+    """Open a bundle.
+
+    Raises:
+        UserError: a file is missing or is not what it should be.
+    """
+    folder = find_bundle(place)
+    for name in FILES[:4]:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: missing; the bundle is incomplete.")
+    path = folder / "config.json"
+    config = BundleConfig.parse(_read_json(path), place=str(path))
+    path = folder / "preprocessor_config.json"
+    preprocess = PreprocessConfig.from_hugging_face(_read_json(path), place=str(path))
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config.context_length)
+    return Bundle(folder, config, tokenizer, preprocess)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise UserError(f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB; not a bundle's file.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: should hold one JSON object.")
+    return values
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    config: BundleConfig,
+    weights: Mapping[str, npt.NDArray[Any]],
+    tokenizer: Tokenizer,
+    preprocess: PreprocessConfig,
+    card: str,
+) -> Path:
+    """Write a bundle whole or not at all; a bundle already there is replaced at the end.
+
+    Raises:
+        UserError: the disk is full or not writable, or the folder holds something else.
+    """
+    from safetensors.numpy import save_file
+
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: holds other files; choose an empty folder for the bundle.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+        save_file(arrays, temporary / "model.safetensors", metadata={"format": "pt"})
+        for name, values in (
+            ("config.json", config.model_dump(mode="json")),
+            ("preprocessor_config.json", preprocess.to_hugging_face()),
+        ):
+            (temporary / name).write_text(json.dumps(values, indent=2) + "\n")
+        (temporary / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        temporary.chmod(0o755)
+        _replace_folder(temporary, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    except Exception as error:
+        if type(error).__name__ == "SafetensorError":  # its write errors are not OSError
+            raise cannot_write(folder, OSError(0, str(error))) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Put `new` where `old` stands; folders cannot be replaced in one step, so the old one is moved aside first."""
+    aside = old.with_name(f".{old.name}.old-{os.getpid()}")
+    if old.exists():
+        old.replace(aside)
+    try:
+        new.replace(old)
+    except OSError:
+        if aside.exists():
+            aside.replace(old)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""Where image-text pairs come from: one file a source, all giving samples by number.
+
+`open_source` takes what a user writes, `KIND:PLACE` or a mapping with `kind`. Nothing here imports torch but
+`augment`, `loader` and `cache`, which are imported by name.
+"""
+
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+from pocketclip.config import explain
+from pocketclip.data.coco import CocoSourceConfig, KarpathySourceConfig
+from pocketclip.data.flickr import FlickrSourceConfig
+from pocketclip.data.folder import FolderSourceConfig
+from pocketclip.data.hub import HubSourceConfig
+from pocketclip.data.openmoji import OpenmojiSourceConfig
+from pocketclip.data.scenes import ScenesSourceConfig
+from pocketclip.data.source import Sample, Source, hold_out
+from pocketclip.data.table import TableSourceConfig
+from pocketclip.data.webdataset import WebdatasetSourceConfig
+from pocketclip.errors import UserError, unknown_choice
+
+_Union = (
+    WebdatasetSourceConfig
+    | FolderSourceConfig
+    | TableSourceConfig
+    | CocoSourceConfig
+    | KarpathySourceConfig
+    | FlickrSourceConfig
+    | HubSourceConfig
+    | OpenmojiSourceConfig
+    | ScenesSourceConfig
+)
+
+
+def source_kinds() -> dict[str, type[Any]]:
+    """Every kind of source with its config class."""
+    return {
+        kind: config for config in get_args(_Union) for kind in get_args(config.model_fields["kind"].annotation)
+    }
+
+
+def split_source_text(text: Any) -> Any:
+    """`KIND:PLACE[,PLACE][,key=value]` as a mapping; anything but a text is passed on.
+
+    Raises:
+        ValueError: an unknown kind, or more places than the kind takes.
+    """
+    if not isinstance(text, str):
+        return text
+    kind, _, rest = text.partition(":")
+    kinds = source_kinds()
+    if kind not in kinds:
+        raise ValueError(str(unknown_choice("kind of source", kind, kinds)))
+    values: dict[str, Any] = {"kind": kind}
+    positional = list(kinds[kind].positional)
+    for part in rest.split(",") if rest else []:
+        key, equals, value = part.partition("=")
+        if equals and key in kinds[kind].model_fields:
+            values[key] = value
+        elif equals and key.isidentifier():
+            known = ", ".join(name for name in kinds[kind].model_fields if name != "kind")
+            raise ValueError(f"{kind} has no setting '{key}'; known: {known}")
+        elif positional:
+            values[positional.pop(0)] = part
+        else:
+            raise ValueError(f"'{part}' is one place too many; {kind} takes {', '.join(kinds[kind].positional)}")
+    return values
+
+
+SourceConfig = Annotated[
+    Annotated[_Union, Field(discriminator="kind")],
+    BeforeValidator(split_source_text),
+]
+
+
+def open_source(spec: Any, *, place: str = "source") -> Source:
+    """Open what a user wrote.
+
+    Args:
+        spec: a text such as `folder:photos`, or a mapping with `kind`.
+        place: option or key to name in errors.
+
+    Raises:
+        UserError: an unknown kind or key, or data that cannot be opened.
+    """
+    try:
+        config = TypeAdapter[Any](SourceConfig).validate_python(spec)
+    except ValidationError as error:
+        raise UserError(explain(error, place)) from None
+    source: Source = config.open()
+    return source
+
+
+__all__ = ["Sample", "Source", "SourceConfig", "hold_out", "open_source", "source_kinds", "split_source_text"]

@@ -1,0 +1,102 @@
+"""A folder of pictures, each with its captions beside it.
+
+`dog.jpg` takes its captions from `dog.txt` (one a line) or `dog.json` (`{"captions": [...]}`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pocketclip.config import Config, digest
+from pocketclip.data.source import (
+    IMAGE_SUFFIXES,
+    Sample,
+    clean_captions,
+    file_stamp,
+    locate,
+    read_file,
+    read_text,
+    unique_keys,
+)
+from pocketclip.errors import BrokenItemError, UserError
+
+
+class FolderSourceConfig(Config):
+    """`folder:DIR`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("dir",)
+    kind: Literal["folder"] = "folder"
+    dir: Path
+
+    def open(self) -> "FolderSource":
+        """Find the pictures, at any depth, in the order of their names.
+
+        Raises:
+            UserError: no such folder, or no picture in it.
+        """
+        root = locate(self.dir)
+        if not root.is_dir():
+            raise UserError(f"{root}: not a folder.")
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise UserError(f"{root}: no pictures here (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
+        keys = unique_keys([str(path.relative_to(root).with_suffix("")) for path in paths])
+        return FolderSource(f"folder:{self.dir}", paths, keys)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Pictures with sidecar captions, both read when asked for."""
+
+    name: str
+    paths: Sequence[Path]
+    keys: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path))
+
+    def fingerprint(self) -> str:
+        """From names, sizes and modification times of pictures and sidecars."""
+        sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
+        return digest([list(self.keys), [file_stamp(path) for path in (*self.paths, *sidecars)]])
+
+
+def read_sidecar(path: Path) -> tuple[str, ...]:
+    """The captions beside a picture; none where there is no sidecar.
+
+    Raises:
+        BrokenItemError: the sidecar is there but cannot be read.
+    """
+    try:
+        if (sidecar := path.with_suffix(".json")).is_file():
+            return captions_of(json.loads(read_text(sidecar)), place=str(sidecar))
+        if (sidecar := path.with_suffix(".txt")).is_file():
+            return clean_captions(read_text(sidecar).splitlines())
+    except BrokenItemError:
+        raise
+    except (UserError, ValueError) as error:
+        raise BrokenItemError(f"{sidecar}: {str(error).removeprefix(f'{sidecar}: ')}") from error
+    return ()
+
+
+def captions_of(values: Any, *, place: str) -> tuple[str, ...]:
+    """The captions in a sample's JSON: `captions` (a list) or `caption` (one text).
+
+    Raises:
+        BrokenItemError: neither is there, or they are not text.
+    """
+    if isinstance(values, dict):
+        found = values.get("captions", values.get("caption"))
+        if isinstance(found, str):
+            return clean_captions([found])
+        if isinstance(found, list) and all(isinstance(text, str) for text in found):
+            return clean_captions(found)
+        if found is None and "label" in values:
+            return ()
+    raise BrokenItemError(f'{place}: should hold {{"captions": ["...", "..."]}}.')

@@ -1,0 +1,89 @@
+"""Hugging Face `datasets`: `hub:NAME`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pocketclip.config import Config, digest
+from pocketclip.data.source import Sample, clean_captions
+from pocketclip.data.table import CAPTION_COLUMNS, IMAGE_COLUMNS
+from pocketclip.errors import UserError, require
+
+
+class HubSourceConfig(Config):
+    """`hub:NAME,split=train`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("dataset",)
+    kind: Literal["hub"] = "hub"
+    dataset: str
+    """A hub name such as `owner/name`, or a local folder that `datasets` can load."""
+    split: str = "train"
+    subset: str | None = None
+    image: str | None = None
+    caption: str | None = None
+
+    def open(self) -> "HubSource":
+        """Load the data set through the `datasets` library.
+
+        Raises:
+            UserError: the library is missing, the data set cannot be loaded, or a column is missing.
+        """
+        library = require("datasets", extra="hub")
+        try:
+            loaded = library.load_dataset(self.dataset, self.subset, split=self.split)
+        except Exception as error:  # the library raises many types, some of other libraries
+            raise UserError(f"hub:{self.dataset}: cannot load split '{self.split}' ({error}).") from error
+        return HubSource.from_dataset(
+            loaded, name=f"hub:{self.dataset}#{self.split}", image=self.image, caption=self.caption
+        )
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A loaded `datasets.Dataset` with an image column left undecoded."""
+
+    name: str
+    dataset: Any
+    image: str
+    caption: str
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Any, *, name: str = "hub:memory", image: str | None = None, caption: str | None = None
+    ) -> "HubSource":
+        """Wrap a data set already in memory.
+
+        Raises:
+            UserError: a column is missing.
+        """
+        library = require("datasets", extra="hub")
+        image = _column(name, dataset.column_names, "image", image, IMAGE_COLUMNS)
+        caption = _column(name, dataset.column_names, "caption", caption, CAPTION_COLUMNS)
+        return cls(name, dataset.cast_column(image, library.Image(decode=False)), image, caption)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = self.dataset[index]
+        place = f"{self.name}: row {index}"
+        stored = row[self.image] or {}
+        data = stored.get("bytes")
+        if data is None and stored.get("path"):
+            with open(stored["path"], "rb") as file:  # noqa: PTH123 (paths here may be remote-cache handles)
+                data = file.read()
+        captions = row[self.caption]
+        texts = [captions] if isinstance(captions, str) else list(captions or ())
+        return Sample(f"{index:08d}", data or b"", clean_captions(texts), place)
+
+    def fingerprint(self) -> str:
+        """The `datasets` library's own, which follows every transformation."""
+        return digest([self.dataset._fingerprint, self.image, self.caption])
+
+
+def _column(name: str, columns: Sequence[str], role: str, wanted: str | None, known: Sequence[str]) -> str:
+    for candidate in [wanted] if wanted else known:
+        if candidate in columns:
+            return candidate
+    missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
+    raise UserError(f"{name}: {missing}. Columns: {', '.join(columns)}. Name the right one with {role}=COLUMN.")

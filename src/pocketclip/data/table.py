@@ -1,0 +1,182 @@
+"""Tables of image and caption: CSV (and TSV), JSON lines, Parquet.
+
+Rows of the same image are joined, so one row per caption and one row per image both work. A Parquet image column may
+hold the encoded bytes themselves, as Hugging Face writes them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pocketclip.config import Config, digest
+from pocketclip.data.source import (
+    ImageFiles,
+    Sample,
+    Source,
+    clean_captions,
+    file_stamp,
+    locate,
+    read_text,
+    unique_keys,
+)
+from pocketclip.errors import UserError, require
+from pocketclip.files import resolve_inside
+
+IMAGE_COLUMNS = ("image", "file_name", "filename", "filepath", "image_path", "path", "image_name", "jpg")
+CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "comment", "txt")
+
+Row = dict[str, Any]
+
+
+class TableSourceConfig(Config):
+    """`csv:FILE`, `jsonl:FILE` or `parquet:FILE`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    kind: Literal["csv", "jsonl", "parquet"]
+    file: Path
+    images: Path | None = None
+    """Folder the image names are relative to, and may not leave; None: the table's own folder."""
+    image: str | None = None
+    """Column of the image name; None: the first known name, such as `image` or `filepath`."""
+    caption: str | None = None
+    """Column of the caption(s); None: the first known name, such as `caption` or `title`."""
+    separator: str = ","
+    """Between the columns of a CSV; `tab` for a tab."""
+
+    def open(self) -> Source:
+        """Read the table; pictures are read later.
+
+        Raises:
+            UserError: no such file or column, not UTF-8, or a row that is not what it should be.
+        """
+        file = locate(self.file)
+        name = f"{self.kind}:{self.file}"
+        if self.kind == "parquet":
+            return _open_parquet(self, file, name)
+        rows = _csv_rows(file, self.separator) if self.kind == "csv" else _jsonl_rows(file)
+        grouped = _group(rows, file, self.image, self.caption)
+        return _image_files(grouped, file, self.images, name)
+
+
+def _image_files(grouped: dict[str, list[str]], file: Path, images: Path | None, name: str) -> ImageFiles:
+    root = file.parent if images is None else locate(images)
+    paths = [resolve_inside(root, image, place=str(file)) for image in grouped]
+    captions = [tuple(texts) for texts in grouped.values()]
+    return ImageFiles(name, paths, captions, unique_keys([str(Path(image).with_suffix("")) for image in grouped]))
+
+
+def _csv_rows(file: Path, separator: str) -> Iterator[Row]:
+    delimiter = "\t" if separator == "tab" or file.suffix == ".tsv" else separator
+    csv.field_size_limit(1 << 24)  # the default of 128 KiB refuses long captions
+    reader = csv.DictReader(io.StringIO(read_text(file), newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for row in reader:
+            yield {(key or "").strip(): value for key, value in row.items() if isinstance(value, str)}
+    except csv.Error as error:
+        raise UserError(f"{file}: line {reader.line_num}: not valid CSV ({error}).") from error
+
+
+def _jsonl_rows(file: Path) -> Iterator[Row]:
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file}: line {number}: not valid JSON ({error}).") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{file}: line {number}: should be a JSON object (got {line[:60]}).")
+        yield row
+
+
+def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | None) -> dict[str, list[str]]:
+    """Captions by image, both in the order of the table."""
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        image = image if image in row else _column(file, row, "image", image, IMAGE_COLUMNS)
+        caption = caption if caption in row else _column(file, row, "caption", caption, CAPTION_COLUMNS)
+        grouped.setdefault(str(row[image]).strip(), []).extend(_texts(row[caption]))
+    if not grouped:
+        raise UserError(f"{file}: the table is empty.")
+    return grouped
+
+
+def _column(file: Path, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
+    if wanted is None:
+        for name in known:
+            if name in row:
+                return name
+    missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
+    columns = ", ".join(str(key) for key in row) or "none"
+    raise UserError(f"{file}: {missing}. Columns: {columns}. Name the right one with {role}=COLUMN.")
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [str(text) for text in value] if isinstance(value, (list, tuple)) else [str(value)]
+
+
+def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
+    parquet = require("pyarrow.parquet", extra="parquet")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file.")
+    try:
+        table = parquet.ParquetFile(file)
+    except Exception as error:  # pyarrow has its own family of errors
+        raise UserError(f"{file}: not a Parquet file ({error}).") from error
+    columns = dict.fromkeys(table.schema_arrow.names)
+    image = config.image if config.image in columns else _column(file, columns, "image", config.image, IMAGE_COLUMNS)
+    known = CAPTION_COLUMNS
+    caption = (
+        config.caption if config.caption in columns else _column(file, columns, "caption", config.caption, known)
+    )
+    field = table.schema_arrow.field(image).type
+    if str(field).startswith(("struct", "binary", "large_binary")):
+        captions = [
+            tuple(_texts(value))
+            for batch in table.iter_batches(columns=[caption], batch_size=4096)
+            for value in batch.column(0).to_pylist()
+        ]
+        sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+        return ParquetImages(name, file, image, captions, sizes)
+    rows = (row for batch in table.iter_batches(columns=[image, caption]) for row in batch.to_pylist())
+    return _image_files(_group(rows, file, image, caption), file, config.images, name)
+
+
+@dataclass
+class ParquetImages:
+    """Pictures stored inside a Parquet file, one row an image; one row group is held in memory at a time."""
+
+    name: str
+    file: Path
+    column: str
+    captions: Sequence[tuple[str, ...]]
+    group_sizes: Sequence[int]
+    _group: int = -1
+    _images: Any = None
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> Sample:
+        group, offset = 0, index
+        while offset >= self.group_sizes[group]:
+            offset -= self.group_sizes[group]
+            group += 1
+        if group != self._group:
+            parquet = require("pyarrow.parquet", extra="parquet")
+            self._images = parquet.ParquetFile(self.file).read_row_group(group, columns=[self.column]).column(0)
+            self._group = group
+        value = self._images[offset].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        place = f"{self.file}: row {index}"
+        return Sample(f"{index:08d}", data or b"", clean_captions(self.captions[index]), place)
+
+    def fingerprint(self) -> str:
+        """From the captions and the file's size and modification time."""
+        return digest([file_stamp(self.file), [list(texts) for texts in self.captions]])

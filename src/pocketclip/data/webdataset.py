@@ -1,0 +1,321 @@
+"""WebDataset shards, read by number and written whole.
+
+A sample is `KEY.jpg` (or png, webp, ...) with `KEY.json` holding `{"captions": [...]}`, or `KEY.txt` with one caption
+a line, or a class: `KEY.cls`, or `"label": 3` in the JSON. Shards are indexed once when opened (headers only), and
+every sample is then read by its place in the file. So any number of workers and shards gives each sample exactly
+once, in any order, and a run resumes from a number.
+"""
+
+import functools
+import glob
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+from pydantic import PositiveInt
+
+from pocketclip.config import Config, digest
+from pocketclip.data.folder import captions_of
+from pocketclip.data.source import (
+    IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
+    Sample,
+    Source,
+    clean_captions,
+    file_stamp,
+    locate,
+    unique_keys,
+)
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.files import cannot_write, write_atomically
+
+Member = tuple[int, int]  # offset and size of a member's data in its shard
+
+
+class WebdatasetSourceConfig(Config):
+    """`webdataset:dir/name-{000000..000002}.tar`, or with `*`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("shards",)
+    kind: Literal["webdataset"] = "webdataset"
+    shards: str
+
+    def open(self) -> "WebdatasetSource":
+        """Index the shards.
+
+        Raises:
+            UserError: a shard is missing, or none holds a picture.
+        """
+        source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards))
+        if not any(isinstance(entry, _Entry) for entry in source.entries):
+            raise UserError(f"{self.shards}: no pictures in {len(source.shards)} shard(s).")
+        return source
+
+
+def expand_shards(pattern: str) -> list[Path]:
+    """The shard files that `name-{000000..000002}.tar`, `name-*.tar` or a plain name stands for.
+
+    Raises:
+        UserError: one of them does not exist.
+    """
+    match = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if match is not None:
+        first, last = match.groups()
+        names = [
+            pattern[: match.start()] + str(number).zfill(len(first)) + pattern[match.end() :]
+            for number in range(int(first), int(last) + 1)
+        ]
+        return [path for name in names for path in expand_shards(name)]
+    if "*" in pattern or "?" in pattern:
+        root = os.environ.get("POCKETCLIP_DATA", "data")
+        found = sorted(glob.glob(pattern)) or sorted(glob.glob(os.path.join(root, pattern)))  # noqa: PTH118, PTH207
+        if not found:
+            raise UserError(f"{pattern}: no shard matches (looked here and in {root}).")
+        return [Path(name) for name in found]
+    return [locate(Path(pattern))]
+
+
+@dataclass
+class _Entry:
+    """Where one sample lies."""
+
+    shard: int
+    key: str
+    image: Member
+    text: Member | None = None
+    text_kind: str = ""
+    label: Member | None = None
+
+
+@dataclass
+class WebdatasetSource:
+    """Indexed shards; entries that are a text are broken items with their reason."""
+
+    name: str
+    shards: list[Path]
+    entries: list[_Entry | str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for number, path in enumerate(self.shards):
+            self.entries.extend(_index_shard(number, path))
+        good = [entry for entry in self.entries if isinstance(entry, _Entry)]
+        for entry, key in zip(good, unique_keys([entry.key for entry in good]), strict=True):
+            entry.key = key
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self.entries[index]
+        if isinstance(entry, str):
+            raise BrokenItemError(entry)
+        path = self.shards[entry.shard]
+        place = f"{path}: {entry.key}"
+        captions, label = _read_text(path, entry, place)
+        return Sample(entry.key, _read_member(path, entry.image), captions, place, label)
+
+    def fingerprint(self) -> str:
+        """From the shards' sizes, modification times and keys."""
+        keys = [entry if isinstance(entry, str) else [entry.key, entry.image] for entry in self.entries]
+        return digest([[file_stamp(path) for path in self.shards], keys])
+
+
+def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
+    """One entry a sample; a shard cut in the middle keeps the samples before the cut."""
+    size = path.stat().st_size
+    entry: _Entry | None = None
+    pending: dict[str, Member] = {}
+    previous = ""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                archive.members = []  # or the whole listing stays in memory
+                if not member.isfile():
+                    continue
+                if ".." in Path(member.name).parts or member.name.startswith("/"):
+                    yield f"{path}: member {member.name!r} leads out of the archive; it was left out."
+                    continue
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError("unexpected end of data")
+                folder, _, base = member.name.rpartition("/")
+                stem, _, suffix = base.partition(".")
+                key = f"{folder}/{stem}" if folder else stem
+                if key != previous:
+                    if (entry := _entry(number, previous, pending)) is not None:
+                        yield entry
+                    previous, pending = key, {}
+                pending[suffix.lower()] = (member.offset_data, member.size)
+    except (tarfile.TarError, EOFError) as error:
+        yield f"{path}: the shard is cut off or damaged ({error}); samples after {previous or 'its start'!r} are lost."
+        pending.pop("", None)
+    if (entry := _entry(number, previous, pending)) is not None:
+        yield entry
+
+
+def _entry(number: int, key: str, members: dict[str, Member]) -> _Entry | None:
+    """A sample from its members, or None where there is no picture."""
+    image = next((place for suffix, place in members.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
+    if image is None:
+        return None
+    kind = "json" if "json" in members else "txt" if "txt" in members else ""
+    return _Entry(number, key, image, members.get(kind), kind, members.get("cls"))
+
+
+@functools.lru_cache(maxsize=64)
+def _descriptor(path: str, process: int) -> int:
+    """An open file for positioned reads; one for each process, since a fork must not share them for long."""
+    del process  # part of the cache key only
+    return os.open(path, os.O_RDONLY)
+
+
+def _read_member(path: Path, member: Member) -> bytes:
+    offset, size = member
+    if size > MAX_FILE_BYTES:
+        raise BrokenItemError(f"{path}: a member of {size:,} bytes is over the limit of {MAX_FILE_BYTES:,}.")
+    return os.pread(_descriptor(str(path), os.getpid()), size, offset)
+
+
+def _read_text(path: Path, entry: _Entry, place: str) -> tuple[tuple[str, ...], int | None]:
+    """Captions and label of a sample."""
+    try:
+        label = None if entry.label is None else int(_read_member(path, entry.label))
+        if entry.text is None:
+            return (), label
+        text = _read_member(path, entry.text).decode("utf-8")
+        if entry.text_kind == "txt":
+            return clean_captions(text.splitlines()), label
+        values = json.loads(text)
+        if isinstance(values, dict) and label is None and values.get("label") is not None:
+            label = int(values["label"])
+        return captions_of(values, place=place), label
+    except UnicodeDecodeError as error:
+        raise BrokenItemError(f"{place}: the captions are not valid UTF-8 ({error.reason}).") from error
+    except ValueError as error:
+        raise BrokenItemError(f"{place}: cannot read the captions or label ({error}).") from error
+
+
+class ShardProgress(Config):
+    """`progress.json` beside shards being written: what is done, so that a stopped conversion goes on."""
+
+    source_fingerprint: str
+    samples_per_shard: PositiveInt
+    num_shards: int
+    num_written: int = 0
+    broken: list[str] = []
+
+
+def write_shards(
+    source: Source,
+    folder: Path,
+    *,
+    name: str = "data",
+    samples_per_shard: int = 1000,
+    check: Callable[[Sample], None] | None = None,
+    on_broken: Callable[[list[str], int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> ShardProgress:
+    """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
+
+    Args:
+        source: what to write, in its order.
+        folder: made if missing.
+        name: before the shard number.
+        samples_per_shard: source items a shard covers, broken ones included.
+        check: raises BrokenItemError for a sample that should be left out.
+        on_broken: called with all broken items so far and the source's size; may raise to stop.
+        on_progress: called with the number of items done so far.
+
+    Returns:
+        Counts and broken items.
+
+    Raises:
+        UserError: the folder holds shards of another source, or the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state_file = folder / f"{name}.progress.json"
+    num_shards = -(-len(source) // samples_per_shard)
+    state = ShardProgress(
+        source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0
+    )
+    if state_file.is_file():
+        old = ShardProgress.parse(json.loads(state_file.read_text()), place=str(state_file))
+        if (old.source_fingerprint, old.samples_per_shard) != (state.source_fingerprint, samples_per_shard):
+            raise UserError(f"{folder}: holds shards '{name}' of other data; choose another --out or --name.")
+        state = old
+    elif any(folder.glob(f"{name}-*.tar")):
+        raise UserError(f"{folder}: holds shards '{name}' that we did not write; choose another --out or --name.")
+    for shard in range(state.num_shards, num_shards):
+        start, stop = shard * samples_per_shard, min((shard + 1) * samples_per_shard, len(source))
+        path = folder / f"{name}-{shard:06d}.tar"
+        written, broken = _write_shard(source, range(start, stop), path, check)
+        state = state.model_copy(
+            update={
+                "num_shards": shard + 1,
+                "num_written": state.num_written + written,
+                "broken": state.broken + broken,
+            }
+        )
+        write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
+        if on_broken is not None:
+            on_broken(state.broken, len(source))
+        if on_progress is not None:
+            on_progress(stop)
+    return state
+
+
+def _write_shard(
+    source: Source, indices: range, path: Path, check: Callable[[Sample], None] | None
+) -> tuple[int, list[str]]:
+    """One shard, complete or absent; returns the number of samples in it and what was left out."""
+    temporary = path.with_name(f".{path.name}.partial")
+    broken: list[str] = []
+    written = 0
+    try:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for index in indices:
+                try:
+                    sample = source[index]
+                    if check is not None:
+                        check(sample)
+                    suffix = _suffix(sample)
+                except BrokenItemError as error:
+                    broken.append(str(error))
+                    continue
+                text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key}
+                if sample.label is not None:
+                    text["label"] = sample.label
+                key = sample.key[:90]  # USTAR names hold 100 characters
+                _add(archive, f"{key}.{suffix}", sample.image)
+                _add(archive, f"{key}.json", json.dumps(text, ensure_ascii=False).encode())
+                written += 1
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return written, broken
+
+
+def _suffix(sample: Sample) -> str:
+    """The file ending of an encoded picture, from its content."""
+    try:
+        with Image.open(io.BytesIO(sample.image)) as image:
+            kind = (image.format or "").lower()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BrokenItemError(f"{sample.place}: not a picture in a format we can read ({error}).") from error
+    suffix = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind)
+    return suffix if f".{suffix}" in IMAGE_SUFFIXES else "jpg"
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))

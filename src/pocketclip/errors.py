@@ -1,0 +1,42 @@
+"""What the user can fix: one clear line that names the file or key, and the cure."""
+
+import importlib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from types import ModuleType
+
+
+class UserError(Exception):
+    """A problem the user can fix; the command line prints it without a traceback and exits with 1."""
+
+
+class BrokenItemError(UserError):
+    """One item of a data source that cannot be read; a run skips and counts it, up to a limit."""
+
+
+def unknown_choice(what: str, got: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in a fixed set, with the nearest known name."""
+    names = sorted(known)
+    near = get_close_matches(got, names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return UserError(f"Unknown {what} '{got}'.{hint} Known: {', '.join(names)}.")
+
+
+def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:
+    """Import a module that comes with an optional part of the installation.
+
+    Args:
+        module: dotted name to import.
+        extra: our extra that brings it, for the install line.
+        package: pip package that brings it where no extra does.
+
+    Raises:
+        UserError: the module is not installed; the message holds the exact install line.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise  # installed, but broken inside: hiding that would mislead
+        line = f"pip install 'pocketclip[{extra}]'" if extra else f"pip install {package or module}"
+        raise UserError(f"This needs '{module}', which is not installed. Install it with: {line}") from error

@@ -1,0 +1,55 @@
+"""Files written whole or not at all, and paths that cannot leave their folder."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from pocketclip.errors import UserError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: readers and a killed process never see a part of it.
+
+    Raises:
+        UserError: the disk is full or not writable; what stood there before is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = -1, ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The error for a full or read-only disk."""
+    return UserError(
+        f"Cannot write {path}: {error.strerror or error}. Nothing already written was lost; "
+        "free some space or choose another place with --out."
+    )
+
+
+def resolve_inside(root: Path, name: str, *, place: str) -> Path:
+    """The file `name` below `root`; absolute names are allowed only if they lie below it too.
+
+    Args:
+        root: folder that the file must be in.
+        name: as an annotation file gives it.
+        place: file (and line) to name in the error.
+
+    Raises:
+        UserError: the name leads out of the folder, as `../x` does.
+    """
+    base = Path(os.path.abspath(root))  # no symbolic links followed: users link whole data folders
+    path = Path(os.path.normpath(base / name))
+    if not path.is_relative_to(base):
+        raise UserError(f"{place}: file name {name!r} leads out of {base}. Give the right folder with images=DIR.")
+    return path

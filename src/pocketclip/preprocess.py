@@ -1,0 +1,164 @@
+"""Image bytes to pixels: the one path that training, evaluation and inference share. No torch here.
+
+Decoding lives at this layer because models, search and data all read pictures, and none may import another.
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field, PositiveInt
+
+from pocketclip.config import Config
+from pocketclip.errors import BrokenItemError, UserError
+
+MAX_PIXELS = 100_000_000
+"""Largest picture that is decoded, in pixels (100 MP, 300 MB as RGB); larger ones are refused unread."""
+
+ImageLike = str | Path | bytes | Image.Image
+
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class PreprocessConfig(Config):
+    """How a picture becomes the pixels a tower was trained on."""
+
+    image_size: PositiveInt
+    resize: Literal["squash", "crop"] = "crop"
+    """`squash` ignores the aspect ratio; `crop` resizes the shorter side and takes the centre."""
+    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the resized picture that the centre crop keeps (timm's crop_pct)."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The content of `preprocessor_config.json`, in the keys of transformers' CLIPImageProcessor."""
+        size = self.image_size
+        squash = self.resize == "squash"
+        shortest = round(size / self.crop_fraction)
+        return {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": {"height": size, "width": size} if squash else {"shortest_edge": shortest},
+            "do_center_crop": not squash,
+            "crop_size": {"height": size, "width": size},
+            "resample": int(_RESAMPLE[self.interpolation]),
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
+    @classmethod
+    def from_hugging_face(cls, values: dict[str, Any], *, place: str) -> "PreprocessConfig":
+        """Read `preprocessor_config.json`; the inverse of `to_hugging_face`."""
+        try:
+            crop = int(values["crop_size"]["height"])
+            names = {int(code): name for name, code in _RESAMPLE.items()}
+            shortest = values["size"].get("shortest_edge")
+            return cls.parse(
+                {
+                    "image_size": crop,
+                    "resize": "squash" if shortest is None else "crop",
+                    "crop_fraction": 1.0 if shortest is None else crop / shortest,
+                    "interpolation": names[values["resample"]],
+                    "mean": tuple(values["image_mean"]),
+                    "std": tuple(values["image_std"]),
+                },
+                place=place,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{place}: not a preprocessor configuration we can read ({error!r}).") from error
+
+
+def decode_image(data: bytes, *, place: str) -> Image.Image:
+    """Decode any common picture to upright 8-bit RGB.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit and floating greys are scaled to 8 bits,
+    CMYK and palettes are converted.
+
+    Args:
+        data: the encoded file.
+        place: file (and member) to name in errors.
+
+    Raises:
+        BrokenItemError: empty, truncated, not a picture, or larger than `MAX_PIXELS`.
+    """
+    if not data:
+        raise BrokenItemError(f"{place}: the file is empty (0 bytes).")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns below our own limit, which is checked next
+            image = Image.open(io.BytesIO(data))
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise BrokenItemError(
+                f"{place}: {width} x {height} pixels are over the limit of {MAX_PIXELS:,}; resize the picture."
+            )
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise BrokenItemError(f"{place}: not a picture in a format we can read.") from None
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, EOFError) as error:
+        # Pillow's decoders raise all of these on damaged files
+        raise BrokenItemError(f"{place}: cannot decode the picture ({error}).") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Upright picture of any mode to 8-bit RGB."""
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode != "F" or values.max(initial=0) > 1 else 1.0
+        grey = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def open_image(image: ImageLike) -> Image.Image:
+    """A picture from a path, encoded bytes or a Pillow image, as upright RGB.
+
+    Raises:
+        UserError: the file does not exist or is not a readable picture.
+    """
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if isinstance(image, bytes):
+        return decode_image(image, place="(picture in memory)")
+    path = Path(image)
+    try:
+        return decode_image(path.read_bytes(), place=str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the picture ({error.strerror}).") from error
+
+
+def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np.uint8]:
+    """Resize (antialiased) and crop an RGB picture; returns (H, W, 3) with H = W = `config.image_size`."""
+    size, resample = config.image_size, _RESAMPLE[config.interpolation]
+    if config.resize == "squash":
+        resized = image if image.size == (size, size) else image.resize((size, size), resample)
+        return np.asarray(resized)
+    shortest = max(size, round(size / config.crop_fraction))
+    width, height = image.size
+    scale = shortest / min(width, height)
+    width, height = max(size, round(width * scale)), max(size, round(height * scale))
+    # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
+    left, top = (width - size) // 2, (height - size) // 2
+    ratio_x, ratio_y = image.width / width, image.height / height
+    box = (left * ratio_x, top * ratio_y, (left + size) * ratio_x, (top + size) * ratio_y)
+    return np.asarray(image.resize((size, size), resample, box=box))
+
+
+def normalize_pixels(pixels: npt.NDArray[np.uint8], config: PreprocessConfig) -> npt.NDArray[np.float32]:
+    """(B, H, W, 3) bytes to (B, 3, H, W) floats with the tower's mean and standard deviation."""
+    scaled = (pixels.astype(np.float32) / 255 - np.float32(config.mean)) / np.float32(config.std)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

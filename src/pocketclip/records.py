@@ -1,0 +1,151 @@
+"""One record format: every number carries what, on how many, how sure, and where it was measured."""
+
+import datetime
+import functools
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.files import write_atomically
+from pocketclip.hardware import describe_hardware
+
+
+class Interval(Config):
+    """A value with its 95 % interval, in the value's own unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def percent(self) -> str:
+        """`18.6 [17.4, 19.8]`, for tables; recalls and accuracies are fractions in JSON."""
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@functools.cache
+def code_version() -> str:
+    """The package version, with the commit where the package runs from a git checkout."""
+    version = importlib.metadata.version("pocketclip")
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return version
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version}+{result.stdout.strip()}"
+
+
+class Provenance(Config):
+    """Where a number comes from."""
+
+    hardware: str = Field(default_factory=describe_hardware)
+    code_version: str = Field(default_factory=code_version)
+    date: str = Field(default_factory=now)
+    command: str = Field(default_factory=lambda: " ".join(["pocketclip", *sys.argv[1:]]))
+
+
+class EvalResult(Config):
+    """The outcome of one task on one split."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    task: str
+    dataset: str
+    split: str
+    num_images: int
+    num_captions: int
+    metrics: dict[str, Interval | float]
+    seed: int | None = None  # of the training run; None for a model of unknown origin
+    recipe_hash: str | None = None
+    notes: list[str] = []
+    provenance: Provenance = Field(default_factory=Provenance)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat JSON object, metrics at its top level."""
+        values = self.model_dump(mode="json")
+        metrics = values.pop("metrics")
+        return {**values, **metrics}
+
+
+class CostResult(Config):
+    """What a model costs to hold and to run; see `pocketclip.cost` for each number's definition."""
+
+    kind: Literal["cost"] = "cost"
+    name: str
+    metrics: dict[str, float | int | str | None]
+    notes: list[str] = []
+    provenance: Provenance = Field(default_factory=Provenance)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat JSON object, metrics at its top level."""
+        values = self.model_dump(mode="json")
+        metrics = values.pop("metrics")
+        return {**values, **metrics}
+
+
+class RunRecord(Config):
+    """What one training run did and took."""
+
+    kind: Literal["run"] = "run"
+    name: str
+    seed: int
+    recipe_hash: str
+    num_steps: int
+    num_images: int
+    num_captions: int
+    broken_items: list[str] = []
+    seconds: dict[str, float]  # wall time of each phase
+    metrics: dict[str, float] = {}
+    energy_kwh: float | None = None
+    price_dollars: float | None = None
+    provenance: Provenance = Field(default_factory=Provenance)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return self.model_dump(mode="json")
+
+
+Record = EvalResult | CostResult | RunRecord
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Every record below `folder/records`, in the order of their file names.
+
+    Raises:
+        UserError: a file there is not one of our records.
+    """
+    kinds: dict[str, type[EvalResult] | type[CostResult] | type[RunRecord]]
+    kinds = {"evaluation": EvalResult, "cost": CostResult, "run": RunRecord}
+    records: list[Record] = []
+    for path in sorted((folder / "records").glob("*.json")):
+        try:
+            values = json.loads(path.read_text())
+            kind = kinds[values["kind"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a pocketclip record ({error!r}).") from error
+        if kind is not RunRecord:
+            known = kind.model_fields
+            values["metrics"] = {key: values.pop(key) for key in list(values) if key not in known}
+        records.append(kind.parse(values, place=str(path)))
+    return records
+
+
+def write_record(record: Record, folder: Path, name: str) -> Path:
+    """Write `folder/records/NAME.json`."""
+    path = folder / "records" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(record.to_json(), indent=2) + "\n")
+    return path
