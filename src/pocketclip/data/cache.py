@@ -1,0 +1,247 @@
+"""Features of frozen towers on disk, found again by what made them.
+
+An entry is a folder named by a hash of data, tower, weights and preprocessing; any change of these makes a new one.
+Images and texts have entries of their own, so that another image tower reuses the text features. Files are raw
+float16, appended block by block: a stopped run goes on where it was, and reading maps them into memory.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pocketclip.config import Config, digest
+from pocketclip.data.encode import ImageBlock, TextBlock
+from pocketclip.data.loader import BatchPlan, draw_captions
+from pocketclip.errors import UserError
+from pocketclip.files import cannot_write, write_atomically
+from pocketclip.types import ImageTextBatch
+
+FORMAT = 1  # raise when the same inputs would give other numbers
+Floats = npt.NDArray[np.float16]
+Integers = npt.NDArray[np.int64]
+
+
+def cache_folder() -> Path:
+    """`$POCKETCLIP_CACHE`, or `~/.cache/pocketclip`."""
+    return Path(os.environ.get("POCKETCLIP_CACHE", "~/.cache/pocketclip")).expanduser() / "features"
+
+
+class EntryState(Config):
+    """`entry.json`: how far an entry is written."""
+
+    made_from: dict[str, Any]
+    num_samples: int
+    num_done: int = 0
+    rows: int = 0
+    shape: tuple[int, ...] = ()
+    """Of one row of `features`."""
+    broken: list[str] = []
+
+
+@dataclass
+class Entry:
+    """One folder of the cache, whole or partly written."""
+
+    folder: Path
+    state: EntryState
+
+    @classmethod
+    def open(cls, root: Path, made_from: dict[str, Any], num_samples: int) -> Self:
+        """The entry for these inputs, new if there is none."""
+        folder = root / digest([FORMAT, made_from])
+        state = EntryState(made_from=made_from, num_samples=num_samples)
+        path = folder / "entry.json"
+        if path.is_file():
+            try:
+                state = EntryState.parse(json.loads(path.read_text()), place=str(path))
+            except (ValueError, UserError):
+                shutil.rmtree(folder)  # a damaged entry only costs the time to make it again
+        return cls(folder, state)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample of the source is in."""
+        return self.state.num_done == self.state.num_samples
+
+    def append(self, arrays: dict[str, npt.NDArray[Any]], *, num_done: int, broken: Sequence[str]) -> None:
+        """Add rows; they count only once `entry.json` says so, so a killed process leaves nothing half true.
+
+        Raises:
+            UserError: the disk is full, or a feature does not fit float16.
+        """
+        features = arrays["features"]
+        rows, shape = len(features), tuple(features.shape[1:])
+        if rows and not np.isfinite(features.astype(np.float16)).all():
+            raise UserError("A frozen tower gave features beyond float16 (not finite or above 65,504).")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, array in arrays.items():
+                kind = np.float16 if name == "features" else np.int64
+                self._append_file(name, array.astype(kind))
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        changed = {
+            "num_done": num_done,
+            "rows": self.state.rows + rows,
+            "shape": shape if rows else self.state.shape,
+            "broken": [*self.state.broken, *broken],
+        }
+        state = self.state.model_copy(update=changed)
+        write_atomically(self.folder / "entry.json", state.model_dump_json(indent=2) + "\n")
+        self.state = state
+
+    def _append_file(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Write behind the rows that count; what a killed process left there is overwritten."""
+        rows = self.state.num_done if name == "counts" else self.state.rows
+        width = int(np.prod(self.state.shape)) if name == "features" else 1
+        path = self.folder / f"{name}.bin"
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.seek(rows * width * array.itemsize)
+            file.write(np.ascontiguousarray(array).tobytes())
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """One array, mapped into memory."""
+        kind = np.dtype(np.float16 if name == "features" else np.int64)
+        rows = self.state.num_done if name == "counts" else self.state.rows
+        shape = (rows, *self.state.shape) if name == "features" else (rows,)
+        if rows == 0:
+            return np.zeros(shape, kind)
+        return np.memmap(self.folder / f"{name}.bin", dtype=kind, mode="r", shape=shape)
+
+
+def fill_images(
+    root: Path,
+    made_from: dict[str, Any],
+    num_samples: int,
+    blocks: Callable[[int], Iterator[ImageBlock]],
+    on_progress: Callable[[int, list[str]], None],
+) -> Entry:
+    """The image features for these inputs, computing only what is not there yet.
+
+    Args:
+        root: of the cache.
+        made_from: everything the features depend on.
+        num_samples: of the source.
+        blocks: gives the blocks from a sample number on.
+        on_progress: called with the samples done and all broken items; may raise to stop.
+    """
+    entry = Entry.open(root, made_from, num_samples)
+    on_progress(entry.state.num_done, entry.state.broken)
+    if not entry.is_complete:
+        for block in blocks(entry.state.num_done):
+            arrays: dict[str, npt.NDArray[Any]] = {"features": block.features, "indices": block.indices}
+            entry.append(arrays, num_done=block.num_done, broken=block.broken)
+            on_progress(block.num_done, entry.state.broken)
+    return entry
+
+
+def fill_texts(
+    root: Path,
+    made_from: dict[str, Any],
+    num_samples: int,
+    blocks: Callable[[int], Iterator[TextBlock]],
+    on_progress: Callable[[int, list[str]], None],
+) -> Entry:
+    """The caption features for these inputs; see `fill_images`."""
+    entry = Entry.open(root, made_from, num_samples)
+    on_progress(entry.state.num_done, entry.state.broken)
+    if not entry.is_complete:
+        for block in blocks(entry.state.num_done):
+            arrays: dict[str, npt.NDArray[Any]] = {
+                "features": block.features,
+                "caption_ids": block.caption_ids,
+                "counts": block.counts,
+            }
+            entry.append(arrays, num_done=block.num_done, broken=[])
+            on_progress(block.num_done, entry.state.broken)
+    return entry
+
+
+@dataclass(frozen=True)
+class CachedPairs:
+    """Image and caption features of a source, row i of `images` with the captions it owns."""
+
+    images: Floats
+    """(N, V, F), mapped."""
+    texts: Floats
+    """(Q, F), mapped."""
+    caption_ids: Integers
+    """(Q,)."""
+    first_caption: Integers
+    """(N,), row in `texts`."""
+    num_captions: Integers
+    """(N,), at least 1."""
+    rows: Integers
+    """(N,), row in `images`: images without a caption are passed over."""
+    indices: Integers
+    """(N,), number in the source."""
+    broken: list[str]
+
+    @classmethod
+    def join(cls, images: Entry, texts: Entry) -> Self:
+        """Bring the two entries of a source together; images without captions are left out and named."""
+        counts = np.asarray(texts.read("counts"))
+        ends = np.cumsum(counts)
+        indices = np.asarray(images.read("indices"))
+        rows = np.flatnonzero(counts[indices] > 0)
+        kept = indices[rows]
+        without = [f"sample {index}: has no caption." for index in indices[counts[indices] == 0]]
+        return cls(
+            images=images.read("features"),
+            texts=texts.read("features"),
+            caption_ids=np.asarray(texts.read("caption_ids")),
+            first_caption=(ends - counts)[kept],
+            num_captions=counts[kept],
+            rows=rows,
+            indices=kept,
+            broken=[*images.state.broken, *without],
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, chosen: Integers, views: Integers, captions: Integers) -> ImageTextBatch:
+        """A batch of features.
+
+        Args:
+            chosen: (B,) pairs.
+            views: (B,) which view of each.
+            captions: (B, K) rows of `texts`.
+        """
+        flat = captions.reshape(-1)
+        return ImageTextBatch(
+            images=torch.from_numpy(self.images[self.rows[chosen], views].astype(np.float32)),
+            tokens=torch.from_numpy(self.texts[flat].astype(np.float32)),
+            token_mask=torch.ones(len(flat), 0, dtype=torch.bool),
+            image_ids=torch.from_numpy(self.indices[chosen]),
+            caption_ids=torch.from_numpy(self.caption_ids[flat]),
+        )
+
+
+def cached_batches(
+    pairs: CachedPairs, plan: BatchPlan, *, captions_per_image: int, num_steps: int, start_step: int = 0
+) -> Iterator[ImageTextBatch]:
+    """Batches of features of steps `start_step` to `num_steps`; views and captions are drawn anew each epoch."""
+    num_views = pairs.images.shape[1]
+    for step in range(start_step, num_steps):
+        _, chosen = plan.batch(step)
+        random = np.random.default_rng([plan.seed, 1, step])
+        views = random.integers(0, num_views, len(chosen))
+        captions = np.array(
+            [
+                [first + number for number in draw_captions(count, captions_per_image, random)]
+                for first, count in zip(pairs.first_caption[chosen], pairs.num_captions[chosen], strict=True)
+            ]
+        )
+        yield pairs.batch(chosen, views, captions)

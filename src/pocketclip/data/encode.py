@@ -1,0 +1,149 @@
+"""A whole source through frozen towers, block by block: what feature caches, evaluation and indexes all do.
+
+The towers come as functions, so nothing here knows a model.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.data.augment import View, fixed_views
+from pocketclip.data.loader import caption_id
+from pocketclip.data.source import Sample, Source
+from pocketclip.errors import BrokenItemError
+from pocketclip.hardware import available_cores
+from pocketclip.preprocess import PreprocessConfig, decode_image
+from pocketclip.tokenizer import Tokenizer
+
+EncodeImages = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""(B, H, W, 3) bytes to (B, F)."""
+EncodeTokens = Callable[[npt.NDArray[np.int64], npt.NDArray[np.bool_]], npt.NDArray[np.float32]]
+"""(B, L) ids and mask to (B, F)."""
+
+
+@dataclass(frozen=True)
+class ImageBlock:
+    """The readable images among some consecutive samples."""
+
+    features: npt.NDArray[np.float32]
+    """(n, V, F)."""
+    indices: npt.NDArray[np.int64]
+    """(n,), their numbers in the source."""
+    broken: list[str]
+    num_done: int
+    """Samples of the source behind us."""
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """The captions of some consecutive samples."""
+
+    features: npt.NDArray[np.float32]
+    """(q, F)."""
+    counts: npt.NDArray[np.int64]
+    """(n,), captions of each sample; 0 for a broken one."""
+    caption_ids: npt.NDArray[np.int64]
+    """(q,), equal for equal texts."""
+    num_done: int
+
+
+def image_blocks(
+    source: Source,
+    encode: EncodeImages,
+    preprocess: PreprocessConfig,
+    *,
+    views: Sequence[View] = ("centre",),
+    crop_scale: tuple[float, float] = (0.5, 1.0),
+    seed: int = 0,
+    batch_size: int = 32,
+    start: int = 0,
+    block_size: int = 512,
+) -> Iterator[ImageBlock]:
+    """Features of every view of every readable image, from sample `start` on.
+
+    Pictures are decoded by threads one batch ahead of the tower.
+    """
+
+    def load(index: int) -> list[npt.NDArray[np.uint8]] | str:
+        try:
+            sample = source[index]
+            image = decode_image(sample.image, place=sample.place)
+        except BrokenItemError as error:
+            return str(error)
+        return fixed_views(image, views, preprocess, crop_scale, [seed, index])
+
+    images_per_batch = max(1, batch_size // len(views))
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for first in range(start, len(source), block_size):
+            block = range(first, min(first + block_size, len(source)))
+            features, indices, broken = [], [], []
+            batches = [block[place : place + images_per_batch] for place in range(0, len(block), images_per_batch)]
+            futures = [pool.submit(load, index) for index in batches[0]]
+            for number, batch in enumerate(batches):
+                loaded = [future.result() for future in futures]
+                following = batches[number + 1] if number + 1 < len(batches) else range(0)
+                futures = [pool.submit(load, index) for index in following]
+                good = [(index, item) for index, item in zip(batch, loaded, strict=True) if not isinstance(item, str)]
+                broken += [item for item in loaded if isinstance(item, str)]
+                if good:
+                    pixels = np.stack([view for _, item in good for view in item])
+                    features.append(encode(pixels).reshape(len(good), len(views), -1))
+                    indices += [index for index, _ in good]
+            joined = np.concatenate(features) if features else np.zeros((0, len(views), 0), np.float32)
+            yield ImageBlock(joined, np.array(indices, dtype=np.int64), broken, block.stop)
+
+
+def text_blocks(
+    source: Source,
+    encode: EncodeTokens,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int = 128,
+    start: int = 0,
+    block_size: int = 2048,
+) -> Iterator[TextBlock]:
+    """Features of every caption, from sample `start` on; a sample that cannot be read has none here."""
+    for first in range(start, len(source), block_size):
+        stop = min(first + block_size, len(source))
+        captions = [_captions(source, index) for index in range(first, stop)]
+        texts = [caption for group in captions for caption in group]
+        yield TextBlock(
+            encode_texts(texts, encode, tokenizer, batch_size=batch_size),
+            np.array([len(group) for group in captions], dtype=np.int64),
+            np.array([caption_id(text) for text in texts], dtype=np.int64),
+            stop,
+        )
+
+
+def _captions(source: Source, index: int) -> tuple[str, ...]:
+    try:
+        sample: Sample = source[index]
+    except BrokenItemError:
+        return ()
+    return sample.captions
+
+
+def encode_texts(
+    texts: Sequence[str], encode: EncodeTokens, tokenizer: Tokenizer, *, batch_size: int = 128
+) -> npt.NDArray[np.float32]:
+    """Features of texts in their order; equal texts are encoded once, and texts of like length together.
+
+    Sorting saves the towers most of the padding: 1.3 to 2 times the speed on captions.
+    """
+    unique = list(dict.fromkeys(texts))
+    if not unique:
+        return np.zeros((0, 0), np.float32)
+    place = {text: number for number, text in enumerate(unique)}
+    order = sorted(range(len(unique)), key=lambda number: len(unique[number]))
+    rows: npt.NDArray[np.float32] | None = None
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        features = encode(*tokenizer.encode([unique[number] for number in chosen]))
+        if rows is None:
+            rows = np.empty((len(unique), features.shape[1]), np.float32)
+        rows[chosen] = features
+    assert rows is not None
+    return rows[[place[text] for text in texts]]

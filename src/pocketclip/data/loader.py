@@ -1,0 +1,213 @@
+"""Batches for training: which samples a step sees depends only on the seed and the step's number.
+
+So a resumed run goes on exactly, and the number of workers changes nothing.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pocketclip.data.augment import Augmentation
+from pocketclip.data.source import Source
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.hardware import available_cores
+from pocketclip.preprocess import decode_image
+from pocketclip.tokenizer import Tokenizer
+from pocketclip.types import ImageTextBatch
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The order of a whole run: a fresh shuffle every epoch, whole batches only.
+
+    The samples left over at an epoch's end are different ones each time.
+    """
+
+    num_samples: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.num_samples < self.batch_size:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} is more than the {self.num_samples} usable images; "
+                f"set train.batch_size to at most {self.num_samples}, or bring more data."
+                + (" A contrastive batch needs 2." if self.num_samples < 2 else "")
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass over the data."""
+        return self.num_samples // self.batch_size
+
+    def batch(self, step: int) -> tuple[int, npt.NDArray[np.int64]]:
+        """The epoch and the sample numbers of a step, both counted from 0."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = _shuffled(self.num_samples, self.seed, epoch)
+        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(num_samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(num_samples)
+
+
+def caption_id(caption: str) -> int:
+    """A 63-bit number, equal for captions that differ only in case and closing punctuation."""
+    text = caption.lower().rstrip(" .!").encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+def draw_captions(num_captions: int, count: int, random: np.random.Generator) -> list[int]:
+    """`count` caption numbers of an image that has `num_captions`; each once before any comes twice."""
+    drawn: list[int] = []
+    while len(drawn) < count:
+        drawn.extend(random.permutation(num_captions)[: count - len(drawn)].tolist())
+    return drawn
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with the captions drawn for it."""
+
+    pixels: npt.NDArray[np.uint8]
+    captions: list[str]
+    index: int
+
+
+class PairDataset(Dataset[Pair | str]):
+    """Reads, decodes and augments; a broken item comes out as its message."""
+
+    def __init__(self, source: Source, augmentation: Augmentation, captions_per_image: int, seed: int) -> None:
+        self.source = source
+        self.augmentation = augmentation
+        self.captions_per_image = captions_per_image
+        self.seed = seed
+
+    def __getitem__(self, place: tuple[int, int]) -> Pair | str:
+        epoch, index = place
+        try:
+            sample = self.source[index]
+            if not sample.captions:
+                raise BrokenItemError(f"{sample.place}: has no caption.")
+            image = decode_image(sample.image, place=sample.place)
+        except BrokenItemError as error:
+            return str(error)
+        seed = [self.seed, epoch, index]
+        chosen = draw_captions(len(sample.captions), self.captions_per_image, np.random.default_rng(seed))
+        pixels = self.augmentation(image, seed)
+        return Pair(pixels, [sample.captions[number] for number in chosen], index)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Joins pairs into a batch; broken ones are left out and named."""
+
+    tokenizer: Tokenizer
+
+    def __call__(self, items: Sequence[Pair | str]) -> ImageTextBatch:
+        pairs = [item for item in items if isinstance(item, Pair)]
+        captions = [caption for pair in pairs for caption in pair.captions]
+        tokens, mask = self.tokenizer.encode(captions)
+        pixels = np.stack([pair.pixels for pair in pairs]) if pairs else np.zeros((0, 1, 1, 3), np.uint8)
+        return ImageTextBatch(
+            images=torch.from_numpy(pixels).permute(0, 3, 1, 2),  # stays channels_last in memory
+            tokens=torch.from_numpy(tokens),
+            token_mask=torch.from_numpy(mask),
+            image_ids=torch.tensor([pair.index for pair in pairs], dtype=torch.int64),
+            caption_ids=torch.tensor([caption_id(caption) for caption in captions], dtype=torch.int64),
+            broken=[item for item in items if isinstance(item, str)],
+        )
+
+
+class _StepSampler(Sampler[list[tuple[int, int]]]):
+    """The places of every step from `start_step` on."""
+
+    def __init__(self, plan: BatchPlan, start_step: int, num_steps: int) -> None:
+        self.plan, self.start_step, self.num_steps = plan, start_step, num_steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.start_step, self.num_steps):
+            epoch, indices = self.plan.batch(step)
+            yield [(epoch, int(index)) for index in indices]
+
+    def __len__(self) -> int:
+        return max(0, self.num_steps - self.start_step)
+
+
+def training_batches(
+    source: Source,
+    plan: BatchPlan,
+    *,
+    augmentation: Augmentation,
+    tokenizer: Tokenizer,
+    captions_per_image: int,
+    num_steps: int,
+    start_step: int = 0,
+    num_workers: int | None = None,
+    pin_memory: bool = False,
+) -> Iterator[ImageTextBatch]:
+    """Batches of steps `start_step` to `num_steps`, one each.
+
+    Args:
+        source: samples by number; `plan.num_samples` of them.
+        plan: order and batch size.
+        augmentation: makes each view.
+        tokenizer: text to ids, padded to a batch's longest.
+        captions_per_image: K, drawn anew each epoch.
+        num_steps: where the run ends.
+        start_step: where a resumed run begins.
+        num_workers: processes; None takes one on 2 cores and up to 8 on larger machines.
+        pin_memory: for copies to a GPU.
+    """
+    if num_workers is None:
+        num_workers = min(8, max(1, available_cores() - 1))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+    loader = DataLoader(
+        PairDataset(source, augmentation, captions_per_image, plan.seed),
+        batch_sampler=_StepSampler(plan, start_step, num_steps),
+        collate_fn=Collate(tokenizer),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if num_workers else None,
+        worker_init_fn=_one_thread,
+    )
+    yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    del worker
+    torch.set_num_threads(1)
+
+
+class BrokenItems:
+    """Counts what had to be left out and stops the run above a share of the data."""
+
+    def __init__(self, num_samples: int, max_share: float, known: Sequence[str] = ()) -> None:
+        self.num_samples = num_samples
+        self.max_share = max_share
+        self.messages = dict.fromkeys(known)
+
+    def add(self, messages: Sequence[str]) -> list[str]:
+        """Take note; returns those not seen before.
+
+        Raises:
+            UserError: more than the allowed share is broken.
+        """
+        new = [message for message in messages if message not in self.messages]
+        self.messages.update(dict.fromkeys(new))
+        if new and len(self.messages) > self.max_share * self.num_samples:
+            shown = "\n  ".join(list(self.messages)[:5])
+            raise UserError(
+                f"{len(self.messages)} of {self.num_samples} items are broken, more than the allowed share of "
+                f"{self.max_share:.1%}. Mend them, or allow more with --set data.max_broken_share=SHARE. "
+                f"The first:\n  {shown}"
+            )
+        return new

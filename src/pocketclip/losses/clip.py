@@ -1,0 +1,33 @@
+"""CLIP's softmax loss."""
+
+from jaxtyping import Float
+from torch import Tensor, arange
+from torch.nn import functional as F
+
+
+def clip_loss(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "B D"],
+    logit_scale: Float[Tensor, ""],
+    *,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Symmetric cross-entropy over every image-text pair in the batch.
+
+    Row i of both inputs is one matching pair; all other rows are its negatives.
+    Reference: CLIP, https://arxiv.org/abs/2103.00020, figure 3.
+
+    Args:
+        image_features: (B, D), unit length per row.
+        text_features: (B, D), unit length per row.
+        logit_scale: (), inverse temperature, already exponentiated.
+        label_smoothing: probability mass taken from the match and spread over the row.
+
+    Returns:
+        (), mean of both directions; equals log(B) when the features carry no signal.
+    """
+    logits = logit_scale * image_features @ text_features.T  # (B, B): images x texts
+    labels = arange(len(logits), device=logits.device)
+    image_to_text = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    text_to_image = F.cross_entropy(logits.T, labels, label_smoothing=label_smoothing)
+    return (image_to_text + text_to_image) / 2

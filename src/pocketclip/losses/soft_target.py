@@ -1,0 +1,36 @@
+"""The soft-target loss of the small-encoder study, exactly as published."""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_target_loss(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "B D"],
+    logit_scale: Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """Cross-entropy against targets made from the batch's own similarities.
+
+    Kept for comparison with published numbers; do not train with it otherwise. It is defective in three ways, all
+    reproduced here: the features are not normalised; the targets come from the model and gradients flow through them,
+    so that identical vectors everywhere give the least loss a batch can have; and the transposed targets do not sum
+    to one over a row. With LayerNorm outputs (length about sqrt(D)) the targets start close to one-hot.
+
+    Reference: https://github.com/moein-shariatnia/OpenAI-CLIP, commit 73fea1f, CLIP.py. Its temperature t divides the
+    logits and multiplies the targets' similarities; here t = 1 / logit_scale.
+
+    Args:
+        image_features: (B, D), not normalised.
+        text_features: (B, D), not normalised.
+        logit_scale: (), inverse temperature; the study uses 1.
+
+    Returns:
+        (), mean of both directions; at most log(B) for one-hot targets and features without signal.
+    """
+    logits = text_features @ image_features.T * logit_scale  # (B, B): texts x images
+    similarity = (image_features @ image_features.T + text_features @ text_features.T) / 2
+    targets = (similarity / logit_scale).softmax(dim=1)
+    texts = -(targets * F.log_softmax(logits, dim=1)).sum(1)
+    images = -(targets.T * F.log_softmax(logits.T, dim=1)).sum(1)
+    return ((texts + images) / 2).mean()

@@ -1,0 +1,163 @@
+"""The model of every method: two towers, two heads, a temperature."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from pocketclip.config import Config
+from pocketclip.models.heads import HeadConfig
+from pocketclip.models.image import ImageEncoderConfig
+from pocketclip.models.text import TextEncoderConfig
+from pocketclip.types import Features, ImageTextBatch
+
+MAX_LOGIT_SCALE = math.log(100)
+PARTS = ("image_encoder", "text_encoder", "heads")
+"""Names of the parts that have a learning rate each; the temperature goes with the heads."""
+
+
+class DualEncoderConfig(Config):
+    """The `model` section of a recipe."""
+
+    image_encoder: ImageEncoderConfig
+    text_encoder: TextEncoderConfig
+    image_head: HeadConfig
+    text_head: HeadConfig
+    embed_dim: PositiveInt = 512
+    temperature: PositiveFloat = 0.07
+    """Start of the learned temperature; the logits are divided by it."""
+    learn_temperature: bool = True
+    logit_bias: float | None = Field(default=None)
+    """Start of the learned bias of a sigmoid loss, such as -ln(B - 1); None for losses without one."""
+
+    def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "DualEncoder":
+        """Create the model.
+
+        Args:
+            load_pretrained: False leaves random towers, for a bundle that brings its own weights.
+            vocabulary_size: of a tokenizer learned from captions; None keeps the text tower's own.
+
+        Raises:
+            UserError: a tower is unknown or its weights cannot be had.
+        """
+        image_encoder = self.image_encoder.build(load_pretrained=load_pretrained)
+        text_encoder = self.text_encoder.build(load_pretrained=load_pretrained, vocabulary_size=vocabulary_size)
+        return DualEncoder(
+            image_encoder,
+            text_encoder,
+            self.image_head.build(image_encoder.feature_dim, self.embed_dim),
+            self.text_head.build(text_encoder.feature_dim, self.embed_dim),
+            temperature=self.temperature,
+            learn_temperature=self.learn_temperature,
+            logit_bias=self.logit_bias,
+        )
+
+
+class CachedTower(nn.Module):
+    """Stands in for a frozen tower whose features are already computed: passes them through."""
+
+    def forward(self, features: Float[Tensor, "B F"], mask: Bool[Tensor, "B ..."] | None = None) -> Tensor:
+        """The features themselves."""
+        del mask
+        return features
+
+
+class DualEncoder(nn.Module):
+    """Puts images and texts into one space of D dimensions.
+
+    Args:
+        image_encoder: images to (B, F).
+        text_encoder: tokens and mask to (M, F).
+        image_head: (B, F) to (B, D).
+        text_head: (M, F) to (M, D).
+        temperature: start of the temperature; its inverse's logarithm is the parameter `logit_scale`.
+        learn_temperature: False keeps it fixed.
+        logit_bias: start of a learned bias; None for none.
+    """
+
+    logit_scale: Tensor
+    logit_bias: Tensor
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        text_encoder: nn.Module,
+        image_head: nn.Module,
+        text_head: nn.Module,
+        *,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        logit_bias: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self.image_head = image_head
+        self.text_head = text_head
+        scale = torch.tensor(math.log(1 / temperature))
+        bias = torch.tensor(0.0 if logit_bias is None else logit_bias)
+        self._add("logit_scale", scale, learned=learn_temperature)
+        self._add("logit_bias", bias, learned=logit_bias is not None)
+
+    def _add(self, name: str, value: Tensor, *, learned: bool) -> None:
+        if learned:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def encode_image(self, images: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
+        """Embeddings of images, not normalised; the head runs in float32 whatever the tower computes in."""
+        features = self.image_encoder(images)
+        with torch.autocast(features.device.type, enabled=False):
+            embedded: Tensor = self.image_head(features.float())
+        return embedded
+
+    def encode_text(self, tokens: Shaped[Tensor, "M ..."], token_mask: Bool[Tensor, "M ..."]) -> Float[Tensor, "M D"]:
+        """Embeddings of texts, not normalised; the head runs in float32 whatever the tower computes in."""
+        features = self.text_encoder(tokens, token_mask)
+        with torch.autocast(features.device.type, enabled=False):
+            embedded: Tensor = self.text_head(features.float())
+        return embedded
+
+    def forward(self, batch: ImageTextBatch) -> Features:
+        """Embeddings of a batch with the temperature's exponential and the bias."""
+        return Features(
+            image=self.encode_image(batch.images),
+            text=self.encode_text(batch.tokens, batch.token_mask),
+            logit_scale=self.logit_scale.exp(),
+            logit_bias=self.logit_bias,
+        )
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keep a learned exp(logit_scale) between 1 and 100, as CLIP does."""
+        if isinstance(self.logit_scale, nn.Parameter):
+            self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+    def heads_only(self) -> "DualEncoder":
+        """A model over cached features that shares this one's heads, temperature and bias."""
+        model = DualEncoder(CachedTower(), CachedTower(), self.image_head, self.text_head)
+        for name in ("logit_scale", "logit_bias"):
+            delattr(model, name)
+            value = getattr(self, name)
+            if isinstance(value, nn.Parameter):
+                model.register_parameter(name, value)
+            else:
+                model.register_buffer(name, value)
+        return model
+
+    def part_parameters(self, part: str) -> Iterator[tuple[str, nn.Parameter]]:
+        """Named parameters of one of `PARTS`; together the parts hold every parameter once."""
+        for name, parameter in self.named_parameters():
+            top = name.partition(".")[0]
+            if (top if top in PARTS else "heads") == part:
+                yield name, parameter
+
+    def architecture(self) -> dict[str, Any]:
+        """What a bundle's config needs beyond the recipe to rebuild the towers without a hub."""
+        found: dict[str, Any] = getattr(self.text_encoder, "architecture", {})
+        return found

