@@ -1,1 +1,49 @@
-"""Small image-text models on a small budget: train, distil, measure, ship."""
+"""Small image-text models on a small budget: train, distil, measure, ship.
+
+>>> import pocketclip
+>>> model = pocketclip.load("runs/flickr8k")
+>>> model.encode_text(["two dogs in the snow"]).shape
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pocketclip.errors import UserError
+
+if TYPE_CHECKING:
+    from pocketclip.data import open_source
+    from pocketclip.models.pretrained import PretrainedModel
+    from pocketclip.recipe import Recipe, load_recipe
+    from pocketclip.run import train
+
+__all__ = ["PretrainedModel", "Recipe", "UserError", "load", "load_recipe", "open_source", "train"]
+
+_HOMES = {
+    "PretrainedModel": "pocketclip.models.pretrained",
+    "Recipe": "pocketclip.recipe",
+    "load_recipe": "pocketclip.recipe",
+    "open_source": "pocketclip.data",
+    "train": "pocketclip.run",
+}
+
+
+def load(place: str) -> "PretrainedModel":
+    """Load a trained model.
+
+    Args:
+        place: a bundle, a run folder, or a name on the Hugging Face hub.
+
+    Raises:
+        UserError: it is not there or not complete.
+    """
+    from pocketclip.models.pretrained import PretrainedModel
+
+    return PretrainedModel.from_pretrained(place)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the heavy names when they are first asked for."""
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'pocketclip' has no attribute '{name}'")

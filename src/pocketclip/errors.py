@@ -14,6 +14,10 @@ class BrokenItemError(UserError):
     """One item of a data source that cannot be read; a run skips and counts it, up to a limit."""
 
 
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+    """The user asked a run to stop, and it did so cleanly; the command line says how to go on."""
+
+
 def unknown_choice(what: str, got: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a fixed set, with the nearest known name."""
     names = sorted(known)

@@ -105,7 +105,7 @@ class RunRecord(Config):
     recipe_hash: str
     num_steps: int
     num_images: int
-    num_captions: int
+    num_captions: int | None
     broken_items: list[str] = []
     seconds: dict[str, float]  # wall time of each phase
     metrics: dict[str, float] = {}

@@ -8,7 +8,7 @@ float16, appended block by block: a stopped run goes on where it was, and readin
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pydantic import Field
+
 from pocketclip.config import Config, digest
+from pocketclip.data.augment import View
 from pocketclip.data.encode import ImageBlock, TextBlock
 from pocketclip.data.loader import BatchPlan, draw_captions
 from pocketclip.errors import UserError
@@ -25,8 +28,16 @@ from pocketclip.files import cannot_write, write_atomically
 from pocketclip.types import ImageTextBatch
 
 FORMAT = 1  # raise when the same inputs would give other numbers
-Floats = npt.NDArray[np.float16]
+Floats = npt.NDArray[np.floating[Any]]  # float16 from disk, float32 in memory
 Integers = npt.NDArray[np.int64]
+
+
+class CacheConfig(Config):
+    """Which views of each image are stored."""
+
+    views: tuple[View, ...] = Field(default=("centre",), min_length=1)
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    """Share of the area that the views `crop` and `crop_flip` keep."""
 
 
 def cache_folder() -> Path:
@@ -191,21 +202,53 @@ class CachedPairs:
     @classmethod
     def join(cls, images: Entry, texts: Entry) -> Self:
         """Bring the two entries of a source together; images without captions are left out and named."""
-        counts = np.asarray(texts.read("counts"))
+        return cls.from_arrays(
+            features=images.read("features"),
+            indices=np.asarray(images.read("indices")),
+            texts=texts.read("features"),
+            caption_ids=np.asarray(texts.read("caption_ids")),
+            counts=np.asarray(texts.read("counts")),
+            broken=images.state.broken,
+        )
+
+    @classmethod
+    def from_blocks(cls, images: Iterable[ImageBlock], texts: Iterable[TextBlock]) -> Self:
+        """The same in memory, for features that are not worth keeping."""
+        image_list, text_list = list(images), list(texts)
+        return cls.from_arrays(
+            features=_joined([block.features for block in image_list]),
+            indices=np.concatenate([block.indices for block in image_list]),
+            texts=_joined([block.features for block in text_list]),
+            caption_ids=np.concatenate([block.caption_ids for block in text_list]),
+            counts=np.concatenate([block.counts for block in text_list]),
+            broken=[message for block in image_list for message in block.broken],
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        features: Floats,
+        indices: Integers,
+        texts: Floats,
+        caption_ids: Integers,
+        counts: Integers,
+        broken: Sequence[str],
+    ) -> Self:
+        """From image rows with their numbers in the source, and caption rows with every sample's count."""
         ends = np.cumsum(counts)
-        indices = np.asarray(images.read("indices"))
         rows = np.flatnonzero(counts[indices] > 0)
         kept = indices[rows]
         without = [f"sample {index}: has no caption." for index in indices[counts[indices] == 0]]
         return cls(
-            images=images.read("features"),
-            texts=texts.read("features"),
-            caption_ids=np.asarray(texts.read("caption_ids")),
+            images=features,
+            texts=texts,
+            caption_ids=caption_ids,
             first_caption=(ends - counts)[kept],
             num_captions=counts[kept],
             rows=rows,
             indices=kept,
-            broken=[*images.state.broken, *without],
+            broken=[*broken, *without],
         )
 
     def __len__(self) -> int:
@@ -227,6 +270,12 @@ class CachedPairs:
             image_ids=torch.from_numpy(self.indices[chosen]),
             caption_ids=torch.from_numpy(self.caption_ids[flat]),
         )
+
+
+def _joined(blocks: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """One array; blocks without a row do not know their width."""
+    filled = [block for block in blocks if len(block)]
+    return np.concatenate(filled) if filled else blocks[0]
 
 
 def cached_batches(

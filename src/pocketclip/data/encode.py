@@ -147,3 +147,60 @@ def encode_texts(
         rows[chosen] = features
     assert rows is not None
     return rows[[place[text] for text in texts]]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A whole source in the shared space."""
+
+    images: npt.NDArray[np.float32]
+    """(N, D), unit length per row."""
+    texts: npt.NDArray[np.float32]
+    """(Q, D), unit length per row."""
+    text_images: npt.NDArray[np.int64]
+    """(Q,), the row in `images` each text was written for."""
+    indices: npt.NDArray[np.int64]
+    """(N,), number in the source."""
+    broken: list[str]
+
+
+def embed(
+    source: Source,
+    encode_images: EncodeImages,
+    encode_tokens: EncodeTokens,
+    tokenizer: Tokenizer,
+    preprocess: PreprocessConfig,
+    *,
+    on_progress: Callable[[int, list[str]], None] | None = None,
+) -> Embeddings:
+    """Embed every readable image and its captions.
+
+    Args:
+        source: what to embed.
+        encode_images: bytes to unit vectors.
+        encode_tokens: ids and mask to unit vectors.
+        tokenizer: of the model.
+        preprocess: of the model.
+        on_progress: called with the images done and all broken items so far; may raise to stop.
+    """
+    images, indices, broken = [], [], []
+    for block in image_blocks(source, encode_images, preprocess):
+        if len(block.indices):
+            images.append(block.features[:, 0])
+            indices.append(block.indices)
+        broken += block.broken
+        if on_progress is not None:
+            on_progress(block.num_done, broken)
+    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
+    texts, counts = [], []
+    for text_block in text_blocks(source, encode_tokens, tokenizer):
+        if len(text_block.features):
+            texts.append(text_block.features)
+        counts.append(text_block.counts)
+    row_of = np.full(len(source), -1, np.int64)
+    row_of[found] = np.arange(len(found))
+    owners = np.repeat(row_of, np.concatenate(counts)) if counts else np.zeros(0, np.int64)
+    all_texts = np.concatenate(texts) if texts else np.zeros((0, 0), np.float32)
+    kept = owners >= 0  # captions of images that could not be decoded
+    all_images = np.concatenate(images) if images else np.zeros((0, 0), np.float32)
+    return Embeddings(all_images, all_texts[kept], owners[kept], found, broken)

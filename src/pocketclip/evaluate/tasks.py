@@ -1,0 +1,85 @@
+"""The tasks that `pocketclip evaluate --task NAME` knows."""
+
+from collections.abc import Callable
+
+from pocketclip.data.encode import Embeddings, embed
+from pocketclip.data.source import Source
+from pocketclip.errors import UserError, unknown_choice
+from pocketclip.evaluate.retrieval import retrieval_metrics, retrieval_ranks
+from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.records import EvalResult
+
+OnProgress = Callable[[int, list[str]], None]
+
+
+def evaluate_retrieval(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
+    """Recall at 1, 5 and 10 in both directions over a captioned source."""
+    embeddings = embed_source(model, source, on_progress)
+    return retrieval_result(embeddings, source)
+
+
+def retrieval_result(embeddings: Embeddings, source: Source, *, split: str = "all") -> EvalResult:
+    """The record of a retrieval evaluation; images without a caption are left out of the gallery and named."""
+    embeddings, num_dropped = with_captions(embeddings)
+    ranks = retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images)
+    notes = [f"{num_dropped} images without a caption left out"] if num_dropped else []
+    notes += [f"{len(embeddings.broken)} broken items left out"] if embeddings.broken else []
+    return EvalResult(
+        task="retrieval",
+        dataset=source.name,
+        split=split,
+        num_images=len(embeddings.images),
+        num_captions=len(embeddings.texts),
+        metrics=dict(retrieval_metrics(ranks)),
+        notes=notes,
+    )
+
+
+def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
+    """Only the images that have a caption, and how many had none."""
+    import numpy as np
+
+    captioned = np.unique(embeddings.text_images)
+    if len(captioned) == len(embeddings.images):
+        return embeddings, 0
+    new_row = np.full(len(embeddings.images), -1, np.int64)
+    new_row[captioned] = np.arange(len(captioned))
+    kept = Embeddings(
+        embeddings.images[captioned],
+        embeddings.texts,
+        new_row[embeddings.text_images],
+        embeddings.indices[captioned],
+        embeddings.broken,
+    )
+    return kept, len(embeddings.images) - len(captioned)
+
+
+def embed_source(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> Embeddings:
+    """Embed a source with a loaded model."""
+    runner = model.runner
+    return embed(
+        source,
+        runner.encode_images,
+        runner.encode_tokens,
+        model.tokenizer,
+        model.preprocess,
+        on_progress=on_progress,
+    )
+
+
+TASKS: dict[str, Callable[[PretrainedModel, Source, OnProgress | None], EvalResult]] = {
+    "retrieval": evaluate_retrieval,
+}
+
+
+def run_task(name: str, model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
+    """Measure a model on one task.
+
+    Raises:
+        UserError: no such task, or the source lacks what it needs.
+    """
+    if name not in TASKS:
+        raise unknown_choice("task", name, TASKS)
+    if len(source) == 0:
+        raise UserError(f"{source.name}: no images.")
+    return TASKS[name](model, source, on_progress)

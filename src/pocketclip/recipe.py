@@ -1,0 +1,139 @@
+"""A whole run as one typed YAML file."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, NonNegativeInt, model_validator
+
+from pocketclip.config import Config
+from pocketclip.data import SourceConfig
+from pocketclip.errors import UserError, unknown_choice
+from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.objectives import ObjectiveConfig
+from pocketclip.train.config import TrainConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataConfig(Config):
+    """The `data` section: where pairs come from."""
+
+    train: SourceConfig
+    val: SourceConfig | None = None
+    """For choosing and stopping; None holds out `hold_out` of the training images."""
+    test: SourceConfig | None = None
+    """Measured once, at the end; None leaves it out."""
+    hold_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images kept for validation where `val` is not given."""
+    max_broken_share: Share = 0.01
+    """The run stops when a larger share of the items is broken."""
+
+
+class Recipe(Config):
+    """One run: data, model, objective, training."""
+
+    data: DataConfig
+    model: DualEncoderConfig
+    objective: ObjectiveConfig
+    heads_first: TrainConfig | None = None
+    """An earlier stage that trains the heads on cached features of the untrained towers."""
+    train: TrainConfig
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Self:
+        if self.heads_first is not None and self.heads_first.cache is None:
+            raise ValueError("heads_first needs a cache section; without one, give its settings to train")
+        if self.heads_first is not None and self.train.cache is not None:
+            raise ValueError("heads_first and train both use the cache; join them into train")
+        many = any(s is not None and s.captions_per_image > 1 for s in (self.heads_first, self.train))
+        if many and self.objective.loss.kind in ("clip", "soft_target"):
+            raise ValueError(
+                f"objective.loss.kind {self.objective.loss.kind} takes one caption an image; "
+                "use multi_positive or sigmoid with captions_per_image above 1"
+            )
+        if self.objective.loss.kind == "sigmoid" and self.model.logit_bias is None:
+            bias = f"-ln(batch_size - 1), for batches of {self.train.batch_size}"
+            raise ValueError(f"a sigmoid loss needs model.logit_bias; start it at {bias}")
+        return self
+
+
+def recipe_folder() -> Path:
+    """The recipes that come with the package."""
+    inside = Path(str(resources.files("pocketclip"))) / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Names as `pocketclip train` takes them, such as `flickr/flickr8k_heads_cpu`."""
+    root = recipe_folder()
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe file from its path or its name.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    shipped = recipe_folder() / f"{name.removesuffix('.yaml').removeprefix('recipes/')}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise unknown_choice("recipe", name, list_recipes())
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` changes.
+
+    Args:
+        name: a YAML file, a shipped recipe's name, or a run folder.
+        changes: such as `train.num_steps=100`; values are YAML, keys are dotted.
+
+    Raises:
+        UserError: every problem as `file: key: reason (got value)`.
+    """
+    path = find_recipe(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: should hold keys such as data, model and train (got {str(values)[:60]!r}).")
+    for change in changes:
+        _apply(values, change)
+    return Recipe.parse(values, place=str(path))
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Set one dotted key; the keys above it are made where they are missing."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {change}: should be KEY=VALUE, such as train.num_steps=100.")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change}: the value is not valid YAML ({error}).") from error
+    if isinstance(value, str):
+        value = text  # YAML would read `webdataset: x` as a mapping, and keeps other texts as they are
+    *above, last = key.strip().split(".")
+    for part in above:
+        below = values.get(part)
+        if below is None:
+            below = values[part] = {}
+        if not isinstance(below, dict):
+            raise UserError(f"--set {change}: '{part}' is the value {below!r}, which has no keys below it.")
+        values = below
+    values[last] = value
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,101 @@
+"""What a run needs before its first step: a folder, sources, a tokenizer, a model."""
+
+from pathlib import Path
+
+from pocketclip.config import digest
+from pocketclip.data import Source, hold_out
+from pocketclip.data.source import captioned
+from pocketclip.errors import UserError
+from pocketclip.files import write_atomically
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.recipe import DataConfig, Recipe, dump_recipe
+from pocketclip.tokenizer import Tokenizer, train_tokenizer
+
+MAX_CAPTIONS_FOR_TOKENIZER = 200_000
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Sixteen hex digits that records carry."""
+    return digest(recipe.model_dump(mode="json"))
+
+
+def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
+    """Make the run's folder and put the resolved recipe there.
+
+    Raises:
+        UserError: the folder holds another run, or a run and `resume` is off.
+    """
+    saved = folder / "recipe.yaml"
+    if saved.is_file():
+        text = dump_recipe(recipe)
+        if saved.read_text(encoding="utf-8") != text and resume:
+            raise UserError(f"{folder}: was begun with another recipe. {_first_difference(saved, text)}")
+        if not resume:
+            raise UserError(
+                f"{folder}: holds a run already. Go on with --resume, choose another --out, or delete the folder."
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty and holds no run; choose another --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
+    write_atomically(saved, dump_recipe(recipe))
+
+
+def _first_difference(saved: Path, text: str) -> str:
+    old, new = saved.read_text(encoding="utf-8").splitlines(), text.splitlines()
+    for before, after in zip(old, new, strict=False):
+        if before != after:
+            return f"First difference: {before.strip()!r} there, {after.strip()!r} now."
+    return "One of them has more lines."
+
+
+def open_data(config: DataConfig) -> tuple[Source, Source]:
+    """The training and validation sources."""
+    source: Source = config.train.open()
+    if config.val is not None:
+        return source, config.val.open()
+    return hold_out(source, config.hold_out)
+
+
+def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]:
+    """The model with pretrained towers and the tokenizer of its text tower.
+
+    Args:
+        recipe: its `model` section.
+        source: gives the captions where the tokenizer is learned from them.
+    """
+    text = recipe.model.text_encoder
+    if text.tokenizer != "captions":
+        tokenizer = text.build_tokenizer()
+        model = recipe.model.build()
+        _check_vocabulary(tokenizer, model)
+        return tokenizer, model
+    if text.pretrained != "none":
+        raise UserError(
+            f"model.text_encoder.tokenizer: captions needs pretrained: none (got {text.pretrained}); "
+            "pretrained word embeddings belong to their own tokenizer."
+        )
+    captions: list[str] = []
+    for sample in captioned(source):
+        captions.extend(sample.captions)
+        if len(captions) >= MAX_CAPTIONS_FOR_TOKENIZER:
+            break
+    tokenizer = train_tokenizer(
+        captions, vocabulary_size=text.vocabulary_size, context_length=text.context_length
+    )
+    return tokenizer, recipe.model.build(vocabulary_size=tokenizer.vocabulary_size)
+
+
+def _check_vocabulary(tokenizer: Tokenizer, model: DualEncoder) -> None:
+    architecture = model.architecture()
+    size = architecture.get("vocab_size", tokenizer.vocabulary_size)
+    if tokenizer.vocabulary_size > size:
+        raise UserError(
+            f"model.text_encoder: the tokenizer has {tokenizer.vocabulary_size} ids and the tower embeds {size}; "
+            "they do not belong together."
+        )
+
+

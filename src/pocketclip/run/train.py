@@ -1,0 +1,284 @@
+"""Carries out a recipe: data, model, stages of training, evaluation, bundle."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pocketclip.data import Source
+from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches
+from pocketclip.data.encode import Embeddings
+from pocketclip.data.loader import BatchPlan, BrokenItems, training_batches
+from pocketclip.evaluate.loss import mean_loss
+from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
+from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.inference import Runner, unit
+from pocketclip.models.precision import resolve_device
+from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.recipe import Recipe
+from pocketclip.records import EvalResult, RunRecord, write_record
+from pocketclip.run.card import model_card
+from pocketclip.run.setup import build_model, open_data, prepare_folder, recipe_hash
+from pocketclip.train import Batches, Evaluate, Progress, Reporter, TrainConfig, Trainer
+from pocketclip.train.features import FrozenTowers, features_in_memory
+from pocketclip.types import ImageTextBatch
+
+
+class RunReporter(Reporter, Protocol):
+    """Shows a whole run."""
+
+    def encoding(self, what: str, done: int, total: int) -> None:
+        """Images or captions pass through a frozen tower."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluatedSplit:
+    """A split with the model's embeddings of it."""
+
+    source: Source
+    embeddings: Embeddings
+    result: EvalResult
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind."""
+
+    folder: Path
+    model: PretrainedModel
+    splits: dict[str, EvaluatedSplit]
+    """`val`, and `test` where the recipe has one."""
+    record: RunRecord
+
+
+def train(
+    recipe: Recipe, folder: Path, *, name: str, reporter: RunReporter, resume: bool = False, device: str = "auto"
+) -> Outcome:
+    """Train, evaluate and write the bundle to `folder/bundle`.
+
+    Args:
+        recipe: what to do.
+        folder: of the run; new, empty, or with `resume` one that was begun with the same recipe.
+        name: of the run, for records and the card.
+        reporter: shows progress.
+        resume: go on from the newest checkpoint.
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        UserError: anything the user can fix.
+        Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
+    """
+    prepare_folder(recipe, folder, resume=resume)
+    return _Run(recipe, folder, reporter, resume, resolve_device(device)).carry_out(name)
+
+
+class _Run:
+    """The parts of a run that its stages share."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, reporter: RunReporter, resume: bool, device: torch.device
+    ) -> None:
+        self.recipe, self.folder, self.reporter, self.resume, self.device = recipe, folder, reporter, resume, device
+        self.seconds: dict[str, float] = {}
+        self.started = time.perf_counter()
+        if device.type == "cpu":
+            keep_freed_memory()
+        self.train_source, self.val_source = open_data(recipe.data)
+        self.test_source: Source | None = None if recipe.data.test is None else recipe.data.test.open()
+        torch.manual_seed(recipe.seed)
+        self.tokenizer, self.model = build_model(recipe, self.train_source)
+        self.model.to(device)
+        self.preprocess = self.model.image_encoder.preprocess
+        self.objective = recipe.objective.build()
+        self.broken = self._broken_items(self.train_source)
+        self.num_captions: int | None = None  # known once every caption was read
+        self._frozen: FrozenTowers | None = None
+
+    def carry_out(self, name: str) -> Outcome:
+        """Every stage, then evaluation, record, card and bundle."""
+        stages: dict[str, Progress] = {}
+        if self.recipe.heads_first is not None:
+            stages["heads_first"] = self._cached_stage("heads_first", self.recipe.heads_first)
+        run_stage = self._live_stage if self.recipe.train.cache is None else self._cached_stage
+        stages["train"] = run_stage("train", self.recipe.train)
+        splits = {"val": self._final_evaluation("val", self.val_source)}
+        if self.test_source is not None:
+            splits["test"] = self._final_evaluation("test", self.test_source)
+        record = self._record(name, stages)
+        model = PretrainedModel(self.model, self.recipe.model, self.tokenizer, self.preprocess)
+        results = {split: evaluated.result for split, evaluated in splits.items()}
+        model.save_pretrained(self.folder / "bundle", card=model_card(name, self.recipe, record, results, self.model))
+        return Outcome(self.folder, model, splits, record)
+
+    def _cached_stage(self, name: str, config: TrainConfig) -> Progress:
+        """Heads over the stored features of frozen towers."""
+        assert config.cache is not None
+        started = time.perf_counter()
+        pairs = self._features(self.train_source, self.broken, config.cache)
+        val = self._features(self.val_source, self._broken_items(self.val_source))
+        self.seconds[f"{name}_features"] = time.perf_counter() - started
+        self.num_captions = int(pairs.num_captions.sum())
+        plan = BatchPlan(len(pairs), config.batch_size, self.recipe.seed)
+        num_steps = config.total_steps(plan.steps_per_epoch)
+
+        def batches(start: int) -> Iterator[ImageTextBatch]:
+            count = config.captions_per_image
+            return cached_batches(pairs, plan, captions_per_image=count, num_steps=num_steps, start_step=start)
+
+        def evaluate(model: nn.Module) -> Mapping[str, float]:
+            assert isinstance(model, DualEncoder)
+            return self._quick_evaluation(model, val, config)
+
+        return self._train(name, self.model.heads_only(), config, batches, evaluate, plan.steps_per_epoch)
+
+    def _live_stage(self, name: str, config: TrainConfig) -> Progress:
+        """Whole towers over decoded pictures."""
+        plan = BatchPlan(len(self.train_source), config.batch_size, self.recipe.seed)
+        num_steps = config.total_steps(plan.steps_per_epoch)
+
+        def batches(start: int) -> Iterator[ImageTextBatch]:
+            return training_batches(
+                self.train_source,
+                plan,
+                augmentation=config.augment.build(self.preprocess),
+                tokenizer=self.tokenizer,
+                captions_per_image=config.captions_per_image,
+                num_steps=num_steps,
+                start_step=start,
+                num_workers=config.num_workers,
+                pin_memory=self.device.type == "cuda",
+            )
+
+        def evaluate(model: nn.Module) -> Mapping[str, float]:
+            assert isinstance(model, DualEncoder)
+            return self._quick_evaluation(model.heads_only(), self._trained_features(model, self.val_source), config)
+
+        return self._train(name, self.model, config, batches, evaluate, plan.steps_per_epoch)
+
+    def _train(
+        self,
+        name: str,
+        model: DualEncoder,
+        config: TrainConfig,
+        batches: Batches,
+        evaluate: Evaluate,
+        steps_per_epoch: int,
+    ) -> Progress:
+        trainer = Trainer(
+            name,
+            model.to(self.device),
+            self.objective,
+            batches,
+            config,
+            steps_per_epoch=steps_per_epoch,
+            evaluate=evaluate,
+            folder=self.folder,
+            broken=self.broken,
+            reporter=self.reporter,
+        )
+        progress = trainer.run(resume=self.resume)
+        for phase, seconds in progress.seconds.items():
+            self.seconds[f"{name}_{phase}"] = seconds
+        return progress
+
+    # Features and evaluation
+
+    def _broken_items(self, source: Source) -> BrokenItems:
+        return BrokenItems(len(source), self.recipe.data.max_broken_share)
+
+    def _features(self, source: Source, broken: BrokenItems, views: CacheConfig | None = None) -> CachedPairs:
+        if self._frozen is None:
+            self._frozen = FrozenTowers(
+                self.model,
+                self.tokenizer,
+                self.preprocess,
+                root=cache_folder(),
+                device=self.device,
+                precision=self.recipe.train.precision,
+            )
+        centre = CacheConfig(views=("centre",))
+        return self._frozen.features(source, views or centre, broken, self.reporter.encoding, seed=self.recipe.seed)
+
+    def _trained_features(self, model: DualEncoder, source: Source) -> CachedPairs:
+        size, precision = self.preprocess.image_size, self.recipe.train.precision
+        runner = Runner(model, device=self.device, precision=precision, image_size=size, heads=False)
+        pairs = features_in_memory(runner, source, self.tokenizer, self.preprocess)
+        self._broken_items(source).add(pairs.broken)
+        return pairs
+
+    def _quick_evaluation(self, heads: DualEncoder, pairs: CachedPairs, config: TrainConfig) -> dict[str, float]:
+        """What is measured during training: recalls without intervals, and the objective."""
+        heads = heads.to(self.device).eval()
+        embedded = embed_pairs(heads, pairs, self.device)
+        ranks = retrieval_ranks(embedded.images, embedded.texts, embedded.text_images)
+        metrics = point_metrics(ranks)
+        metrics["mean_recall"] = mean_recall(metrics)
+        size = min(config.batch_size, len(pairs))
+        plan = BatchPlan(len(pairs), size, 0)
+        batches = cached_batches(
+            pairs, plan, captions_per_image=config.captions_per_image, num_steps=plan.steps_per_epoch
+        )
+        moved = (batch.to(self.device) for batch in batches)
+        return {**metrics, **mean_loss(heads, self.objective, moved)}
+
+    def _final_evaluation(self, split: str, source: Source) -> EvaluatedSplit:
+        """Retrieval with intervals, recorded."""
+        started = time.perf_counter()
+        if self.recipe.train.cache is not None:
+            pairs = self._features(source, self._broken_items(source))
+        else:
+            pairs = self._trained_features(self.model, source)
+        embeddings = embed_pairs(self.model.heads_only().to(self.device).eval(), pairs, self.device)
+        result = retrieval_result(embeddings, source, split=split).model_copy(
+            update={"seed": self.recipe.seed, "recipe_hash": recipe_hash(self.recipe)}
+        )
+        write_record(result, self.folder, f"retrieval_{split}")
+        self.seconds[f"evaluation_{split}"] = time.perf_counter() - started
+        return EvaluatedSplit(source, embeddings, result)
+
+    def _record(self, name: str, stages: dict[str, Progress]) -> RunRecord:
+        last = stages["train"]
+        record = RunRecord(
+            name=name,
+            seed=self.recipe.seed,
+            recipe_hash=recipe_hash(self.recipe),
+            num_steps=sum(progress.step for progress in stages.values()),
+            num_images=len(self.train_source),
+            num_captions=self.num_captions,
+            broken_items=list(self.broken.messages),
+            seconds={**self.seconds, "total": time.perf_counter() - self.started},
+            metrics=last.evaluation,
+        )
+        write_record(record, self.folder, "run")
+        return record
+
+
+def embed_pairs(heads: DualEncoder, pairs: CachedPairs, device: torch.device) -> Embeddings:
+    """Embeddings of all pairs from their features, view 0 of each image, block by block."""
+    images = _project(pairs.images[:, 0], pairs.rows, heads.image_head, device)
+    captions = np.concatenate(
+        [first + np.arange(count) for first, count in zip(pairs.first_caption, pairs.num_captions, strict=True)]
+    )
+    texts = _project(pairs.texts, captions, heads.text_head, device)
+    owners = np.repeat(np.arange(len(pairs)), pairs.num_captions)
+    return Embeddings(images, texts, owners, pairs.indices, pairs.broken)
+
+
+@torch.inference_mode()
+def _project(
+    features: Floats, rows: npt.NDArray[np.int64], head: nn.Module, device: torch.device, block: int = 8192
+) -> npt.NDArray[np.float32]:
+    parts = []
+    for first in range(0, len(rows), block):
+        chosen = torch.from_numpy(features[rows[first : first + block]].astype(np.float32))
+        parts.append(unit(head(chosen.to(device))))
+    return np.concatenate(parts)

@@ -1,0 +1,96 @@
+"""Everything a run needs to go on exactly, written whole and bounded in number."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pocketclip.errors import UserError
+from pocketclip.files import cannot_write
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """`step-00000120.pt`, ..., the newest `keep` of them; and `best.pt` and `final.pt` with weights only."""
+
+    folder: Path
+    keep: int = 2
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a step's checkpoint, then delete the oldest ones."""
+        save_atomically(self.folder / f"step-{step:08d}.pt", state)
+        for path in self.steps()[: -self.keep]:
+            path.unlink(missing_ok=True)
+
+    def steps(self) -> list[Path]:
+        """Checkpoints of steps, oldest first."""
+        return sorted(self.folder.glob("step-*.pt"))
+
+    def load_newest(self) -> dict[str, Any] | None:
+        """The newest checkpoint, or None.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return load(paths[-1]) if (paths := self.steps()) else None
+
+
+def save_atomically(path: Path, state: dict[str, Any]) -> None:
+    """Write a file of tensors and plain values whole or not at all.
+
+    Raises:
+        UserError: the disk is full or not writable; earlier checkpoints are untouched.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch turns a failed write into RuntimeError
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):
+            error = OSError(0, str(error).splitlines()[0])
+        raise cannot_write(path, error) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file that `save_atomically` wrote; nothing but tensors and plain values is accepted.
+
+    Raises:
+        UserError: damaged, or holding anything else.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile and pickle raise types of their own
+        raise UserError(
+            f"{path}: cannot read this checkpoint ({str(error).splitlines()[0]}). Delete it to go on from the one before."
+        ) from error
+    return state
+
+
+def random_states() -> dict[str, Any]:
+    """The state of every generator a step may draw from."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(internal), gauss_next],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put every generator back."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    kind, keys, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = states["python"]
+    random.setstate((version, tuple(internal), gauss_next))

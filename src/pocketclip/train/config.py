@@ -1,0 +1,83 @@
+"""The `train` section of a recipe."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from pocketclip.config import Config
+from pocketclip.data.augment import AugmentConfig
+from pocketclip.data.cache import CacheConfig
+from pocketclip.models.precision import Precision
+from pocketclip.train.optimizer import AdamWConfig, LearningRates
+from pocketclip.train.schedule import CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig
+
+
+class EarlyStoppingConfig(Config):
+    """Stop when a validation metric has not got better for some evaluations."""
+
+    metric: str = "mean_recall"
+    patience: PositiveInt = 2
+
+
+class TrainConfig(Config):
+    """How a model is trained; the run ends at `num_epochs` or `num_steps`, whichever comes first."""
+
+    num_epochs: PositiveFloat | None = None
+    num_steps: PositiveInt | None = None
+    batch_size: Annotated[int, Field(ge=2)]  # a contrastive batch of one has no negatives
+    learning_rate: LearningRates
+    cache: CacheConfig | None = None
+    """Run the frozen towers once and train the heads on their stored features."""
+    captions_per_image: PositiveInt = 1
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: AdamWConfig = AdamWConfig()
+    schedule: ScheduleConfig = CosineScheduleConfig()
+    max_grad_norm: PositiveFloat | None = 1.0
+    chunk_size: PositiveInt | None = None
+    """Images a pass through the towers; the batch's gradient stays exact (see `train/gradient_cache.py`)."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """`frozen` keeps the pretrained statistics of a trained tower."""
+    precision: Precision = "auto"
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Evaluate and keep a running average of the weights."""
+    evaluate_every: PositiveFloat | None = 1.0
+    """Epochs between evaluations on the validation split; None evaluates at the end only."""
+    early_stopping: EarlyStoppingConfig | None = None
+    keep: Literal["last", "best"] = "last"
+    """Which weights the run ends with: those of the last step, or of the best evaluation."""
+    keep_metric: str = "mean_recall"
+    checkpoint_every: PositiveInt = 200
+    """Steps between checkpoints."""
+    num_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = 10
+    """Steps between lines of `metrics.jsonl`."""
+    tensorboard: bool = False
+    """Whether to write TensorBoard events beside `metrics.jsonl`."""
+    num_workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that read data; None chooses by the machine. The batches do not depend on it."""
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Self:
+        if self.num_epochs is None and self.num_steps is None:
+            raise ValueError("give num_epochs or num_steps")
+        rates = self.learning_rate
+        if rates.heads is None and rates.image_encoder is None and rates.text_encoder is None:
+            raise ValueError("learning_rate: every part is frozen, so nothing would be trained")
+        if self.cache is not None:
+            if rates.image_encoder is not None or rates.text_encoder is not None:
+                raise ValueError("cache needs frozen towers: leave learning_rate.image_encoder and text_encoder off")
+            if self.augment != AugmentConfig():
+                raise ValueError("augment has no effect with cache: name the views in cache.views")
+            if self.chunk_size is not None:
+                raise ValueError("chunk_size has no effect with cache: no tower is run")
+            if self.batch_norm != "train":
+                raise ValueError("batch_norm has no effect with cache: no tower is run")
+        needs_evaluation = isinstance(self.schedule, PlateauScheduleConfig) or self.early_stopping is not None
+        if needs_evaluation and self.evaluate_every is None:
+            raise ValueError("evaluate_every is off, but the schedule or early_stopping needs evaluations")
+        return self
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Where the run ends."""
+        by_epochs = None if self.num_epochs is None else max(1, round(self.num_epochs * steps_per_epoch))
+        return min(steps for steps in (by_epochs, self.num_steps) if steps is not None)

@@ -1,0 +1,90 @@
+"""Exact gradients of a large contrastive batch in the memory of a small one.
+
+Splitting a contrastive batch would change its negatives. Instead the towers run twice: first chunk by chunk without
+gradients, to get every feature; the loss then gives the gradient at each feature; and a second pass, with the random
+state of the first, carries it into the towers. Reference: GradCache, https://arxiv.org/abs/2101.06983.
+
+Batch norm sees one chunk at a time, so its statistics are those of a chunk: train with `batch_norm: frozen` for the
+exact gradient of the whole batch.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.types import Features, ImageTextBatch, Objective
+
+
+def chunked_backward(
+    model: DualEncoder,
+    objective: Objective,
+    batch: ImageTextBatch,
+    *,
+    chunk_size: int,
+    autocast: Callable[[], AbstractContextManager[None]],
+) -> dict[str, Tensor]:
+    """Add the gradients of the whole batch's objective to the model's parameters; returns the losses.
+
+    Any objective works that needs features only. Equal to the plain backward pass up to rounding.
+
+    Args:
+        model: both towers are run twice.
+        objective: computed once, over all features.
+        batch: B images with K captions each.
+        chunk_size: images a pass.
+        autocast: opens the number type of the forward passes.
+    """
+    chunks = [batch.pairs(start, start + chunk_size) for start in range(0, len(batch), chunk_size)]
+    states = []
+    images, texts = [], []
+    with torch.no_grad(), _without_running_statistics(model):
+        for chunk in chunks:
+            states.append(_random_state(batch.images.device))
+            with autocast():
+                features = model(chunk)
+            images.append(features.image.float())
+            texts.append(features.text.float())
+    image, text = torch.cat(images).requires_grad_(), torch.cat(texts).requires_grad_()
+    losses = dict(objective(Features(image, text, model.logit_scale.exp(), model.logit_bias), batch))
+    torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
+    assert image.grad is not None
+    assert text.grad is not None
+    image_grads = image.grad.split([len(part) for part in images])
+    text_grads = text.grad.split([len(part) for part in texts])
+    for chunk, state, image_grad, text_grad in zip(chunks, states, image_grads, text_grads, strict=True):
+        _restore_random_state(state, batch.images.device)
+        with autocast():
+            features = model(chunk)
+        outputs = [(features.image, image_grad), (features.text, text_grad)]
+        needed = [(output, grad) for output, grad in outputs if output.requires_grad]
+        torch.autograd.backward([output for output, _ in needed], [grad for _, grad in needed])
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _restore_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+@contextmanager
+def _without_running_statistics(model: nn.Module) -> Iterator[None]:
+    """The first pass must not count twice in the batch norms' running averages."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked = norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count

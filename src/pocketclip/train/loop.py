@@ -1,0 +1,298 @@
+"""The one training loop: next batch, step, log, evaluate, checkpoint, stop."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pocketclip.data.loader import BrokenItems
+from pocketclip.errors import Interrupted, UserError
+from pocketclip.models.dual_encoder import PARTS, DualEncoder
+from pocketclip.models.precision import autocast
+from pocketclip.train import checkpoint, interrupt
+from pocketclip.train.checkpoint import CheckpointFolder
+from pocketclip.train.config import TrainConfig
+from pocketclip.train.metrics import MetricsFile
+from pocketclip.train.optimizer import build_optimizer
+from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule, is_loss
+from pocketclip.train.step import train_step
+from pocketclip.types import ImageTextBatch, Objective
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+Batches = Callable[[int], Iterator[ImageTextBatch]]
+"""From a step number on, one batch a step."""
+
+
+class Reporter(Protocol):
+    """Shows a running stage; the command line draws a progress bar."""
+
+    def start(self, name: str, total: int, done: int) -> None:
+        """A stage of `total` steps begins, `done` of them already behind us."""
+        ...
+
+    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """Called after every step, with the newest metrics."""
+        ...
+
+    def note(self, message: str) -> None:
+        """One line worth reading."""
+        ...
+
+
+@dataclass
+class Progress:
+    """What a stage has reached; all of it is in a checkpoint."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    evaluations_since_best: int = 0
+    stopped: bool = False
+    evaluation: dict[str, float] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    metrics_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validate": 0.0})
+
+
+class Trainer:
+    """One stage of a run.
+
+    Args:
+        name: of the stage; its checkpoints are in `folder/checkpoints/NAME`.
+        model: on its device.
+        objective: what is minimised.
+        batches: the data, from any step on.
+        config: the stage's settings.
+        steps_per_epoch: whole batches in a pass over the data.
+        evaluate: measures the model; None where there is no validation split.
+        folder: of the run; `metrics.jsonl` is in it.
+        broken: counts the items left out.
+        reporter: shows progress.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: DualEncoder,
+        objective: Objective,
+        batches: Batches,
+        config: TrainConfig,
+        *,
+        steps_per_epoch: int,
+        evaluate: Evaluate | None,
+        folder: Path,
+        broken: BrokenItems,
+        reporter: Reporter,
+    ) -> None:
+        self.name, self.model, self.objective, self.batches = name, model, objective, batches
+        self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
+        self.broken, self.reporter = broken, reporter
+        self.device = model.logit_scale.device
+        self.num_steps = config.total_steps(steps_per_epoch)
+        self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate)
+        self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
+        self.average: AveragedModel | None = None
+        if config.ema_decay is not None:
+            averaging = get_ema_multi_avg_fn(config.ema_decay)
+            self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+        self.checkpoints = CheckpointFolder(folder / "checkpoints" / name, config.num_checkpoints)
+        self.metrics = MetricsFile(folder / "metrics.jsonl", name, tensorboard=config.tensorboard)
+        self.progress = Progress()
+        self._pending: list[tuple[int, dict[str, Tensor]]] = []
+
+    def run(self, *, resume: bool) -> Progress:
+        """Train to the end, or go on from the newest checkpoint; the model ends with the weights to keep.
+
+        Raises:
+            UserError: a loss that is not finite, too many broken items, or a full disk.
+            Interrupted: Ctrl-C or SIGTERM; a checkpoint of the last step is there.
+        """
+        if resume:
+            self._resume()
+        self.reporter.start(self.name, self.num_steps, self.progress.step)
+        if not self._finished():
+            with interrupt.listen() as request:
+                self._train(request)
+        self._take_weights_to_keep()
+        return self.progress
+
+    def _finished(self) -> bool:
+        return self.progress.stopped or self.progress.step >= self.num_steps
+
+    def _train(self, request: interrupt.StopRequest) -> None:
+        config, progress = self.config, self.progress
+        self._set_modes()
+        every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * self.steps_per_epoch))
+        started = time.perf_counter()
+        for batch in self.batches(progress.step):
+            self._step(batch)
+            elapsed = time.perf_counter() - started
+            self._count_time("train", elapsed)
+            self.reporter.step(progress.step, len(batch) / max(elapsed, 1e-9), self.metrics.newest)
+            last = progress.step == self.num_steps
+            if progress.step % config.log_every == 0 or last:
+                self._log()
+            if self.evaluate is not None and (last or (every is not None and progress.step % every == 0)):
+                self._evaluate()
+            if progress.step % config.checkpoint_every == 0 or last or progress.stopped or request.asked:
+                self.save()
+            if self._finished():
+                break
+            if request.asked:
+                raise Interrupted(f"{self.name}: stopped at step {progress.step} of {self.num_steps}.")
+            started = time.perf_counter()
+
+    def _step(self, batch: ImageTextBatch) -> None:
+        progress = self.progress
+        for message in self.broken.add(batch.broken):
+            self.reporter.note(f"left out: {message}")
+        if len(batch) >= 2:
+            scalars = train_step(
+                self.model,
+                self.objective,
+                batch.to(self.device),
+                self.optimizer,
+                autocast=lambda: autocast(self.config.precision, self.device),
+                max_grad_norm=self.config.max_grad_norm,
+                chunk_size=self.config.chunk_size,
+            )
+            self._pending.append((progress.step + 1, scalars))
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+        if isinstance(self.schedule, LambdaLR):
+            self.schedule.step()
+        progress.step += 1
+
+    def _set_modes(self) -> None:
+        """Trained parts in training mode, frozen parts as in inference."""
+        self.model.train()
+        rates = self.config.learning_rate
+        for part in PARTS:
+            if getattr(rates, part) is None:
+                modules = [self.model.image_head, self.model.text_head] if part == "heads" else []
+                for module in modules or [getattr(self.model, part)]:
+                    module.eval()
+        if self.config.batch_norm == "frozen":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _log(self) -> None:
+        """Bring the pending scalars to the CPU in one go, check them and write their mean.
+
+        Raises:
+            UserError: a loss was not finite.
+        """
+        if not self._pending:
+            return
+        names = list(self._pending[-1][1])
+        values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in self._pending])
+        rows = values.cpu()
+        bad = (~torch.isfinite(rows).all(dim=1)).nonzero()
+        if len(bad):
+            step = self._pending[int(bad[0])][0]
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, rows[int(bad[0])], strict=True))
+            saved = self.checkpoints.steps()
+            cure = f"Go on from {saved[-1]} with --resume and" if saved else "Start again with"
+            raise UserError(
+                f"{self.name}: step {step}: the loss is not finite ({shown}). {cure} a lower learning rate, "
+                "a lower max_grad_norm or precision=float32."
+            )
+        self._pending.clear()
+        means = {name: float(value) for name, value in zip(names, rows.mean(dim=0), strict=True)}
+        rates = {f"learning_rate_{group['part']}": group["lr"] for group in self.optimizer.param_groups}
+        self._write({**means, **rates, "temperature": float(1 / self.model.logit_scale.detach().exp())})
+
+    def _write(self, values: Mapping[str, float]) -> None:
+        epoch = self.progress.step / self.steps_per_epoch
+        self.progress.metrics_bytes = self.metrics.write(self.progress.step, epoch, values)
+
+    def _evaluated_model(self) -> DualEncoder:
+        if self.average is None:
+            return self.model
+        averaged: DualEncoder = self.average.module
+        return averaged
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        self._log()
+        started = time.perf_counter()
+        model = self._evaluated_model()
+        model.eval()
+        values = dict(self.evaluate(model))
+        self._set_modes()
+        self._count_time("validate", time.perf_counter() - started)
+        progress, config = self.progress, self.config
+        progress.evaluation = values
+        self._write(values)
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            assert isinstance(config.schedule, PlateauScheduleConfig)
+            self.schedule.step(self._metric(config.schedule.metric))
+        watched = config.early_stopping.metric if config.early_stopping is not None else config.keep_metric
+        if config.keep == "best" or config.early_stopping is not None:
+            self._compare(self._metric(watched), is_loss(watched))
+
+    def _metric(self, name: str) -> float:
+        values = self.progress.evaluation
+        if name not in values:
+            raise UserError(f"{self.name}: no validation metric '{name}'. Known: {', '.join(values)}.")
+        return values[name]
+
+    def _compare(self, value: float, smaller_is_better: bool) -> None:
+        progress = self.progress
+        if progress.best is None or (value < progress.best if smaller_is_better else value > progress.best):
+            progress.best, progress.best_step, progress.evaluations_since_best = value, progress.step, 0
+            if self.config.keep == "best":
+                weights = self._evaluated_model().state_dict()
+                checkpoint.save_atomically(self.checkpoints.folder / "best.pt", {"model": weights})
+            return
+        progress.evaluations_since_best += 1
+        stopping = self.config.early_stopping
+        if stopping is not None and progress.evaluations_since_best >= stopping.patience:
+            progress.stopped = True
+            self.reporter.note(f"{self.name}: no better {stopping.metric} since step {progress.best_step}; stopped.")
+
+    def _count_time(self, phase: str, seconds: float) -> None:
+        self.progress.seconds[phase] = self.progress.seconds.get(phase, 0.0) + seconds
+
+    def save(self) -> None:
+        """Write a checkpoint of the step just done."""
+        self._log()
+        self.progress.broken = list(self.broken.messages)
+        state: dict[str, Any] = {
+            "progress": dict(vars(self.progress)),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": checkpoint.random_states(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+        self.checkpoints.save(self.progress.step, state)
+
+    def _resume(self) -> None:
+        state = self.checkpoints.load_newest()
+        if state is None:
+            return
+        self.progress = Progress(**state["progress"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.broken.add(self.progress.broken)
+        self.metrics.cut(self.progress.metrics_bytes, self.progress.step)
+        checkpoint.restore_random_states(state["random"])
+
+    def _take_weights_to_keep(self) -> None:
+        best = self.checkpoints.folder / "best.pt"
+        if self.config.keep == "best" and best.is_file():
+            self.model.load_state_dict(checkpoint.load(best)["model"])
+        elif self.average is not None:
+            self.model.load_state_dict(self._evaluated_model().state_dict())
+        self.model.eval()

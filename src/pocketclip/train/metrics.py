@@ -1,0 +1,80 @@
+"""`metrics.jsonl`: one JSON object a line, in the order of the steps; and TensorBoard beside it when wanted."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pocketclip.errors import UserError, require
+from pocketclip.files import cannot_write
+
+
+class MetricsFile:
+    """Appends to a run's metrics; a resumed run first cuts what came after its checkpoint.
+
+    Args:
+        path: of the file.
+        stage: written into every line.
+        tensorboard: whether to write events to `tensorboard/` beside it, too.
+    """
+
+    def __init__(self, path: Path, stage: str, *, tensorboard: bool = False) -> None:
+        self.path = path
+        self.stage = stage
+        self.newest: dict[str, float] = {}
+        self._module = require("torch.utils.tensorboard", extra="tensorboard") if tensorboard else None
+        self._writer: Any = None
+        self._purge_step: int | None = None
+
+    def write(self, step: int, epoch: float, values: Mapping[str, float]) -> int:
+        """Add a line; returns the file's size, which a checkpoint keeps.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        self.newest.update(values)
+        line = json.dumps({"stage": self.stage, "step": step, "epoch": round(epoch, 4), **values})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                size = file.tell()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if self._module is not None:
+            self._write_events(step, values)
+        return size
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
+        assert self._module is not None
+        if self._writer is None:
+            folder = self.path.parent / "tensorboard" / self.stage
+            self._writer = self._module.SummaryWriter(str(folder), purge_step=self._purge_step)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def cut(self, size: int, step: int) -> None:
+        """Forget what came behind a checkpoint of `step`."""
+        self._purge_step = step + 1
+        if self.path.is_file() and self.path.stat().st_size > size:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Every line of a run's `metrics.jsonl`; a last line cut off by a kill is dropped.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path}: no metrics here; is this a run folder?")
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -1,0 +1,47 @@
+"""AdamW with a rate for each part of the model; a part without a rate is frozen."""
+
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch.optim import AdamW
+
+from pocketclip.config import Config
+from pocketclip.models.dual_encoder import PARTS, DualEncoder
+
+
+class LearningRates(Config):
+    """Peak rate of each part; None freezes it."""
+
+    heads: PositiveFloat | None = None
+    """Both heads and the temperature."""
+    image_encoder: PositiveFloat | None = None
+    text_encoder: PositiveFloat | None = None
+
+
+class AdamWConfig(Config):
+    """AdamW, https://arxiv.org/abs/1711.05101."""
+
+    weight_decay: NonNegativeFloat = 0.1
+    decay_one_dimensional: bool = False
+    """Whether biases, norms and the temperature decay too; the small-encoder study does so."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: PositiveFloat = 1e-6
+
+
+def build_optimizer(model: DualEncoder, config: AdamWConfig, rates: LearningRates) -> AdamW:
+    """The optimizer; parts without a rate stop requiring gradients.
+
+    Each part has two groups, with and without weight decay.
+    """
+    groups = []
+    for part in PARTS:
+        rate = getattr(rates, part)
+        parameters = [parameter for _, parameter in model.part_parameters(part)]
+        for parameter in parameters:
+            parameter.requires_grad_(rate is not None)
+        if rate is None:
+            continue
+        plain = [p for p in parameters if p.ndim < 2 and not config.decay_one_dimensional]
+        decayed = [p for p in parameters if p.ndim >= 2 or config.decay_one_dimensional]
+        for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):
+            if chosen:
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
+    return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)

@@ -1,0 +1,82 @@
+"""Learning-rate schedules."""
+
+import math
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field, PositiveFloat
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from pocketclip.config import Config
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Schedule(Protocol):
+    """What the loop needs of a schedule."""
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything needed to go on."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Go on from a saved state."""
+        ...
+
+
+class CosineScheduleConfig(Config):
+    """Linear warm-up, then half a cosine down to `final` times the rate."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: Share = 0.1
+    """Share of all steps."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class ConstantScheduleConfig(Config):
+    """Linear warm-up, then a constant rate."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Share = 0.0
+    """Share of all steps."""
+
+
+class PlateauScheduleConfig(Config):
+    """Lower the rate when a validation metric stops getting better."""
+
+    kind: Literal["plateau"] = "plateau"
+    metric: str = "val_loss"
+    patience: Annotated[int, Field(ge=0)] = 1
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    min_delta: PositiveFloat = 1e-4
+
+
+ScheduleConfig = Annotated[
+    CosineScheduleConfig | ConstantScheduleConfig | PlateauScheduleConfig, Field(discriminator="kind")
+]
+
+
+def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: int, num_steps: int) -> float:
+    """What the rate is multiplied with in a step, counted from 0."""
+    warmup = round(config.warmup * num_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    if isinstance(config, ConstantScheduleConfig):
+        return 1.0
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return config.final + (1 - config.final) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+
+def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_steps: int) -> LambdaLR | ReduceLROnPlateau:
+    """A torch scheduler: stepped after every step, or after every evaluation for `plateau`."""
+    if isinstance(config, PlateauScheduleConfig):
+        mode: Literal["min", "max"] = "min" if is_loss(config.metric) else "max"
+        return ReduceLROnPlateau(
+            optimizer, mode=mode, factor=config.factor, patience=config.patience, threshold=config.min_delta
+        )
+    return LambdaLR(optimizer, lambda step: rate_factor(config, step, num_steps))
+
+
+def is_loss(metric: str) -> bool:
+    """Whether a smaller value of this metric is better: losses and ranks."""
+    return metric.endswith(("loss", "_rank")) or metric.startswith("val_")
