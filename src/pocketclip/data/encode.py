@@ -64,7 +64,8 @@ def image_blocks(
 ) -> Iterator[ImageBlock]:
     """Features of every view of every readable image, from sample `start` on.
 
-    Pictures are decoded by threads one batch ahead of the tower.
+    Pictures of a batch are decoded by threads before the tower runs, not beside it: on a CPU both want all cores,
+    and decoding ahead made the whole 20 % slower.
     """
 
     def load(index: int) -> list[npt.NDArray[np.uint8]] | str:
@@ -80,12 +81,9 @@ def image_blocks(
         for first in range(start, len(source), block_size):
             block = range(first, min(first + block_size, len(source)))
             features, indices, broken = [], [], []
-            batches = [block[place : place + images_per_batch] for place in range(0, len(block), images_per_batch)]
-            futures = [pool.submit(load, index) for index in batches[0]]
-            for number, batch in enumerate(batches):
-                loaded = [future.result() for future in futures]
-                following = batches[number + 1] if number + 1 < len(batches) else range(0)
-                futures = [pool.submit(load, index) for index in following]
+            for place in range(0, len(block), images_per_batch):
+                batch = block[place : place + images_per_batch]
+                loaded = list(pool.map(load, batch))
                 good = [(index, item) for index, item in zip(batch, loaded, strict=True) if not isinstance(item, str)]
                 broken += [item for item in loaded if isinstance(item, str)]
                 if good:
@@ -137,11 +135,14 @@ def encode_texts(
     if not unique:
         return np.zeros((0, 0), np.float32)
     place = {text: number for number, text in enumerate(unique)}
-    order = sorted(range(len(unique)), key=lambda number: len(unique[number]))
+    tokens, mask = tokenizer.encode(unique)
+    lengths = mask.sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
     rows: npt.NDArray[np.float32] | None = None
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
-        features = encode(*tokenizer.encode([unique[number] for number in chosen]))
+        longest = lengths[chosen[-1]]
+        features = encode(tokens[chosen, :longest], mask[chosen, :longest])
         if rows is None:
             rows = np.empty((len(unique), features.shape[1]), np.float32)
         rows[chosen] = features

@@ -110,18 +110,14 @@ class DualEncoder(nn.Module):
             self.register_buffer(name, value)
 
     def encode_image(self, images: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
-        """Embeddings of images, not normalised; the head runs in float32 whatever the tower computes in."""
-        features = self.image_encoder(images)
-        with torch.autocast(features.device.type, enabled=False):
-            embedded: Tensor = self.image_head(features.float())
-        return embedded
+        """Embeddings of images in float32, not normalised."""
+        embedded: Tensor = self.image_head(self.image_encoder(images))
+        return embedded.float()
 
     def encode_text(self, tokens: Shaped[Tensor, "M ..."], token_mask: Bool[Tensor, "M ..."]) -> Float[Tensor, "M D"]:
-        """Embeddings of texts, not normalised; the head runs in float32 whatever the tower computes in."""
-        features = self.text_encoder(tokens, token_mask)
-        with torch.autocast(features.device.type, enabled=False):
-            embedded: Tensor = self.text_head(features.float())
-        return embedded
+        """Embeddings of texts in float32, not normalised."""
+        embedded: Tensor = self.text_head(self.text_encoder(tokens, token_mask))
+        return embedded.float()
 
     def forward(self, batch: ImageTextBatch) -> Features:
         """Embeddings of a batch with the temperature's exponential and the bias."""

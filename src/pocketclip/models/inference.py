@@ -1,5 +1,6 @@
 """Running a model over many images and texts without training it: folded, in the device's fast number type."""
 
+import copy
 import hashlib
 from typing import Any
 
@@ -19,7 +20,7 @@ class Runner:
     """Encodes batches of pixels and tokens with a snapshot of a model.
 
     Args:
-        model: its image tower is copied and folded, so the model can be trained on afterwards.
+        model: its towers are copied, so the model can be trained on while this is in use.
         device: where to compute.
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
         image_size: of the pixels that will come.
@@ -41,6 +42,10 @@ class Runner:
         self.model = model.to(device).eval()
         example = torch.randint(0, 256, (2, 3, image_size, image_size), dtype=torch.uint8, device=device)
         self.image_encoder = fold_batch_norms(model.image_encoder, example)
+        self.text_encoder = copy.deepcopy(model.text_encoder).eval()
+        if self.precision == "bfloat16":
+            for encoder in (self.image_encoder, self.text_encoder):
+                cast_weights(encoder)
 
     @torch.inference_mode()
     def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:
@@ -54,7 +59,7 @@ class Runner:
     def encode_tokens(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Floats:
         """(B, L) ids and mask to (B, F) features, or (B, D) embeddings of unit length."""
         with autocast(self.precision, self.device):
-            features = self.model.text_encoder(
+            features = self.text_encoder(
                 torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
             )
         return self._finish(features, self.model.text_head)
@@ -72,6 +77,13 @@ class Runner:
             array: Floats = features.float().cpu().numpy()
             return array
         return unit(head(features.float()))
+
+
+def cast_weights(encoder: nn.Module) -> None:
+    """Store the weights of linear layers and convolutions in bfloat16, which autocast would cast at every call."""
+    for module in encoder.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.to(torch.bfloat16)
 
 
 def unit(embeddings: Tensor) -> Floats:
