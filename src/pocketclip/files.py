@@ -48,7 +48,7 @@ def resolve_inside(root: Path, name: str, *, place: str) -> Path:
     Raises:
         UserError: the name leads out of the folder, as `../x` does.
     """
-    base = Path(os.path.abspath(root))  # no symbolic links followed: users link whole data folders
+    base = Path(os.path.abspath(root))  # noqa: PTH100 (links stay unfollowed: users link whole data folders)
     path = Path(os.path.normpath(base / name))
     if not path.is_relative_to(base):
         raise UserError(f"{place}: file name {name!r} leads out of {base}. Give the right folder with images=DIR.")

@@ -160,5 +160,6 @@ def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np
 
 def normalize_pixels(pixels: npt.NDArray[np.uint8], config: PreprocessConfig) -> npt.NDArray[np.float32]:
     """(B, H, W, 3) bytes to (B, 3, H, W) floats with the tower's mean and standard deviation."""
-    scaled = (pixels.astype(np.float32) / 255 - np.float32(config.mean)) / np.float32(config.std)
+    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
+    scaled = (pixels.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -54,9 +54,7 @@ class Tokenizer:
         """The content of `tokenizer.json`; the context length is kept in the bundle's config."""
         return str(self.core.to_str(pretty=False))
 
-    def encode(
-        self, texts: Sequence[str]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Token ids and mask, padded with 0 to the longest text.
 
         Returns:
@@ -80,9 +78,7 @@ def train_tokenizer(texts: Sequence[str], *, vocabulary_size: int, context_lengt
     core = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer(lowercase=True)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=special, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=special, show_progress=False)
     core.train_from_iterator(texts, trainer)
     core.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

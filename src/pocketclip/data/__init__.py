@@ -35,9 +35,7 @@ _Union = (
 
 def source_kinds() -> dict[str, type[Any]]:
     """Every kind of source with its config class."""
-    return {
-        kind: config for config in get_args(_Union) for kind in get_args(config.model_fields["kind"].annotation)
-    }
+    return {kind: config for config in get_args(_Union) for kind in get_args(config.model_fields["kind"].annotation)}
 
 
 def split_source_text(text: Any) -> Any:

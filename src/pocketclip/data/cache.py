@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-
 from pydantic import Field
 
 from pocketclip.config import Config, digest

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.augment import View, fixed_views
-from pocketclip.data.loader import caption_id
-from pocketclip.data.source import Sample, Source
+from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores
 from pocketclip.preprocess import PreprocessConfig, decode_image

@@ -1,4 +1,4 @@
-"""Flickr8k and Flickr30k token files: `1000268201.jpg#0<tab>A child in a pink dress .`"""
+"""Flickr8k and Flickr30k token files, with lines such as `1000268201.jpg#0<tab>A child in a pink dress .`."""
 
 from pathlib import Path
 from typing import ClassVar, Literal

@@ -4,7 +4,6 @@ So a resumed run goes on exactly, and the number of workers changes nothing.
 """
 
 import functools
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketclip.data.augment import Augmentation
-from pocketclip.data.source import Source
+from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.hardware import available_cores
 from pocketclip.preprocess import decode_image
@@ -57,12 +56,6 @@ class BatchPlan:
 @functools.lru_cache(maxsize=2)
 def _shuffled(num_samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(num_samples)
-
-
-def caption_id(caption: str) -> int:
-    """A 63-bit number, equal for captions that differ only in case and closing punctuation."""
-    text = caption.lower().rstrip(" .!").encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
 def draw_captions(num_captions: int, count: int, random: np.random.Generator) -> list[int]:
@@ -185,29 +178,3 @@ def training_batches(
 def _one_thread(worker: int) -> None:
     del worker
     torch.set_num_threads(1)
-
-
-class BrokenItems:
-    """Counts what had to be left out and stops the run above a share of the data."""
-
-    def __init__(self, num_samples: int, max_share: float, known: Sequence[str] = ()) -> None:
-        self.num_samples = num_samples
-        self.max_share = max_share
-        self.messages = dict.fromkeys(known)
-
-    def add(self, messages: Sequence[str]) -> list[str]:
-        """Take note; returns those not seen before.
-
-        Raises:
-            UserError: more than the allowed share is broken.
-        """
-        new = [message for message in messages if message not in self.messages]
-        self.messages.update(dict.fromkeys(new))
-        if new and len(self.messages) > self.max_share * self.num_samples:
-            shown = "\n  ".join(list(self.messages)[:5])
-            raise UserError(
-                f"{len(self.messages)} of {self.num_samples} items are broken, more than the allowed share of "
-                f"{self.max_share:.1%}. Mend them, or allow more with --set data.max_broken_share=SHARE. "
-                f"The first:\n  {shown}"
-            )
-        return new

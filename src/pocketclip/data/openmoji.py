@@ -23,9 +23,29 @@ ATTRIBUTION = "Emoji drawings by OpenMoji (openmoji.org), licence CC BY-SA 4.0"
 SPLIT_SHARES = {"train": 0.70, "val": 0.10, "test": 0.20}
 
 _PEOPLE = frozenset(
-    "man men woman women person people boy boys girl girls mr mrs mx male female king queen prince princess".split()
+    [
+        "man",
+        "men",
+        "woman",
+        "women",
+        "person",
+        "people",
+        "boy",
+        "boys",
+        "girl",
+        "girls",
+        "mr",
+        "mrs",
+        "mx",
+        "male",
+        "female",
+        "king",
+        "queen",
+        "prince",
+        "princess",
+    ]
 )
-_FILLERS = frozenset("a an and the with in of for facing right left".split())
+_FILLERS = frozenset(["a", "an", "and", "the", "with", "in", "of", "for", "facing", "right", "left"])
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
@@ -93,7 +113,7 @@ def concept_of(name: str) -> str:
     Clock faces are one concept, and so are families, couples and keycaps.
     """
     words = re.findall(r"[a-z0-9]+", name.lower())
-    if "thirty" in words or "clock" in words and "o" in words:
+    if "thirty" in words or ("clock" in words and "o" in words):
         return "clock face"
     for group in ("family", "couple", "kiss", "keycap"):
         if group in words:

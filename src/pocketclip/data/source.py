@@ -1,5 +1,6 @@
 """What every data source gives: samples by number, so that order, splits and resuming need no stream position."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,10 @@ class Sample:
 class Source(Protocol):
     """A data set on disk, opened. Reading is safe from many processes."""
 
-    name: str
-    """How a user would write it, for records and messages."""
+    @property
+    def name(self) -> str:
+        """How a user would write it, for records and messages."""
+        ...
 
     def __len__(self) -> int:
         """Number of images."""
@@ -75,8 +78,12 @@ class ImageFiles:
 
     def fingerprint(self) -> str:
         """From captions, file names, sizes and modification times: contents are not read."""
-        return digest([[key, list(texts), file_stamp(path)] for key, texts, path in
-                       zip(self.keys, self.captions, self.paths, strict=True)])
+        return digest(
+            [
+                [key, list(texts), file_stamp(path)]
+                for key, texts, path in zip(self.keys, self.captions, self.paths, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,12 @@ def clean_captions(captions: Sequence[str]) -> tuple[str, ...]:
     """Captions without surrounding blanks; empty ones are dropped."""
     stripped = (" ".join(caption.split()) for caption in captions)
     return tuple(caption for caption in stripped if caption)
+
+
+def caption_id(caption: str) -> int:
+    """A 63-bit number, equal for captions that differ only in case and closing punctuation."""
+    text = caption.lower().rstrip(" .!").encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
 def read_text(path: Path) -> str:
@@ -212,7 +225,7 @@ def unique_keys(texts: Sequence[str]) -> list[str]:
 def file_stamp(path: Path) -> list[object]:
     """Name, size and modification time; the name alone where the file is missing."""
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:
         return [path.name]
     return [path.name, status.st_size, status.st_mtime_ns]

@@ -97,8 +97,8 @@ def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | No
     """Captions by image, both in the order of the table."""
     grouped: dict[str, list[str]] = {}
     for row in rows:
-        image = image if image in row else _column(file, row, "image", image, IMAGE_COLUMNS)
-        caption = caption if caption in row else _column(file, row, "caption", caption, CAPTION_COLUMNS)
+        image = _column(file, row, "image", image, IMAGE_COLUMNS)
+        caption = _column(file, row, "caption", caption, CAPTION_COLUMNS)
         grouped.setdefault(str(row[image]).strip(), []).extend(_texts(row[caption]))
     if not grouped:
         raise UserError(f"{file}: the table is empty.")
@@ -106,10 +106,9 @@ def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | No
 
 
 def _column(file: Path, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
-    if wanted is None:
-        for name in known:
-            if name in row:
-                return name
+    for name in known if wanted is None else [wanted]:
+        if name in row:
+            return name
     missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
     columns = ", ".join(str(key) for key in row) or "none"
     raise UserError(f"{file}: {missing}. Columns: {columns}. Name the right one with {role}=COLUMN.")
@@ -130,11 +129,8 @@ def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
     except Exception as error:  # pyarrow has its own family of errors
         raise UserError(f"{file}: not a Parquet file ({error}).") from error
     columns = dict.fromkeys(table.schema_arrow.names)
-    image = config.image if config.image in columns else _column(file, columns, "image", config.image, IMAGE_COLUMNS)
-    known = CAPTION_COLUMNS
-    caption = (
-        config.caption if config.caption in columns else _column(file, columns, "caption", config.caption, known)
-    )
+    image = _column(file, columns, "image", config.image, IMAGE_COLUMNS)
+    caption = _column(file, columns, "caption", config.caption, CAPTION_COLUMNS)
     field = table.schema_arrow.field(image).type
     if str(field).startswith(("struct", "binary", "large_binary")):
         captions = [

@@ -135,7 +135,7 @@ def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                archive.members = []  # or the whole listing stays in memory
+                archive.members = []  # type: ignore[attr-defined] # or the whole listing stays in memory
                 if not member.isfile():
                     continue
                 if ".." in Path(member.name).parts or member.name.startswith("/"):
@@ -217,7 +217,7 @@ def write_shards(
     name: str = "data",
     samples_per_shard: int = 1000,
     check: Callable[[Sample], None] | None = None,
-    on_broken: Callable[[list[str], int], None] | None = None,
+    on_broken: Callable[[list[str]], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> ShardProgress:
     """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
@@ -228,7 +228,7 @@ def write_shards(
         name: before the shard number.
         samples_per_shard: source items a shard covers, broken ones included.
         check: raises BrokenItemError for a sample that should be left out.
-        on_broken: called with all broken items so far and the source's size; may raise to stop.
+        on_broken: called with all broken items so far; may raise to stop.
         on_progress: called with the number of items done so far.
 
     Returns:
@@ -240,9 +240,7 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / f"{name}.progress.json"
     num_shards = -(-len(source) // samples_per_shard)
-    state = ShardProgress(
-        source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0
-    )
+    state = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
     if state_file.is_file():
         old = ShardProgress.parse(json.loads(state_file.read_text()), place=str(state_file))
         if (old.source_fingerprint, old.samples_per_shard) != (state.source_fingerprint, samples_per_shard):
@@ -263,7 +261,7 @@ def write_shards(
         )
         write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
         if on_broken is not None:
-            on_broken(state.broken, len(source))
+            on_broken(state.broken)
         if on_progress is not None:
             on_progress(stop)
     return state

@@ -59,7 +59,9 @@ def retrieval_ranks(
         raise UserError("Retrieval: the model gave embeddings that are not finite.")
     images, texts = torch.from_numpy(image_embeddings), torch.from_numpy(text_embeddings)
     owners = torch.from_numpy(text_images)
-    own = torch.cat([(part * images[of]).sum(1) for part, of in zip(texts.split(65536), owners.split(65536))])
+    own = torch.cat(
+        [(part * images[of]).sum(1) for part, of in zip(texts.split(65536), owners.split(65536), strict=True)]
+    )
     best = torch.full((num_images,), -torch.inf).scatter_reduce(0, owners, own, "amax")
     # An image's captions within a tie of its best one are no rivals of it
     own_ties = torch.zeros(num_images).index_add_(0, owners, (own >= best[owners] - TIE).float()).long()
@@ -95,7 +97,7 @@ def retrieval_metrics(ranks: Ranks) -> dict[str, Interval | float]:
     metrics: dict[str, Interval | float] = dict(point_metrics(ranks))
     for k in RECALLS:
         found = (ranks.text_to_image < k).astype(np.float64)
-        by_image = np.bincount(ranks.text_images, weights=found, minlength=num_images)
+        by_image = np.bincount(ranks.text_images, weights=found, minlength=num_images).astype(np.float64)
         metrics[f"text_to_image_recall@{k}"] = bootstrap_ratio(by_image, captions)
         hits = (ranks.image_to_text < k).astype(np.float64)
         metrics[f"image_to_text_recall@{k}"] = bootstrap_ratio(hits, np.ones(num_images))

@@ -8,9 +8,7 @@ from pocketclip.records import Interval
 NUM_RESAMPLES = 1000
 
 
-def bootstrap_ratio(
-    hits: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, seed: int = 0
-) -> Interval:
+def bootstrap_ratio(hits: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, seed: int = 0) -> Interval:
     """sum(hits) / sum(counts) with its 95 % percentile interval, units resampled with replacement.
 
     A unit is an image with all its captions, because captions of one image succeed and fail together; resampling
@@ -27,6 +25,6 @@ def bootstrap_ratio(
     ratios = np.empty(NUM_RESAMPLES)
     for number in range(NUM_RESAMPLES):
         times = np.bincount(random.integers(0, size, size), minlength=size)
-        ratios[number] = (times @ hits) / max(1.0, times @ counts)
+        ratios[number] = float(times @ hits) / float(times @ counts)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return Interval(value=value, low=float(low), high=float(high))

@@ -1,7 +1,8 @@
 """SigLIP's sigmoid loss."""
 
+import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, eye
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -30,6 +31,6 @@ def sigmoid_loss(
     """
     logits = logit_scale * image_features @ text_features.T + logit_bias
     if positives is None:
-        positives = eye(len(logits), dtype=bool, device=logits.device)
+        positives = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     signs = 2.0 * positives - 1.0
     return -F.logsigmoid(signs * logits).sum() / len(logits)

@@ -79,6 +79,8 @@ class DualEncoder(nn.Module):
         logit_bias: start of a learned bias; None for none.
     """
 
+    image_encoder: Any  # a module with feature_dim and preprocess
+    text_encoder: Any  # a module with feature_dim and architecture
     logit_scale: Tensor
     logit_bias: Tensor
 

@@ -30,7 +30,11 @@ class PretrainedModel:
     """
 
     def __init__(
-        self, model: DualEncoder, config: DualEncoderConfig, tokenizer: Tokenizer, preprocess: PreprocessConfig
+        self,
+        model: DualEncoder,
+        config: DualEncoderConfig,
+        tokenizer: Tokenizer,
+        preprocess: PreprocessConfig,
     ) -> None:
         self.model = model
         self.config = config
@@ -173,4 +177,3 @@ class PretrainedModel:
         return [
             {class_names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares
         ]
-

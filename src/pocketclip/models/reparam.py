@@ -1,6 +1,7 @@
 """The same function with fewer layers: batch norms folded into the convolutions before them."""
 
 import copy
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def fold_batch_norms(tower: nn.Module, example: Tensor) -> nn.Module:
     modules = dict(folded.named_modules())
     order = [name for name, module in modules.items() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
     num_folded = 0
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         convolution, norm = modules[before], modules[after]
         if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue

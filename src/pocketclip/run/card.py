@@ -23,6 +23,7 @@ def model_card(
     """Markdown with the front matter that model hubs read."""
     counts = {part: sum(p.numel() for _, p in model.part_parameters(part)) for part in PARTS}
     rows = [line for split, result in results.items() for line in _score_rows(split, result)]
+    settings = recipe.model
     image, text = recipe.model.image_encoder, recipe.model.text_encoder
     return f"""{_HEADER}
 # {name}
@@ -31,9 +32,9 @@ A dual encoder that finds images by sentence and sentences by image, made with p
 
 | part | what | parameters |
 |---|---|---|
-| image encoder | {image.name}, {image.image_size} px, started from: {image.pretrained} | {counts["image_encoder"]:,} |
-| text encoder | {text.name}, {text.context_length} tokens, started from: {text.pretrained} | {counts["text_encoder"]:,} |
-| heads | {recipe.model.image_head.kind} and {recipe.model.text_head.kind} to {recipe.model.embed_dim} | {counts["heads"]:,} |
+| image encoder | {image.name}, {image.image_size} px, from: {image.pretrained} | {counts["image_encoder"]:,} |
+| text encoder | {text.name}, {text.context_length} tokens, from: {text.pretrained} | {counts["text_encoder"]:,} |
+| heads | {settings.image_head.kind}, {settings.text_head.kind} to {settings.embed_dim} | {counts["heads"]:,} |
 
 ## Use
 

@@ -56,7 +56,8 @@ def open_data(config: DataConfig) -> tuple[Source, Source]:
     """The training and validation sources."""
     source: Source = config.train.open()
     if config.val is not None:
-        return source, config.val.open()
+        val: Source = config.val.open()
+        return source, val
     return hold_out(source, config.hold_out)
 
 
@@ -83,9 +84,7 @@ def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]
         captions.extend(sample.captions)
         if len(captions) >= MAX_CAPTIONS_FOR_TOKENIZER:
             break
-    tokenizer = train_tokenizer(
-        captions, vocabulary_size=text.vocabulary_size, context_length=text.context_length
-    )
+    tokenizer = train_tokenizer(captions, vocabulary_size=text.vocabulary_size, context_length=text.context_length)
     return tokenizer, recipe.model.build(vocabulary_size=tokenizer.vocabulary_size)
 
 
@@ -97,5 +96,3 @@ def _check_vocabulary(tokenizer: Tokenizer, model: DualEncoder) -> None:
             f"model.text_encoder: the tokenizer has {tokenizer.vocabulary_size} ids and the tower embeds {size}; "
             "they do not belong together."
         )
-
-

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from pocketclip.data import Source
+from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches
 from pocketclip.data.encode import Embeddings
-from pocketclip.data.loader import BatchPlan, BrokenItems, training_batches
+from pocketclip.data.loader import BatchPlan, training_batches
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import retrieval_result
@@ -61,7 +62,13 @@ class Outcome:
 
 
 def train(
-    recipe: Recipe, folder: Path, *, name: str, reporter: RunReporter, resume: bool = False, device: str = "auto"
+    recipe: Recipe,
+    folder: Path,
+    *,
+    name: str,
+    reporter: RunReporter,
+    resume: bool = False,
+    device: str = "auto",
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
 
@@ -84,10 +91,14 @@ def train(
 class _Run:
     """The parts of a run that its stages share."""
 
-    def __init__(
-        self, recipe: Recipe, folder: Path, reporter: RunReporter, resume: bool, device: torch.device
-    ) -> None:
-        self.recipe, self.folder, self.reporter, self.resume, self.device = recipe, folder, reporter, resume, device
+    def __init__(self, recipe: Recipe, folder: Path, reporter: RunReporter, resume: bool, device: torch.device) -> None:
+        self.recipe, self.folder, self.reporter, self.resume, self.device = (
+            recipe,
+            folder,
+            reporter,
+            resume,
+            device,
+        )
         self.seconds: dict[str, float] = {}
         self.started = time.perf_counter()
         if device.type == "cpu":

@@ -1,0 +1,1 @@
+"""Reads records: tables, plots, galleries and reports. Nothing in training calls this."""

@@ -68,7 +68,8 @@ def load(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile and pickle raise types of their own
         raise UserError(
-            f"{path}: cannot read this checkpoint ({str(error).splitlines()[0]}). Delete it to go on from the one before."
+            f"{path}: cannot read this checkpoint ({str(error).splitlines()[0]}). "
+            "Delete it to go on from the one before."
         ) from error
     return state
 

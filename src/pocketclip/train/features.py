@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from pocketclip.config import digest
-from pocketclip.data.cache import CachedPairs, CacheConfig, fill_images, fill_texts
+from pocketclip.data.broken import BrokenItems
+from pocketclip.data.cache import CacheConfig, CachedPairs, fill_images, fill_texts
 from pocketclip.data.encode import image_blocks, text_blocks
-from pocketclip.data.loader import BrokenItems
 from pocketclip.data.source import Source
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, module_fingerprint

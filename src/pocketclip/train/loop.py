@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pocketclip.data.loader import BrokenItems
+from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 from pocketclip.models.precision import autocast
@@ -216,7 +216,7 @@ class Trainer:
     def _evaluated_model(self) -> DualEncoder:
         if self.average is None:
             return self.model
-        averaged: DualEncoder = self.average.module
+        averaged: DualEncoder = self.average.module  # type: ignore[assignment]
         return averaged
 
     def _evaluate(self) -> None:

@@ -58,7 +58,7 @@ class TimmImageEncoderConfig(Config):
             load_weights(tower, weights, place=origin, ignore=tower.pretrained_cfg.get("classifier", ""))
         return TimmImageEncoder(tower, self)
 
-    def _create(self, *, use_hub: bool) -> nn.Module:
+    def _create(self, *, use_hub: bool) -> Any:
         options: dict[str, Any] = {"num_classes": 0}
         if self.pooling != "native":
             options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
@@ -67,7 +67,7 @@ class TimmImageEncoderConfig(Config):
         if "vit" in self.name or "mixer" in self.name:  # their position embeddings depend on the size
             options["img_size"] = self.image_size
         try:
-            tower: nn.Module = timm.create_model(self.name, pretrained=use_hub, **options)
+            return timm.create_model(self.name, pretrained=use_hub, **options)
         except (TypeError, AssertionError, ValueError) as error:
             raise UserError(f"{self.name}: cannot be built with {options} ({error}).") from error
         except Exception as error:
@@ -77,7 +77,6 @@ class TimmImageEncoderConfig(Config):
                 f"{self.name}: the hub did not answer with its weights ({str(error).splitlines()[0][:120]}). "
                 f"Without a hub: pretrained: package ({', '.join(IMAGE_PACKAGES)}), a path, or none."
             ) from error
-        return tower
 
 
 class TimmImageEncoder(nn.Module):
@@ -86,9 +85,9 @@ class TimmImageEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, tower: nn.Module, config: TimmImageEncoderConfig) -> None:
+    def __init__(self, tower: Any, config: TimmImageEncoderConfig) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower: Any = tower
         self.joined_stages = config.joined_stages
         data = timm.data.resolve_model_data_config(tower)
         if config.normalization == "imagenet":

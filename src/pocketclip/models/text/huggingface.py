@@ -136,7 +136,7 @@ def _read_pretrained(name: str, pretrained: str) -> tuple[str, dict[str, Tensor]
     return str(folder), weights
 
 
-def _without_pooler(tower: nn.Module) -> nn.Module:
+def _without_pooler(tower: Any) -> Any:
     """BERT's pooler is trained for next-sentence prediction and unused here; its parameters must not be counted."""
     if getattr(tower, "pooler", None) is not None:
         tower.pooler = None
@@ -159,9 +159,9 @@ def _matching(weights: dict[str, Tensor], tower: nn.Module) -> dict[str, Tensor]
 class HuggingFaceTextEncoder(nn.Module):
     """A transformers tower that pools its tokens into one feature a text."""
 
-    def __init__(self, tower: nn.Module, config: HuggingFaceTextEncoderConfig) -> None:
+    def __init__(self, tower: Any, config: HuggingFaceTextEncoderConfig) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower: Any = tower
         self.pooling = config.pooling
         self.joined_layers = config.joined_layers
         settings = tower.config

@@ -1,0 +1,106 @@
+"""`pocketclip data inspect` and `pocketclip data convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pocketclip.cli.options import Json, MaxBrokenShare, SourceText, source_text, wants_json
+
+app = typer.Typer(help="Look at a data source, or write it as WebDataset shards.", no_args_is_help=True)
+
+
+@app.command()
+def inspect(
+    source: SourceText,
+    sheet: Annotated[Path | None, typer.Option(help="Write a PNG with random images and their captions here.")] = None,
+    json_lines: Json = False,
+) -> None:
+    """Count, measure and check a source: captions, sizes, broken items, duplicates.
+
+    \b
+    Example:
+      pocketclip data inspect folder:photos --sheet photos.png
+    """
+    import json
+
+    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.tables import print_table
+    from pocketclip.data import open_source
+    from pocketclip.data.inspect import contact_sheet, inspect_source
+    from pocketclip.files import cannot_write
+
+    opened = open_source(source_text(source), place="SOURCE")
+    with reporter() as shown:
+        result = inspect_source(opened, on_progress=lambda done: shown.encoding("images", done, len(opened)))
+    if sheet is not None:
+        try:
+            contact_sheet(opened).save(sheet, "PNG")
+        except OSError as error:
+            raise cannot_write(sheet, error) from error
+        typer.echo(f"Contact sheet: {sheet}", err=True)
+    values = result.to_json()
+    if wants_json(json_lines):
+        typer.echo(json.dumps(values, ensure_ascii=False))
+        return
+    rows = []
+    for key, value in values.items():
+        if key in ("source", "broken", "same_images"):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{name}: {count:g}" for name, count in value.items())
+        rows.append([key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)])
+    print_table(result.name, ["", ""], rows)
+    for line in result.broken[:10]:
+        typer.echo(f"broken: {line}")
+    for first, second in result.same_image[:10]:
+        typer.echo(f"same picture: {first} and {second}")
+
+
+@app.command()
+def convert(
+    source: SourceText,
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Items a shard covers.")] = 1000,
+    max_broken_share: MaxBrokenShare = 0.01,
+) -> None:
+    """Write any source as WebDataset shards; a stopped conversion goes on when called again.
+
+    \b
+    Pictures are checked by decoding them, and written as they are.
+
+    Example:
+      pocketclip data convert csv:pairs.csv --out shards --name pairs
+    """
+    from pocketclip.cli.progress import reporter
+    from pocketclip.data import open_source
+    from pocketclip.data.broken import BrokenItems
+    from pocketclip.data.source import Sample
+    from pocketclip.data.webdataset import write_shards
+    from pocketclip.preprocess import decode_image
+
+    opened = open_source(source_text(source), place="SOURCE")
+    broken = BrokenItems(len(opened), max_broken_share, setting="--max-broken-share")
+
+    def check(sample: Sample) -> None:
+        decode_image(sample.image, place=sample.place)
+
+    with reporter() as shown:
+
+        def found(messages: list[str]) -> None:
+            for message in broken.add(messages):
+                shown.note(f"left out: {message}")
+
+        state = write_shards(
+            opened,
+            out,
+            name=name,
+            samples_per_shard=samples_per_shard,
+            check=check,
+            on_broken=found,
+            on_progress=lambda done: shown.encoding("samples", done, len(opened)),
+        )
+    last = state.num_shards - 1
+    place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"
+    typer.echo(f"{state.num_written:,} samples in {state.num_shards} shards: webdataset:{place}", err=True)

@@ -1,0 +1,71 @@
+"""`pocketclip list`."""
+
+from typing import Annotated
+
+import typer
+
+KINDS = ("losses", "recipes", "sources", "tasks", "towers")
+
+
+def list_command(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"One of: {', '.join(KINDS)}.")],
+) -> None:
+    """List what a recipe or a command can name.
+
+    \b
+    Example:
+      pocketclip list recipes
+    """
+    from pocketclip.errors import unknown_choice
+
+    if what not in KINDS:
+        raise unknown_choice("list", what, KINDS)
+    for line in globals()[f"_{what}"]():
+        typer.echo(line)
+
+
+def _recipes() -> list[str]:
+    from pocketclip.recipe import find_recipe, list_recipes
+
+    lines = []
+    for name in list_recipes():
+        first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
+        lines.append(f"{name:48} {first.removeprefix('# ')}")
+    return lines
+
+
+def _sources() -> list[str]:
+    from pocketclip.data import source_kinds
+
+    lines = []
+    for kind, config in sorted(source_kinds().items()):
+        places = ",".join(place.upper() for place in config.positional)
+        others = [name for name in config.model_fields if name not in ("kind", *config.positional)]
+        settings = f"  settings: {', '.join(others)}" if others else ""
+        lines.append(f"{kind}:{places}".ljust(36) + settings)
+    return lines
+
+
+def _losses() -> list[str]:
+    from typing import get_args
+
+    from pocketclip.objectives.contrastive import LossConfig
+
+    members = get_args(get_args(LossConfig)[0])
+    return [f"{member.model_fields['kind'].default:16} {member.__doc__}" for member in members]
+
+
+def _tasks() -> list[str]:
+    from pocketclip.evaluate.tasks import TASKS
+
+    return [f"{name:16} {(task.__doc__ or '').splitlines()[0]}" for name, task in TASKS.items()]
+
+
+def _towers() -> list[str]:
+    from pocketclip.models.weights import IMAGE_PACKAGES, TEXT_PACKAGES
+
+    lines = [f"image  {name:24} pretrained: package ({weights.package})" for name, weights in IMAGE_PACKAGES.items()]
+    lines += [f"text   {name:24} pretrained: package ({weights.package})" for name, weights in TEXT_PACKAGES.items()]
+    lines.append("image  any timm model           pretrained: hub, none or a weights file")
+    lines.append("text   any Hugging Face encoder pretrained: hub, none or a folder")
+    return lines

@@ -1,0 +1,59 @@
+"""The `pocketclip` command."""
+
+import sys
+
+import typer
+
+from pocketclip.cli import data as data_commands
+from pocketclip.cli.cost import cost
+from pocketclip.cli.embed import embed
+from pocketclip.cli.evaluate import evaluate
+from pocketclip.cli.index import index
+from pocketclip.cli.list import list_command
+from pocketclip.cli.quickstart import quickstart
+from pocketclip.cli.report import report
+from pocketclip.cli.search import search
+from pocketclip.cli.train import train
+from pocketclip.errors import Interrupted, UserError
+
+app = typer.Typer(
+    name="pocketclip",
+    help="Small image-text models on a small budget: train, distil, measure, ship.\n\n"
+    "Start with: pocketclip quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich costs half of the time that --help may take
+    pretty_exceptions_enable=False,
+)
+app.command()(quickstart)
+app.command()(train)
+app.command()(evaluate)
+app.command()(cost)
+app.add_typer(data_commands.app, name="data")
+app.command()(embed)
+app.command()(index)
+app.command()(search)
+app.command()(report)
+app.command("list")(list_command)
+
+
+def main() -> None:
+    """Run a command; problems the user can fix end in one line and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except Interrupted as stop:
+        typer.echo(f"{stop} Nothing is lost; go on with the same command and --resume.", err=True)
+        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("Stopped. What was already written is kept.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

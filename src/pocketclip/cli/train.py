@@ -1,0 +1,61 @@
+"""`pocketclip train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pocketclip.cli.options import Device, Json, wants_json
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")
+    ],
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = [],  # noqa: B006 (typer copies it)
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/RECIPE_NAME by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    json_lines: Json = False,
+) -> None:
+    """Train a model from a recipe; ends with an evaluated bundle and a report.
+
+    \b
+    Example, on your own pictures with captions beside them (dog.jpg, dog.txt):
+      pocketclip train quickstart/your_photos --set data.train=folder:photos --out runs/mine
+    """
+    import json
+
+    from pocketclip.recipe import dump_recipe, find_recipe, load_recipe
+
+    loaded = load_recipe(recipe, changes)
+    if dry_run:
+        typer.echo(dump_recipe(loaded), nl=False)
+        return
+    name = find_recipe(recipe).stem
+    folder = out if out is not None else Path("runs") / name
+    if name == "recipe":  # a run folder's own copy
+        name = folder.name
+
+    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.tables import print_retrieval
+    from pocketclip.run import train as run_training
+    from pocketclip.study.gallery import make_gallery, write_gallery
+
+    with reporter() as shown:
+        outcome = run_training(loaded, folder, name=name, reporter=shown, resume=resume, device=device)
+    split = "test" if "test" in outcome.splits else "val"
+    shown_split = outcome.splits[split]
+    write_gallery(make_gallery(split, shown_split.source, shown_split.embeddings), folder)
+    results = [evaluated.result for evaluated in outcome.splits.values()]
+    if wants_json(json_lines):
+        for result in results:
+            typer.echo(json.dumps(result.to_json()))
+    else:
+        print_retrieval(results)
+    if broken := outcome.record.broken_items:
+        typer.echo(f"{len(broken)} items were left out; {folder}/records/run.json names them.", err=True)
+    typer.echo(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}", err=True)

@@ -1,0 +1,42 @@
+"""Energy of a stretch of work, through codecarbon where it is installed."""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pocketclip.errors import require
+
+
+@dataclass
+class Energy:
+    """Filled when the stretch ends; None where nothing could be measured."""
+
+    kwh: float | None = None
+    method: str = "not measured (pip install 'pocketclip[energy]')"
+
+
+@contextmanager
+def measure_energy() -> Iterator[Energy]:
+    """Measure the energy of what happens inside, in kWh.
+
+    codecarbon reads the processor's own counters where it may, and else multiplies time with the processor's design
+    power. Nothing is sent anywhere, and no country's grid is looked up: kWh only, no CO2.
+    """
+    energy = Energy()
+    if importlib.util.find_spec("codecarbon") is None:
+        yield energy
+        return
+    codecarbon = require("codecarbon", extra="energy")
+    tracker = codecarbon.OfflineEmissionsTracker(
+        country_iso_code="DEU", save_to_file=False, log_level=logging.ERROR, allow_multiple_runs=True
+    )
+    tracker.start()
+    try:
+        yield energy
+    finally:
+        tracker.stop()
+        data = tracker.final_emissions_data
+        energy.kwh = float(data.energy_consumed)
+        energy.method = f"codecarbon {codecarbon.__version__}"

@@ -1,0 +1,65 @@
+"""How long one input takes, and how many a second a batch gives."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from pocketclip.models.inference import Runner
+
+WARM_UP_SECONDS = 0.3
+MIN_RUNS = 20
+
+
+def time_calls(call: Callable[[], object], *, seconds: float) -> list[float]:
+    """Milliseconds of each call, after a warm-up, for about `seconds` but at least `MIN_RUNS` calls."""
+    started = time.perf_counter()
+    while time.perf_counter() - started < WARM_UP_SECONDS:
+        call()
+    times: list[float] = []
+    started = time.perf_counter()
+    while len(times) < MIN_RUNS or time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - before))
+    return times
+
+
+def latency(runner: Runner, *, image_size: int, num_tokens: int, seconds: float = 1.0) -> dict[str, float | int | str]:
+    """Latency at batch 1 and throughput at batch 32, for images and texts.
+
+    Args:
+        runner: as inference uses it: folded, in the device's fast number type.
+        image_size: pixels of a side.
+        num_tokens: of each text; captions have about 15.
+        seconds: spent on each of the four measurements.
+
+    Returns:
+        p50 and p95 in milliseconds, inputs a second, and the conditions.
+    """
+    result: dict[str, float | int | str] = {}
+    random = np.random.default_rng(0)
+    for batch in (1, 32):
+        pixels = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
+        tokens = random.integers(4, 1000, (batch, num_tokens))
+        mask = np.ones(tokens.shape, dtype=bool)
+        calls: dict[str, Callable[[], object]] = {
+            "image": partial(runner.encode_images, pixels),
+            "text": partial(runner.encode_tokens, tokens, mask),
+        }
+        for part, call in calls.items():
+            times = time_calls(call, seconds=seconds)
+            if batch == 1:
+                result[f"latency_ms_p50_{part}"] = round(float(np.percentile(times, 50)), 3)
+                result[f"latency_ms_p95_{part}"] = round(float(np.percentile(times, 95)), 3)
+            else:
+                result[f"throughput_{part}_per_second"] = round(1000 * batch / float(np.median(times)), 1)
+    result["latency_ms_p50"] = round(float(result["latency_ms_p50_image"]) + float(result["latency_ms_p50_text"]), 3)
+    result["num_threads"] = torch.get_num_threads()
+    result["num_tokens"] = num_tokens
+    result["image_size"] = image_size
+    result["precision"] = runner.precision
+    result["device"] = runner.device.type
+    return result

@@ -1,0 +1,23 @@
+"""How many numbers a model holds."""
+
+from torch import nn
+
+from pocketclip.models.dual_encoder import PARTS, DualEncoder
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Learned values, each shared one once; buffers such as batch-norm statistics do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def parameters_by_part(model: DualEncoder) -> dict[str, int]:
+    """Towers without heads, the heads, the text tower's embedding table, and the whole."""
+    counts = {part: sum(value.numel() for _, value in model.part_parameters(part)) for part in PARTS}
+    tables = {id(m.weight): m.weight.numel() for m in model.text_encoder.modules() if isinstance(m, nn.Embedding)}
+    return {
+        "parameters_image": counts["image_encoder"],
+        "parameters_text": counts["text_encoder"],
+        "parameters_text_embeddings": sum(tables.values()),
+        "parameters_heads": counts["heads"],
+        "parameters_total": sum(counts.values()),
+    }

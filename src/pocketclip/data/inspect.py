@@ -1,0 +1,143 @@
+"""What is in a source: counts, sizes, broken and repeated items, and a sheet of examples."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pocketclip.data.source import Source, caption_id
+from pocketclip.errors import BrokenItemError
+from pocketclip.preprocess import decode_image
+
+
+@dataclass
+class Inspection:
+    """What reading a whole source showed."""
+
+    name: str
+    num_items: int
+    num_images: int = 0
+    num_captions: int = 0
+    captions_per_image: Counter[int] = field(default_factory=Counter)
+    words_per_caption: Counter[int] = field(default_factory=Counter)
+    widths: list[int] = field(default_factory=list)
+    heights: list[int] = field(default_factory=list)
+    bytes: int = 0
+    broken: list[str] = field(default_factory=list)
+    without_caption: list[str] = field(default_factory=list)
+    same_image: list[tuple[str, str]] = field(default_factory=list)
+    """Pairs of keys whose files are equal byte for byte."""
+    num_repeated_captions: int = 0
+    """Captions whose text another image has too, but for case and closing punctuation."""
+    num_labelled: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+
+        def spread(values: list[int]) -> dict[str, float]:
+            if not values:
+                return {}
+            low, middle, high = np.percentile(values, [0, 50, 100])
+            return {"min": float(low), "median": float(middle), "max": float(high)}
+
+        return {
+            "source": self.name,
+            "num_items": self.num_items,
+            "num_images": self.num_images,
+            "num_captions": self.num_captions,
+            "num_labelled": self.num_labelled,
+            "captions_per_image": {
+                str(count): self.captions_per_image[count] for count in sorted(self.captions_per_image)
+            },
+            "words_per_caption": spread(list(self.words_per_caption.elements())),
+            "width": spread(self.widths),
+            "height": spread(self.heights),
+            "mebibytes": round(self.bytes / 2**20, 2),
+            "num_broken": len(self.broken),
+            "broken": self.broken[:20],
+            "num_without_caption": len(self.without_caption),
+            "num_same_images": len(self.same_image),
+            "same_images": self.same_image[:20],
+            "num_repeated_captions": self.num_repeated_captions,
+        }
+
+
+def inspect_source(source: Source, *, on_progress: Callable[[int], None] | None = None) -> Inspection:
+    """Read and decode every item."""
+    result = Inspection(source.name, len(source))
+    first_with: dict[bytes, str] = {}
+    owner_of: dict[int, int] = {}
+    repeated: Counter[int] = Counter()
+    for index in range(len(source)):
+        try:
+            sample = source[index]
+            image = decode_image(sample.image, place=sample.place)
+        except BrokenItemError as error:
+            result.broken.append(str(error))
+            continue
+        finally:
+            if on_progress is not None:
+                on_progress(index + 1)
+        result.num_images += 1
+        result.num_captions += len(sample.captions)
+        result.num_labelled += sample.label is not None
+        result.captions_per_image[len(sample.captions)] += 1
+        result.widths.append(image.width)
+        result.heights.append(image.height)
+        result.bytes += len(sample.image)
+        if not sample.captions:
+            result.without_caption.append(sample.place)
+        content = hashlib.blake2b(sample.image, digest_size=16).digest()
+        if content in first_with:
+            result.same_image.append((first_with[content], sample.key))
+        first_with.setdefault(content, sample.key)
+        for caption in sample.captions:
+            result.words_per_caption[len(caption.split())] += 1
+            identity = caption_id(caption)
+            if owner_of.setdefault(identity, index) != index:
+                repeated[identity] += 1
+    result.num_repeated_captions = sum(repeated.values())
+    return result
+
+
+def contact_sheet(source: Source, *, columns: int = 6, rows: int = 4, side: int = 160, seed: int = 0) -> Image.Image:
+    """Randomly drawn images with their first caption below, as one picture."""
+    order = np.random.default_rng(seed).permutation(len(source))
+    text_height = 44
+    sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + text_height + 8) + 8), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    place = 0
+    for index in order:
+        if place == columns * rows:
+            break
+        try:
+            sample = source[int(index)]
+            image = decode_image(sample.image, place=sample.place)
+        except BrokenItemError:
+            continue
+        image.thumbnail((side, side))
+        x = 8 + (place % columns) * (side + 8)
+        y = 8 + (place // columns) * (side + text_height + 8)
+        sheet.paste(image, (x + (side - image.width) // 2, y + (side - image.height) // 2))
+        caption = (
+            sample.captions[0] if sample.captions else (f"class {sample.label}" if sample.label is not None else "")
+        )
+        for number, line in enumerate(_wrap(caption, font, side)[:3]):
+            draw.text((x, y + side + 2 + 14 * number), line, fill="black", font=font)
+        place += 1
+    return sheet
+
+
+def _wrap(text: str, font: Any, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [line for line in lines if line]

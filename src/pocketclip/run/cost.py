@@ -1,0 +1,71 @@
+"""The cost of whatever a user names: a bundle, a run, or a recipe before it is trained."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from pocketclip.bundle import find_bundle
+from pocketclip.cost.energy import Energy, measure_energy
+from pocketclip.cost.price import price_dollars
+from pocketclip.cost.weigh import measure_cost
+from pocketclip.errors import UserError
+from pocketclip.models.precision import Precision
+from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.recipe import find_recipe, load_recipe
+from pocketclip.records import CostResult
+
+
+def cost_of(
+    place: str,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    seconds: float = 1.0,
+    dollars_per_hour: float | None = None,
+    with_energy: bool = False,
+) -> CostResult:
+    """The cost of a bundle, a run, or a recipe's model before it is trained.
+
+    Args:
+        place: a bundle, a run folder with a bundle, or a recipe's path or name.
+        device: `cpu`, `cuda` or `auto`.
+        precision: of latency and throughput.
+        seconds: spent on each of the four timings.
+        dollars_per_hour: of this machine; adds the price of a million images and of a million texts.
+        with_energy: measure the energy of the timings with codecarbon.
+
+    Raises:
+        UserError: nothing of these is there.
+    """
+    bundle: Path | None = None
+    try:
+        bundle = find_bundle(place)
+    except UserError:
+        recipe = load_recipe(place)
+        model = recipe.model.build(load_pretrained=False)
+        name, size = find_recipe(place).stem, recipe.model.image_encoder.image_size
+        context_length = recipe.model.text_encoder.context_length
+    else:
+        loaded = PretrainedModel.from_pretrained(bundle)
+        model, name, size = loaded.model, str(place), loaded.preprocess.image_size
+        context_length = loaded.tokenizer.context_length
+    with measure_energy() if with_energy else nullcontext(Energy()) as energy:
+        result = measure_cost(
+            model,
+            name=name,
+            image_size=size,
+            context_length=context_length,
+            device=device,
+            precision=precision,
+            seconds=seconds,
+            bundle=bundle,
+        )
+    metrics, notes = dict(result.metrics), list(result.notes)
+    if with_energy:
+        metrics["energy_kwh"] = energy.kwh
+        notes.append(f"energy of these measurements: {energy.method}")
+    if dollars_per_hour is not None:
+        metrics["dollars_per_hour"] = dollars_per_hour
+        for part in ("image", "text"):
+            per_second = float(metrics[f"throughput_{part}_per_second"] or 0)
+            metrics[f"dollars_per_million_{part}s"] = round(price_dollars(1e6 / per_second, dollars_per_hour), 4)
+    return result.model_copy(update={"metrics": metrics, "notes": notes})

@@ -1,0 +1,136 @@
+"""A searchable folder of embeddings: exact cosine search with numpy. No torch here.
+
+index.json          which model made it, from what, how many
+embeddings.npy      (N, D) float32, unit length per row
+items.jsonl         one line an image: key, place, captions
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.files import cannot_write, write_atomically
+from pocketclip.records import now
+
+Floats = npt.NDArray[np.float32]
+
+
+class IndexConfig(Config):
+    """The content of `index.json`."""
+
+    format_version: int = 1
+    model: str
+    """Bundle that made the embeddings; relative paths start at the index's folder."""
+    source: str
+    num_images: int
+    embed_dim: int
+    date: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One indexed image."""
+
+    key: str
+    place: str
+    captions: list[str]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One search result."""
+
+    score: float
+    """Cosine similarity."""
+    item: Item
+
+
+@dataclass(frozen=True)
+class Index:
+    """Embeddings with what they belong to."""
+
+    folder: Path
+    config: IndexConfig
+    embeddings: Floats
+    items: list[Item]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read an index.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        path = folder / "index.json"
+        if not path.is_file():
+            raise UserError(f"{folder}: no index here. Make one: pocketclip index FOLDER --model MODEL --out {folder}")
+        try:
+            config = IndexConfig.parse(json.loads(path.read_text(encoding="utf-8")), place=str(path))
+            embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            lines = (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
+            items = [Item(**json.loads(line)) for line in lines]
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{folder}: the index is damaged ({error}). Make it again.") from error
+        if not len(items) == len(embeddings) == config.num_images:
+            raise UserError(f"{folder}: the index is damaged (its files do not fit together). Make it again.")
+        return cls(folder, config, embeddings, items)
+
+    @classmethod
+    def write(cls, folder: Path, *, model: Path, source: str, embeddings: Floats, items: Sequence[Item]) -> Self:
+        """Write an index; `index.json` comes last, so a half-written one is never opened.
+
+        Raises:
+            UserError: the disk is full or not writable.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "index.json").unlink(missing_ok=True)
+            with (folder / "embeddings.npy").open("wb") as file:
+                np.save(file, embeddings.astype(np.float32))
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
+        write_atomically(folder / "items.jsonl", "".join(f"{line}\n" for line in lines))
+        config = IndexConfig(
+            model=os.path.relpath(model, folder),
+            source=source,
+            num_images=len(items),
+            embed_dim=embeddings.shape[1],
+            date=now(),
+        )
+        write_atomically(folder / "index.json", config.model_dump_json(indent=2) + "\n")
+        return cls.open(folder)
+
+    @property
+    def model(self) -> Path:
+        """The bundle that encodes queries."""
+        return Path(os.path.normpath(self.folder / self.config.model))
+
+    def search(self, query: Floats, count: int) -> list[Hit]:
+        """The nearest images.
+
+        Args:
+            query: (D,), unit length.
+            count: at most this many.
+
+        Raises:
+            UserError: the query has another width than the index.
+        """
+        if query.shape != (self.config.embed_dim,):
+            raise UserError(
+                f"{self.folder}: holds vectors of {self.config.embed_dim} numbers, the query has {query.shape[-1]}; "
+                "another model made this index."
+            )
+        scores = self.embeddings @ query
+        count = min(count, len(scores))
+        nearest = np.argpartition(-scores, count - 1)[:count] if count else np.zeros(0, np.int64)
+        ordered = sorted(nearest, key=lambda number: (-scores[number], number))
+        return [Hit(float(scores[number]), self.items[number]) for number in ordered]

@@ -1,0 +1,54 @@
+"""Plots as SVG text, for pages that stand alone."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pocketclip.errors import require
+
+Points = Sequence[tuple[float, float]]
+COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed")
+
+
+def line_plot(
+    curves: Mapping[str, Points], *, x_label: str, y_label: str, percent: bool = False, width: float = 5.6
+) -> str:
+    """Curves over a common axis.
+
+    Args:
+        curves: points by name; a curve of few points gets markers.
+        x_label: with its unit.
+        y_label: with its unit.
+        percent: whether y holds fractions to be shown in percent.
+        width: in inches.
+    """
+    matplotlib = require("matplotlib", extra="study")
+    matplotlib.use("svg")
+    figure, axes = _figure(width)
+    for colour, (name, points) in zip(COLOURS * 3, curves.items(), strict=False):
+        x = [point[0] for point in points]
+        y = [100 * point[1] if percent else point[1] for point in points]
+        axes.plot(x, y, label=name, color=colour, linewidth=1.6, marker="o" if len(x) < 25 else None, markersize=3)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _figure(width: float) -> tuple[Any, Any]:
+    figure_module = require("matplotlib.figure", extra="study")
+    figure = figure_module.Figure(figsize=(width, width * 0.58), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Any) -> str:
+    output = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "pocketclip", "font.size": 9}
+    matplotlib = require("matplotlib", extra="study")
+    with matplotlib.rc_context(settings):
+        figure.savefig(output, format="svg", transparent=True, metadata={"Date": None})
+    text = output.getvalue()
+    return text[text.index("<svg") :]
