@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 from pydantic import PositiveInt
 
@@ -143,7 +142,7 @@ def write_bundle(
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:
-        arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+        arrays = {name: value.copy(order="C") for name, value in weights.items()}  # a scalar stays one
         save_file(arrays, temporary / "model.safetensors", metadata={"format": "pt"})
         for name, values in (
             ("config.json", config.model_dump(mode="json")),
@@ -152,6 +151,7 @@ def write_bundle(
             (temporary / name).write_text(json.dumps(values, indent=2) + "\n")
         (temporary / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / "model.safetensors").chmod(0o644)
         temporary.chmod(0o755)
         _replace_folder(temporary, folder)
     except OSError as error:

@@ -141,9 +141,14 @@ def open_image(image: ImageLike) -> Image.Image:
         raise UserError(f"{path}: cannot read the picture ({error.strerror}).") from error
 
 
+def resample_filter(config: PreprocessConfig) -> Image.Resampling:
+    """Pillow's filter for a tower; all of them are antialiased."""
+    return _RESAMPLE[config.interpolation]
+
+
 def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np.uint8]:
     """Resize (antialiased) and crop an RGB picture; returns (H, W, 3) with H = W = `config.image_size`."""
-    size, resample = config.image_size, _RESAMPLE[config.interpolation]
+    size, resample = config.image_size, resample_filter(config)
     if config.resize == "squash":
         resized = image if image.size == (size, size) else image.resize((size, size), resample)
         return np.asarray(resized)

@@ -28,7 +28,7 @@ def search(
 
     from pocketclip.models.pretrained import PretrainedModel
 
-    model = PretrainedModel.from_pretrained(opened.model)
+    model = PretrainedModel.from_pretrained(opened.model, text_only=True)
     hits = opened.search(model.encode_text(query)[0], count)
     if wants_json(json_lines):
         for hit in hits:

@@ -7,12 +7,13 @@ from pocketclip.records import CostResult, EvalResult
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; numbers to the right."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -22,8 +23,10 @@ def print_retrieval(results: Iterable[EvalResult]) -> None:
     """Recalls of each split in percent with 95 % intervals."""
     from pocketclip.study.table import RETRIEVAL_COLUMNS, retrieval_rows
 
-    rows = [row for result in results for row in retrieval_rows(result)]
-    print_table("Retrieval, percent [95 % interval over images]", RETRIEVAL_COLUMNS, rows)
+    for result in results:
+        counts = f"{result.num_images:,} images, {result.num_captions:,} captions"
+        title = f"Retrieval on {result.split}: {counts}; percent [95 % interval]"
+        print_table(title, RETRIEVAL_COLUMNS, retrieval_rows(result))
 
 
 def print_cost(cost: CostResult) -> None:

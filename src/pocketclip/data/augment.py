@@ -1,20 +1,25 @@
-"""Random views of a picture, the same ones whenever the same seed comes back."""
+"""Random views of a picture, the same ones whenever the same seed comes back.
 
+Crops and flips draw from a generator of their own, so threads may make views side by side and nothing else in the
+process notices.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
-from pydantic import Field, PositiveInt
-from torchvision.transforms import InterpolationMode, v2
+from PIL import Image, ImageOps
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pocketclip.config import Config
-from pocketclip.preprocess import PreprocessConfig, resize_image
+from pocketclip.errors import require
+from pocketclip.preprocess import PreprocessConfig, resample_filter, resize_image
 
 Share = Annotated[float, Field(gt=0, le=1)]
 View = Literal["centre", "flip", "crop", "crop_flip"]
+Box = tuple[int, int, int, int]
 
 
 class RandAugmentConfig(Config):
@@ -29,7 +34,7 @@ class AugmentConfig(Config):
 
     crop_scale: tuple[Share, Share] | None = None
     """Random resized crop that keeps between these shares of the area."""
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
     """Width to height of the crop."""
     flip: bool = False
     """Mirror half of the pictures; captions that say left or right become wrong."""
@@ -44,17 +49,8 @@ class Augmentation:
     """Maps a picture and a seed to the pixels of one random view."""
 
     def __init__(self, config: AugmentConfig, preprocess: PreprocessConfig) -> None:
+        self.config = config
         self.preprocess = preprocess
-        modes = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
-        steps: list[torch.nn.Module] = []
-        if config.crop_scale is not None:
-            size, mode = preprocess.image_size, modes[preprocess.interpolation]
-            steps.append(v2.RandomResizedCrop(size, config.crop_scale, config.crop_ratio, interpolation=mode))
-        if config.flip:
-            steps.append(v2.RandomHorizontalFlip())
-        if config.rand_augment is not None:
-            steps.append(v2.RandAugment(config.rand_augment.num_ops, config.rand_augment.magnitude))
-        self.steps = steps
 
     def __call__(self, image: Image.Image, seed: Sequence[int]) -> npt.NDArray[np.uint8]:
         """One view as (H, W, 3) bytes.
@@ -64,12 +60,58 @@ class Augmentation:
             seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what
                 was drawn before matters, so workers and resumed runs see the same views.
         """
-        if self.steps:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mix_seed(seed))
-                for step in self.steps:
-                    image = step(image)
-        return resize_image(image, self.preprocess)
+        config, random = self.config, np.random.default_rng(seed)
+        if config.crop_scale is not None:
+            box = random_crop_box(image.size, config.crop_scale, config.crop_ratio, random)
+            image = crop_and_resize(image, box, self.preprocess)
+        else:
+            image = Image.fromarray(resize_image(image, self.preprocess))
+        if config.flip and random.random() < 0.5:
+            image = ImageOps.mirror(image)
+        if config.rand_augment is not None:
+            image = _rand_augment(image, config.rand_augment, int(random.integers(2**62)))
+        return np.asarray(image)
+
+
+def random_crop_box(
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    random: np.random.Generator,
+) -> Box:
+    """A random part of a picture: left, top, right, bottom in its own pixels.
+
+    The area is uniform in `scale`, the logarithm of width to height uniform in `ratio`; after ten boxes that do not
+    fit, the largest centre box of an allowed ratio is taken. The same rule as torchvision's RandomResizedCrop.
+    """
+    width, height = size
+    for _ in range(10):
+        area = width * height * random.uniform(*scale)
+        aspect = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(random.integers(width - w + 1)), int(random.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, round(height * ratio[1]))
+    h = min(height, round(width / ratio[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def crop_and_resize(image: Image.Image, box: Box, preprocess: PreprocessConfig) -> Image.Image:
+    """A part of a picture at the tower's size, antialiased."""
+    size = (preprocess.image_size, preprocess.image_size)
+    return image.resize(size, resample_filter(preprocess), box=box)
+
+
+def _rand_augment(image: Image.Image, config: RandAugmentConfig, seed: int) -> Image.Image:
+    """Torchvision's RandAugment, which draws from torch's global generator: that is put back afterwards."""
+    torch = require("torch", extra="train")
+    transforms = require("torchvision.transforms.v2", extra="train")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        augmented: Image.Image = transforms.RandAugment(config.num_ops, config.magnitude)(image)
+    return augmented
 
 
 def fixed_views(
@@ -83,17 +125,9 @@ def fixed_views(
 
     `centre` is what inference sees; `flip` mirrors it; `crop` and `crop_flip` are random resized crops.
     """
+    crop = AugmentConfig(crop_scale=crop_scale).build(preprocess)
     results = []
     for number, view in enumerate(views):
-        if view.startswith("crop"):
-            augmentation = AugmentConfig(crop_scale=crop_scale).build(preprocess)
-            pixels = augmentation(image, [*seed, number])
-        else:
-            pixels = resize_image(image, preprocess)
+        pixels = crop(image, [*seed, number]) if view.startswith("crop") else resize_image(image, preprocess)
         results.append(pixels[:, ::-1] if view.endswith("flip") else pixels)
     return results
-
-
-def mix_seed(numbers: Sequence[int]) -> int:
-    """One 63-bit seed from several numbers, without the collisions of adding them."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

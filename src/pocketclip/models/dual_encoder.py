@@ -34,22 +34,29 @@ class DualEncoderConfig(Config):
     logit_bias: float | None = Field(default=None)
     """Start of the learned bias of a sigmoid loss, such as -ln(B - 1); None for losses without one."""
 
-    def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "DualEncoder":
+    def build(
+        self, *, load_pretrained: bool = True, vocabulary_size: int | None = None, text_only: bool = False
+    ) -> "DualEncoder":
         """Create the model.
 
         Args:
             load_pretrained: False leaves random towers, for a bundle that brings its own weights.
             vocabulary_size: of a tokenizer learned from captions; None keeps the text tower's own.
+            text_only: leave out the image tower and its head, for callers that only encode queries.
 
         Raises:
             UserError: a tower is unknown or its weights cannot be had.
         """
-        image_encoder = self.image_encoder.build(load_pretrained=load_pretrained)
         text_encoder = self.text_encoder.build(load_pretrained=load_pretrained, vocabulary_size=vocabulary_size)
+        image_encoder: nn.Module = CachedTower()
+        image_head: nn.Module = nn.Identity()
+        if not text_only:
+            built = self.image_encoder.build(load_pretrained=load_pretrained)
+            image_encoder, image_head = built, self.image_head.build(built.feature_dim, self.embed_dim)
         return DualEncoder(
             image_encoder,
             text_encoder,
-            self.image_head.build(image_encoder.feature_dim, self.embed_dim),
+            image_head,
             self.text_head.build(text_encoder.feature_dim, self.embed_dim),
             temperature=self.temperature,
             learn_temperature=self.learn_temperature,

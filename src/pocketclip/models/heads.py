@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.config import Config
+from pocketclip.errors import UserError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -40,7 +41,29 @@ class ResidualMlpHeadConfig(Config):
         return ResidualMlpHead(feature_dim, embed_dim, self.dropout, self.input_norm, self.input_dropout)
 
 
-HeadConfig = Annotated[LinearHeadConfig | ResidualMlpHeadConfig, Field(discriminator="kind")]
+class IdentityHeadConfig(Config):
+    """No head: the other tower learns to meet this one's own space, whose neighbourhoods stay as they are.
+
+    With little data it carries over best to words that training did not show.
+    """
+
+    kind: Literal["identity"] = "identity"
+
+    def build(self, feature_dim: int, embed_dim: int) -> nn.Module:
+        """A head that changes nothing.
+
+        Raises:
+            UserError: the tower's feature is not D wide.
+        """
+        if feature_dim != embed_dim:
+            raise UserError(
+                f"model.embed_dim: an identity head keeps the tower's {feature_dim} numbers; set embed_dim to "
+                f"{feature_dim} (got {embed_dim})."
+            )
+        return nn.Identity()
+
+
+HeadConfig = Annotated[LinearHeadConfig | ResidualMlpHeadConfig | IdentityHeadConfig, Field(discriminator="kind")]
 
 
 class ResidualMlpHead(nn.Module):

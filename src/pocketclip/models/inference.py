@@ -1,6 +1,7 @@
 """Running a model over many images and texts without training it: folded, in the device's fast number type."""
 
 import copy
+import functools
 import hashlib
 from typing import Any
 
@@ -20,7 +21,7 @@ class Runner:
     """Encodes batches of pixels and tokens with a snapshot of a model.
 
     Args:
-        model: its towers are copied, so the model can be trained on while this is in use.
+        model: a tower is copied when first used, and is not followed when the model is trained on.
         device: where to compute.
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
         image_size: of the pixels that will come.
@@ -40,12 +41,24 @@ class Runner:
         self.precision = resolve_precision(precision, device)
         self.heads = heads
         self.model = model.to(device).eval()
-        example = torch.randint(0, 256, (2, 3, image_size, image_size), dtype=torch.uint8, device=device)
-        self.image_encoder = fold_batch_norms(model.image_encoder, example)
-        self.text_encoder = copy.deepcopy(model.text_encoder).eval()
+        self.image_size = image_size
+
+    @functools.cached_property
+    def image_encoder(self) -> nn.Module:
+        """The image tower as it runs: batch norms folded, weights in the number type."""
+        size = (2, 3, self.image_size, self.image_size)
+        noise = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return self._prepared(fold_batch_norms(self.model.image_encoder, noise.to(self.device)))
+
+    @functools.cached_property
+    def text_encoder(self) -> nn.Module:
+        """The text tower as it runs."""
+        return self._prepared(copy.deepcopy(self.model.text_encoder).eval())
+
+    def _prepared(self, encoder: nn.Module) -> nn.Module:
         if self.precision == "bfloat16":
-            for encoder in (self.image_encoder, self.text_encoder):
-                cast_weights(encoder)
+            cast_weights(encoder)
+        return encoder
 
     @torch.inference_mode()
     def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:

@@ -193,6 +193,7 @@ class _Run:
             steps_per_epoch=steps_per_epoch,
             evaluate=evaluate,
             folder=self.folder,
+            seed=self.recipe.seed,
             broken=self.broken,
             reporter=self.reporter,
         )

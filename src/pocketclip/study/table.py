@@ -2,7 +2,7 @@
 
 from pocketclip.records import CostResult, EvalResult, Interval
 
-RETRIEVAL_COLUMNS = ("", "images / captions", "R@1", "R@5", "R@10", "median rank")
+RETRIEVAL_COLUMNS = ("", "R@1", "R@5", "R@10", "median\nrank")
 COST_COLUMNS = ("", "image", "text")
 
 _COSTS = (
@@ -25,11 +25,10 @@ _TOTALS = (
 def retrieval_rows(result: EvalResult) -> list[list[str]]:
     """Recalls in percent with 95 % intervals, one row a direction, as in `RETRIEVAL_COLUMNS`."""
     rows = []
-    for direction, label in (("text_to_image", "text to image"), ("image_to_text", "image to text")):
+    for direction, label in (("text_to_image", "text → image"), ("image_to_text", "image → text")):
         cells = [_percent(result.metrics[f"{direction}_recall@{k}"]) for k in (1, 5, 10)]
         rank = result.metrics[f"{direction}_median_rank"]
-        counts = f"{result.num_images:,} / {result.num_captions:,}"
-        rows.append([f"{result.split}, {label}", counts, *cells, f"{rank:g}" if isinstance(rank, float) else ""])
+        rows.append([label, *cells, f"{rank:g}" if isinstance(rank, float) else ""])
     return rows
 
 

@@ -72,6 +72,7 @@ class Trainer:
         steps_per_epoch: whole batches in a pass over the data.
         evaluate: measures the model; None where there is no validation split.
         folder: of the run; `metrics.jsonl` is in it.
+        seed: of dropout and the like; the order of the data has its own.
         broken: counts the items left out.
         reporter: shows progress.
     """
@@ -87,12 +88,13 @@ class Trainer:
         steps_per_epoch: int,
         evaluate: Evaluate | None,
         folder: Path,
+        seed: int,
         broken: BrokenItems,
         reporter: Reporter,
     ) -> None:
         self.name, self.model, self.objective, self.batches = name, model, objective, batches
         self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
-        self.broken, self.reporter = broken, reporter
+        self.seed, self.broken, self.reporter = seed, broken, reporter
         self.device = model.logit_scale.device
         self.num_steps = config.total_steps(steps_per_epoch)
         self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate)
@@ -113,6 +115,7 @@ class Trainer:
             UserError: a loss that is not finite, too many broken items, or a full disk.
             Interrupted: Ctrl-C or SIGTERM; a checkpoint of the last step is there.
         """
+        torch.manual_seed(self.seed)  # whatever drew before, such as a cache being filled, must not matter
         if resume:
             self._resume()
         self.reporter.start(self.name, self.num_steps, self.progress.step)

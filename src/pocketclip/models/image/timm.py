@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from jaxtyping import Float, Shaped
 from pydantic import Field, PositiveInt
@@ -12,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.config import Config
-from pocketclip.errors import UserError, unknown_choice
+from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TimmImageEncoderConfig(Config):
@@ -46,6 +47,7 @@ class TimmImageEncoderConfig(Config):
         Raises:
             UserError: unknown name, or weights that cannot be had.
         """
+        timm = require("timm", extra="train")
         origin = self.pretrained if load_pretrained else "none"
         if not timm.is_model(self.name):
             near = timm.list_models(f"*{self.name.split('_')[0]}*")
@@ -59,6 +61,7 @@ class TimmImageEncoderConfig(Config):
         return TimmImageEncoder(tower, self)
 
     def _create(self, *, use_hub: bool) -> Any:
+        timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier
         options: dict[str, Any] = {"num_classes": 0}
         if self.pooling != "native":
             options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
@@ -89,9 +92,9 @@ class TimmImageEncoder(nn.Module):
         super().__init__()
         self.tower: Any = tower
         self.joined_stages = config.joined_stages
-        data = timm.data.resolve_model_data_config(tower)
+        data = require("timm.data", extra="train").resolve_model_data_config(tower)
         if config.normalization == "imagenet":
-            data = {**data, "mean": timm.data.IMAGENET_DEFAULT_MEAN, "std": timm.data.IMAGENET_DEFAULT_STD}
+            data = {**data, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
         self.preprocess = PreprocessConfig(
             image_size=config.image_size,
             resize=config.resize,
