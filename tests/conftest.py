@@ -1,0 +1,93 @@
+"""Fixtures that several folders share. Nothing here needs a network, a GPU or data from outside."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once instead of waiting
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has its own feature cache and no data folder."""
+    monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("POCKETCLIP_DATA", str(tmp_path_factory.mktemp("no-data")))
+
+
+def encode_picture(seed: int = 0, size: tuple[int, int] = (32, 24), kind: str = "JPEG") -> bytes:
+    """A smooth random picture, encoded."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+    output = io.BytesIO()
+    image.save(output, kind)
+    return output.getvalue()
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """A function that makes a folder of `count` pictures with captions beside them."""
+
+    def make(count: int = 8, captions: int = 2, name: str = "photos") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number:03d}.jpg").write_bytes(encode_picture(number))
+            lines = [f"picture {number} caption {line}" for line in range(captions)]
+            (folder / f"{number:03d}.txt").write_text("\n".join(lines) + "\n")
+        return folder
+
+    return make
+
+
+def tiny_model_settings() -> dict[str, object]:
+    """The `model` section of a recipe that trains in milliseconds a step."""
+    return {
+        "image_encoder": {"kind": "timm", "name": "test_efficientnet", "pretrained": "none", "image_size": 32},
+        "text_encoder": {
+            "kind": "huggingface",
+            "name": "tiny-bert",
+            "pretrained": "none",
+            "tokenizer": "captions",
+            "vocabulary_size": 300,
+            "context_length": 16,
+        },
+        "image_head": {"kind": "linear"},
+        "text_head": {"kind": "residual_mlp"},
+        "embed_dim": 16,
+    }
+
+
+def tiny_recipe_settings(**train: object) -> dict[str, object]:
+    """A whole recipe on drawn scenes; `train` changes its settings."""
+    settings: dict[str, object] = {"num_steps": 4, "batch_size": 4, "learning_rate": {"heads": 0.001}}
+    if "cache" not in train:
+        settings["learning_rate"] = {"heads": 0.001, "image_encoder": 0.001, "text_encoder": 0.001}
+        settings["num_workers"] = 0
+    return {
+        "data": {
+            "train": {"kind": "scenes", "count": 24, "image_size": 32},
+            "val": {"kind": "scenes", "count": 8, "seed": 1, "image_size": 32},
+        },
+        "model": tiny_model_settings(),
+        "objective": {"kind": "contrastive"},
+        "train": {**settings, **train},
+    }
+
+
+@pytest.fixture
+def tiny_recipe_file(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes `tiny_recipe_settings` as a YAML file."""
+
+    def write(**train: object) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(json.dumps(tiny_recipe_settings(**train)))  # JSON is YAML
+        return path
+
+    return write
