@@ -50,6 +50,8 @@ def resolve_inside(root: Path, name: str, *, place: str) -> Path:
     """
     base = Path(os.path.abspath(root))  # noqa: PTH100 (links stay unfollowed: users link whole data folders)
     path = Path(os.path.normpath(base / name))
+    if path == base or "\0" in name:
+        raise UserError(f"{place}: {name!r} is not a file name.")
     if not path.is_relative_to(base):
         raise UserError(f"{place}: file name {name!r} leads out of {base}. Give the right folder with images=DIR.")
     return path

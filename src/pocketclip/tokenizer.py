@@ -72,15 +72,33 @@ class Tokenizer:
 def train_tokenizer(texts: Sequence[str], *, vocabulary_size: int, context_length: int) -> Tokenizer:
     """A lower-case WordPiece tokenizer in BERT's form, learned from captions.
 
-    For towers with random weights where no hub or package brings a vocabulary.
+    For towers with random weights where no hub or package brings a vocabulary. The same texts always give the same
+    ids, which a resumed run needs.
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    core = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=special, show_progress=False)
-    core.train_from_iterator(texts, trainer)
+    learner = _bert_form(models.WordPiece(unk_token="[UNK]"))
+    # Left to itself, the library numbers letters inside words in a new order each time, and settles ties by number
+    fixed = [*special, *_letters_inside_words(learner, texts)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=fixed, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    core = _bert_form(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
+    core.add_special_tokens(special)
     core.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return Tokenizer(core, context_length)
+
+
+def _bert_form(model: models.WordPiece) -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(model)
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return core
+
+
+def _letters_inside_words(core: tokenizers.Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Every letter that follows another in a word, as WordPiece writes it."""
+    words: set[str] = set()
+    for text in texts:
+        words.update(word for word, _ in core.pre_tokenizer.pre_tokenize_str(core.normalizer.normalize_str(text)))
+    return sorted({f"##{letter}" for word in words for letter in word[1:]})

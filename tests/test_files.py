@@ -1,0 +1,96 @@
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pocketclip.errors import UserError
+from pocketclip.files import cannot_write, resolve_inside, write_atomically
+
+
+@pytest.mark.parametrize("content", ["grün 狗\n", b"\x00\xff\n"])
+def test_a_file_holds_exactly_what_was_written(tmp_path: Path, content: str | bytes) -> None:
+    write_atomically(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == (content.encode() if isinstance(content, str) else content)
+
+
+def test_writing_leaves_no_other_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", "one")
+    write_atomically(tmp_path / "file", "two")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "two"
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", "text")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("step", ["fsync", "write"])
+def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    write_atomically(tmp_path / "file", "old")
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync" if step == "fsync" else "fdopen", full)
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        write_atomically(tmp_path / "file", "new")
+    monkeypatch.undo()
+    assert str(tmp_path / "file") in str(caught.value)
+    assert "--out" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file or directory") as caught:
+        write_atomically(tmp_path / "none" / "file", "text")
+    assert str(tmp_path / "none" / "file") in str(caught.value)
+
+
+def test_an_error_without_a_system_text_is_still_explained() -> None:
+    assert "odd" in str(cannot_write(Path("x"), OSError("odd")))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b/a.jpg", "b/../a.jpg", "./a.jpg", "..a.jpg", "b/..a.jpg"])
+def test_a_name_below_the_root_is_allowed(tmp_path: Path, name: str) -> None:
+    found = resolve_inside(tmp_path, name, place="x")
+    assert found == Path(os.path.normpath(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "b/../../a.jpg", "/etc/passwd", "../{root}2/a.jpg"])
+def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "images"
+    name = name.format(root="images")  # a sibling whose name merely starts with the root's
+    with pytest.raises(UserError, match="leads out of") as caught:
+        resolve_inside(root, name, place="pairs.csv")
+    message = str(caught.value)
+    assert message.startswith("pairs.csv: ")
+    assert name in message
+    assert "images=DIR" in message
+
+
+def test_an_absolute_name_below_the_root_is_allowed(tmp_path: Path) -> None:
+    assert resolve_inside(tmp_path, str(tmp_path / "a.jpg"), place="x") == tmp_path / "a.jpg"
+
+
+def test_a_relative_root_gives_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_inside(Path("images"), "a.jpg", place="x") == tmp_path / "images" / "a.jpg"
+
+
+def test_a_linked_image_folder_counts_as_inside(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "near").symlink_to(tmp_path / "far")
+    assert resolve_inside(tmp_path / "root", "near/a.jpg", place="x") == tmp_path / "root" / "near" / "a.jpg"
+
+
+@pytest.mark.parametrize("name", ["", ".", "b/..", "a\0.jpg"])
+def test_a_name_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"pairs\.csv: .* is not a file name"):
+        resolve_inside(tmp_path, name, place="pairs.csv")
