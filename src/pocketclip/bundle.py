@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pydantic import PositiveInt
 
 from pocketclip.config import Config
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, first_line, require
 from pocketclip.files import cannot_write
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
@@ -84,7 +84,7 @@ def _download(name: str) -> Path:
     try:
         return Path(hub.snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{name}: not a folder here, and the hub did not answer with it ({reason}).") from error
 
 
@@ -102,16 +102,22 @@ def read_bundle(place: str | Path) -> Bundle:
     config = BundleConfig.parse(_read_json(path), place=str(path))
     path = folder / "preprocessor_config.json"
     preprocess = PreprocessConfig.from_hugging_face(_read_json(path), place=str(path))
-    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config.context_length)
+    path = folder / "tokenizer.json"
+    _check_size(path)
+    tokenizer = Tokenizer.from_file(path, config.context_length)
     return Bundle(folder, config, tokenizer, preprocess)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _check_size(path: Path) -> None:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise UserError(f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB; not a bundle's file.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    _check_size(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: should hold one JSON object.")

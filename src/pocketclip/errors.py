@@ -26,6 +26,12 @@ def unknown_choice(what: str, got: str, known: Iterable[str]) -> UserError:
     return UserError(f"Unknown {what} '{got}'.{hint} Known: {', '.join(names)}.")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, at most 120 characters; its type where it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
+
+
 def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:
     """Import a module that comes with an optional part of the installation.
 
@@ -39,8 +45,8 @@ def require(module: str, *, extra: str | None = None, package: str | None = None
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # installed, but broken inside: hiding that would mislead
         line = f"pip install 'pocketclip[{extra}]'" if extra else f"pip install {package or module}"
         raise UserError(f"This needs '{module}', which is not installed. Install it with: {line}") from error

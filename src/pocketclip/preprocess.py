@@ -74,7 +74,7 @@ class PreprocessConfig(Config):
                 },
                 place=place,
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise UserError(f"{place}: not a preprocessor configuration we can read ({error!r}).") from error
 
 
@@ -106,7 +106,7 @@ def decode_image(data: bytes, *, place: str) -> Image.Image:
         return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise BrokenItemError(f"{place}: not a picture in a format we can read.") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, EOFError) as error:
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, EOFError, RuntimeError) as error:
         # Pillow's decoders raise all of these on damaged files
         raise BrokenItemError(f"{place}: cannot decode the picture ({error}).") from error
 
@@ -131,7 +131,7 @@ def open_image(image: ImageLike) -> Image.Image:
         UserError: the file does not exist or is not a readable picture.
     """
     if isinstance(image, Image.Image):
-        return _to_rgb(image)
+        return _to_rgb(ImageOps.exif_transpose(image))
     if isinstance(image, bytes):
         return decode_image(image, place="(picture in memory)")
     path = Path(image)
@@ -153,11 +153,10 @@ def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np
         resized = image if image.size == (size, size) else image.resize((size, size), resample)
         return np.asarray(resized)
     shortest = max(size, round(size / config.crop_fraction))
-    width, height = image.size
-    scale = shortest / min(width, height)
-    width, height = max(size, round(width * scale)), max(size, round(height * scale))
-    # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
+    # Rounded down like transformers' CLIPImageProcessor, which reads our preprocessor_config.json
+    width, height = (shortest * side // min(image.size) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
+    # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
     ratio_x, ratio_y = image.width / width, image.height / height
     box = (left * ratio_x, top * ratio_y, (left + size) * ratio_x, (top + size) * ratio_y)
     return np.asarray(image.resize((size, size), resample, box=box))

@@ -29,14 +29,10 @@ def quickstart(
     )
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost, print_retrieval
-    from pocketclip.cost import measure_cost
     from pocketclip.errors import UserError
     from pocketclip.recipe import load_recipe
-    from pocketclip.records import write_record
     from pocketclip.run import train
-    from pocketclip.search import Index, Item
-    from pocketclip.study.gallery import make_gallery, write_gallery
-    from pocketclip.study.report import write_report
+    from pocketclip.study.quickstart import finish
 
     recipe = load_recipe(RECIPE)
     if (out / "recipe.yaml").is_file():
@@ -45,32 +41,12 @@ def quickstart(
         raise UserError(f"{out}: holds something other than a quickstart; choose another --out.")
     with reporter() as shown:
         outcome = train(recipe, out, name="quickstart", reporter=shown, device=device)
-    test = outcome.splits["test"]
-    cost = measure_cost(
-        outcome.model.model,
-        name="quickstart",
-        image_size=outcome.model.preprocess.image_size,
-        context_length=outcome.model.tokenizer.context_length,
-        device=device,
-        seconds=0.5,
-        bundle=out / "bundle",
-    )
-    write_record(cost, out, "cost")
-    write_gallery(make_gallery("test", test.source, test.embeddings), out)
-    samples = [test.source[int(index)] for index in test.embeddings.indices]
-    items = [Item(sample.key, sample.place, list(sample.captions)) for sample in samples]
-    Index.write(
-        out / "index",
-        model=out / "bundle",
-        source=test.source.name,
-        embeddings=test.embeddings.images,
-        items=items,
-    )
-    page = write_report([out], out / "report.html")
+    cost, page = finish(outcome, device=device)
     print_retrieval(evaluated.result for evaluated in outcome.splits.values())
     print_cost(cost)
+    test = outcome.splits["test"].result
     typer.echo(
-        f"\nThe test emoji are of concepts never seen in training. Chance R@1: {1 / len(items):.2%}.\n\n"
+        f"\nThe test emoji are of concepts never seen in training. Chance R@1: {1 / test.num_images:.2%}.\n\n"
         f"Look at it:          {page}\n"
         f'Search the emoji:    pocketclip search "something sweet to eat" --index {out}/index -n 5\n'
         "Train on your own:   pocketclip train quickstart/your_photos --set data.train=folder:PHOTOS --out runs/mine\n"

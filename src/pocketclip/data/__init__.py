@@ -57,8 +57,8 @@ def split_source_text(text: Any) -> Any:
         if equals and key in kinds[kind].model_fields:
             values[key] = value
         elif equals and key.isidentifier():
-            known = ", ".join(name for name in kinds[kind].model_fields if name != "kind")
-            raise ValueError(f"{kind} has no setting '{key}'; known: {known}")
+            known = [name for name in kinds[kind].model_fields if name != "kind"]
+            raise ValueError(str(unknown_choice(f"setting of {kind}", key, known)))
         elif positional:
             values[positional.pop(0)] = part
         else:

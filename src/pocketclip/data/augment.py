@@ -11,13 +11,22 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from pocketclip.config import Config
 from pocketclip.errors import require
 from pocketclip.preprocess import PreprocessConfig, resample_filter, resize_image
 
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the lower limit comes first")
+    return limits
+
+
 Share = Annotated[float, Field(gt=0, le=1)]
+CropScale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
+CropRatio = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 View = Literal["centre", "flip", "crop", "crop_flip"]
 Box = tuple[int, int, int, int]
 
@@ -32,9 +41,9 @@ class RandAugmentConfig(Config):
 class AugmentConfig(Config):
     """What happens to a picture in training; None or False switches a step off."""
 
-    crop_scale: tuple[Share, Share] | None = None
+    crop_scale: CropScale | None = None
     """Random resized crop that keeps between these shares of the area."""
-    crop_ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
+    crop_ratio: CropRatio = (3 / 4, 4 / 3)
     """Width to height of the crop."""
     flip: bool = False
     """Mirror half of the pictures; captions that say left or right become wrong."""
@@ -92,8 +101,8 @@ def random_crop_box(
         if 0 < w <= width and 0 < h <= height:
             left, top = int(random.integers(width - w + 1)), int(random.integers(height - h + 1))
             return left, top, left + w, top + h
-    w = min(width, round(height * ratio[1]))
-    h = min(height, round(width / ratio[0]))
+    w = max(1, min(width, round(height * ratio[1])))
+    h = max(1, min(height, round(width / ratio[0])))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 
@@ -109,7 +118,7 @@ def _rand_augment(image: Image.Image, config: RandAugmentConfig, seed: int) -> I
     torch = require("torch", extra="train")
     transforms = require("torchvision.transforms.v2", extra="train")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every GPU
         augmented: Image.Image = transforms.RandAugment(config.num_ops, config.magnitude)(image)
     return augmented
 

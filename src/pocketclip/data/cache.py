@@ -19,14 +19,14 @@ import torch
 from pydantic import Field
 
 from pocketclip.config import Config, digest
-from pocketclip.data.augment import View
+from pocketclip.data.augment import CropScale, View
 from pocketclip.data.encode import ImageBlock, TextBlock
 from pocketclip.data.loader import BatchPlan, draw_captions
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.types import ImageTextBatch
 
-FORMAT = 1  # raise when the same inputs would give other numbers
+FORMAT = 2  # raise when the same inputs would give other numbers
 Floats = npt.NDArray[np.floating[Any]]  # float16 from disk, float32 in memory
 Integers = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class CacheConfig(Config):
     """Which views of each image are stored."""
 
     views: tuple[View, ...] = Field(default=("centre",), min_length=1)
-    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_scale: CropScale = (0.5, 1.0)
     """Share of the area that the views `crop` and `crop_flip` keep."""
 
 

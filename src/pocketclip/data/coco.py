@@ -86,6 +86,9 @@ def _read(file: Path) -> Any:
 def _image_files(name: str, file: Path, root: Path, captions: dict[str, list[str]]) -> ImageFiles:
     if not captions:
         raise UserError(f"{file}: no captions here.")
+    for image, texts in captions.items():
+        if not all(isinstance(text, str) for text in (image, *texts)):
+            raise UserError(f"{file}: a file name or caption is not text ({image!r}: {str(texts)[:60]}).")
     paths = [resolve_inside(root, image, place=str(file)) for image in captions]
     keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
     return ImageFiles(name, paths, [tuple(texts) for texts in captions.values()], keys)

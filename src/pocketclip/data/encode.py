@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.augment import View, fixed_views
-from pocketclip.data.source import Sample, Source, caption_id
+from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores
 from pocketclip.preprocess import PreprocessConfig, decode_image
@@ -117,10 +117,9 @@ def text_blocks(
 
 def _captions(source: Source, index: int) -> tuple[str, ...]:
     try:
-        sample: Sample = source[index]
+        return source.captions(index)
     except BrokenItemError:
         return ()
-    return sample.captions
 
 
 def encode_texts(

@@ -28,7 +28,7 @@ class FlickrSourceConfig(Config):
         """
         file, root = locate(self.file), locate(self.images)
         captions: dict[str, list[str]] = {}
-        for number, line in enumerate(read_text(file).splitlines(), start=1):
+        for number, line in enumerate(read_text(file).split("\n"), start=1):  # a caption may hold other line breaks
             if not line.strip():
                 continue
             label, tab, caption = line.partition("\t")

@@ -61,6 +61,10 @@ class FolderSource:
         path = self.paths[index]
         return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path))
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """What the sidecar says."""
+        return read_sidecar(self.paths[index])
+
     def fingerprint(self) -> str:
         """From names, sizes and modification times of pictures and sidecars."""
         sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
@@ -80,7 +84,7 @@ def read_sidecar(path: Path) -> tuple[str, ...]:
             return clean_captions(read_text(sidecar).splitlines())
     except BrokenItemError:
         raise
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, RecursionError) as error:
         raise BrokenItemError(f"{sidecar}: {str(error).removeprefix(f'{sidecar}: ')}") from error
     return ()
 

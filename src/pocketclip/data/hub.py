@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pocketclip.config import Config, digest
 from pocketclip.data.source import Sample, clean_captions
 from pocketclip.data.table import CAPTION_COLUMNS, IMAGE_COLUMNS
-from pocketclip.errors import UserError, require
+from pocketclip.errors import BrokenItemError, UserError, require
 
 
 class HubSourceConfig(Config):
@@ -70,15 +70,24 @@ class HubSource:
         stored = row[self.image] or {}
         data = stored.get("bytes")
         if data is None and stored.get("path"):
-            with open(stored["path"], "rb") as file:  # noqa: PTH123 (paths here may be remote-cache handles)
-                data = file.read()
-        captions = row[self.caption]
-        texts = [captions] if isinstance(captions, str) else list(captions or ())
-        return Sample(f"{index:08d}", data or b"", clean_captions(texts), place)
+            try:
+                with open(stored["path"], "rb") as file:  # noqa: PTH123 (paths here may be remote-cache handles)
+                    data = file.read()
+            except OSError as error:
+                raise BrokenItemError(f"{place}: cannot read {stored['path']} ({error.strerror}).") from error
+        return Sample(f"{index:08d}", data or b"", _texts(row[self.caption]), place)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """One row's captions; the image column is not touched."""
+        return _texts(self.dataset.select_columns([self.caption])[index][self.caption])
 
     def fingerprint(self) -> str:
         """The `datasets` library's own, which follows every transformation."""
         return digest([self.dataset._fingerprint, self.image, self.caption])
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return clean_captions([value] if isinstance(value, str) else list(value or ()))
 
 
 def _column(name: str, columns: Sequence[str], role: str, wanted: str | None, known: Sequence[str]) -> str:

@@ -76,16 +76,38 @@ class Pair:
 
 
 class PairDataset(Dataset[Pair | str]):
-    """Reads, decodes and augments; a broken item comes out as its message."""
+    """Reads, decodes and augments; a broken item comes out as its message.
 
-    def __init__(self, source: Source, augmentation: Augmentation, captions_per_image: int, seed: int) -> None:
+    Args:
+        source: samples by number.
+        augmentation: makes each view.
+        captions_per_image: K, drawn anew each epoch.
+        seed: of views and captions.
+        last_captions: (N,) running total of the captions of each image, where an item is a caption; None where an
+            item is an image.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        augmentation: Augmentation,
+        captions_per_image: int,
+        seed: int,
+        last_captions: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self.source = source
         self.augmentation = augmentation
         self.captions_per_image = captions_per_image
         self.seed = seed
+        self.last_captions = last_captions
 
     def __getitem__(self, place: tuple[int, int]) -> Pair | str:
         epoch, index = place
+        seed = [self.seed, epoch, index]
+        caption = 0
+        if self.last_captions is not None:
+            number, index = index, int(np.searchsorted(self.last_captions, index, side="right"))
+            caption = int(self.last_captions[index]) - 1 - number
         try:
             sample = self.source[index]
             if not sample.captions:
@@ -93,8 +115,10 @@ class PairDataset(Dataset[Pair | str]):
             image = decode_image(sample.image, place=sample.place)
         except BrokenItemError as error:
             return str(error)
-        seed = [self.seed, epoch, index]
-        chosen = draw_captions(len(sample.captions), self.captions_per_image, np.random.default_rng(seed))
+        if self.last_captions is not None:
+            chosen = [caption]
+        else:
+            chosen = draw_captions(len(sample.captions), self.captions_per_image, np.random.default_rng(seed))
         pixels = self.augmentation(image, seed)
         return Pair(pixels, [sample.captions[number] for number in chosen], index)
 
@@ -144,6 +168,7 @@ def training_batches(
     captions_per_image: int,
     num_steps: int,
     start_step: int = 0,
+    last_captions: npt.NDArray[np.int64] | None = None,
     num_workers: int | None = None,
     pin_memory: bool = False,
 ) -> Iterator[ImageTextBatch]:
@@ -157,6 +182,7 @@ def training_batches(
         captions_per_image: K, drawn anew each epoch.
         num_steps: where the run ends.
         start_step: where a resumed run begins.
+        last_captions: where the plan's items are captions; see `PairDataset`.
         num_workers: processes; None takes one on 2 cores and up to 8 on larger machines.
         pin_memory: for copies to a GPU.
     """
@@ -164,7 +190,7 @@ def training_batches(
         num_workers = min(8, max(1, available_cores() - 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
     loader = DataLoader(
-        PairDataset(source, augmentation, captions_per_image, plan.seed),
+        PairDataset(source, augmentation, captions_per_image, plan.seed, last_captions),
         batch_sampler=_StepSampler(plan, start_step, num_steps),
         collate_fn=Collate(tokenizer),
         num_workers=num_workers,

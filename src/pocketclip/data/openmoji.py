@@ -102,6 +102,10 @@ class OpenmojiSource:
         png = bytes(resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background="white"))
         return Sample(path.stem, png, captions, str(path))
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """An emoji's names; nothing is drawn."""
+        return self.entries[index][1]
+
     def fingerprint(self) -> str:
         """From the drawings' sizes and the names."""
         return digest([self.image_size, [[file_stamp(path)[:2], names] for path, names in self.entries]])

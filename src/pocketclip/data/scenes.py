@@ -95,6 +95,10 @@ class ScenesSource:
         scene = self.scene(index)
         return Sample(f"scene-{index:06d}", self._draw(scene), scene.captions[:2], f"{self.name}: scene {index}")
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The two sentences that only this scene fulfils; nothing is drawn."""
+        return self.scene(index).captions[:2]
+
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
         return digest(["scenes", 1, self.count, self.seed, self.image_size])

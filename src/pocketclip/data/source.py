@@ -52,6 +52,14 @@ class Source(Protocol):
         """
         ...
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """One sample's captions without its image, which is often much cheaper.
+
+        Raises:
+            BrokenItemError: they cannot be read.
+        """
+        ...
+
     def fingerprint(self) -> str:
         """Changes when the data change; cached features hang on it."""
         ...
@@ -63,25 +71,30 @@ class ImageFiles:
 
     name: str
     paths: Sequence[Path]
-    captions: Sequence[tuple[str, ...]]
+    texts: Sequence[tuple[str, ...]]
+    """Captions of each image."""
     keys: Sequence[str]
 
     def __post_init__(self) -> None:
-        assert len(self.paths) == len(self.captions) == len(self.keys)
+        assert len(self.paths) == len(self.texts) == len(self.keys)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        return Sample(self.keys[index], read_file(path), clean_captions(self.captions[index]), str(path))
+        return Sample(self.keys[index], read_file(path), self.captions(index), str(path))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """One image's captions."""
+        return clean_captions(self.texts[index])
 
     def fingerprint(self) -> str:
         """From captions, file names, sizes and modification times: contents are not read."""
         return digest(
             [
                 [key, list(texts), file_stamp(path)]
-                for key, texts, path in zip(self.keys, self.captions, self.paths, strict=True)
+                for key, texts, path in zip(self.keys, self.texts, self.paths, strict=True)
             ]
         )
 
@@ -99,6 +112,10 @@ class Subset:
 
     def __getitem__(self, index: int) -> Sample:
         return self.source[int(self.indices[index])]
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """One image's captions."""
+        return self.source.captions(int(self.indices[index]))
 
     def fingerprint(self) -> str:
         """From the source's own and the chosen numbers."""
@@ -142,8 +159,8 @@ def read_file(path: Path) -> bytes:
 
 
 def clean_captions(captions: Sequence[str]) -> tuple[str, ...]:
-    """Captions without surrounding blanks; empty ones are dropped."""
-    stripped = (" ".join(caption.split()) for caption in captions)
+    """Captions without surrounding blanks; empty ones are dropped, and halves of a cut emoji become `?`."""
+    stripped = (" ".join(caption.encode(errors="replace").decode().split()) for caption in captions)
     return tuple(caption for caption in stripped if caption)
 
 
@@ -172,13 +189,13 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def captioned(source: Source) -> Iterator[Sample]:
-    """Readable samples in order, broken ones left out."""
+def readable_captions(source: Source) -> Iterator[tuple[str, ...]]:
+    """The captions of each sample in order; none for a broken one."""
     for index in range(len(source)):
         try:
-            yield source[index]
+            yield source.captions(index)
         except BrokenItemError:
-            continue
+            yield ()
 
 
 def hold_out(source: Source, share: float) -> tuple[Source, Source]:
@@ -213,13 +230,15 @@ def safe_key(text: str) -> str:
 
 def unique_keys(texts: Sequence[str]) -> list[str]:
     """`safe_key` of each text, with a number behind repeated ones."""
-    seen: dict[str, int] = {}
-    keys = []
+    uses: dict[str, int] = {}
+    keys: dict[str, None] = {}
     for text in texts:
-        key = safe_key(text)
-        seen[key] = seen.get(key, 0) + 1
-        keys.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
-    return keys
+        key = wanted = safe_key(text)
+        while key in keys:  # more than once where a text already ends in a number
+            uses[wanted] = uses.get(wanted, 1) + 1
+            key = f"{wanted}-{uses[wanted]}"
+        keys[key] = None
+    return list(keys)
 
 
 def file_stamp(path: Path) -> list[object]:

@@ -71,17 +71,24 @@ def _image_files(grouped: dict[str, list[str]], file: Path, images: Path | None,
 
 def _csv_rows(file: Path, separator: str) -> Iterator[Row]:
     delimiter = "\t" if separator == "tab" or file.suffix == ".tsv" else separator
+    if len(delimiter) != 1:
+        raise UserError(f"{file}: separator should be one character, or tab (got {separator!r}).")
     csv.field_size_limit(1 << 24)  # the default of 128 KiB refuses long captions
     reader = csv.DictReader(io.StringIO(read_text(file), newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         for row in reader:
-            yield {(key or "").strip(): value for key, value in row.items() if isinstance(value, str)}
+            place = f"{file}: line {reader.line_num}"
+            if any(row.pop(None, ())):
+                raise UserError(f"{place}: more values than columns; quote a caption that holds {delimiter!r}.")
+            if None in row.values():
+                raise UserError(f"{place}: fewer values than columns ({', '.join(row)}).")
+            yield {key.strip(): value for key, value in row.items()}
     except csv.Error as error:
         raise UserError(f"{file}: line {reader.line_num}: not valid CSV ({error}).") from error
 
 
 def _jsonl_rows(file: Path) -> Iterator[Row]:
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):  # splitlines also cuts inside a JSON text
         if not line.strip():
             continue
         try:
@@ -96,22 +103,23 @@ def _jsonl_rows(file: Path) -> Iterator[Row]:
 def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | None) -> dict[str, list[str]]:
     """Captions by image, both in the order of the table."""
     grouped: dict[str, list[str]] = {}
-    for row in rows:
-        image = _column(file, row, "image", image, IMAGE_COLUMNS)
-        caption = _column(file, row, "caption", caption, CAPTION_COLUMNS)
+    for number, row in enumerate(rows, start=1):
+        place = file if number == 1 else f"{file}: row {number}"
+        image = _column(place, row, "image", image, IMAGE_COLUMNS)
+        caption = _column(place, row, "caption", caption, CAPTION_COLUMNS)
         grouped.setdefault(str(row[image]).strip(), []).extend(_texts(row[caption]))
     if not grouped:
         raise UserError(f"{file}: the table is empty.")
     return grouped
 
 
-def _column(file: Path, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
+def _column(place: Path | str, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
     for name in known if wanted is None else [wanted]:
         if name in row:
             return name
     missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
     columns = ", ".join(str(key) for key in row) or "none"
-    raise UserError(f"{file}: {missing}. Columns: {columns}. Name the right one with {role}=COLUMN.")
+    raise UserError(f"{place}: {missing}. Columns: {columns}. Name the right one with {role}=COLUMN.")
 
 
 def _texts(value: Any) -> list[str]:
@@ -138,6 +146,8 @@ def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
             for batch in table.iter_batches(columns=[caption], batch_size=4096)
             for value in batch.column(0).to_pylist()
         ]
+        if not captions:
+            raise UserError(f"{file}: the table is empty.")
         sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
         return ParquetImages(name, file, image, captions, sizes)
     rows = (row for batch in table.iter_batches(columns=[image, caption]) for row in batch.to_pylist())
@@ -151,28 +161,33 @@ class ParquetImages:
     name: str
     file: Path
     column: str
-    captions: Sequence[tuple[str, ...]]
+    texts: Sequence[tuple[str, ...]]
     group_sizes: Sequence[int]
-    _group: int = -1
-    _images: Any = None
+    _held: tuple[int, Any] = (-1, None)
+    """Number and images of the row group read last."""
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.texts)
 
     def __getitem__(self, index: int) -> Sample:
         group, offset = 0, index
         while offset >= self.group_sizes[group]:
             offset -= self.group_sizes[group]
             group += 1
-        if group != self._group:
+        held = self._held  # read and set as a whole: several threads may be here at once
+        if held[0] != group:
             parquet = require("pyarrow.parquet", extra="parquet")
-            self._images = parquet.ParquetFile(self.file).read_row_group(group, columns=[self.column]).column(0)
-            self._group = group
-        value = self._images[offset].as_py()
+            held = (group, parquet.ParquetFile(self.file).read_row_group(group, columns=[self.column]).column(0))
+            self._held = held
+        value = held[1][offset].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         place = f"{self.file}: row {index}"
-        return Sample(f"{index:08d}", data or b"", clean_captions(self.captions[index]), place)
+        return Sample(f"{index:08d}", data or b"", self.captions(index), place)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """One image's captions."""
+        return clean_captions(self.texts[index])
 
     def fingerprint(self) -> str:
         """From the captions and the file's size and modification time."""
-        return digest([file_stamp(self.file), [list(texts) for texts in self.captions]])
+        return digest([file_stamp(self.file), [list(texts) for texts in self.texts]])

@@ -54,7 +54,8 @@ class WebdatasetSourceConfig(Config):
         """
         source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards))
         if not any(isinstance(entry, _Entry) for entry in source.entries):
-            raise UserError(f"{self.shards}: no pictures in {len(source.shards)} shard(s).")
+            reasons = "".join(f"\n  {entry}" for entry in source.entries[:5])
+            raise UserError(f"{self.shards}: no pictures in {len(source.shards)} shard(s).{reasons}")
         return source
 
 
@@ -102,6 +103,7 @@ class WebdatasetSource:
     entries: list[_Entry | str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        _opened.cache_clear()  # shards may have been written anew
         for number, path in enumerate(self.shards):
             self.entries.extend(_index_shard(number, path))
         good = [entry for entry in self.entries if isinstance(entry, _Entry)]
@@ -112,13 +114,20 @@ class WebdatasetSource:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
+        entry, path, place = self._find(index)
+        captions, label = _read_text(entry, path, place)
+        return Sample(entry.key, _read_member(path, entry.image), captions, place, label)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """One sample's captions."""
+        return _read_text(*self._find(index))[0]
+
+    def _find(self, index: int) -> tuple[_Entry, Path, str]:
         entry = self.entries[index]
         if isinstance(entry, str):
             raise BrokenItemError(entry)
         path = self.shards[entry.shard]
-        place = f"{path}: {entry.key}"
-        captions, label = _read_text(path, entry, place)
-        return Sample(entry.key, _read_member(path, entry.image), captions, place, label)
+        return entry, path, f"{path}: {entry.key}"
 
     def fingerprint(self) -> str:
         """From the shards' sizes, modification times and keys."""
@@ -128,6 +137,8 @@ class WebdatasetSource:
 
 def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
     """One entry a sample; a shard cut in the middle keeps the samples before the cut."""
+    if not path.is_file():
+        raise UserError(f"{path}: not a shard; give the .tar files, as in {path}/data-{{000000..000009}}.tar.")
     size = path.stat().st_size
     entry: _Entry | None = None
     pending: dict[str, Member] = {}
@@ -145,12 +156,17 @@ def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
                     raise tarfile.ReadError("unexpected end of data")
                 folder, _, base = member.name.rpartition("/")
                 stem, _, suffix = base.partition(".")
+                if not stem:  # hidden files, such as the ._KEY.jpg of macOS, are no samples
+                    continue
                 key = f"{folder}/{stem}" if folder else stem
                 if key != previous:
                     if (entry := _entry(number, previous, pending)) is not None:
                         yield entry
                     previous, pending = key, {}
                 pending[suffix.lower()] = (member.offset_data, member.size)
+            end = os.pread(archive.fileobj.fileno(), tarfile.BLOCKSIZE, archive.offset)  # type: ignore[attr-defined]
+            if len(end) < tarfile.BLOCKSIZE or any(end):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError("no end mark")
     except (tarfile.TarError, EOFError) as error:
         yield f"{path}: the shard is cut off or damaged ({error}); samples after {previous or 'its start'!r} are lost."
         pending.pop("", None)
@@ -168,20 +184,27 @@ def _entry(number: int, key: str, members: dict[str, Member]) -> _Entry | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _descriptor(path: str, process: int) -> int:
-    """An open file for positioned reads; one for each process, since a fork must not share them for long."""
+def _opened(path: str, process: int) -> io.FileIO:
+    """An open file for positioned reads; one for each process, since a fork must not share them for long.
+
+    It closes when the last to use it lets go, so a file that falls out of the cache stays open for a reader.
+    """
     del process  # part of the cache key only
-    return os.open(path, os.O_RDONLY)
+    return io.FileIO(path)
 
 
 def _read_member(path: Path, member: Member) -> bytes:
     offset, size = member
     if size > MAX_FILE_BYTES:
         raise BrokenItemError(f"{path}: a member of {size:,} bytes is over the limit of {MAX_FILE_BYTES:,}.")
-    return os.pread(_descriptor(str(path), os.getpid()), size, offset)
+    try:
+        file = _opened(str(path), os.getpid())
+        return os.pread(file.fileno(), size, offset)
+    except OSError as error:
+        raise BrokenItemError(f"{path}: cannot read the shard ({error.strerror}).") from error
 
 
-def _read_text(path: Path, entry: _Entry, place: str) -> tuple[tuple[str, ...], int | None]:
+def _read_text(entry: _Entry, path: Path, place: str) -> tuple[tuple[str, ...], int | None]:
     """Captions and label of a sample."""
     try:
         label = None if entry.label is None else int(_read_member(path, entry.label))
@@ -196,7 +219,7 @@ def _read_text(path: Path, entry: _Entry, place: str) -> tuple[tuple[str, ...], 
         return captions_of(values, place=place), label
     except UnicodeDecodeError as error:
         raise BrokenItemError(f"{place}: the captions are not valid UTF-8 ({error.reason}).") from error
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BrokenItemError(f"{place}: cannot read the captions or label ({error}).") from error
 
 
@@ -237,7 +260,10 @@ def write_shards(
     Raises:
         UserError: the folder holds shards of another source, or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     state_file = folder / f"{name}.progress.json"
     num_shards = -(-len(source) // samples_per_shard)
     state = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
@@ -248,6 +274,8 @@ def write_shards(
         state = old
     elif any(folder.glob(f"{name}-*.tar")):
         raise UserError(f"{folder}: holds shards '{name}' that we did not write; choose another --out or --name.")
+    else:  # before the first shard: who is stopped in between finds out that it is ours
+        write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
     for shard in range(state.num_shards, num_shards):
         start, stop = shard * samples_per_shard, min((shard + 1) * samples_per_shard, len(source))
         path = folder / f"{name}-{shard:06d}.tar"
@@ -288,7 +316,7 @@ def _write_shard(
                 text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key}
                 if sample.label is not None:
                     text["label"] = sample.label
-                key = sample.key[:90]  # USTAR names hold 100 characters
+                key = _member_key(sample.key)
                 _add(archive, f"{key}.{suffix}", sample.image)
                 _add(archive, f"{key}.json", json.dumps(text, ensure_ascii=False).encode())
                 written += 1
@@ -300,6 +328,12 @@ def _write_shard(
     finally:
         temporary.unlink(missing_ok=True)
     return written, broken
+
+
+def _member_key(key: str) -> str:
+    """The key as a member's name: USTAR holds 100 bytes with the suffix, so longer ones end in their hash."""
+    data = key.encode()
+    return key if len(data) <= 90 else f"{data[:73].decode(errors='ignore')}-{digest(key)}"
 
 
 def _suffix(sample: Sample) -> str:

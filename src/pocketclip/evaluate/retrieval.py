@@ -57,23 +57,23 @@ def retrieval_ranks(
         raise UserError(f"Retrieval needs a caption for every image ({int((captions == 0).sum())} images have none).")
     if not (np.isfinite(image_embeddings).all() and np.isfinite(text_embeddings).all()):
         raise UserError("Retrieval: the model gave embeddings that are not finite.")
-    images, texts = torch.from_numpy(image_embeddings), torch.from_numpy(text_embeddings)
-    owners = torch.from_numpy(text_images)
+    images, texts = torch.from_numpy(image_embeddings).float(), torch.from_numpy(text_embeddings).float()
+    owners = torch.from_numpy(text_images).long()
     own = torch.cat(
         [(part * images[of]).sum(1) for part, of in zip(texts.split(65536), owners.split(65536), strict=True)]
     )
     best = torch.full((num_images,), -torch.inf).scatter_reduce(0, owners, own, "amax")
-    # An image's captions within a tie of its best one are no rivals of it
-    own_ties = torch.zeros(num_images).index_add_(0, owners, (own >= best[owners] - TIE).float()).long()
 
-    text_ranks = torch.full((num_texts,), -1, dtype=torch.int64)  # a caption's own image beats nobody
-    image_ranks = -own_ties
+    text_ranks = torch.zeros(num_texts, dtype=torch.int64)
+    image_ranks = torch.zeros(num_images, dtype=torch.int64)
     rows = max(1, _BLOCK_ELEMENTS // num_texts)
     for start in range(0, num_images, rows):
         scores = images[start : start + rows] @ texts.T
+        inside = ((owners >= start) & (owners < start + rows)).nonzero().squeeze(1)
+        scores[owners[inside] - start, inside] = -torch.inf  # an image and its own captions are no rivals
         text_ranks += _count(scores >= own - TIE, dim=0)
         image_ranks[start : start + rows] += _count(scores >= best[start : start + rows, None] - TIE, dim=1)
-    return Ranks(text_ranks.numpy(), image_ranks.numpy(), text_images)
+    return Ranks(text_ranks.numpy(), image_ranks.numpy(), owners.numpy())
 
 
 def _count(flags: Tensor, dim: int) -> Tensor:

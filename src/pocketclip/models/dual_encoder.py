@@ -162,6 +162,11 @@ class DualEncoder(nn.Module):
             if (top if top in PARTS else "heads") == part:
                 yield name, parameter
 
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the towers' frozen layers, which no optimizer may get."""
+        encoders = (self.image_encoder, self.text_encoder)
+        return [value for encoder in encoders for value in getattr(encoder, "frozen_parameters", [])]
+
     def architecture(self) -> dict[str, Any]:
         """What a bundle's config needs beyond the recipe to rebuild the towers without a hub."""
         found: dict[str, Any] = getattr(self.text_encoder, "architecture", {})

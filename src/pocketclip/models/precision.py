@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from pocketclip.errors import UserError
 from pocketclip.hardware import has_fast_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -25,7 +26,17 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device, or the CPU."""
+    """`auto` is the first CUDA device, or the CPU.
+
+    Raises:
+        UserError: no such device, or no CUDA device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device: should be cpu, cuda or auto (got {name!r}).") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device: torch sees {torch.cuda.device_count()} CUDA devices here (got {name!r}); use cpu.")
+    return device

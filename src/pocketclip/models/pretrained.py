@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
-from pocketclip.errors import UserError, require
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.errors import UserError, first_line, require
+from pocketclip.models.dual_encoder import CachedTower, DualEncoder, DualEncoderConfig
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision, resolve_device
 from pocketclip.models.weights import load_weights, read_state_dict
@@ -44,7 +43,7 @@ class PretrainedModel:
         self._runner: Runner | None = None
 
     @classmethod
-    def from_pretrained(cls, place: str | Path, *, text_only: bool = False) -> Self:
+    def from_pretrained(cls, place: str | Path, *, text_only: bool = False) -> "PretrainedModel":
         """Load a bundle, a run folder, or a name on the Hugging Face hub.
 
         Args:
@@ -70,7 +69,11 @@ class PretrainedModel:
         Args:
             folder: empty, new, or a bundle.
             card: the model card in Markdown; None keeps the one the model was loaded with.
+
+        Raises:
+            UserError: it cannot be written there, or the model was loaded with `text_only`.
         """
+        self._need_image_tower()
         text_encoder = self.config.text_encoder.model_copy(update={"architecture": self.model.architecture()})
         settings = self.config.model_copy(update={"text_encoder": text_encoder}).model_dump(mode="json")
         config = BundleConfig(
@@ -101,10 +104,10 @@ class PretrainedModel:
                 hub.create_repo(name, private=private, exist_ok=True)
                 return str(hub.upload_folder(repo_id=name, folder_path=Path(folder) / "bundle"))
             except Exception as error:  # the hub has a dozen types
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 raise UserError(f"{name}: the hub did not take the bundle ({reason}). Try `hf auth login`.") from error
 
-    def to(self, device: str, *, precision: Precision = "auto") -> Self:
+    def to(self, device: str, *, precision: Precision = "auto") -> "PretrainedModel":
         """Choose where and in which number type to compute; the CPU or first GPU, and bfloat16, by default."""
         self._runner = self._make_runner(resolve_device(device), precision)
         return self
@@ -132,6 +135,7 @@ class PretrainedModel:
         Raises:
             UserError: a file is missing or is not a picture.
         """
+        self._need_image_tower()
         wanted = list(images) if isinstance(images, Sequence) and not isinstance(images, (str, bytes)) else [images]
         rows = []
         for first in range(0, len(wanted), batch_size):
@@ -139,6 +143,10 @@ class PretrainedModel:
             pixels = np.stack([resize_image(image, self.preprocess) for image in opened])
             rows.append(self.runner.encode_images(pixels))
         return np.concatenate(rows) if rows else np.zeros((0, self.config.embed_dim), np.float32)
+
+    def _need_image_tower(self) -> None:
+        if isinstance(self.model.image_encoder, CachedTower):
+            raise UserError("This model was loaded with text_only=True and has no image tower; load it without.")
 
     def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 128) -> Floats:
         """Embed sentences; longer ones are cut at the context length.
@@ -169,10 +177,12 @@ class PretrainedModel:
             One mapping an image, most probable class first; values sum to 1.
 
         Raises:
-            UserError: no classes, or no `{}` in the template.
+            UserError: no classes, one given twice, or no `{}` in the template.
         """
         if not class_names:
             raise UserError("classify: class_names is empty.")
+        if len(set(class_names)) < len(class_names):
+            raise UserError(f"classify: class_names should differ (got {list(class_names)}).")
         if "{}" not in template:
             raise UserError(f"classify: template should hold {{}} for the class name (got {template!r}).")
         texts = self.encode_text([template.replace("{}", name) for name in class_names])

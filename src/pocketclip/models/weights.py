@@ -5,6 +5,7 @@ with safetensors or `torch.load(weights_only=True)`, never as arbitrary pickle.
 """
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pocketclip.errors import UserError, require, unknown_choice
+from pocketclip.errors import UserError, first_line, require, unknown_choice
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both libraries have errors of their own
-        raise UserError(f"{path}: cannot read weights from this file ({str(error).splitlines()[0]}).") from error
+        reason = first_line(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to read it all the same
+            reason = "damaged, or holding more than tensors; save a state_dict() alone, as .safetensors"
+        raise UserError(f"{path}: cannot read weights from this file ({reason}).") from error
     for key in ("state_dict", "model"):
         if isinstance(values, dict) and isinstance(values.get(key), dict):
             values = values[key]
@@ -114,14 +118,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in values.items()}
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, place: str, ignore: str = "") -> None:
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], *, place: str, ignore: str | tuple[str, ...] = ""
+) -> None:
     """Fill a module; every one of its tensors must be there.
 
     Args:
         module: filled in place.
         weights: tensors by name.
         place: file to name in errors.
-        ignore: prefix of names in `weights` that the module has no use for, such as a classifier's.
+        ignore: prefix, or prefixes, of names in `weights` that the module has no use for, such as a classifier's.
 
     Raises:
         UserError: names or shapes do not fit; the first few are listed.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pocketclip.config import digest
 from pocketclip.data import Source, hold_out
-from pocketclip.data.source import captioned
+from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.models.dual_encoder import DualEncoder
@@ -80,8 +80,8 @@ def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]
             "pretrained word embeddings belong to their own tokenizer."
         )
     captions: list[str] = []
-    for sample in captioned(source):
-        captions.extend(sample.captions)
+    for texts in readable_captions(source):
+        captions.extend(texts)
         if len(captions) >= MAX_CAPTIONS_FOR_TOKENIZER:
             break
     tokenizer = train_tokenizer(captions, vocabulary_size=text.vocabulary_size, context_length=text.context_length)

@@ -16,6 +16,7 @@ from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.loader import BatchPlan, training_batches
+from pocketclip.data.source import readable_captions
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import retrieval_result
@@ -153,7 +154,12 @@ class _Run:
 
     def _live_stage(self, name: str, config: TrainConfig) -> Progress:
         """Whole towers over decoded pictures."""
-        plan = BatchPlan(len(self.train_source), config.batch_size, self.recipe.seed)
+        last_captions = None
+        if config.epoch == "captions":
+            last_captions = np.cumsum([len(texts) for texts in readable_captions(self.train_source)])
+            self.num_captions = int(last_captions[-1])
+        num_samples = len(self.train_source) if last_captions is None else self.num_captions or 0
+        plan = BatchPlan(num_samples, config.batch_size, self.recipe.seed)
         num_steps = config.total_steps(plan.steps_per_epoch)
 
         def batches(start: int) -> Iterator[ImageTextBatch]:
@@ -165,6 +171,7 @@ class _Run:
                 captions_per_image=config.captions_per_image,
                 num_steps=num_steps,
                 start_step=start,
+                last_captions=last_captions,
                 num_workers=config.num_workers,
                 pin_memory=self.device.type == "cuda",
             )

@@ -29,6 +29,8 @@ class TrainConfig(Config):
     cache: CacheConfig | None = None
     """Run the frozen towers once and train the heads on their stored features."""
     captions_per_image: PositiveInt = 1
+    epoch: Literal["images", "captions"] = "images"
+    """What an epoch passes over: every image with newly drawn captions, or every caption with its image."""
     augment: AugmentConfig = AugmentConfig()
     optimizer: AdamWConfig = AdamWConfig()
     schedule: ScheduleConfig = CosineScheduleConfig()
@@ -68,10 +70,14 @@ class TrainConfig(Config):
                 raise ValueError("cache needs frozen towers: leave learning_rate.image_encoder and text_encoder off")
             if self.augment != AugmentConfig():
                 raise ValueError("augment has no effect with cache: name the views in cache.views")
+            if self.epoch != "images":
+                raise ValueError("epoch has no effect with cache, which passes over images")
             if self.chunk_size is not None:
                 raise ValueError("chunk_size has no effect with cache: no tower is run")
             if self.batch_norm != "train":
                 raise ValueError("batch_norm has no effect with cache: no tower is run")
+        if self.epoch == "captions" and self.captions_per_image != 1:
+            raise ValueError("captions_per_image must be 1 where an epoch passes over captions")
         needs_evaluation = isinstance(self.schedule, PlateauScheduleConfig) or self.early_stopping is not None
         if needs_evaluation and self.evaluate_every is None:
             raise ValueError("evaluate_every is off, but the schedule or early_stopping needs evaluations")

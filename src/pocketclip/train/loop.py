@@ -281,6 +281,7 @@ class Trainer:
     def _resume(self) -> None:
         state = self.checkpoints.load_newest()
         if state is None:
+            self.metrics.start_over()
             return
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketclip.errors import UserError, require
-from pocketclip.files import cannot_write
+from pocketclip.files import cannot_write, write_atomically
 
 
 class MetricsFile:
@@ -53,6 +53,15 @@ class MetricsFile:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
+
+    def start_over(self) -> None:
+        """Forget this stage's lines: it was killed before its first checkpoint."""
+        if not self.path.is_file():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if f'"stage": "{self.stage}"' not in line]
+        if len(kept) < len(lines):
+            write_atomically(self.path, "".join(f"{line}\n" for line in kept))
 
     def cut(self, size: int, step: int) -> None:
         """Forget what came behind a checkpoint of `step`."""

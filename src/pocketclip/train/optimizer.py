@@ -27,18 +27,19 @@ class AdamWConfig(Config):
 
 
 def build_optimizer(model: DualEncoder, config: AdamWConfig, rates: LearningRates) -> AdamW:
-    """The optimizer; parts without a rate stop requiring gradients.
+    """The optimizer; parts without a rate and frozen layers stop requiring gradients.
 
     Each part has two groups, with and without weight decay.
     """
     groups = []
+    frozen = {id(parameter) for parameter in model.frozen_parameters()}
     for part in PARTS:
         rate = getattr(rates, part)
-        parameters = [parameter for _, parameter in model.part_parameters(part)]
-        for parameter in parameters:
-            parameter.requires_grad_(rate is not None)
+        for _, parameter in model.part_parameters(part):
+            parameter.requires_grad_(rate is not None and id(parameter) not in frozen)
         if rate is None:
             continue
+        parameters = [parameter for _, parameter in model.part_parameters(part) if parameter.requires_grad]
         plain = [p for p in parameters if p.ndim < 2 and not config.decay_one_dimensional]
         decayed = [p for p in parameters if p.ndim >= 2 or config.decay_one_dimensional]
         for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):

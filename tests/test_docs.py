@@ -1,0 +1,65 @@
+"""Documentation that cannot go stale unnoticed: docstrings, the command reference, links and numbers."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "pocketclip"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def public_definitions(path: Path) -> list[tuple[str, ast.AST]]:
+    """Public functions, classes and methods of a file."""
+    found: list[tuple[str, ast.AST]] = []
+
+    def visit(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                found.append((prefix + node.name, node))
+                if isinstance(node, ast.ClassDef):
+                    visit(node.body, f"{node.name}.")
+
+    visit(ast.parse(path.read_text()).body, "")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_public_names_have_docstrings(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree) is not None, "the file says not what it holds"
+    missing = [name for name, node in public_definitions(path) if ast.get_docstring(node) is None]  # type: ignore[arg-type]
+    assert missing == []
+
+
+def test_the_command_reference_is_what_help_says() -> None:
+    from pocketclip.cli.reference import command_reference
+
+    written = (ROOT / "docs" / "cli.md").read_text()
+    assert written == command_reference(), "run: uv run python -m pocketclip.cli.reference > docs/cli.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_documents_exist(page: Path) -> None:
+    from pocketclip.cli.reference import command_names
+
+    names = command_names()
+    for line in re.findall(r"^(?:uv run (?:--extra \S+ )?)?pocketclip (.+)$", page.read_text(), flags=re.MULTILINE):
+        words = line.split()
+        assert words[0] in names or " ".join(words[:2]) in names or words[0].startswith("-"), line
+
+
+def test_result_files_say_how_they_were_made() -> None:
+    for path in sorted((ROOT / "results").glob("*.json")):
+        values = json.loads(path.read_text())
+        for key in ("command", "hardware", "date"):
+            assert values.get(key), f"{path.name} lacks {key}"

@@ -1,0 +1,66 @@
+"""Who may import whom: read from the source, so that a lazy import counts too."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "pocketclip"
+LAYERS = (
+    {"types", "config", "errors", "files", "hardware", "records", "preprocess", "tokenizer", "bundle", "distributed"},
+    {"data", "models", "losses", "search"},
+    {"objectives", "train", "distill", "evaluate", "cost", "export"},
+    {"recipe", "run"},
+    {"study"},
+    {"cli"},
+)
+LAYER_OF = {member: number for number, members in enumerate(LAYERS) for member in members}
+ORDERED = (("recipe", "run"),)  # within a layer: the first may be imported by the second
+
+
+def imports_of(path: Path) -> set[str]:
+    """Our own top-level members that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pocketclip."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "pocketclip":
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pocketclip."))
+    return found
+
+
+def member_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path.parent != SOURCE or path.stem != "__init__"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_down_the_layers(path: Path) -> None:
+    member = member_of(path)
+    assert member in LAYER_OF, f"{member} is in no layer; say where it belongs"
+    for imported in imports_of(path) - {member}:
+        assert imported in LAYER_OF, f"{path.name} imports {imported}, which is in no layer"
+        below = LAYER_OF[imported] < LAYER_OF[member]
+        same_core = LAYER_OF[imported] == LAYER_OF[member] == 0  # files of layer 0 build on each other
+        assert below or same_core or (imported, member) in ORDERED, f"{member} may not import {imported}"
+
+
+def test_layer_zero_has_no_import_cycle() -> None:
+    edges = {path.stem: imports_of(path) & LAYERS[0] for path in FILES if member_of(path) in LAYERS[0]}
+    done: set[str] = set()
+    while len(done) < len(edges):
+        ready = {name for name, needs in edges.items() if name not in done and needs - {name} <= done}
+        assert ready, f"a cycle among {sorted(set(edges) - done)}"
+        done |= ready
+
+
+@pytest.mark.parametrize("module", ["cli.main", "search", "data", "bundle", "preprocess", "tokenizer", "data.inspect"])
+def test_opens_without_torch(module: str) -> None:
+    code = f"import sys, pocketclip.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,39 @@
+"""Settings that contradict each other or would have no effect are errors."""
+
+import pytest
+
+from pocketclip.errors import UserError
+from pocketclip.train.config import TrainConfig
+
+BASE = {"num_steps": 2, "batch_size": 2, "learning_rate": {"heads": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_steps": None}, "give num_epochs or num_steps"),
+        ({"learning_rate": {}}, "every part is frozen"),
+        ({"cache": {}, "learning_rate": {"heads": 0.1, "image_encoder": 0.1}}, "cache needs frozen towers"),
+        ({"cache": {}, "augment": {"flip": True}}, "augment has no effect with cache"),
+        ({"cache": {}, "chunk_size": 4}, "chunk_size has no effect"),
+        ({"cache": {}, "batch_norm": "frozen"}, "batch_norm has no effect"),
+        ({"cache": {}, "epoch": "captions"}, "epoch has no effect"),
+        ({"epoch": "captions", "captions_per_image": 2}, "captions_per_image must be 1"),
+        ({"evaluate_every": None, "early_stopping": {}}, "evaluate_every is off"),
+        ({"evaluate_every": None, "schedule": {"kind": "plateau"}}, "evaluate_every is off"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"schedule": {"kind": "cosin"}}, "cosine"),
+        ({"lerning_rate": 1}, "lerning_rate: unknown key"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrainConfig.parse({**BASE, **changes}, place="recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"), [(2, None, 20), (None, 7, 7), (2, 7, 7), (0.5, 100, 5), (0.01, None, 1)]
+)
+def test_the_run_ends_at_whichever_comes_first(epochs: float | None, steps: int | None, expected: int) -> None:
+    config = TrainConfig.parse({**BASE, "num_epochs": epochs, "num_steps": steps}, place="x")
+    assert config.total_steps(10) == expected

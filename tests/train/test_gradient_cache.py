@@ -1,0 +1,120 @@
+"""Chunked passes give the gradient of the whole batch."""
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.objectives.contrastive import (
+    ClipLossConfig,
+    ContrastiveObjectiveConfig,
+    MultiPositiveLossConfig,
+    SigmoidLossConfig,
+    SoftTargetLossConfig,
+)
+from pocketclip.train.gradient_cache import chunked_backward
+from pocketclip.types import ImageTextBatch
+
+LOSSES = [ClipLossConfig(), SigmoidLossConfig(), SoftTargetLossConfig(), MultiPositiveLossConfig()]
+
+
+class Tower(nn.Module):
+    """A tower with dropout, so that the random state of both passes has to agree."""
+
+    def __init__(self, width: int, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        norm: nn.Module = nn.BatchNorm1d(12) if batch_norm else nn.Identity()
+        self.layers = nn.Sequential(nn.Linear(width, 12), norm, nn.Dropout(0.4), nn.Tanh())
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        del mask
+        return self.layers(values)
+
+
+def make(*, batch_norm: bool = False, bias: bool = True) -> tuple[DualEncoder, ImageTextBatch]:
+    torch.manual_seed(0)
+    towers = Tower(6, batch_norm=batch_norm), Tower(5)
+    model = DualEncoder(*towers, nn.Linear(12, 4), nn.Linear(12, 4), logit_bias=-2.0 if bias else None).double()
+    batch = ImageTextBatch(
+        images=torch.randn(7, 6, dtype=torch.float64),
+        tokens=torch.randn(7, 5, dtype=torch.float64),
+        token_mask=torch.ones(7, 0, dtype=torch.bool),
+        image_ids=torch.arange(7),
+        caption_ids=torch.tensor([0, 1, 2, 3, 1, 5, 6]),
+    )
+    return model.train(), batch
+
+
+def whole_batch_gradients(model: DualEncoder, batch: ImageTextBatch, loss: object, chunk: int) -> dict[str, Tensor]:
+    """The plain backward pass, its dropout drawn chunk by chunk as the chunked one draws it."""
+    model = copy.deepcopy(model)
+    objective = ContrastiveObjectiveConfig(loss=loss).build()
+    parts = [model(batch.pairs(start, start + chunk)) for start in range(0, len(batch), chunk)]
+    features = type(parts[0])(
+        image=torch.cat([part.image for part in parts]),
+        text=torch.cat([part.text for part in parts]),
+        logit_scale=model.logit_scale.exp(),
+        logit_bias=model.logit_bias,
+    )
+    torch.stack(list(objective(features, batch).values())).sum().backward()
+    return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("chunk", [1, 3, 7, 20])
+def test_gradients_equal_the_whole_batch(loss: object, chunk: int) -> None:
+    model, batch = make()
+    state = torch.get_rng_state()
+    expected = whole_batch_gradients(model, batch, loss, chunk)
+    torch.set_rng_state(state)
+    objective = ContrastiveObjectiveConfig(loss=loss).build()
+    chunked_backward(model, objective, batch, chunk_size=chunk, autocast=nullcontext)
+    for name, gradient in expected.items():
+        actual = dict(model.named_parameters())[name].grad
+        assert actual is not None, name
+        assert torch.allclose(actual, gradient, rtol=1e-5, atol=1e-7), name
+
+
+def test_losses_equal_the_plain_ones() -> None:
+    model, batch = make()
+    model.eval()
+    objective = ContrastiveObjectiveConfig().build()
+    plain = objective(model(batch), batch)["clip"]
+    chunked = chunked_backward(model, objective, batch, chunk_size=2, autocast=nullcontext)["clip"]
+    assert torch.allclose(plain, chunked)
+
+
+def test_random_state_afterwards_is_that_of_one_pass() -> None:
+    model, batch = make()
+    state = torch.get_rng_state()
+    for start in range(0, len(batch), 3):
+        model(batch.pairs(start, start + 3))
+    after_one_pass = torch.get_rng_state()
+    torch.set_rng_state(state)
+    objective = ContrastiveObjectiveConfig().build()
+    chunked_backward(model, objective, batch, chunk_size=3, autocast=nullcontext)
+    assert torch.equal(torch.get_rng_state(), after_one_pass)
+
+
+def test_batch_norm_counts_each_chunk_once() -> None:
+    model, batch = make(batch_norm=True)
+    once = copy.deepcopy(model)
+    for start in range(0, len(batch), 4):
+        once(batch.pairs(start, start + 4))
+    objective = ContrastiveObjectiveConfig().build()
+    chunked_backward(model, objective, batch, chunk_size=4, autocast=nullcontext)
+    for (name, actual), (_, expected) in zip(model.named_buffers(), once.named_buffers(), strict=True):
+        assert torch.allclose(actual.double(), expected.double()), name
+
+
+def test_a_frozen_tower_takes_no_gradient() -> None:
+    model, batch = make()
+    model.image_encoder.requires_grad_(False)
+    model.image_head.requires_grad_(False)
+    objective = ContrastiveObjectiveConfig().build()
+    chunked_backward(model, objective, batch, chunk_size=3, autocast=nullcontext)
+    assert all(parameter.grad is None for parameter in model.image_encoder.parameters())
+    assert all(parameter.grad is not None for parameter in model.text_encoder.parameters())

@@ -1,0 +1,229 @@
+"""The loop: logging, evaluating, stopping, keeping the best, and failing with a clear line."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pocketclip.data.broken import BrokenItems
+from pocketclip.errors import UserError
+from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.objectives import ContrastiveObjectiveConfig
+from pocketclip.train import TrainConfig, Trainer
+from pocketclip.train.metrics import read_metrics
+from pocketclip.types import Features, ImageTextBatch
+
+STEPS_PER_EPOCH = 5
+
+
+class Quiet:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def start(self, name: str, total: int, done: int) -> None: ...
+
+    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None: ...
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def batches(start: int) -> Iterator[ImageTextBatch]:
+    """The same features again and again from any step on."""
+    step = start
+    while True:
+        random = torch.Generator().manual_seed(step % STEPS_PER_EPOCH)
+        images = torch.randn(6, 8, generator=random)
+        yield ImageTextBatch(
+            images=images,
+            tokens=images.flip(1) + 0.1 * torch.randn(6, 8, generator=random),
+            token_mask=torch.ones(6, 0, dtype=torch.bool),
+            image_ids=torch.arange(6),
+            caption_ids=torch.arange(6),
+        )
+        step += 1
+
+
+def model() -> DualEncoder:
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.1))
+    return DualEncoder(CachedTower(), CachedTower(), head, nn.Linear(8, 4))
+
+
+def trainer(
+    folder: Path,
+    *,
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    objective: object = None,
+    data: Callable[[int], Iterator[ImageTextBatch]] = batches,
+    reporter: Quiet | None = None,
+    **changes: object,
+) -> Trainer:
+    settings = {"num_steps": 20, "batch_size": 6, "learning_rate": {"heads": 0.01}, "log_every": 1, **changes}
+    return Trainer(
+        "train",
+        model(),
+        objective or ContrastiveObjectiveConfig().build(),  # type: ignore[arg-type]
+        data,
+        TrainConfig.parse(settings, place="test"),
+        steps_per_epoch=STEPS_PER_EPOCH,
+        evaluate=evaluate,
+        folder=folder,
+        seed=0,
+        broken=BrokenItems(100, 0.05),
+        reporter=reporter or Quiet(),
+    )
+
+
+def test_the_loss_falls_and_every_step_is_logged(tmp_path: Path) -> None:
+    trainer(tmp_path, num_steps=60).run(resume=False)
+    losses = [row["loss"] for row in read_metrics(tmp_path)]
+    assert len(losses) == 60
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    def broken_at_13(features: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
+        del batch
+        broken_at_13.calls += 1  # type: ignore[attr-defined]
+        factor = float("nan") if broken_at_13.calls == 13 else 1.0  # type: ignore[attr-defined]
+        return {"made_up": features.image.square().mean() * factor}
+
+    broken_at_13.calls = 0  # type: ignore[attr-defined]
+    run = trainer(tmp_path, objective=broken_at_13, log_every=7, checkpoint_every=5)
+    with pytest.raises(UserError, match=r"step 13: the loss is not finite .*made_up nan.*--resume") as error:
+        run.run(resume=False)
+    assert "step-00000010.pt" in str(error.value)
+    assert [path.name for path in run.checkpoints.steps()] == ["step-00000005.pt", "step-00000010.pt"]
+    weights = torch.load(run.checkpoints.steps()[-1], weights_only=True)["model"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_evaluations_come_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:
+    steps = []
+
+    def evaluate(measured: nn.Module) -> dict[str, float]:
+        assert not measured.training
+        steps.append(run.progress.step)
+        return {"mean_recall": 0.5, "val_loss": 1.0}
+
+    run = trainer(tmp_path, evaluate=evaluate, num_steps=18, evaluate_every=2)
+    run.run(resume=False)
+    assert steps == [10, 18]
+
+
+def test_training_stops_early_and_the_best_weights_are_kept(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.4, 0.3, 0.2, 0.9])
+    seen: list[Tensor] = []
+
+    def evaluate(measured: nn.Module) -> dict[str, float]:
+        seen.append(measured.text_head.weight.detach().clone())  # type: ignore[union-attr, operator]
+        return {"mean_recall": next(scores)}
+
+    reporter = Quiet()
+    run = trainer(
+        tmp_path, evaluate=evaluate, num_steps=100, keep="best", early_stopping={"patience": 2}, reporter=reporter
+    )
+    progress = run.run(resume=False)
+    assert (progress.step, progress.best, progress.best_step) == (20, 0.4, 10)
+    assert torch.equal(run.model.text_head.weight, seen[1])
+    assert "no better mean_recall since step 10" in reporter.notes[-1]
+
+
+def test_an_unknown_metric_lists_the_known_ones(tmp_path: Path) -> None:
+    run = trainer(tmp_path, evaluate=lambda _: {"mean_recall": 0.1}, keep="best", keep_metric="recal")
+    with pytest.raises(UserError, match=r"no validation metric 'recal'\. Known: mean_recall"):
+        run.run(resume=False)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
+    run = trainer(tmp_path, num_steps=3, ema_decay=0.5)
+    history = []
+    original = run.optimizer.step
+
+    def step(*args: object, **kwargs: object) -> None:
+        original(*args, **kwargs)  # type: ignore[arg-type]
+        history.append(run.model.text_head.weight.detach().clone())
+
+    run.optimizer.step = step  # type: ignore[method-assign, assignment]
+    run.run(resume=False)
+    expected = history[0]  # the first update copies, as torch's AveragedModel does
+    for weights in history[1:]:
+        expected = 0.5 * expected + 0.5 * weights
+    assert torch.allclose(run.model.text_head.weight, expected)
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    run = trainer(tmp_path, num_steps=1, max_grad_norm=1e-3)
+    run.run(resume=False)
+    total = torch.sqrt(sum(p.grad.square().sum() for p in run.model.parameters() if p.grad is not None))
+    assert float(total) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_broken_items_are_noted_once_and_stop_the_run_above_the_share(tmp_path: Path) -> None:
+    def with_broken(start: int) -> Iterator[ImageTextBatch]:
+        for number, batch in enumerate(batches(start)):
+            message = f"x{min(number, 7)}.jpg: damaged"
+            yield ImageTextBatch(**{**vars(batch), "broken": [message]})
+
+    reporter = Quiet()
+    with pytest.raises(UserError, match=r"6 of 100 items are broken, more than the allowed share of 5.0%"):
+        trainer(tmp_path, data=with_broken, reporter=reporter).run(resume=False)
+    assert reporter.notes[:2] == ["left out: x0.jpg: damaged", "left out: x1.jpg: damaged"]
+
+
+def test_a_batch_with_less_than_two_pairs_is_passed_over(tmp_path: Path) -> None:
+    def nearly_empty(start: int) -> Iterator[ImageTextBatch]:
+        for batch in batches(start):
+            yield batch.pairs(0, 1)
+
+    run = trainer(tmp_path, data=nearly_empty, num_steps=3)
+    before = run.model.text_head.weight.detach().clone()
+    assert run.run(resume=False).step == 3
+    assert torch.equal(run.model.text_head.weight, before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema_decay": 0.9, "schedule": {"kind": "constant", "warmup": 0.2}},
+        {
+            "schedule": {"kind": "plateau", "metric": "val_loss", "patience": 0},
+            "keep": "best",
+            "keep_metric": "val_loss",
+        },
+    ],
+    ids=["plain", "average", "plateau"],
+)
+@pytest.mark.parametrize("stop", [1, 7, 10, 19])
+def test_going_on_from_any_step_ends_with_the_same_bits(tmp_path: Path, stop: int, changes: dict[str, object]) -> None:
+    def evaluate(measured: nn.Module) -> dict[str, float]:
+        return {"val_loss": float(measured.text_head.weight.detach().abs().sum()), "mean_recall": 0.0}  # type: ignore[union-attr, operator]
+
+    whole = trainer(tmp_path / "whole", evaluate=evaluate, checkpoint_every=3, **changes)
+    whole.run(resume=False)
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    def killed_at(start: int) -> Iterator[ImageTextBatch]:
+        for number, batch in enumerate(batches(start), start=start):
+            if number == stop:
+                raise Killed
+            yield batch
+
+    first = trainer(tmp_path / "cut", evaluate=evaluate, data=killed_at, checkpoint_every=3, **changes)
+    with pytest.raises(Killed):
+        first.run(resume=False)
+    second = trainer(tmp_path / "cut", evaluate=evaluate, checkpoint_every=3, **changes)
+    second.run(resume=True)
+    for (name, expected), actual in zip(
+        whole.model.state_dict().items(), second.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(expected, actual), name
+    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
