@@ -54,8 +54,11 @@ def split_source_text(text: Any) -> Any:
     positional = list(kinds[kind].positional)
     for part in rest.split(",") if rest else []:
         key, equals, value = part.partition("=")
+        if equals and key in values:
+            raise ValueError(f"'{key}' is given twice")
         if equals and key in kinds[kind].model_fields:
             values[key] = value
+            positional = [name for name in positional if name != key]
         elif equals and key.isidentifier():
             known = [name for name in kinds[kind].model_fields if name != "kind"]
             raise ValueError(str(unknown_choice(f"setting of {kind}", key, known)))

@@ -23,7 +23,7 @@ from pocketclip.data.source import (
     read_text,
     unique_keys,
 )
-from pocketclip.errors import UserError, require
+from pocketclip.errors import BrokenItemError, UserError, require
 from pocketclip.files import resolve_inside
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "filepath", "image_path", "path", "image_name", "jpg")
@@ -141,17 +141,21 @@ def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
     caption = _column(file, columns, "caption", config.caption, CAPTION_COLUMNS)
     field = table.schema_arrow.field(image).type
     if str(field).startswith(("struct", "binary", "large_binary")):
-        captions = [
-            tuple(_texts(value))
-            for batch in table.iter_batches(columns=[caption], batch_size=4096)
-            for value in batch.column(0).to_pylist()
-        ]
+        captions = [tuple(_texts(row[caption])) for row in _parquet_rows(file, table, [caption])]
         if not captions:
             raise UserError(f"{file}: the table is empty.")
         sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
         return ParquetImages(name, file, image, captions, sizes)
-    rows = (row for batch in table.iter_batches(columns=[image, caption]) for row in batch.to_pylist())
+    rows = _parquet_rows(file, table, [image, caption])
     return _image_files(_group(rows, file, image, caption), file, config.images, name)
+
+
+def _parquet_rows(file: Path, table: Any, columns: list[str]) -> Iterator[Row]:
+    try:
+        for batch in table.iter_batches(columns=columns, batch_size=4096):
+            yield from batch.to_pylist()
+    except Exception as error:
+        raise UserError(f"{file}: damaged in the columns {', '.join(columns)} ({error}).") from error
 
 
 @dataclass
@@ -176,13 +180,18 @@ class ParquetImages:
             group += 1
         held = self._held  # read and set as a whole: several threads may be here at once
         if held[0] != group:
-            parquet = require("pyarrow.parquet", extra="parquet")
-            held = (group, parquet.ParquetFile(self.file).read_row_group(group, columns=[self.column]).column(0))
-            self._held = held
+            self._held = held = (group, self._read_group(group))
         value = held[1][offset].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         place = f"{self.file}: row {index}"
         return Sample(f"{index:08d}", data or b"", self.captions(index), place)
+
+    def _read_group(self, group: int) -> Any:
+        parquet = require("pyarrow.parquet", extra="parquet")
+        try:
+            return parquet.ParquetFile(self.file).read_row_group(group, columns=[self.column]).column(0)
+        except Exception as error:
+            raise BrokenItemError(f"{self.file}: row group {group} is damaged ({error}).") from error
 
     def captions(self, index: int) -> tuple[str, ...]:
         """One image's captions."""
