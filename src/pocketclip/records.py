@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,21 @@ class Provenance(Config):
     command: str = Field(default_factory=lambda: " ".join(["pocketclip", *sys.argv[1:]]))
 
 
-class EvalResult(Config):
+class Measured(Config):
+    """Metrics of something, with what was noticed and where they come from."""
+
+    metrics: Mapping[str, Any]
+    notes: list[str] = []
+    provenance: Provenance = Field(default_factory=Provenance)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat JSON object, metrics at its top level."""
+        values = self.model_dump(mode="json")
+        metrics = values.pop("metrics")
+        return {"kind": values["kind"], **values, **metrics}
+
+
+class EvalResult(Measured):
     """The outcome of one task on one split."""
 
     kind: Literal["evaluation"] = "evaluation"
@@ -70,30 +85,14 @@ class EvalResult(Config):
     metrics: dict[str, Interval | float]
     seed: int | None = None  # of the training run; None for a model of unknown origin
     recipe_hash: str | None = None
-    notes: list[str] = []
-    provenance: Provenance = Field(default_factory=Provenance)
-
-    def to_json(self) -> dict[str, Any]:
-        """One flat JSON object, metrics at its top level."""
-        values = self.model_dump(mode="json")
-        metrics = values.pop("metrics")
-        return {**values, **metrics}
 
 
-class CostResult(Config):
+class CostResult(Measured):
     """What a model costs to hold and to run; see `pocketclip.cost` for each number's definition."""
 
     kind: Literal["cost"] = "cost"
     name: str
     metrics: dict[str, float | int | str | None]
-    notes: list[str] = []
-    provenance: Provenance = Field(default_factory=Provenance)
-
-    def to_json(self) -> dict[str, Any]:
-        """One flat JSON object, metrics at its top level."""
-        values = self.model_dump(mode="json")
-        metrics = values.pop("metrics")
-        return {**values, **metrics}
 
 
 class RunRecord(Config):
@@ -108,9 +107,10 @@ class RunRecord(Config):
     num_captions: int | None
     broken_items: list[str] = []
     seconds: dict[str, float]  # wall time of each phase
+    seconds_per_epoch: dict[str, float] = {}  # a pass over the training data, and one validation, of each stage
     metrics: dict[str, float] = {}
-    energy_kwh: float | None = None
-    price_dollars: float | None = None
+    energy_kwh: float | None = None  # of this process; None where it was not measured
+    price_dollars: float | None = None  # of the total seconds; None where no price per hour was given
     provenance: Provenance = Field(default_factory=Provenance)
 
     def to_json(self) -> dict[str, Any]:

@@ -21,6 +21,15 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert folder.load_newest() == {"step": 30}
 
 
+def test_a_finished_stage_keeps_its_final_weights_only(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, {"step": 1})
+    checkpoint.save_atomically(folder.best, {"step": 1})
+    folder.finish({"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["final.pt"]
+    assert folder.load_newest() == {"step": 2}
+
+
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert CheckpointFolder(tmp_path).load_newest() is None
 

@@ -15,7 +15,7 @@ from pocketclip.objectives.contrastive import (
     SigmoidLossConfig,
     SoftTargetLossConfig,
 )
-from pocketclip.train.gradient_cache import chunked_backward
+from pocketclip.train.gradient_cache import chunk_bounds, chunked_backward
 from pocketclip.types import ImageTextBatch
 
 LOSSES = [ClipLossConfig(), SigmoidLossConfig(), SoftTargetLossConfig(), MultiPositiveLossConfig()]
@@ -52,7 +52,7 @@ def whole_batch_gradients(model: DualEncoder, batch: ImageTextBatch, loss: objec
     """The plain backward pass, its dropout drawn chunk by chunk as the chunked one draws it."""
     model = copy.deepcopy(model)
     objective = ContrastiveObjectiveConfig(loss=loss).build()
-    parts = [model(batch.pairs(start, start + chunk)) for start in range(0, len(batch), chunk)]
+    parts = [model(batch.pairs(start, stop)) for start, stop in chunk_bounds(len(batch), chunk)]
     features = type(parts[0])(
         image=torch.cat([part.image for part in parts]),
         text=torch.cat([part.text for part in parts]),
@@ -61,6 +61,14 @@ def whole_batch_gradients(model: DualEncoder, batch: ImageTextBatch, loss: objec
     )
     torch.stack(list(objective(features, batch).values())).sum().backward()
     return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("num_images", "chunk", "expected"),
+    [(7, 3, [(0, 2), (2, 4), (4, 7)]), (4, 3, [(0, 2), (2, 4)]), (8, 4, [(0, 4), (4, 8)]), (3, 20, [(0, 3)])],
+)
+def test_chunks_are_of_like_size(num_images: int, chunk: int, expected: list[tuple[int, int]]) -> None:
+    assert chunk_bounds(num_images, chunk) == expected
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.kind)
@@ -90,8 +98,8 @@ def test_losses_equal_the_plain_ones() -> None:
 def test_random_state_afterwards_is_that_of_one_pass() -> None:
     model, batch = make()
     state = torch.get_rng_state()
-    for start in range(0, len(batch), 3):
-        model(batch.pairs(start, start + 3))
+    for start, stop in chunk_bounds(len(batch), 3):
+        model(batch.pairs(start, stop))
     after_one_pass = torch.get_rng_state()
     torch.set_rng_state(state)
     objective = ContrastiveObjectiveConfig().build()
@@ -102,8 +110,8 @@ def test_random_state_afterwards_is_that_of_one_pass() -> None:
 def test_batch_norm_counts_each_chunk_once() -> None:
     model, batch = make(batch_norm=True)
     once = copy.deepcopy(model)
-    for start in range(0, len(batch), 4):
-        once(batch.pairs(start, start + 4))
+    for start, stop in chunk_bounds(len(batch), 4):
+        once(batch.pairs(start, stop))
     objective = ContrastiveObjectiveConfig().build()
     chunked_backward(model, objective, batch, chunk_size=4, autocast=nullcontext)
     for (name, actual), (_, expected) in zip(model.named_buffers(), once.named_buffers(), strict=True):

@@ -1,0 +1,1 @@
+"""The command line: `main` and one file a command; what a command does lies in the folders below."""

@@ -32,7 +32,7 @@ def inspect(
 
     opened = open_source(source_text(source), place="SOURCE")
     with reporter() as shown:
-        result = inspect_source(opened, on_progress=lambda done: shown.encoding("images", done, len(opened)))
+        result = inspect_source(opened, on_progress=lambda done: shown.work("reading images", done, len(opened)))
     if sheet is not None:
         try:
             contact_sheet(opened).save(sheet, "PNG")
@@ -67,9 +67,9 @@ def convert(
 ) -> None:
     """Write any source as WebDataset shards; a stopped conversion goes on when called again.
 
-    \b
     Pictures are checked by decoding them, and written as they are.
 
+    \b
     Example:
       pocketclip data convert csv:pairs.csv --out shards --name pairs
     """
@@ -99,7 +99,7 @@ def convert(
             samples_per_shard=samples_per_shard,
             check=check,
             on_broken=found,
-            on_progress=lambda done: shown.encoding("samples", done, len(opened)),
+            on_progress=lambda done: shown.work("writing samples", done, len(opened)),
         )
     last = state.num_shards - 1
     place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"

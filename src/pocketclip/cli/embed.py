@@ -20,6 +20,7 @@ def embed(
     \b
     Writes images.npy (N, D), texts.npy (Q, D), text_images.npy (Q,) and items.jsonl to --out.
 
+    \b
     Example:
       pocketclip embed folder:photos --model runs/mine --out embedded
     """

@@ -1,6 +1,8 @@
-"""Embedding a source with a progress bar. Commands import this in their bodies: it loads torch."""
+"""Running a model over a source with a progress bar. Commands import this in their bodies: it loads torch."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pocketclip.cli.progress import reporter
 from pocketclip.data import open_source
@@ -11,16 +13,26 @@ from pocketclip.evaluate.tasks import embed_source
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.pretrained import PretrainedModel
 
+OnProgress = Callable[[int, list[str]], None]
 
-def embed_with_progress(
-    text: str, model: str, device: str, max_broken_share: float
-) -> tuple[Source, Embeddings, list[str]]:
-    """Embed what `text` names; returns the source, its embeddings and one JSON line an image.
+
+@contextmanager
+def opened(
+    text: str, model: str, device: str, max_broken_share: float, *, place: str
+) -> Iterator[tuple[Source, PretrainedModel, OnProgress]]:
+    """A source, a model, and a function that shows how far the one is through the other.
+
+    Args:
+        text: the source as it was typed.
+        model: a bundle, a run folder or a hub name.
+        device: `cpu`, `cuda` or `auto`.
+        max_broken_share: of the source's items.
+        place: option or argument that `text` came from.
 
     Raises:
         UserError: the source or the model cannot be opened, or too many items are broken.
     """
-    source = open_source(text, place="SOURCE")
+    source = open_source(text, place=place)
     keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     broken = BrokenItems(len(source), max_broken_share, setting="--max-broken-share")
@@ -31,6 +43,18 @@ def embed_with_progress(
                 shown.note(f"left out: {message}")
             shown.encoding("images", done, len(source))
 
+        yield source, loaded, progress
+
+
+def embed_with_progress(
+    text: str, model: str, device: str, max_broken_share: float
+) -> tuple[Source, Embeddings, list[str]]:
+    """Embed what `text` names; returns the source, its embeddings and one JSON line an image.
+
+    Raises:
+        UserError: see `opened`.
+    """
+    with opened(text, model, device, max_broken_share, place="SOURCE") as (source, loaded, progress):
         embeddings = embed_source(loaded, source, progress)
     lines = []
     for index in embeddings.indices:

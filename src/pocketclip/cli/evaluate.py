@@ -23,29 +23,15 @@ def evaluate(
     """
     import json
 
-    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.encoding import opened
     from pocketclip.cli.tables import print_retrieval
-    from pocketclip.data import open_source
-    from pocketclip.data.broken import BrokenItems
     from pocketclip.errors import unknown_choice
     from pocketclip.evaluate.tasks import TASKS, run_task
-    from pocketclip.hardware import keep_freed_memory
-    from pocketclip.models.pretrained import PretrainedModel
 
     for task in tasks:
         if task not in TASKS:
             raise unknown_choice("task", task, TASKS)
-    source = open_source(source_text(data), place="--data")
-    keep_freed_memory()
-    loaded = PretrainedModel.from_pretrained(model).to(device)
-    broken = BrokenItems(len(source), max_broken_share, setting="--max-broken-share")
-    with reporter() as shown:
-
-        def progress(done: int, messages: list[str]) -> None:
-            for message in broken.add(messages):
-                shown.note(f"left out: {message}")
-            shown.encoding("images", done, len(source))
-
+    with opened(source_text(data), model, device, max_broken_share, place="--data") as (source, loaded, progress):
         results = [run_task(task, loaded, source, progress) for task in tasks]
     if wants_json(json_lines):
         for result in results:

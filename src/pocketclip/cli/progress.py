@@ -34,13 +34,18 @@ class Reporter:
         shown = [f"{self._speed:,.0f} images/s"]
         if "loss" in metrics:
             shown.append(f"loss {metrics['loss']:.3f}")
+        if metrics.get("waiting_for_data", 0) > 0.05:
+            shown.append(f"{metrics['waiting_for_data']:.0%} waiting for data")
         if "text_to_image_recall@1" in metrics:
             shown.append(f"val R@1 {100 * metrics['text_to_image_recall@1']:.1f}")
         self._show(done, "  ".join(shown))
 
     def encoding(self, what: str, done: int, total: int) -> None:
         """A source passes through a frozen tower."""
-        name = f"encoding {what}"
+        self.work(f"encoding {what}", done, total)
+
+    def work(self, name: str, done: int, total: int) -> None:
+        """Something with a number of parts goes on, such as reading images."""
         if name != self._name or total != self._total:
             self._open(name, total, done)
             return

@@ -30,15 +30,16 @@ def quickstart(
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost, print_retrieval
     from pocketclip.errors import UserError
-    from pocketclip.recipe import load_recipe
+    from pocketclip.recipe import dump_recipe, load_recipe
     from pocketclip.run import train
     from pocketclip.study.quickstart import finish
 
     recipe = load_recipe(RECIPE)
-    if (out / "recipe.yaml").is_file():
+    theirs = out / "recipe.yaml"
+    if theirs.is_file() and theirs.read_text(encoding="utf-8") == dump_recipe(recipe):
         shutil.rmtree(out)
     elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: holds something other than a quickstart; choose another --out.")
+        raise UserError(f"{out}: holds something other than a quickstart of this version; choose another --out.")
     with reporter() as shown:
         outcome = train(recipe, out, name="quickstart", reporter=shown, device=device)
     cost, page = finish(outcome, device=device)

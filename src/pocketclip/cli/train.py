@@ -1,11 +1,14 @@
 """`pocketclip train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pocketclip.cli.options import Device, Json, wants_json
+
+if TYPE_CHECKING:
+    from pocketclip.run import Outcome
 
 
 def train(
@@ -18,17 +21,22 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/RECIPE_NAME by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     device: Device = "auto",
+    hourly_dollars: Annotated[
+        float | None, typer.Option(help="Price of this machine; the record then holds the run's price.")
+    ] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="Measure the run's energy (needs codecarbon).")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write where the time of some early steps went to OUT/profile.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     json_lines: Json = False,
 ) -> None:
-    """Train a model from a recipe; ends with an evaluated bundle and a report.
+    """Train a model from a recipe; ends with a measured bundle you can load, search with and ship.
 
     \b
     Example, on your own pictures with captions beside them (dog.jpg, dog.txt):
       pocketclip train quickstart/your_photos --set data.train=folder:photos --out runs/mine
     """
-    import json
-
     from pocketclip.recipe import dump_recipe, find_recipe, load_recipe
 
     loaded = load_recipe(recipe, changes)
@@ -41,17 +49,36 @@ def train(
         name = folder.name
 
     from pocketclip.cli.progress import reporter
-    from pocketclip.cli.tables import print_retrieval
     from pocketclip.run import train as run_training
-    from pocketclip.study.gallery import make_gallery, write_gallery
 
     with reporter() as shown:
-        outcome = run_training(loaded, folder, name=name, reporter=shown, resume=resume, device=device)
+        outcome = run_training(
+            loaded,
+            folder,
+            name=name,
+            reporter=shown,
+            resume=resume,
+            device=device,
+            dollars_per_hour=hourly_dollars,
+            with_energy=energy,
+            with_profile=profile,
+        )
+    _show(outcome, as_json=wants_json(json_lines))
+
+
+def _show(outcome: "Outcome", *, as_json: bool) -> None:
+    """Scores to stdout, where things lie to stderr."""
+    import json
+
+    from pocketclip.cli.tables import print_retrieval
+    from pocketclip.study.gallery import make_gallery, write_gallery
+
+    folder = outcome.folder
     split = "test" if "test" in outcome.splits else "val"
-    shown_split = outcome.splits[split]
-    write_gallery(make_gallery(split, shown_split.source, shown_split.embeddings), folder)
+    shown = outcome.splits[split]
+    write_gallery(make_gallery(split, shown.source, shown.embeddings), folder)
     results = [evaluated.result for evaluated in outcome.splits.values()]
-    if wants_json(json_lines):
+    if as_json:
         for result in results:
             typer.echo(json.dumps(result.to_json()))
     else:

@@ -88,7 +88,7 @@ def open_source(spec: Any, *, place: str = "source") -> Source:
     try:
         config = TypeAdapter[Any](SourceConfig).validate_python(spec)
     except ValidationError as error:
-        raise UserError(explain(error, place)) from None
+        raise UserError(explain(error, place, SourceConfig)) from None
     source: Source = config.open()
     return source
 

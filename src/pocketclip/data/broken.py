@@ -26,9 +26,9 @@ class BrokenItems:
         Raises:
             UserError: more than the allowed share is broken.
         """
-        new = [message for message in messages if message not in self.messages]
+        new = [message for message in dict.fromkeys(messages) if message not in self.messages]
         self.messages.update(dict.fromkeys(new))
-        if new and len(self.messages) > self.max_share * self.num_samples:
+        if new and len(self.messages) / self.num_samples > self.max_share:
             shown = "\n  ".join(list(self.messages)[:5])
             raise UserError(
                 f"{len(self.messages)} of {self.num_samples} items are broken, more than the allowed share of "

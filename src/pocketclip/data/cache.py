@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock
 from pydantic import Field
 
 from pocketclip.config import Config, digest
@@ -23,10 +25,10 @@ from pocketclip.data.augment import CropScale, View
 from pocketclip.data.encode import ImageBlock, TextBlock
 from pocketclip.data.loader import BatchPlan, draw_captions
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.files import write_atomically
 from pocketclip.types import ImageTextBatch
 
-FORMAT = 2  # raise when the same inputs would give other numbers
+FORMAT = 3  # raise when the same inputs would give other numbers
 Floats = npt.NDArray[np.floating[Any]]  # float16 from disk, float32 in memory
 Integers = npt.NDArray[np.int64]
 
@@ -53,6 +55,8 @@ class EntryState(Config):
     rows: int = 0
     shape: tuple[int, ...] = ()
     """Of one row of `features`."""
+    num_bytes: dict[str, int] = {}
+    """Of each file; what lies behind it does not count."""
     broken: list[str] = []
 
 
@@ -72,8 +76,12 @@ class Entry:
         if path.is_file():
             try:
                 state = EntryState.parse(json.loads(path.read_text()), place=str(path))
-            except (ValueError, UserError):
+                for name, size in state.num_bytes.items():
+                    if (folder / f"{name}.bin").stat().st_size < size:
+                        raise ValueError(f"{name}.bin is cut off")
+            except (OSError, ValueError, UserError):
                 shutil.rmtree(folder)  # a damaged entry only costs the time to make it again
+                state = EntryState(made_from=made_from, num_samples=num_samples)
         return cls(folder, state)
 
     @property
@@ -91,34 +99,35 @@ class Entry:
         rows, shape = len(features), tuple(features.shape[1:])
         if rows and not np.isfinite(features.astype(np.float16)).all():
             raise UserError("A frozen tower gave features beyond float16 (not finite or above 65,504).")
+        num_bytes = dict(self.state.num_bytes)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, array in arrays.items():
                 kind = np.float16 if name == "features" else np.int64
-                self._append_file(name, array.astype(kind))
+                num_bytes[name] = self._append_file(name, array.astype(kind), num_bytes.get(name, 0))
         except OSError as error:
-            raise cannot_write(self.folder, error) from error
+            raise _cannot_write_cache(self.folder, error) from error
         changed = {
             "num_done": num_done,
             "rows": self.state.rows + rows,
             "shape": shape if rows else self.state.shape,
+            "num_bytes": num_bytes,
             "broken": [*self.state.broken, *broken],
         }
         state = self.state.model_copy(update=changed)
         write_atomically(self.folder / "entry.json", state.model_dump_json(indent=2) + "\n")
         self.state = state
 
-    def _append_file(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Write behind the rows that count; what a killed process left there is overwritten."""
-        rows = self.state.num_done if name == "counts" else self.state.rows
-        width = int(np.prod(self.state.shape)) if name == "features" else 1
+    def _append_file(self, name: str, array: npt.NDArray[Any], start: int) -> int:
+        """Write behind the bytes that count, over what a killed process left there; returns the new end."""
         path = self.folder / f"{name}.bin"
         with path.open("r+b" if path.exists() else "w+b") as file:
-            file.seek(rows * width * array.itemsize)
+            file.seek(start)
             file.write(np.ascontiguousarray(array).tobytes())
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
+            return file.tell()
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """One array, mapped into memory."""
@@ -128,6 +137,30 @@ class Entry:
         if rows == 0:
             return np.zeros(shape, kind)
         return np.memmap(self.folder / f"{name}.bin", dtype=kind, mode="r", shape=shape)
+
+
+def _cannot_write_cache(place: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot write {place}: {error.strerror or error}. Nothing already written was lost; free some space or "
+        "choose another place with the environment variable POCKETCLIP_CACHE."
+    )
+
+
+@contextmanager
+def _filling(root: Path, made_from: dict[str, Any], num_samples: int) -> Iterator[Entry]:
+    """An entry that only this process fills: another one waits, and then finds it filled."""
+    entry = Entry.open(root, made_from, num_samples)
+    if entry.is_complete:
+        yield entry
+        return
+    try:
+        locks = root.with_name(f"{root.name}-locks")
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / entry.folder.name).acquire()
+    except OSError as error:
+        raise _cannot_write_cache(root, error) from error
+    with lock:
+        yield Entry.open(root, made_from, num_samples)
 
 
 def fill_images(
@@ -146,10 +179,9 @@ def fill_images(
         blocks: gives the blocks from a sample number on.
         on_progress: called with the samples done and all broken items; may raise to stop.
     """
-    entry = Entry.open(root, made_from, num_samples)
-    on_progress(entry.state.num_done, entry.state.broken)
-    if not entry.is_complete:
-        for block in blocks(entry.state.num_done):
+    with _filling(root, made_from, num_samples) as entry:
+        on_progress(entry.state.num_done, entry.state.broken)
+        for block in () if entry.is_complete else blocks(entry.state.num_done):
             arrays: dict[str, npt.NDArray[Any]] = {"features": block.features, "indices": block.indices}
             entry.append(arrays, num_done=block.num_done, broken=block.broken)
             on_progress(block.num_done, entry.state.broken)
@@ -164,10 +196,9 @@ def fill_texts(
     on_progress: Callable[[int, list[str]], None],
 ) -> Entry:
     """The caption features for these inputs; see `fill_images`."""
-    entry = Entry.open(root, made_from, num_samples)
-    on_progress(entry.state.num_done, entry.state.broken)
-    if not entry.is_complete:
-        for block in blocks(entry.state.num_done):
+    with _filling(root, made_from, num_samples) as entry:
+        on_progress(entry.state.num_done, entry.state.broken)
+        for block in () if entry.is_complete else blocks(entry.state.num_done):
             arrays: dict[str, npt.NDArray[Any]] = {
                 "features": block.features,
                 "caption_ids": block.caption_ids,

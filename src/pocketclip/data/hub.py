@@ -59,7 +59,13 @@ class HubSource:
         library = require("datasets", extra="hub")
         image = _column(name, dataset.column_names, "image", image, IMAGE_COLUMNS)
         caption = _column(name, dataset.column_names, "caption", caption, CAPTION_COLUMNS)
-        return cls(name, dataset.cast_column(image, library.Image(decode=False)), image, caption)
+        try:
+            dataset = dataset.cast_column(image, library.Image(decode=False))
+        except Exception as error:  # of pyarrow, which has a dozen types
+            raise UserError(
+                f"{name}: column '{image}' holds no images; name the right one with image=COLUMN."
+            ) from error
+        return cls(name, dataset, image, caption)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -75,19 +81,25 @@ class HubSource:
                     data = file.read()
             except OSError as error:
                 raise BrokenItemError(f"{place}: cannot read {stored['path']} ({error.strerror}).") from error
-        return Sample(f"{index:08d}", data or b"", _texts(row[self.caption]), place)
+        return Sample(f"{index:08d}", data or b"", self._texts(row[self.caption]), place)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """One row's captions; the image column is not touched."""
-        return _texts(self.dataset.select_columns([self.caption])[index][self.caption])
+        return self._texts(self.dataset.select_columns([self.caption])[index][self.caption])
 
     def fingerprint(self) -> str:
         """The `datasets` library's own, which follows every transformation."""
         return digest([self.dataset._fingerprint, self.image, self.caption])
 
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return clean_captions([value] if isinstance(value, str) else list(value or ()))
+    def _texts(self, value: Any) -> tuple[str, ...]:
+        values = value if isinstance(value, list) else [value]
+        texts = [text for text in values if text is not None]
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(
+                f"{self.name}: column '{self.caption}' holds no caption but {str(value)[:60]!r}; "
+                "name the right one with caption=COLUMN."
+            )
+        return clean_captions(texts)
 
 
 def _column(name: str, columns: Sequence[str], role: str, wanted: str | None, known: Sequence[str]) -> str:

@@ -70,8 +70,8 @@ def inspect_source(source: Source, *, on_progress: Callable[[int], None] | None 
     """Read and decode every item."""
     result = Inspection(source.name, len(source))
     first_with: dict[bytes, str] = {}
-    owner_of: dict[int, int] = {}
-    repeated: Counter[int] = Counter()
+    owners: dict[int, set[int]] = {}
+    times: Counter[int] = Counter()
     for index in range(len(source)):
         try:
             sample = source[index]
@@ -98,9 +98,9 @@ def inspect_source(source: Source, *, on_progress: Callable[[int], None] | None 
         for caption in sample.captions:
             result.words_per_caption[len(caption.split())] += 1
             identity = caption_id(caption)
-            if owner_of.setdefault(identity, index) != index:
-                repeated[identity] += 1
-    result.num_repeated_captions = sum(repeated.values())
+            owners.setdefault(identity, set()).add(index)
+            times[identity] += 1
+    result.num_repeated_captions = sum(times[identity] for identity, images in owners.items() if len(images) > 1)
     return result
 
 
@@ -138,6 +138,10 @@ def _wrap(text: str, font: Any, width: int) -> list[str]:
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
+            continue
+        lines.append("")
+        for letter in word:  # a word wider than a line is broken, as are scripts without blanks
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
     return [line for line in lines if line]

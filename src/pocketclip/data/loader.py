@@ -197,6 +197,7 @@ def training_batches(
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
         worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # or opening the loader would draw from the generator that dropout uses
     )
     yield from loader
 

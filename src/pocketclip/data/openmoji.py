@@ -22,30 +22,24 @@ from pocketclip.errors import UserError, require
 ATTRIBUTION = "Emoji drawings by OpenMoji (openmoji.org), licence CC BY-SA 4.0"
 SPLIT_SHARES = {"train": 0.70, "val": 0.10, "test": 0.20}
 
-_PEOPLE = frozenset(
-    [
-        "man",
-        "men",
-        "woman",
-        "women",
-        "person",
-        "people",
-        "boy",
-        "boys",
-        "girl",
-        "girls",
-        "mr",
-        "mrs",
-        "mx",
-        "male",
-        "female",
-        "king",
-        "queen",
-        "prince",
-        "princess",
-    ]
-)
+_PEOPLE = frozenset([
+    "man", "men", "woman", "women", "person", "people", "boy", "boys", "girl", "girls",
+    "mr", "mrs", "mx", "male", "female", "king", "queen", "prince", "princess", "santa",
+])  # fmt: skip
 _FILLERS = frozenset(["a", "an", "and", "the", "with", "in", "of", "for", "facing", "right", "left"])
+_SAME_CONCEPT = {
+    "older": "old",
+    "merman": "mermaid",
+    "merperson": "mermaid",
+    # Flags drawn alike
+    "flag heard island mcdonald islands": "flag australia",
+    "flag clipperton island": "flag france",
+    "flag st martin": "flag france",
+    "flag ceuta melilla": "flag spain",
+    "flag monaco": "flag indonesia",
+    "flag svalbard jan mayen": "flag norway",
+    "flag romania": "flag chad",
+}
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
@@ -114,7 +108,7 @@ class OpenmojiSource:
 def concept_of(name: str) -> str:
     """What an emoji shows, without who does it or which way they face: `woman running` gives `running`.
 
-    Clock faces are one concept, and so are families, couples and keycaps.
+    Clock faces are one concept, and so are families, couples, keycaps and flags that are drawn alike.
     """
     words = re.findall(r"[a-z0-9]+", name.lower())
     if "thirty" in words or ("clock" in words and "o" in words):
@@ -123,7 +117,8 @@ def concept_of(name: str) -> str:
         if group in words:
             return group
     kept = [word for word in words if word not in _PEOPLE and word not in _FILLERS]
-    return " ".join(kept or words)
+    concept = " ".join(kept or words)
+    return _SAME_CONCEPT.get(concept, concept)
 
 
 def split_of(name: str) -> str:

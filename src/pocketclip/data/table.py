@@ -125,7 +125,7 @@ def _column(place: Path | str, row: Row, role: str, wanted: str | None, known: S
 def _texts(value: Any) -> list[str]:
     if value is None:
         return []
-    return [str(text) for text in value] if isinstance(value, (list, tuple)) else [str(value)]
+    return [str(text) for text in value if text is not None] if isinstance(value, (list, tuple)) else [str(value)]
 
 
 def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:

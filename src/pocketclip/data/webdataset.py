@@ -268,7 +268,12 @@ def write_shards(
     num_shards = -(-len(source) // samples_per_shard)
     state = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
     if state_file.is_file():
-        old = ShardProgress.parse(json.loads(state_file.read_text()), place=str(state_file))
+        try:
+            old = ShardProgress.parse(json.loads(state_file.read_text()), place=str(state_file))
+        except ValueError as error:
+            raise UserError(
+                f"{state_file}: damaged ({error}); delete it with its shards, or choose another --out."
+            ) from error
         if (old.source_fingerprint, old.samples_per_shard) != (state.source_fingerprint, samples_per_shard):
             raise UserError(f"{folder}: holds shards '{name}' of other data; choose another --out or --name.")
         state = old

@@ -20,6 +20,8 @@ def evaluate_retrieval(model: PretrainedModel, source: Source, on_progress: OnPr
 
 def retrieval_result(embeddings: Embeddings, source: Source, *, split: str = "all") -> EvalResult:
     """The record of a retrieval evaluation; images without a caption are left out of the gallery and named."""
+    if len(embeddings.texts) == 0:
+        raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
     embeddings, num_dropped = with_captions(embeddings)
     ranks = retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images)
     notes = [f"{num_dropped} images without a caption left out"] if num_dropped else []

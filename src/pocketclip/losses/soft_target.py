@@ -14,9 +14,9 @@ def soft_target_loss(
 
     Kept for comparison with published numbers; do not train with it otherwise. It is defective in three ways, all
     reproduced here: the features are not normalised; the targets come from the model and gradients flow through them,
-    so that a batch of like vectors is its own target and nothing drives it apart (at identical vectors the loss is
-    log(B) and flat, where `clip_loss` has a slope at once beside that point); and the transposed targets do not sum to
-    one over a row. With LayerNorm outputs (length about sqrt(D)) the targets start close to one-hot.
+    so that nothing drives a collapsed batch apart (near identical vectors the loss is log(B) without a slope, unlike
+    `clip_loss`); and the transposed targets do not sum to one over a row. With LayerNorm outputs (length about
+    sqrt(D)) the targets start close to one-hot.
 
     Reference: https://github.com/moein-shariatnia/OpenAI-CLIP, commit 73fea1f, CLIP.py. Its temperature t divides the
     logits and multiplies the targets' similarities; here t = 1 / logit_scale.

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from pocketclip.config import Config
 from pocketclip.models.heads import HeadConfig
@@ -86,8 +87,8 @@ class DualEncoder(nn.Module):
         logit_bias: start of a learned bias; None for none.
     """
 
-    image_encoder: Any  # a module with feature_dim and preprocess
-    text_encoder: Any  # a module with feature_dim and architecture
+    image_encoder: Any  # a module with feature_dim, preprocess and settings: what shapes its output beside weights
+    text_encoder: Any  # a module with feature_dim, architecture and settings
     logit_scale: Tensor
     logit_bias: Tensor
 
@@ -120,13 +121,15 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, images: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
         """Embeddings of images in float32, not normalised."""
-        embedded: Tensor = self.image_head(self.image_encoder(images))
-        return embedded.float()
+        with record_function("image tower"):
+            embedded: Tensor = self.image_head(self.image_encoder(images))
+            return embedded.float()
 
     def encode_text(self, tokens: Shaped[Tensor, "M ..."], token_mask: Bool[Tensor, "M ..."]) -> Float[Tensor, "M D"]:
         """Embeddings of texts in float32, not normalised."""
-        embedded: Tensor = self.text_head(self.text_encoder(tokens, token_mask))
-        return embedded.float()
+        with record_function("text tower"):
+            embedded: Tensor = self.text_head(self.text_encoder(tokens, token_mask))
+            return embedded.float()
 
     def forward(self, batch: ImageTextBatch) -> Features:
         """Embeddings of a batch with the temperature's exponential and the bias."""

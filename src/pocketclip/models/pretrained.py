@@ -186,7 +186,7 @@ class PretrainedModel:
         if "{}" not in template:
             raise UserError(f"classify: template should hold {{}} for the class name (got {template!r}).")
         texts = self.encode_text([template.replace("{}", name) for name in class_names])
-        logits = float(self.model.logit_scale.exp()) * self.encode_image(images) @ texts.T
+        logits = self.model.logit_scale.exp().item() * self.encode_image(images) @ texts.T
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = shifted / shifted.sum(axis=1, keepdims=True)
         return [

@@ -10,7 +10,11 @@ from torch.nn import functional as F
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss, soft_target_loss
+from pocketclip.losses.tiled import matching_pairs, tiled_clip_loss, tiled_multi_positive_loss, tiled_sigmoid_loss
 from pocketclip.types import Features, ImageTextBatch
+
+MATRIX_LIMIT = 1 << 24
+"""Pairs of a batch above which a loss is computed tile by tile: 4,096 x 4,096, or 64 MiB a matrix of float32."""
 
 
 class ClipLossConfig(Config):
@@ -73,14 +77,19 @@ class ContrastiveObjective:
             self._need_single_captions(batch)
             return soft_target_loss(features.image, features.text, scale)
         image, text = F.normalize(features.image, dim=1), F.normalize(features.text, dim=1)
+        in_tiles = len(image) * len(text) > MATRIX_LIMIT
         if isinstance(self.loss, ClipLossConfig):
             self._need_single_captions(batch)
-            return clip_loss(image, text, scale, label_smoothing=self.loss.label_smoothing)
-        text_image_ids = batch.image_ids.repeat_interleave(batch.captions_per_image)
-        positives = positive_pairs(batch.image_ids, text_image_ids, batch.caption_ids)
+            clip = tiled_clip_loss if in_tiles else clip_loss
+            return clip(image, text, scale, label_smoothing=self.loss.label_smoothing)
+        ids = batch.image_ids, batch.image_ids.repeat_interleave(batch.captions_per_image), batch.caption_ids
         if isinstance(self.loss, SigmoidLossConfig):
-            return sigmoid_loss(image, text, scale, features.logit_bias, positives=positives)
-        return multi_positive_loss(image, text, scale, positives)
+            if in_tiles:
+                return tiled_sigmoid_loss(image, text, scale, features.logit_bias, matching_pairs(*ids))
+            return sigmoid_loss(image, text, scale, features.logit_bias, positives=positive_pairs(*ids))
+        if in_tiles:
+            return tiled_multi_positive_loss(image, text, scale, matching_pairs(*ids))
+        return multi_positive_loss(image, text, scale, positive_pairs(*ids))
 
     def _need_single_captions(self, batch: ImageTextBatch) -> None:
         if batch.captions_per_image != 1:

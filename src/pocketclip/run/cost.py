@@ -7,10 +7,11 @@ from pocketclip.bundle import find_bundle
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.cost.weigh import measure_cost
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, unknown_choice
+from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.precision import Precision
 from pocketclip.models.pretrained import PretrainedModel
-from pocketclip.recipe import find_recipe, load_recipe
+from pocketclip.recipe import find_recipe, list_recipes, load_recipe
 from pocketclip.records import CostResult
 
 
@@ -36,12 +37,13 @@ def cost_of(
     Raises:
         UserError: nothing of these is there.
     """
-    bundle: Path | None = None
-    try:
-        bundle = find_bundle(place)
-    except UserError:
+    keep_freed_memory()  # as every command that runs a model does
+    bundle = _find_bundle_unless_recipe(place)
+    if bundle is None:
         recipe = load_recipe(place)
-        model = recipe.model.build(load_pretrained=False)
+        text = recipe.model.text_encoder
+        learned = text.vocabulary_size if text.tokenizer == "captions" else None
+        model = recipe.model.build(load_pretrained=False, vocabulary_size=learned)
         name, size = find_recipe(place).stem, recipe.model.image_encoder.image_size
         context_length = recipe.model.text_encoder.context_length
     else:
@@ -69,3 +71,23 @@ def cost_of(
             per_second = float(metrics[f"throughput_{part}_per_second"] or 0)
             metrics[f"dollars_per_million_{part}s"] = round(price_dollars(1e6 / per_second, dollars_per_hour), 4)
     return result.model_copy(update={"metrics": metrics, "notes": notes})
+
+
+def _find_bundle_unless_recipe(place: str) -> Path | None:
+    """A bundle's folder; None for a recipe.
+
+    Raises:
+        UserError: the place is neither.
+    """
+    path = Path(place)
+    if path.is_file() or (place in list_recipes() and not path.exists()):
+        return None
+    try:
+        return find_bundle(place)
+    except UserError as error:
+        if (path / "recipe.yaml").is_file():
+            return None  # a run that has not finished
+        if path.exists():
+            raise
+        near = unknown_choice("recipe", place, list_recipes())
+        raise UserError(f"{place}: neither a bundle nor a run folder, and no recipe. {near}") from error

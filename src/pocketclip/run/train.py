@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from pocketclip.cost.energy import Energy, measure_energy
+from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
 from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches
@@ -70,6 +73,9 @@ def train(
     reporter: RunReporter,
     resume: bool = False,
     device: str = "auto",
+    dollars_per_hour: float | None = None,
+    with_energy: bool = False,
+    with_profile: bool = False,
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
 
@@ -80,27 +86,37 @@ def train(
         reporter: shows progress.
         resume: go on from the newest checkpoint.
         device: `cpu`, `cuda` or `auto`.
+        dollars_per_hour: of this machine; adds the price of the run to its record.
+        with_energy: measure the energy of the run with codecarbon.
+        with_profile: write where the time of some early steps of each stage went to `folder/profile`.
 
     Raises:
         UserError: anything the user can fix.
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
     prepare_folder(recipe, folder, resume=resume)
-    return _Run(recipe, folder, reporter, resume, resolve_device(device)).carry_out(name)
+    run = _Run(recipe, folder, reporter, resume, resolve_device(device), with_profile=with_profile)
+    return run.carry_out(name, dollars_per_hour=dollars_per_hour, with_energy=with_energy)
 
 
 class _Run:
     """The parts of a run that its stages share."""
 
-    def __init__(self, recipe: Recipe, folder: Path, reporter: RunReporter, resume: bool, device: torch.device) -> None:
-        self.recipe, self.folder, self.reporter, self.resume, self.device = (
-            recipe,
-            folder,
-            reporter,
-            resume,
-            device,
-        )
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        reporter: RunReporter,
+        resume: bool,
+        device: torch.device,
+        *,
+        with_profile: bool,
+    ) -> None:
+        self.recipe, self.folder, self.reporter = recipe, folder, reporter
+        self.resume, self.device, self.with_profile = resume, device, with_profile
         self.seconds: dict[str, float] = {}
+        self.seconds_per_epoch: dict[str, float] = {}
+        self.earlier_seconds = 0.0
         self.started = time.perf_counter()
         if device.type == "cpu":
             keep_freed_memory()
@@ -115,17 +131,18 @@ class _Run:
         self.num_captions: int | None = None  # known once every caption was read
         self._frozen: FrozenTowers | None = None
 
-    def carry_out(self, name: str) -> Outcome:
+    def carry_out(self, name: str, *, dollars_per_hour: float | None, with_energy: bool) -> Outcome:
         """Every stage, then evaluation, record, card and bundle."""
         stages: dict[str, Progress] = {}
-        if self.recipe.heads_first is not None:
-            stages["heads_first"] = self._cached_stage("heads_first", self.recipe.heads_first)
-        run_stage = self._live_stage if self.recipe.train.cache is None else self._cached_stage
-        stages["train"] = run_stage("train", self.recipe.train)
-        splits = {"val": self._final_evaluation("val", self.val_source)}
-        if self.test_source is not None:
-            splits["test"] = self._final_evaluation("test", self.test_source)
-        record = self._record(name, stages)
+        with measure_energy() if with_energy else nullcontext(Energy()) as energy:
+            if self.recipe.heads_first is not None:
+                stages["heads_first"] = self._cached_stage("heads_first", self.recipe.heads_first)
+            run_stage = self._live_stage if self.recipe.train.cache is None else self._cached_stage
+            stages["train"] = run_stage("train", self.recipe.train)
+            splits = {"val": self._final_evaluation("val", self.val_source)}
+            if self.test_source is not None:
+                splits["test"] = self._final_evaluation("test", self.test_source)
+        record = self._record(name, stages, energy, dollars_per_hour)
         model = PretrainedModel(self.model, self.recipe.model, self.tokenizer, self.preprocess)
         results = {split: evaluated.result for split, evaluated in splits.items()}
         model.save_pretrained(self.folder / "bundle", card=model_card(name, self.recipe, record, results, self.model))
@@ -203,10 +220,15 @@ class _Run:
             seed=self.recipe.seed,
             broken=self.broken,
             reporter=self.reporter,
+            with_profile=self.with_profile,
         )
         progress = trainer.run(resume=self.resume)
         for phase, seconds in progress.seconds.items():
             self.seconds[f"{name}_{phase}"] = seconds
+        self.earlier_seconds += trainer.earlier_seconds
+        self.seconds_per_epoch[f"{name}_train"] = progress.seconds["train"] / progress.step * steps_per_epoch
+        if progress.num_evaluations:
+            self.seconds_per_epoch[f"{name}_validate"] = progress.seconds["validate"] / progress.num_evaluations
         return progress
 
     # Features and evaluation
@@ -264,8 +286,11 @@ class _Run:
         self.seconds[f"evaluation_{split}"] = time.perf_counter() - started
         return EvaluatedSplit(source, embeddings, result)
 
-    def _record(self, name: str, stages: dict[str, Progress]) -> RunRecord:
+    def _record(
+        self, name: str, stages: dict[str, Progress], energy: Energy, dollars_per_hour: float | None
+    ) -> RunRecord:
         last = stages["train"]
+        total = self.earlier_seconds + time.perf_counter() - self.started
         record = RunRecord(
             name=name,
             seed=self.recipe.seed,
@@ -274,8 +299,11 @@ class _Run:
             num_images=len(self.train_source),
             num_captions=self.num_captions,
             broken_items=list(self.broken.messages),
-            seconds={**self.seconds, "total": time.perf_counter() - self.started},
+            seconds={**self.seconds, "total": total},
+            seconds_per_epoch=self.seconds_per_epoch,
             metrics=last.evaluation,
+            energy_kwh=energy.kwh,
+            price_dollars=None if dollars_per_hour is None else price_dollars(total, dollars_per_hour),
         )
         write_record(record, self.folder, "run")
         return record

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from pocketclip.errors import require
@@ -22,10 +23,14 @@ def line_plot(
         percent: whether y holds fractions to be shown in percent.
         width: in inches.
     """
-    matplotlib = require("matplotlib", extra="study")
-    matplotlib.use("svg")
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "pocketclip", "font.size": 9}
+    with require("matplotlib", extra="study").rc_context(settings):
+        return _draw(curves, x_label, y_label, percent, width)
+
+
+def _draw(curves: Mapping[str, Points], x_label: str, y_label: str, percent: bool, width: float) -> str:
     figure, axes = _figure(width)
-    for colour, (name, points) in zip(COLOURS * 3, curves.items(), strict=False):
+    for colour, (name, points) in zip(cycle(COLOURS), curves.items(), strict=False):
         x = [point[0] for point in points]
         y = [100 * point[1] if percent else point[1] for point in points]
         axes.plot(x, y, label=name, color=colour, linewidth=1.6, marker="o" if len(x) < 25 else None, markersize=3)
@@ -46,9 +51,8 @@ def _figure(width: float) -> tuple[Any, Any]:
 
 def _svg(figure: Any) -> str:
     output = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "pocketclip", "font.size": 9}
-    matplotlib = require("matplotlib", extra="study")
-    with matplotlib.rc_context(settings):
-        figure.savefig(output, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(
+        output, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
     text = output.getvalue()
     return text[text.index("<svg") :]

@@ -10,7 +10,7 @@ from pocketclip.files import write_atomically
 from pocketclip.records import CostResult, EvalResult, Interval, RunRecord, read_records
 from pocketclip.study.gallery import Gallery, read_gallery
 from pocketclip.study.plot import line_plot
-from pocketclip.study.table import cost_rows, retrieval_rows
+from pocketclip.study.table import cost_rows, retrieval_rows, time_rows
 from pocketclip.train.metrics import read_metrics
 
 
@@ -99,6 +99,7 @@ def write_report(folders: list[Path], out: Path) -> Path:
         comparison=_comparison(runs) if len(runs) > 1 else [],
         retrieval_rows=retrieval_rows,
         cost_rows=cost_rows,
+        time_rows=time_rows,
     )
     write_atomically(out, page)
     return out
@@ -112,7 +113,7 @@ def _comparison(runs: list[RunReport]) -> list[dict[str, Any]]:
     """One row a run: score, size, speed, time."""
     rows = []
     for run in runs:
-        result = run.evaluations[-1] if run.evaluations else None
+        result = min(run.evaluations, key=lambda result: result.split != "test", default=None)
         metrics = run.cost.metrics if run.cost is not None else {}
         rows.append(
             {

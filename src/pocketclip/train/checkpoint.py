@@ -14,7 +14,7 @@ from pocketclip.files import cannot_write
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """`step-00000120.pt`, ..., the newest `keep` of them; and `best.pt` and `final.pt` with weights only."""
+    """`step-00000120.pt`, ..., the newest `keep` of them, and `best.pt`; only `final.pt` when the stage is over."""
 
     folder: Path
     keep: int = 2
@@ -29,12 +29,30 @@ class CheckpointFolder:
         """Checkpoints of steps, oldest first."""
         return sorted(self.folder.glob("step-*.pt"))
 
+    @property
+    def final(self) -> Path:
+        """The weights that a finished stage ends with."""
+        return self.folder / "final.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best evaluation so far."""
+        return self.folder / "best.pt"
+
+    def finish(self, state: dict[str, Any]) -> None:
+        """Write `final.pt`; the rest is no longer needed and removed."""
+        save_atomically(self.final, state)
+        for path in [*self.steps(), self.best]:
+            path.unlink(missing_ok=True)
+
     def load_newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint, or None.
+        """The final state, else the newest step's, or None.
 
         Raises:
             UserError: it cannot be read.
         """
+        if self.final.is_file():
+            return load(self.final)
         return load(paths[-1]) if (paths := self.steps()) else None
 
 

@@ -1,10 +1,9 @@
 """Frozen towers run once over a source, through the feature cache."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from pocketclip.config import digest
 from pocketclip.data.broken import BrokenItems
@@ -48,8 +47,8 @@ class FrozenTowers:
         size = preprocess.image_size
         self.runner = Runner(model, device=device, precision=precision, image_size=size, heads=False)
         common = {"precision": self.runner.precision, "device": device.type, "torch": torch.__version__}
-        image_settings = (model.image_encoder.__class__.__name__, preprocess, _settings(model.image_encoder))
-        text_settings = (model.text_encoder.__class__.__name__, _settings(model.text_encoder))
+        image_settings = digest(model.image_encoder.settings)
+        text_settings = digest(model.text_encoder.settings)
         self._image_key = {
             **common,
             "tower": module_fingerprint(model.image_encoder, image_settings),
@@ -129,9 +128,3 @@ def features_in_memory(
         image_blocks(source, runner.encode_images, preprocess),
         text_blocks(source, runner.encode_tokens, tokenizer),
     )
-
-
-def _settings(encoder: nn.Module) -> Mapping[str, object]:
-    """What shapes an encoder's output beyond its weights: pooling and joined layers."""
-    names = ("pooling", "joined_layers", "joined_stages")
-    return {name: getattr(encoder, name) for name in names if hasattr(encoder, name)}

@@ -10,6 +10,7 @@ exact gradient of the whole batch.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +35,10 @@ def chunked_backward(
         model: both towers are run twice.
         objective: computed once, over all features.
         batch: B images with K captions each.
-        chunk_size: images a pass.
+        chunk_size: images a pass at most; the chunks are of like size.
         autocast: opens the number type of the forward passes.
     """
-    chunks = [batch.pairs(start, start + chunk_size) for start in range(0, len(batch), chunk_size)]
+    chunks = [batch.pairs(start, stop) for start, stop in chunk_bounds(len(batch), chunk_size)]
     states = []
     images, texts = [], []
     with torch.no_grad(), _without_running_statistics(model):
@@ -62,6 +63,12 @@ def chunked_backward(
         needed = [(output, grad) for output, grad in outputs if output.requires_grad]
         torch.autograd.backward([output for output, _ in needed], [grad for _, grad in needed])
     return {name: value.detach() for name, value in losses.items()}
+
+
+def chunk_bounds(num_images: int, chunk_size: int) -> list[tuple[int, int]]:
+    """First image and end of each chunk, of like size: a last chunk of one image would break batch norm."""
+    num_chunks = -(-num_images // chunk_size)
+    return list(pairwise(num_images * number // num_chunks for number in range(num_chunks + 1)))
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -25,9 +25,10 @@ def listen() -> Iterator[StopRequest]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        del frame
+        del number, frame
         request.asked = True
-        signal.signal(number, before[signal.Signals(number)])
+        for other, handler in before.items():
+            signal.signal(other, handler)
 
     for number in before:
         signal.signal(number, note)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.profiler import record_function
 
 from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import Interrupted, UserError
@@ -20,6 +22,7 @@ from pocketclip.train.checkpoint import CheckpointFolder
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.metrics import MetricsFile
 from pocketclip.train.optimizer import build_optimizer
+from pocketclip.train.profile import StepProfiler
 from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule, is_loss
 from pocketclip.train.step import train_step
 from pocketclip.types import ImageTextBatch, Objective
@@ -55,8 +58,11 @@ class Progress:
     evaluations_since_best: int = 0
     stopped: bool = False
     evaluation: dict[str, float] = field(default_factory=dict)
+    num_evaluations: int = 0
     broken: list[str] = field(default_factory=list)
     metrics_bytes: int = 0
+    seconds_waiting: float = 0.0
+    """Of the training seconds, those in which no batch was ready."""
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validate": 0.0})
 
 
@@ -75,6 +81,7 @@ class Trainer:
         seed: of dropout and the like; the order of the data has its own.
         broken: counts the items left out.
         reporter: shows progress.
+        with_profile: write where the time of some early steps went to `folder/profile`.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class Trainer:
         seed: int,
         broken: BrokenItems,
         reporter: Reporter,
+        with_profile: bool = False,
     ) -> None:
         self.name, self.model, self.objective, self.batches = name, model, objective, batches
         self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
@@ -105,7 +113,9 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
         self.checkpoints = CheckpointFolder(folder / "checkpoints" / name, config.num_checkpoints)
         self.metrics = MetricsFile(folder / "metrics.jsonl", name, tensorboard=config.tensorboard)
+        self.profiler = StepProfiler(folder / "profile", name) if with_profile else None
         self.progress = Progress()
+        self.earlier_seconds = 0.0  # spent by the processes that a resumed stage goes on from
         self._pending: list[tuple[int, dict[str, Tensor]]] = []
 
     def run(self, *, resume: bool) -> Progress:
@@ -118,11 +128,16 @@ class Trainer:
         torch.manual_seed(self.seed)  # whatever drew before, such as a cache being filled, must not matter
         if resume:
             self._resume()
+        self.earlier_seconds = sum(self.progress.seconds.values())
         self.reporter.start(self.name, self.num_steps, self.progress.step)
+        if self.checkpoints.final.is_file():
+            self.model.eval()
+            return self.progress
         if not self._finished():
-            with interrupt.listen() as request:
+            with interrupt.listen() as request, self.profiler or nullcontext():
                 self._train(request)
         self._take_weights_to_keep()
+        self.checkpoints.finish({"progress": dict(vars(self.progress)), "model": self.model.state_dict()})
         return self.progress
 
     def _finished(self) -> bool:
@@ -133,23 +148,35 @@ class Trainer:
         self._set_modes()
         every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * self.steps_per_epoch))
         started = time.perf_counter()
-        for batch in self.batches(progress.step):
+        batches = self.batches(progress.step)
+        while (batch := self._next(batches)) is not None:
+            progress.seconds_waiting += time.perf_counter() - started
             self._step(batch)
             elapsed = time.perf_counter() - started
             self._count_time("train", elapsed)
-            self.reporter.step(progress.step, len(batch) / max(elapsed, 1e-9), self.metrics.newest)
+            waiting = progress.seconds_waiting / max(progress.seconds["train"], 1e-9)
+            shown = {**self.metrics.newest, "waiting_for_data": waiting}
+            self.reporter.step(progress.step, len(batch) / max(elapsed, 1e-9), shown)
+            if self.profiler is not None:
+                self.profiler.step()
             last = progress.step == self.num_steps
             if progress.step % config.log_every == 0 or last:
                 self._log()
             if self.evaluate is not None and (last or (every is not None and progress.step % every == 0)):
                 self._evaluate()
-            if progress.step % config.checkpoint_every == 0 or last or progress.stopped or request.asked:
-                self.save()
             if self._finished():
                 break
+            if progress.step % config.checkpoint_every == 0 or request.asked:
+                self.save()
             if request.asked:
                 raise Interrupted(f"{self.name}: stopped at step {progress.step} of {self.num_steps}.")
             started = time.perf_counter()
+        self._log()
+        progress.broken = list(self.broken.messages)
+
+    def _next(self, batches: Iterator[ImageTextBatch]) -> ImageTextBatch | None:
+        with record_function("data"):
+            return next(batches, None)
 
     def _step(self, batch: ImageTextBatch) -> None:
         progress = self.progress
@@ -233,6 +260,7 @@ class Trainer:
         self._count_time("validate", time.perf_counter() - started)
         progress, config = self.progress, self.config
         progress.evaluation = values
+        progress.num_evaluations += 1
         self._write(values)
         if isinstance(self.schedule, ReduceLROnPlateau):
             assert isinstance(config.schedule, PlateauScheduleConfig)
@@ -253,7 +281,7 @@ class Trainer:
             progress.best, progress.best_step, progress.evaluations_since_best = value, progress.step, 0
             if self.config.keep == "best":
                 weights = self._evaluated_model().state_dict()
-                checkpoint.save_atomically(self.checkpoints.folder / "best.pt", {"model": weights})
+                checkpoint.save_atomically(self.checkpoints.best, {"model": weights})
             return
         progress.evaluations_since_best += 1
         stopping = self.config.early_stopping
@@ -285,18 +313,19 @@ class Trainer:
             return
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
+        self.broken.add(self.progress.broken)
+        if "optimizer" not in state:  # the stage was over
+            return
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.broken.add(self.progress.broken)
         self.metrics.cut(self.progress.metrics_bytes, self.progress.step)
         checkpoint.restore_random_states(state["random"])
 
     def _take_weights_to_keep(self) -> None:
-        best = self.checkpoints.folder / "best.pt"
-        if self.config.keep == "best" and best.is_file():
-            self.model.load_state_dict(checkpoint.load(best)["model"])
+        if self.config.keep == "best" and self.checkpoints.best.is_file():
+            self.model.load_state_dict(checkpoint.load(self.checkpoints.best)["model"])
         elif self.average is not None:
             self.model.load_state_dict(self._evaluated_model().state_dict())
         self.model.eval()

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.gradient_cache import chunked_backward
@@ -36,16 +37,19 @@ def train_step(
     if chunk_size is None or chunk_size >= len(batch):
         with autocast():
             features = model(batch)
-        losses = dict(objective(features, batch))
-        loss = torch.stack(list(losses.values())).sum()
-        loss.backward()
+        with record_function("loss"):
+            losses = dict(objective(features, batch))
+            loss = torch.stack(list(losses.values())).sum()
+        with record_function("backward"):
+            loss.backward()
     else:
         losses = chunked_backward(model, objective, batch, chunk_size=chunk_size, autocast=autocast)
         loss = torch.stack(list(losses.values())).sum()
     scalars = {**losses, "loss": loss}
-    if max_grad_norm is not None:
-        trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        scalars["grad_norm"] = nn.utils.clip_grad_norm_(trainable, max_grad_norm, foreach=True)
-    optimizer.step()
-    model.clamp_logit_scale()
+    with record_function("optimizer"):
+        if max_grad_norm is not None:
+            trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            scalars["grad_norm"] = nn.utils.clip_grad_norm_(trainable, max_grad_norm, foreach=True)
+        optimizer.step()
+        model.clamp_logit_scale()
     return {name: value.detach() for name, value in scalars.items()}

@@ -1,6 +1,7 @@
 """Any timm image tower by its name."""
 
 from contextlib import nullcontext
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -54,8 +55,8 @@ class TimmImageEncoderConfig(Config):
         timm = require("timm", extra="train")
         origin = self.pretrained if load_pretrained else "none"
         if not timm.is_model(self.name):
-            near = timm.list_models(f"*{self.name.split('_')[0]}*")
-            raise unknown_choice("timm image tower", self.name, near or timm.list_models("*mobilenet*"))
+            near = get_close_matches(self.name, timm.list_models(), n=5) or timm.list_models("mobilenet*")
+            raise unknown_choice("timm image tower", self.name, near)
         tower = self._create(use_hub=origin == "hub")
         if origin == "package":
             _load_package(tower, self.name)
@@ -78,7 +79,9 @@ class TimmImageEncoderConfig(Config):
             except TypeError:  # most convolutional towers take every size, and no such argument
                 return create()
         except (TypeError, AssertionError, ValueError) as error:
-            raise UserError(f"{self.name}: cannot be built at {self.image_size} px with {options} ({error}).") from error
+            raise UserError(
+                f"{self.name}: cannot be built at {self.image_size} px with {options} ({error})."
+            ) from error
         except Exception as error:
             if not use_hub:
                 raise
@@ -98,6 +101,7 @@ class TimmImageEncoder(nn.Module):
         super().__init__()
         self.tower: Any = tower
         self.joined_stages = config.joined_stages
+        self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
         data = require("timm.data", extra="train").resolve_model_data_config(tower)
         if config.normalization == "imagenet":
             data = {**data, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
@@ -149,7 +153,7 @@ class TimmImageEncoder(nn.Module):
             images = images.to(self.mean.dtype).sub_(255 * self.mean).div_(255 * self.std)
         images = images.to(memory_format=torch.channels_last)
         # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
-        # at 28 images/s so, and at 48 in float32 (benchmarks/training_precision.py)
+        # at 48 images/s so, and at 80 in float32 (benchmarks/training_precision.py)
         keep_float = self.is_depthwise and self.training and images.device.type == "cpu"
         with torch.autocast("cpu", enabled=False) if keep_float else nullcontext():
             return self._features(images)
@@ -179,9 +183,14 @@ def _leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], list[nn.Pa
     if count >= len(groups):
         raise UserError(f"frozen_layers: this tower has {len(groups)} groups of layers (got {count}).")
     names = {name for number in sorted(groups)[:count] for name in groups[number]}
-    parameters = dict(tower.named_parameters())
-    owners = {name.rpartition(".")[0] for name in names}
-    return [tower.get_submodule(owner) for owner in sorted(owners)], [parameters[name] for name in sorted(names)]
+    frozen = [value for name, value in tower.named_parameters() if name in names]
+    chosen = {id(value) for value in frozen}
+    modules = []
+    for module in tower.modules():
+        own = [id(value) for value in module.parameters()]
+        if own and chosen.issuperset(own):
+            modules.extend(module.modules())  # with those that have no parameters, such as drop path
+    return modules, frozen
 
 
 def _load_package(tower: nn.Module, name: str) -> None:

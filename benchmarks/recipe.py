@@ -1,0 +1,118 @@
+"""What a recipe scores and takes: the records behind the README's table.
+
+    uv run python benchmarks/recipe.py flickr/flickr8k_heads_cpu --seeds 0 1 2
+
+Each seed starts in a new folder. The first run has an empty feature cache; recipes that use the cache run a second
+time with it filled. Wall times are of the whole command, imports included. The cost is that of the recipe's untrained
+model, on which weights have no influence; `--cost` measures it again and leaves the rest of a record alone.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from record import RESULTS, arguments
+
+from pocketclip.hardware import describe_hardware
+from pocketclip.recipe import load_recipe
+from pocketclip.records import code_version, now
+
+PROGRAM = [sys.executable, "-m", "pocketclip.cli.main"]
+
+
+def command(words: list[str], cache: Path) -> tuple[float, dict[str, Any]]:
+    """Wall seconds of a command and the last JSON line it prints."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [*PROGRAM, *words, "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "POCKETCLIP_CACHE": str(cache)},
+    )
+    seconds = time.perf_counter() - started
+    values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return seconds, values
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Metrics with their intervals, without the record's other fields."""
+    return {key: value for key, value in values.items() if "recall" in key or "rank" in key or key.startswith("num_")}
+
+
+def cost_of(recipe: str) -> dict[str, Any]:
+    """What `pocketclip cost` says of the recipe's model."""
+    values = command(["cost", recipe], Path(tempfile.gettempdir()))[1]
+    return {key: value for key, value in values.items() if key not in ("provenance", "kind")}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--name", help="of the results file; the recipe's by default")
+    parser.add_argument("--cost", action="store_true", help="measure the cost alone again")
+    parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
+    options = parser.parse_args()
+    path = RESULTS / f"{options.name or options.recipe.rpartition('/')[2]}.json"
+    if options.cost:
+        record = json.loads(path.read_text()) | {"cost": cost_of(options.recipe)}
+        path.write_text(json.dumps(record, indent=2) + "\n")
+        return
+    changes = [word for change in options.changes for word in ("--set", change)]
+    cached = load_recipe(options.recipe, options.changes).train.cache is not None
+    runs = []
+    with tempfile.TemporaryDirectory() as place:
+        for seed in options.seeds:
+            cache, out = Path(place) / f"cache{seed}", Path(place) / f"run{seed}"
+            words = ["train", options.recipe, *changes, "--set", f"seed={seed}"]
+            first, scores = command([*words, "--out", str(out)], cache)
+            run = {"seed": seed, "wall_seconds": round(first, 1), **plain(scores)}
+            if cached:
+                second, again = command([*words, "--out", f"{out}-again"], cache)
+                assert plain(again) == plain(scores), "a filled cache changed the result"
+                run["wall_seconds_cache_filled"] = round(second, 1)
+            record = json.loads((out / "records" / "run.json").read_text())
+            run |= {key: record[key] for key in ("num_steps", "recipe_hash", "seconds", "seconds_per_epoch")}
+            runs.append(run)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    recalls = [key for key in runs[0] if "_recall@" in key]
+    text = json.dumps(
+        {
+            "kind": "recipe",
+            "command": " ".join(["pocketclip train", options.recipe, *changes]),
+            "measured_by": " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]),
+            "hardware": describe_hardware(),
+            "date": now(),
+            "code_version": code_version(),
+            "recipe": options.recipe,
+            "changes": options.changes,
+            "split": "val",
+            "num_images": runs[0]["num_images"],
+            "num_captions": runs[0]["num_captions"],
+            "mean_over_seeds": {key: round(statistics.mean(run[key]["value"] for run in runs), 4) for key in recalls},
+            "wall_seconds_median": statistics.median(run["wall_seconds"] for run in runs),
+            "wall_seconds_cache_filled_median": (
+                statistics.median(run["wall_seconds_cache_filled"] for run in runs) if cached else None
+            ),
+            "peak_memory_mib": round(peak),
+            "runs": runs,
+            "cost": cost_of(options.recipe),
+        },
+        indent=2,
+    )
+    print(text)
+    if options.write:
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

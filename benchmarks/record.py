@@ -1,0 +1,57 @@
+"""What every benchmark shares: children that measure in a process of their own, and the record that is written."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pocketclip.hardware import describe_hardware
+from pocketclip.records import code_version, now
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the option every benchmark has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write results/NAME.json")
+    return parser
+
+
+def in_a_process(script: str, *words: object) -> dict[str, Any]:
+    """Run this script again with some words; returns the JSON it prints last.
+
+    A process of its own keeps one side's memory, caches and settings from the other.
+    """
+    command = [sys.executable, script, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def finish(script: str, values: dict[str, Any], *, write: bool, group: str | None = None) -> None:
+    """Print the numbers, and keep them as results/NAME.json when asked.
+
+    Args:
+        script: its path; the record has its name.
+        values: what was measured.
+        write: whether to keep the record.
+        group: dependency group that brings the peer, for the command.
+    """
+    name = Path(script).stem
+    record = {
+        "command": f"uv run {f'--group {group} ' if group else ''}python benchmarks/{name}.py --write",
+        "hardware": describe_hardware(),
+        "date": now(),
+        "code_version": code_version(),
+        **values,
+    }
+    text = json.dumps(record, indent=2)
+    print(text)
+    if write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(text + "\n")

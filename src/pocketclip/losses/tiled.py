@@ -1,0 +1,209 @@
+"""Contrastive losses without the matrix of all pairs: what a large batch needs of it, tile by tile.
+
+Every contrastive loss here is a sum over all pairs that needs no labels, and a sum over the few matching pairs. Only
+the first is large. It is computed tile by tile with its own backward pass, which computes each tile again, so memory
+grows with B x D + tile^2 instead of B x M. The matching pairs come as a list and stay ordinary autograd.
+
+References: online log-sum-exp, https://arxiv.org/abs/1805.02867; the same idea for contrastive losses,
+https://arxiv.org/abs/2410.17243.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+TILE = 1024
+"""Rows and columns held at a time: 4 MiB of float32, which stays near the processor."""
+
+
+def tiled_clip_loss(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "B D"],
+    logit_scale: Float[Tensor, ""],
+    *,
+    label_smoothing: float = 0.0,
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """`clip_loss` in memory that grows with B instead of B^2; equal to it up to rounding."""
+    image_lse, text_lse = _LogSumExp.apply(image_features, text_features, logit_scale, tile)
+    matching = logit_scale * (image_features * text_features).sum(1).mean()
+    everything = logit_scale * (image_features.mean(0) @ text_features.mean(0))
+    target = (1 - label_smoothing) * matching + label_smoothing * everything
+    loss: Tensor = (image_lse.mean() + text_lse.mean()) / 2 - target
+    return loss
+
+
+def tiled_multi_positive_loss(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    pairs: Int[Tensor, "P 2"],
+    *,
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """`multi_positive_loss` with its matches as a list instead of a (B, M) mask.
+
+    Args:
+        image_features: (B, D), unit length per row.
+        text_features: (M, D), unit length per row.
+        logit_scale: (), inverse temperature, already exponentiated.
+        pairs: (P, 2), image and text of each match, each pair once; see `matching_pairs`.
+        tile: rows and columns held at a time.
+    """
+    image_lse, text_lse = _LogSumExp.apply(image_features, text_features, logit_scale, tile)
+    rows, columns = pairs.unbind(1)
+    num_images, num_texts = len(image_features), len(text_features)
+    texts_of_image = torch.bincount(rows, minlength=num_images).to(image_features.dtype)
+    images_of_text = torch.bincount(columns, minlength=num_texts).to(image_features.dtype)
+    weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text[columns])
+    matching = (weight * _cosines(image_features, text_features, pairs)).sum()
+    loss: Tensor = (image_lse.mean() + text_lse.mean() - logit_scale * matching) / 2
+    return loss
+
+
+def tiled_sigmoid_loss(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    pairs: Int[Tensor, "P 2"],
+    *,
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """`sigmoid_loss` with its matches as a list instead of a (B, M) mask."""
+    negatives = _Softplus.apply(image_features, text_features, logit_scale, logit_bias, tile)
+    logits = logit_scale * _cosines(image_features, text_features, pairs) + logit_bias
+    loss: Tensor = (negatives - logits.sum()) / len(image_features)  # softplus(-x) = softplus(x) - x
+    return loss
+
+
+def matching_pairs(
+    image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
+) -> Int[Tensor, "P 2"]:
+    """`positive_pairs` as a list, in memory that grows with the matches.
+
+    Image i matches text j where text j was written for that image, or says the same as a text that was.
+    """
+    image_to_text = _equal_pairs(image_ids, text_image_ids)
+    text_to_text = _equal_pairs(caption_ids, caption_ids)
+    # Join the two lists on the text in the middle
+    order = text_to_text[:, 0].argsort(stable=True)
+    first, second = text_to_text[order].unbind(1)
+    counts = torch.bincount(first, minlength=len(caption_ids))
+    starts = counts.cumsum(0) - counts
+    middle = image_to_text[:, 1]
+    repeats = counts[middle]
+    images = image_to_text[:, 0].repeat_interleave(repeats)
+    within = torch.arange(len(images), device=images.device) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
+    texts = second[starts[middle].repeat_interleave(repeats) + within]
+    codes = torch.unique(images * len(caption_ids) + texts)
+    return torch.stack([codes // len(caption_ids), codes % len(caption_ids)], dim=1)
+
+
+def _equal_pairs(left: Int[Tensor, " A"], right: Int[Tensor, " C"]) -> Int[Tensor, "P 2"]:
+    """Places (a, c) with left[a] = right[c]."""
+    ordered, order = right.sort(stable=True)
+    starts = torch.searchsorted(ordered, left)
+    counts = torch.searchsorted(ordered, left, right=True) - starts
+    rows = torch.arange(len(left), device=left.device).repeat_interleave(counts)
+    within = torch.arange(len(rows), device=left.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return torch.stack([rows, order[starts.repeat_interleave(counts) + within]], dim=1)
+
+
+def _cosines(
+    image_features: Float[Tensor, "B D"], text_features: Float[Tensor, "M D"], pairs: Int[Tensor, "P 2"]
+) -> Float[Tensor, " P"]:
+    return (image_features[pairs[:, 0]] * text_features[pairs[:, 1]]).sum(1)
+
+
+def _parts(length: int, tile: int) -> Iterator[slice]:
+    for start in range(0, length, tile):
+        yield slice(start, min(start + tile, length))
+
+
+class _LogSumExp(torch.autograd.Function):
+    """log sum exp of the logits over each row and over each column."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, tile: int) -> tuple[Tensor, Tensor]:
+        scaled = image * scale
+        image_max = image.new_full((len(image),), -torch.inf)
+        text_max = image.new_full((len(text),), -torch.inf)
+        image_sum, text_sum = torch.zeros_like(image_max), torch.zeros_like(text_max)
+        for rows in _parts(len(image), tile):
+            for columns in _parts(len(text), tile):
+                logits = scaled[rows] @ text[columns].T
+                _add(image_max[rows], image_sum[rows], logits, dim=1)
+                _add(text_max[columns], text_sum[columns], logits, dim=0)
+        image_lse, text_lse = image_sum.log_().add_(image_max), text_sum.log_().add_(text_max)
+        ctx.save_for_backward(image, text, scale, image_lse, text_lse)
+        ctx.tile = tile
+        return image_lse, text_lse
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        image, text, scale, image_lse, text_lse = ctx.saved_tensors
+        image_grad, text_grad = gradients
+
+        def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
+            by_row = (logits - image_lse[rows, None]).exp_().mul_(image_grad[rows, None])
+            return logits.sub_(text_lse[columns]).exp_().mul_(text_grad[columns]).add_(by_row)
+
+        return *_backward(image, text, scale, None, weights, ctx.tile)[:3], None
+
+
+class _Softplus(torch.autograd.Function):
+    """Sum of softplus over all logits."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, tile: int) -> Tensor:
+        scaled, total = image * scale, image.new_zeros((), dtype=torch.float64)
+        for rows in _parts(len(image), tile):
+            for columns in _parts(len(text), tile):
+                total += F.softplus(torch.addmm(bias, scaled[rows], text[columns].T)).sum()
+        ctx.save_for_backward(image, text, scale, bias)
+        ctx.tile = tile
+        return total.to(image.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        image, text, scale, bias = ctx.saved_tensors
+        (total_grad,) = gradients
+
+        def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
+            del rows, columns
+            return logits.sigmoid_().mul_(total_grad)
+
+        return *_backward(image, text, scale, bias, weights, ctx.tile), None
+
+
+def _add(running_max: Tensor, running_sum: Tensor, logits: Tensor, dim: int) -> None:
+    """Take a tile into a running log-sum-exp, in place."""
+    largest = torch.maximum(running_max, logits.amax(dim))
+    running_sum.mul_((running_max - largest).exp_()).add_((logits - largest.unsqueeze(dim)).exp_().sum(dim))
+    running_max.copy_(largest)
+
+
+def _backward(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None, weights: Any, tile: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of image, text, scale and bias, where `weights` turns a tile of logits into its gradient."""
+    scaled = image * scale
+    image_grad, text_grad = torch.zeros_like(image), torch.zeros_like(text)
+    bias_grad = image.new_zeros(())
+    for rows in _parts(len(image), tile):
+        for columns in _parts(len(text), tile):
+            logits = scaled[rows] @ text[columns].T
+            if bias is not None:
+                logits += bias
+            gradient = weights(logits, rows, columns)
+            image_grad[rows].addmm_(gradient, text[columns])
+            text_grad[columns].addmm_(gradient.T, scaled[rows])
+            if bias is not None:
+                bias_grad += gradient.sum()
+    scale_grad = (image_grad * image).sum()  # the logits' gradient times the unscaled logits, summed
+    return image_grad.mul_(scale), text_grad, scale_grad, bias_grad

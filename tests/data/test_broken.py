@@ -1,0 +1,59 @@
+import pytest
+
+from pocketclip.data.broken import BrokenItems
+from pocketclip.errors import UserError
+
+
+def test_each_message_is_new_once() -> None:
+    broken = BrokenItems(100, 0.5)
+    assert broken.add(["a", "b"]) == ["a", "b"]
+    assert broken.add(["b", "c"]) == ["c"]
+    assert broken.add(["a", "b", "c"]) == []
+    assert list(broken.messages) == ["a", "b", "c"]
+
+
+def test_a_message_given_twice_at_once_is_new_once() -> None:
+    assert BrokenItems(100, 0.5).add(["a", "b", "a"]) == ["a", "b"]
+
+
+def test_nothing_broken_is_nothing_new() -> None:
+    assert BrokenItems(10, 0.0).add([]) == []
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "share", "allowed"), [(10, 0.0, 0), (10, 0.1, 1), (10, 0.25, 2), (1000, 0.01, 10), (3, 1.0, 3)]
+)
+def test_as_many_items_as_the_share_allows_may_be_broken(num_samples: int, share: float, allowed: int) -> None:
+    broken = BrokenItems(num_samples, share)
+    for number in range(allowed):
+        broken.add([f"item {number}"])
+    assert len(broken.messages) == allowed
+    if allowed < num_samples:
+        with pytest.raises(UserError, match=f"^{allowed + 1} of {num_samples} items are broken"):
+            broken.add(["one more"])
+
+
+def test_rounding_does_not_forbid_what_the_share_allows() -> None:
+    BrokenItems(100, 0.29).add([f"item {number}" for number in range(29)])
+
+
+def test_a_repeated_message_does_not_count_towards_the_limit() -> None:
+    broken = BrokenItems(10, 0.1)
+    for _ in range(5):
+        broken.add(["item 3"])
+    assert len(broken.messages) == 1
+
+
+def test_the_error_names_the_share_the_cure_and_the_first_items() -> None:
+    with pytest.raises(UserError) as caught:
+        BrokenItems(20, 0.05).add([f"item {number}: empty." for number in range(8)])
+    message = str(caught.value)
+    assert message.startswith("8 of 20 items are broken, more than the allowed share of 5.0%.")
+    assert "--set data.max_broken_share=SHARE" in message
+    shown = [line.strip() for line in message.splitlines()[1:]]
+    assert shown == [f"item {number}: empty." for number in range(5)]
+
+
+def test_the_cure_may_be_an_option_of_its_own() -> None:
+    with pytest.raises(UserError, match="allow more with --max-broken-share=SHARE"):
+        BrokenItems(2, 0.0, setting="--max-broken-share").add(["item 0"])

@@ -1,0 +1,328 @@
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import encode_picture
+from pocketclip.data import open_source
+from pocketclip.data.augment import AugmentConfig
+from pocketclip.data.loader import BatchPlan, draw_captions, training_batches
+from pocketclip.data.source import Sample, Source, caption_id, readable_captions
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.preprocess import PreprocessConfig, decode_image, resize_image
+from pocketclip.tokenizer import Tokenizer
+from pocketclip.types import ImageTextBatch
+
+PREPROCESS = PreprocessConfig(image_size=16)
+RANDOM_VIEWS = AugmentConfig(crop_scale=(0.3, 1.0), flip=True)
+
+
+@dataclass
+class Captioned:
+    """Small pictures with the given captions; a number without captions cannot be read."""
+
+    texts: list[tuple[str, ...]]
+    one_picture: bool = False
+    name: str = "captioned"
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index: int) -> Sample:
+        picture = encode_picture(0 if self.one_picture else index, (8, 8))
+        return Sample(str(index), picture, self.captions(index), f"item {index}")
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        if not self.texts[index]:
+            raise BrokenItemError(f"item {index}: unreadable.")
+        return self.texts[index]
+
+    def fingerprint(self) -> str:
+        return "captioned"
+
+
+@pytest.fixture
+def batches(tokenizer: Tokenizer) -> Callable[..., Iterator[ImageTextBatch]]:
+    """`training_batches` with small pictures and the defaults of these tests."""
+
+    def give(source: Source, plan: BatchPlan, **settings: Any) -> Iterator[ImageTextBatch]:
+        augment = settings.pop("augment", AugmentConfig())
+        defaults = {"captions_per_image": 1, "num_steps": plan.steps_per_epoch, "num_workers": 0}
+        return training_batches(
+            source, plan, augmentation=augment.build(PREPROCESS), tokenizer=tokenizer, **{**defaults, **settings}
+        )
+
+    return give
+
+
+def assert_same(first: list[ImageTextBatch], second: list[ImageTextBatch]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for name in ("images", "tokens", "token_mask", "image_ids", "caption_ids"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert one.broken == other.broken
+
+
+# The plan
+
+
+def test_every_image_comes_once_an_epoch_in_a_new_order() -> None:
+    plan = BatchPlan(12, 4, seed=0)
+    epochs = [np.concatenate([plan.batch(3 * epoch + step)[1] for step in range(3)]) for epoch in range(4)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_steps_tell_their_epoch() -> None:
+    plan = BatchPlan(10, 4, seed=0)
+    assert plan.steps_per_epoch == 2
+    assert [plan.batch(step)[0] for step in range(6)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_images_left_over_are_others_each_epoch() -> None:
+    plan = BatchPlan(10, 4, seed=0)
+    left_over = []
+    for epoch in range(30):
+        seen = np.concatenate([plan.batch(2 * epoch + step)[1] for step in range(2)])
+        assert len(set(seen)) == 8
+        left_over.append(set(range(10)) - set(seen))
+    assert set().union(*left_over) == set(range(10))
+
+
+def test_a_step_can_be_asked_for_in_any_order() -> None:
+    forward = [BatchPlan(10, 3, seed=5).batch(step)[1].tolist() for step in range(12)]
+    assert [BatchPlan(10, 3, seed=5).batch(step)[1].tolist() for step in reversed(range(12))] == forward[::-1]
+
+
+def test_another_seed_is_another_order() -> None:
+    assert BatchPlan(50, 50, seed=0).batch(0)[1].tolist() != BatchPlan(50, 50, seed=1).batch(0)[1].tolist()
+
+
+def test_a_batch_as_large_as_the_data_is_the_whole_data() -> None:
+    assert sorted(BatchPlan(5, 5, seed=0).batch(7)[1]) == [0, 1, 2, 3, 4]
+
+
+def test_a_batch_larger_than_the_data_names_the_setting_and_the_largest_value() -> None:
+    with pytest.raises(UserError, match=r"train\.batch_size: 9 is more than the 8 usable images; .* to at most 8"):
+        BatchPlan(8, 9, seed=0)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1])
+def test_one_pair_cannot_be_contrasted(num_samples: int) -> None:
+    with pytest.raises(UserError, match=r"A contrastive batch needs 2\."):
+        BatchPlan(num_samples, 2, seed=0)
+
+
+# The same batches, however they are made
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]], num_workers: int
+) -> None:
+    folder = make_folder(10, 3)
+    (folder / "004.jpg").write_bytes(b"no picture")
+    source, plan = open_source(f"folder:{folder}"), BatchPlan(10, 4, seed=3)
+    settings = {"augment": RANDOM_VIEWS, "captions_per_image": 2, "num_steps": 5}
+    alone = list(batches(source, plan, **settings))
+    assert sum(len(batch.broken) for batch in alone) > 0
+    assert_same(list(batches(source, plan, **settings, num_workers=num_workers)), alone)
+
+
+@pytest.mark.parametrize(("start", "num_workers"), [(1, 0), (2, 0), (3, 0), (4, 0), (3, 2)])
+def test_a_run_goes_on_from_any_step(
+    batches: Callable[..., Iterator[ImageTextBatch]], start: int, num_workers: int
+) -> None:
+    source, plan = open_source("scenes:10,image_size=16"), BatchPlan(10, 4, seed=3)
+    settings = {"augment": RANDOM_VIEWS, "num_steps": 5}
+    rest = list(batches(source, plan, **settings, start_step=start, num_workers=num_workers))
+    assert_same(rest, list(batches(source, plan, **settings))[start:])
+
+
+@pytest.mark.parametrize("start", [5, 6])
+def test_a_finished_run_has_no_batches_left(batches: Callable[..., Iterator[ImageTextBatch]], start: int) -> None:
+    source, plan = open_source("scenes:10,image_size=16"), BatchPlan(10, 4, seed=3)
+    assert list(batches(source, plan, num_steps=5, start_step=start)) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_opening_and_reading_draws_nothing_from_the_generators_of_the_training(
+    batches: Callable[..., Iterator[ImageTextBatch]], num_workers: int
+) -> None:
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state(legacy=False)
+    source, plan = open_source("scenes:6,image_size=16"), BatchPlan(6, 3, seed=0)
+    assert len(list(batches(source, plan, augment=RANDOM_VIEWS, num_workers=num_workers))) == 2
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    np.testing.assert_equal(np.random.get_state(legacy=False), numpy_before)
+
+
+def test_the_view_of_an_image_depends_on_its_epoch_and_not_on_its_batch(
+    batches: Callable[..., Iterator[ImageTextBatch]],
+) -> None:
+    source = open_source("scenes:12,image_size=32")
+
+    def views(batch_size: int, epoch: int) -> dict[int, bytes]:
+        plan = BatchPlan(12, batch_size, seed=0)
+        steps = {"start_step": epoch * plan.steps_per_epoch, "num_steps": (epoch + 1) * plan.steps_per_epoch}
+        return {
+            int(index): pixels.numpy().tobytes()
+            for batch in batches(source, plan, augment=RANDOM_VIEWS, **steps)
+            for index, pixels in zip(batch.image_ids, batch.images, strict=True)
+        }
+
+    assert views(4, 1) == views(6, 1)
+    assert not set(views(4, 0).values()) & set(views(4, 1).values())
+
+
+# What a batch holds
+
+
+def test_images_are_what_inference_sees_where_nothing_is_augmented(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]]
+) -> None:
+    source = open_source(f"folder:{make_folder(6)}")
+    (batch,) = batches(source, BatchPlan(6, 6, seed=0))
+    assert batch.images.shape == (6, 3, 16, 16)
+    assert batch.images.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    for number, pixels in zip(batch.image_ids.tolist(), batch.images, strict=True):
+        wanted = resize_image(decode_image(source[number].image, place=""), PREPROCESS)
+        assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
+
+
+def test_texts_follow_their_images_and_their_tokens(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]], tokenizer: Tokenizer
+) -> None:
+    source = open_source(f"folder:{make_folder(6, 4)}")
+    (batch,) = batches(source, BatchPlan(6, 6, seed=0), captions_per_image=3)
+    assert batch.captions_per_image == 3
+    for place in range(18):
+        captions = source.captions(int(batch.image_ids[place // 3]))
+        (caption,) = [text for text in captions if caption_id(text) == int(batch.caption_ids[place])]
+        tokens, _ = tokenizer.encode([caption])
+        assert batch.tokens[place][batch.token_mask[place]].tolist() == tokens[0].tolist()
+    assert len(set(batch.caption_ids.tolist())) == 18
+
+
+def test_captions_are_drawn_anew_each_epoch(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]]
+) -> None:
+    source = open_source(f"folder:{make_folder(4, 3)}")
+    plan = BatchPlan(4, 4, seed=0)
+    drawn = [set(batch.caption_ids.tolist()) for batch in batches(source, plan, num_steps=30)]
+    assert len({frozenset(epoch) for epoch in drawn}) > 10
+    assert len(set().union(*drawn)) == 12
+
+
+@pytest.mark.parametrize(("num_captions", "count"), [(1, 1), (1, 4), (3, 2), (3, 3), (3, 8), (5, 5)])
+def test_no_caption_comes_twice_before_each_came_once(num_captions: int, count: int) -> None:
+    for seed in range(20):
+        drawn = draw_captions(num_captions, count, np.random.default_rng(seed))
+        uses = [drawn.count(number) for number in range(num_captions)]
+        assert sum(uses) == count
+        assert max(uses) - min(uses) <= 1
+
+
+@pytest.mark.parametrize("num_captions", [2, 3, 5])
+def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_without(
+    batches: Callable[..., Iterator[ImageTextBatch]], num_captions: int
+) -> None:
+    words = tuple(f"caption {number}" for number in range(num_captions))
+    source = Captioned([words] * 1500, one_picture=True)
+    upright = resize_image(decode_image(source[0].image, place=""), PREPROCESS)
+    counts: Counter[tuple[bool, int]] = Counter()
+    for batch in batches(source, BatchPlan(1500, 100, seed=0), augment=AugmentConfig(flip=True)):
+        for pixels, identity in zip(batch.images, batch.caption_ids.tolist(), strict=True):
+            counts[np.array_equal(pixels.permute(1, 2, 0).numpy(), upright), identity] += 1
+    expected = 1500 / (2 * num_captions)
+    assert len(counts) == 2 * num_captions
+    assert all(abs(count - expected) < 4.5 * expected**0.5 for count in counts.values())
+
+
+# Broken items
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_picture_is_left_out_and_named(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]], num_workers: int
+) -> None:
+    folder = make_folder(6, 2)
+    (folder / "002.jpg").write_bytes(encode_picture(2)[:100])
+    source = open_source(f"folder:{folder}")
+    (batch,) = batches(source, BatchPlan(6, 6, seed=0), captions_per_image=2, num_workers=num_workers)
+    assert sorted(batch.image_ids.tolist()) == [0, 1, 3, 4, 5]
+    assert (len(batch.images), len(batch.tokens)) == (5, 10)
+    assert len(batch.broken) == 1
+    assert str(folder / "002.jpg") in batch.broken[0]
+
+
+def test_an_image_without_a_caption_is_left_out_and_named(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]]
+) -> None:
+    folder = make_folder(4)
+    (folder / "001.txt").write_text("\n  \n")
+    (batch,) = batches(open_source(f"folder:{folder}"), BatchPlan(4, 4, seed=0))
+    assert sorted(batch.image_ids.tolist()) == [0, 2, 3]
+    assert batch.broken == [f"{folder / '001.jpg'}: has no caption."]
+
+
+def test_a_batch_of_broken_pictures_only_is_empty_and_names_them(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]]
+) -> None:
+    folder = make_folder(3)
+    for picture in folder.glob("*.jpg"):
+        picture.write_bytes(b"")
+    (batch,) = batches(open_source(f"folder:{folder}"), BatchPlan(3, 3, seed=0))
+    assert len(batch) == len(batch.tokens) == len(batch.caption_ids) == 0
+    assert sorted(message.split(":")[0] for message in batch.broken) == [str(folder / f"00{n}.jpg") for n in range(3)]
+
+
+# An epoch over captions
+
+
+@pytest.mark.parametrize("texts", [[3, 1, 2], [0, 2, 0, 0, 3, 0], [1, 1, 1, 1]])
+def test_an_epoch_over_captions_brings_each_caption_once_with_its_own_image(
+    batches: Callable[..., Iterator[ImageTextBatch]], texts: list[int]
+) -> None:
+    words = [tuple(f"picture {image} caption {line}" for line in range(count)) for image, count in enumerate(texts)]
+    source = Captioned(words)
+    last_captions = np.cumsum([len(captions) for captions in readable_captions(source)])
+    plan = BatchPlan(int(last_captions[-1]), 1, seed=0)
+    epochs = [
+        [
+            (int(batch.image_ids[0]), int(batch.caption_ids[0]))
+            for batch in batches(
+                source,
+                plan,
+                last_captions=last_captions,
+                start_step=epoch * plan.steps_per_epoch,
+                num_steps=(epoch + 1) * plan.steps_per_epoch,
+            )
+        ]
+        for epoch in range(2)
+    ]
+    wanted = sorted((image, caption_id(text)) for image, captions in enumerate(words) for text in captions)
+    assert [sorted(epoch) for epoch in epochs] == [wanted, wanted]
+
+
+def test_captions_of_one_image_bring_views_of_their_own(batches: Callable[..., Iterator[ImageTextBatch]]) -> None:
+    source = Captioned([("one", "two", "three")])
+    (batch,) = batches(source, BatchPlan(3, 3, seed=0), augment=RANDOM_VIEWS, last_captions=np.array([3]))
+    assert batch.image_ids.tolist() == [0, 0, 0]
+    assert len({pixels.numpy().tobytes() for pixels in batch.images}) == 3
+
+
+def test_an_epoch_over_captions_names_a_broken_picture(
+    make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]]
+) -> None:
+    folder = make_folder(3, 2)
+    (folder / "001.jpg").write_bytes(b"")
+    source = open_source(f"folder:{folder}")
+    (batch,) = batches(source, BatchPlan(6, 6, seed=0), last_captions=np.array([2, 4, 6]))
+    assert sorted(batch.image_ids.tolist()) == [0, 0, 2, 2]
+    assert {message.split(":")[0] for message in batch.broken} == {str(folder / "001.jpg")}

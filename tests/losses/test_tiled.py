@@ -1,0 +1,108 @@
+"""Tile by tile equals the whole matrix: values, every gradient, uneven tiles."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss
+from pocketclip.losses.tiled import matching_pairs, tiled_clip_loss, tiled_multi_positive_loss, tiled_sigmoid_loss
+
+SIZES = [(8, 8, 3), (7, 7, 7), (5, 10, 4), (16, 48, 64), (33, 33, 16), (1, 3, 2)]
+
+
+def features(count: int, seed: int, dtype: torch.dtype) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(count, 6, generator=random, dtype=torch.float64), dim=1).to(dtype).requires_grad_()
+
+
+def inputs(num_images: int, num_texts: int, dtype: torch.dtype) -> list[Tensor]:
+    scale = torch.tensor(14.0, dtype=dtype, requires_grad=True)
+    bias = torch.tensor(-2.5, dtype=dtype, requires_grad=True)
+    return [features(num_images, 0, dtype), features(num_texts, 1, dtype), scale, bias]
+
+
+def ids(num_images: int, num_texts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Some images stand twice, and some captions say the same."""
+    image_ids = torch.arange(num_images) // 2 * 2
+    captions = torch.randint(0, max(2, num_texts // 2), (num_texts,), generator=torch.Generator().manual_seed(4))
+    return image_ids, image_ids.repeat_interleave(num_texts // num_images), captions
+
+
+def assert_equal(one: Callable[..., Tensor], other: Callable[..., Tensor], arguments: list[Tensor]) -> None:
+    tolerance = 1e-12 if arguments[0].dtype == torch.float64 else 1e-6
+    found, expected = one(*arguments), other(*arguments)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    used = [number for number, grad in enumerate(grads(expected, arguments)) if grad is not None]
+    assert used
+    for number in used:
+        mine, theirs = grads(found, arguments)[number], grads(expected, arguments)[number]
+        # A feature's gradient is a sum of terms of about 3 x 14, the loss's factor times the scale
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=42 * tolerance)
+
+
+def grads(loss: Tensor, arguments: list[Tensor]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(3 * loss, arguments, allow_unused=True, retain_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(("count", "tile"), [(8, 3), (7, 7), (33, 16), (5, 100), (1, 1)])
+def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: torch.dtype) -> None:
+    assert_equal(
+        lambda a, b, s, _: tiled_clip_loss(a, b, s, label_smoothing=smoothing, tile=tile),
+        lambda a, b, s, _: clip_loss(a, b, s, label_smoothing=smoothing),
+        inputs(count, count, dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("num_images", "num_texts", "tile"), SIZES)
+def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
+    numbers = ids(num_images, num_texts)
+    assert_equal(
+        lambda a, b, s, _: tiled_multi_positive_loss(a, b, s, matching_pairs(*numbers), tile=tile),
+        lambda a, b, s, _: multi_positive_loss(a, b, s, positive_pairs(*numbers)),
+        inputs(num_images, num_texts, dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("num_images", "num_texts", "tile"), SIZES)
+def test_sigmoid_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
+    numbers = ids(num_images, num_texts)
+    assert_equal(
+        lambda a, b, s, c: tiled_sigmoid_loss(a, b, s, c, matching_pairs(*numbers), tile=tile),
+        lambda a, b, s, c: sigmoid_loss(a, b, s, c, positives=positive_pairs(*numbers)),
+        inputs(num_images, num_texts, dtype),
+    )
+
+
+@pytest.mark.parametrize(("num_images", "num_texts", "tile"), SIZES)
+def test_the_list_of_matches_is_the_mask(num_images: int, num_texts: int, tile: int) -> None:
+    del tile
+    numbers = ids(num_images, num_texts)
+    mask = torch.zeros(num_images, num_texts, dtype=torch.bool)
+    pairs = matching_pairs(*numbers)
+    mask[pairs[:, 0], pairs[:, 1]] = True
+    assert torch.equal(mask, positive_pairs(*numbers))
+    assert len(pairs) == int(mask.sum())  # none twice
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    arguments = inputs(4, 8, torch.float64)
+    pairs = matching_pairs(*ids(4, 8))
+    assert torch.autograd.gradcheck(lambda a, b, s: tiled_multi_positive_loss(a, b, s, pairs, tile=3), arguments[:3])
+    assert torch.autograd.gradcheck(lambda a, b, s, c: tiled_sigmoid_loss(a, b, s, c, pairs, tile=3), arguments)
+
+
+def test_logits_far_apart_stay_finite() -> None:
+    image, text, _, _ = inputs(9, 9, torch.float32)
+    scale = torch.tensor(100.0, requires_grad=True)
+    loss = tiled_clip_loss(image, -image + 0 * text, scale, tile=4)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert scale.grad is not None
+    assert torch.isfinite(scale.grad)

@@ -1,0 +1,95 @@
+"""Typed settings: strictness, messages, fingerprints."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import Field, ValidationError, field_validator
+
+from pocketclip.config import Config, digest
+from pocketclip.errors import UserError
+
+
+class Inner(Config):
+    size: int = Field(default=3, ge=1)
+
+
+class Outer(Config):
+    name: str
+    inner: Inner = Inner()
+    sizes: list[int] = []
+
+    @field_validator("name")
+    @classmethod
+    def no_blanks(cls, value: str) -> str:
+        if " " in value:
+            raise ValueError("should hold no blanks")
+        return value
+
+
+def problems(values: object) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        Outer.parse(values, place="a.yaml")
+    return str(caught.value).splitlines()
+
+
+def test_every_problem_is_reported_at_once_with_key_and_value() -> None:
+    lines = problems({"inner": {"size": 0}, "sizes": [1, "two"], "nmae": "x"})
+    assert lines == [
+        "a.yaml: name: is required",
+        "a.yaml: inner.size: Input should be greater than or equal to 1 (got 0)",
+        "a.yaml: sizes.1: Input should be a valid integer, unable to parse string as an integer (got 'two')",
+        "a.yaml: nmae: unknown key 'nmae'. Did you mean 'name'? Known: inner, name, sizes. (got 'x')",
+    ]
+
+
+def test_a_validators_own_words_are_the_reason() -> None:
+    assert problems({"name": "a b"}) == ["a.yaml: name: should hold no blanks (got 'a b')"]
+
+
+def test_a_long_value_is_cut() -> None:
+    (line,) = problems({"name": "x", "sizes": ["9" * 5000 + "x"]})
+    assert len(line) < 250
+
+
+@pytest.mark.parametrize("values", [None, 3, "text", []])
+def test_something_that_is_no_mapping_is_an_error(values: object) -> None:
+    (line,) = problems(values)
+    assert line.startswith("a.yaml: (whole): ")
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        Outer(name="x", colour="red")  # type: ignore[call-arg]
+
+
+def test_values_cannot_change_after_loading() -> None:
+    config = Outer(name="x")
+    with pytest.raises(ValidationError, match="frozen"):
+        config.name = "y"  # type: ignore[misc]
+
+
+def test_a_fingerprint_changes_with_any_value() -> None:
+    configs = [Outer(name="x"), Outer(name="y"), Outer(name="x", inner=Inner(size=4)), Outer(name="x", sizes=[1])]
+    assert len({config.fingerprint() for config in configs}) == len(configs)
+    assert Outer(name="x").fingerprint() == Outer.parse({"name": "x"}, place="a.yaml").fingerprint()
+
+
+def test_the_order_of_keys_does_not_change_a_digest() -> None:
+    assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1})
+    assert digest([2, 3]) != digest([3, 2])
+
+
+def test_a_digest_is_the_same_in_every_process() -> None:
+    values = "{'path': __import__('pathlib').Path('a/b'), 'text': 'Zoë', 'number': 0.1, 'on': True, 'none': None}"
+    code = f"from pocketclip.config import digest; print(digest({values}))"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, check=True
+        ).stdout.decode()
+        for seed in ("1", "2")
+    ]
+    here = digest({"path": Path("a/b"), "text": "Zoë", "number": 0.1, "on": True, "none": None})
+    assert runs == [here + "\n"] * 2
+    assert len(here) == 16

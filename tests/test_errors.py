@@ -1,0 +1,84 @@
+"""Messages that name the cure."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketclip.errors import BrokenItemError, Interrupted, UserError, first_line, require, unknown_choice
+
+
+def test_an_unknown_choice_names_the_nearest_and_all_known() -> None:
+    error = unknown_choice("loss", "sigmiod", {"sigmoid", "clip"})
+    assert str(error) == "Unknown loss 'sigmiod'. Did you mean 'sigmoid'? Known: clip, sigmoid."
+
+
+def test_an_unknown_choice_far_from_all_has_no_guess() -> None:
+    assert str(unknown_choice("loss", "zzz", ["clip"])) == "Unknown loss 'zzz'. Known: clip."
+
+
+def test_a_broken_item_can_be_told_from_other_errors_and_an_interrupt_is_none() -> None:
+    assert issubclass(BrokenItemError, UserError)
+    assert not issubclass(Interrupted, UserError)
+
+
+def test_require_imports_a_module_that_is_there() -> None:
+    assert require("json.decoder").JSONDecoder().decode("3") == 3
+
+
+def test_require_gives_the_install_line_of_the_extra() -> None:
+    with pytest.raises(UserError, match=r"'no_such_module'.*pip install 'pocketclip\[train\]'"):
+        require("no_such_module", extra="train")
+
+
+def test_require_gives_the_install_line_of_a_package_without_an_extra() -> None:
+    with pytest.raises(UserError, match=r"pip install some-package$"):
+        require("no_such_module", package="some-package")
+
+
+def test_require_names_a_missing_part_of_a_module() -> None:
+    with pytest.raises(UserError, match=r"json\.no_such_part"):
+        require("json.no_such_part", extra="train")
+
+
+def test_a_module_switched_off_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "emoji", None)
+    with pytest.raises(UserError, match=r"pocketclip\[quickstart\]"):
+        require("emoji", extra="quickstart")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["import another_missing_module", "from broken_inside import part", "raise ImportError('wrong version')"],
+    ids=["dependency", "own part", "own check"],
+)
+def test_a_module_that_is_broken_inside_is_not_called_missing(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_inside.py").write_text(f"{body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError):
+        require("broken_inside", extra="train")
+
+
+def test_a_module_without_its_compiled_part_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_there").mkdir()
+    (tmp_path / "half_there" / "__init__.py").write_text("import half_there._core\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=r"half_there\._core"):
+        require("half_there", extra="train")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n one\n two"), "one"),
+        (ConnectionError(), "ConnectionError"),
+        (ValueError("x" * 500), "x" * 120),
+    ],
+)
+def test_a_librarys_message_becomes_one_short_line(error: Exception, line: str) -> None:
+    assert first_line(error) == line

@@ -1,0 +1,81 @@
+"""Every recipe loads, names its command, and takes two real steps on drawn scenes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import QuietReporter
+from pocketclip.recipe import Recipe, find_recipe, list_recipes, load_recipe
+from pocketclip.run import train
+
+NAMES = list_recipes()
+SMALL = [
+    "data.train={kind: scenes, count: 40, image_size: 64}",
+    "data.val={kind: scenes, count: 8, seed: 1, image_size: 64}",
+    "train.num_steps=2",
+    "train.batch_size=4",
+]
+
+
+def small(name: str) -> Recipe:
+    """The recipe on a few scenes, without a hub."""
+    recipe = load_recipe(name)
+    changes = list(SMALL)
+    if recipe.data.test is not None:
+        changes.append("data.test={kind: scenes, count: 8, seed: 2, image_size: 64}")
+    if recipe.heads_first is not None:
+        changes += ["heads_first.num_steps=2", "heads_first.batch_size=4"]
+    for part in ("image_encoder", "text_encoder"):
+        if getattr(recipe.model, part).pretrained == "hub":
+            changes.append(f"model.{part}.pretrained=none")
+    if recipe.train.cache is None:
+        changes.append("train.num_workers=0")
+    return load_recipe(name, changes)
+
+
+def test_there_are_recipes() -> None:
+    assert {"quickstart/openmoji", "quickstart/your_photos", "flickr/flickr8k_heads_cpu"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_says_what_it_does_and_its_command(name: str) -> None:
+    text = find_recipe(name).read_text()
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(header[0]) > 20
+    commands = re.findall(r"^#   pocketclip (\S+) ?(\S*)", text, flags=re.MULTILINE)
+    assert commands, "no command in the header"
+    for command, argument in commands:
+        assert command == "quickstart" or (command == "train" and find_recipe(argument) == find_recipe(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps(name: str, tmp_path: Path) -> None:
+    outcome = train(small(name), tmp_path / "run", name="test", reporter=QuietReporter())
+    assert outcome.record.num_steps == (4 if load_recipe(name).heads_first else 2)
+    assert 0 <= outcome.splits["val"].result.metrics["text_to_image_recall@1"].value <= 1  # type: ignore[union-attr]
+    assert (tmp_path / "run" / "bundle" / "model.safetensors").is_file()
+
+
+def test_the_studys_recipes_hold_its_table() -> None:
+    towers = {}
+    for name in ("resnet50", "mobilenet_v2", "efficientnet_b0", "inception_v3"):
+        recipe = load_recipe(f"flickr/{name}_distilbert_flickr30k")
+        towers[name] = recipe.model.image_encoder.name
+        train, model = recipe.train, recipe.model
+        rates = train.learning_rate
+        assert (train.batch_size, train.num_epochs, train.epoch) == (16, 2, "captions")
+        assert (rates.heads, rates.image_encoder, rates.text_encoder) == (1e-3, 1e-4, 1e-5)
+        assert train.optimizer.weight_decay == 1e-3
+        assert (train.schedule.kind, train.schedule.patience, train.schedule.factor) == ("plateau", 1, 0.8)  # type: ignore[union-attr]
+        assert (model.text_encoder.context_length, model.image_encoder.image_size) == (200, 224)
+        assert (model.temperature, model.learn_temperature, model.embed_dim) == (1.0, False, 256)
+        assert model.image_head.kind == "residual_mlp"
+        assert (model.image_head.dropout, model.image_head.input_norm, model.image_head.input_dropout) == (
+            0.1,
+            False,
+            0,
+        )
+        assert recipe.objective.loss.kind == "soft_target"
+        assert model.text_encoder.pooling == "cls"
+    assert list(towers.values()) == ["resnet50", "mobilenetv2_100", "efficientnet_b0", "inception_v3"]
