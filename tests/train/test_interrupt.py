@@ -23,6 +23,17 @@ from pocketclip.types import Features, ImageTextBatch
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers() -> Iterator[None]:
+    """Python's own, which a suite that was started in the background does not inherit."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
@@ -33,6 +44,13 @@ def test_the_first_signal_is_only_noted(number: signal.Signals) -> None:
         assert not request.asked
         send(number)
         assert request.asked
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
+    with listen() as request:
+        send(signal.SIGINT)
+        assert not request.asked
 
 
 def test_the_second_ctrl_c_interrupts_at_once() -> None:
