@@ -2,8 +2,9 @@
 
     uv run python benchmarks/large_batch_loss.py
 
-Forward and backward over ready features of width 512 in float32. Memory is the peak of the process over what it held
-before the loss, inputs and their gradients included in "before". Every measurement has a process of its own.
+Forward and backward over ready features of width 512 in float32; affinity distillation has two teachers of width 768,
+as MobileCLIP's. Memory is the peak of the process over what it held before the loss, inputs and their gradients
+included in "before". Every measurement has a process of its own.
 """
 
 import json
@@ -15,6 +16,7 @@ import time
 from record import arguments, finish, in_a_process
 
 WIDTH, BOTH, LARGE, ROUNDS = 512, 8192, 65536, 3
+TEACHER_WIDTH, TEACHER_SCALES = 768, (70.0, 60.0)
 
 
 def measure(loss: str, side: str, batch: int) -> dict[str, float]:
@@ -22,8 +24,8 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
     from torch.nn import functional as F
 
     from pocketclip.hardware import keep_freed_memory
-    from pocketclip.losses import clip_loss, sigmoid_loss
-    from pocketclip.losses.tiled import tiled_clip_loss, tiled_sigmoid_loss
+    from pocketclip.losses import affinity_loss, clip_loss, sigmoid_loss
+    from pocketclip.losses.tiled import tiled_affinity_loss, tiled_clip_loss, tiled_sigmoid_loss
 
     keep_freed_memory()
     torch.manual_seed(0)
@@ -31,12 +33,20 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
     text = F.normalize(torch.randn(batch, WIDTH), dim=1).requires_grad_()
     image.grad, text.grad = torch.zeros_like(image), torch.zeros_like(text)
     scale, bias = torch.tensor(14.0, requires_grad=True), torch.tensor(-10.0, requires_grad=True)
+    teachers = [
+        [F.normalize(torch.randn(batch, TEACHER_WIDTH), dim=1) for _ in TEACHER_SCALES if loss == "affinity"]
+        for _ in ("images", "texts")
+    ]
     diagonal = torch.arange(batch)[:, None].expand(-1, 2)
 
     def step() -> float:
         started = time.perf_counter()
         if loss == "clip":
             value = (clip_loss if side == "plain" else tiled_clip_loss)(image, text, scale)
+        elif loss == "affinity":
+            value = (affinity_loss if side == "plain" else tiled_affinity_loss)(
+                image, text, scale, *teachers, TEACHER_SCALES
+            )
         elif side == "plain":
             value = sigmoid_loss(image, text, scale, bias)
         else:
@@ -59,7 +69,7 @@ def main() -> None:
         print(json.dumps(measure(loss, side, int(batch))))
         return
     values: dict[str, object] = {"width": WIDTH, "batch": BOTH, "large_batch": LARGE, "rounds": ROUNDS}
-    for loss in ("clip", "sigmoid"):
+    for loss in ("clip", "sigmoid", "affinity"):
         found: dict[str, list[dict[str, float]]] = {"plain": [], "tiled": []}
         for _ in range(ROUNDS):
             for side, results in found.items():

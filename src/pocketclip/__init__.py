@@ -13,16 +13,14 @@ if TYPE_CHECKING:
     from pocketclip.data import open_source
     from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.recipe import Recipe, load_recipe
-    from pocketclip.run import train
 
-__all__ = ["PretrainedModel", "Recipe", "UserError", "load", "load_recipe", "open_source", "train"]
+__all__ = ["PretrainedModel", "Recipe", "UserError", "load", "load_recipe", "open_source"]
 
 _HOMES = {
     "PretrainedModel": "pocketclip.models.pretrained",
     "Recipe": "pocketclip.recipe",
     "load_recipe": "pocketclip.recipe",
     "open_source": "pocketclip.data",
-    "train": "pocketclip.run",
 }
 
 

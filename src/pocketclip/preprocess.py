@@ -5,6 +5,8 @@ Decoding lives at this layer because models, search and data all read pictures, 
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,19 +93,44 @@ def decode_image(data: bytes, *, place: str) -> Image.Image:
     Raises:
         BrokenItemError: empty, truncated, not a picture, or larger than `MAX_PIXELS`.
     """
+    return load_image(open_header(data, place=place), place=place)
+
+
+def open_header(data: bytes, *, place: str) -> Image.Image:
+    """A picture of which only the header is read: its format, mode and size are known.
+
+    Raises:
+        BrokenItemError: empty, not a picture, or larger than `MAX_PIXELS`.
+    """
     if not data:
         raise BrokenItemError(f"{place}: the file is empty (0 bytes).")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns below our own limit, which is checked next
-            image = Image.open(io.BytesIO(data))
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise BrokenItemError(
-                f"{place}: {width} x {height} pixels are over the limit of {MAX_PIXELS:,}; resize the picture."
-            )
+    with _damage_named(place), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns below our own limit, which is checked next
+        image = Image.open(io.BytesIO(data))
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenItemError(
+            f"{place}: {width} x {height} pixels are over the limit of {MAX_PIXELS:,}; resize the picture."
+        )
+    return image
+
+
+def load_image(image: Image.Image, *, place: str) -> Image.Image:
+    """Decode what `open_header` gave, to upright 8-bit RGB.
+
+    Raises:
+        BrokenItemError: truncated or damaged.
+    """
+    with _damage_named(place):
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def _damage_named(place: str) -> Iterator[None]:
+    """Turn what Pillow raises on damaged files into a BrokenItemError."""
+    try:
+        yield
     except UnidentifiedImageError:
         raise BrokenItemError(f"{place}: not a picture in a format we can read.") from None
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, EOFError, RuntimeError) as error:
@@ -146,20 +173,30 @@ def resample_filter(config: PreprocessConfig) -> Image.Resampling:
     return _RESAMPLE[config.interpolation]
 
 
+def scaled_size(size: tuple[int, int], config: PreprocessConfig) -> tuple[int, int]:
+    """Width and height of a whole picture when the square that `crop` keeps is cut from its centre."""
+    shortest = max(config.image_size, round(config.image_size / config.crop_fraction))
+    # Rounded down like transformers' CLIPImageProcessor, which reads our preprocessor_config.json
+    return shortest * size[0] // min(size), shortest * size[1] // min(size)
+
+
+def centre_box(size: tuple[int, int], config: PreprocessConfig) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the square that `crop` keeps, in the pixels of a picture of this size."""
+    scaled = scaled_size(size, config)
+    ratio_x, ratio_y = size[0] / scaled[0], size[1] / scaled[1]
+    left, top = ((side - config.image_size) // 2 for side in scaled)
+    right, bottom = left + config.image_size, top + config.image_size
+    return left * ratio_x, top * ratio_y, right * ratio_x, bottom * ratio_y
+
+
 def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np.uint8]:
     """Resize (antialiased) and crop an RGB picture; returns (H, W, 3) with H = W = `config.image_size`."""
     size, resample = config.image_size, resample_filter(config)
     if config.resize == "squash":
         resized = image if image.size == (size, size) else image.resize((size, size), resample)
         return np.asarray(resized)
-    shortest = max(size, round(size / config.crop_fraction))
-    # Rounded down like transformers' CLIPImageProcessor, which reads our preprocessor_config.json
-    width, height = (shortest * side // min(image.size) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
     # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
-    ratio_x, ratio_y = image.width / width, image.height / height
-    box = (left * ratio_x, top * ratio_y, (left + size) * ratio_x, (top + size) * ratio_y)
-    return np.asarray(image.resize((size, size), resample, box=box))
+    return np.asarray(image.resize((size, size), resample, box=centre_box(image.size, config)))
 
 
 def normalize_pixels(pixels: npt.NDArray[np.uint8], config: PreprocessConfig) -> npt.NDArray[np.float32]:

@@ -36,6 +36,8 @@ class ImageTextBatch:
     """(M,), equal where the caption is the same text."""
     broken: list[str] = field(default_factory=list)
     """Items left out of this batch, one message each."""
+    shares: tuple[int, ...] = ()
+    """Images that every rank holds, where this is one rank's share of a batch; empty where it is all of it."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,7 +52,7 @@ class ImageTextBatch:
         moved = {
             item.name: getattr(self, item.name).to(device, non_blocking=True)
             for item in fields(self)
-            if item.name != "broken"
+            if item.name not in ("broken", "shares")
         }
         return replace(self, **moved)
 
@@ -63,7 +65,7 @@ class ImageTextBatch:
             token_mask=self.token_mask[captions],
             image_ids=self.image_ids[start:stop],
             caption_ids=self.caption_ids[captions],
-        )
+        )  # a part stands for itself: its features are joined before a loss sees them
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
-from torchvision.transforms import functional as torchvision_functional
+from torchvision.transforms import RandomResizedCrop
 
 from conftest import encode_picture
 from pocketclip.data.augment import (
     AugmentConfig,
     RandAugmentConfig,
-    crop_and_resize,
     fixed_views,
     random_crop_box,
+    shortest_side,
 )
 from pocketclip.data.cache import CacheConfig
+from pocketclip.data.decode import Picture, centre_view, decode_picture
 from pocketclip.errors import UserError
-from pocketclip.preprocess import PreprocessConfig, decode_image, resize_image
+from pocketclip.preprocess import PreprocessConfig
 
 PREPROCESS = PreprocessConfig(image_size=24)
 RATIO = (3 / 4, 4 / 3)
@@ -28,8 +27,8 @@ EVERYTHING = AugmentConfig(crop_scale=(0.3, 1.0), flip=True, rand_augment=RandAu
 
 
 @pytest.fixture
-def image() -> Image.Image:
-    return decode_image(encode_picture(1, (48, 36), "PNG"), place="")
+def picture() -> Picture:
+    return decode_picture(encode_picture(1, (48, 36), "PNG"), place="", shortest=24)
 
 
 def boxes(size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]) -> npt.NDArray[np.int64]:
@@ -43,10 +42,10 @@ def torchvision_boxes(
     size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], count: int = 3000
 ) -> npt.NDArray[np.int64]:
     """Left, top, width and height of torchvision's boxes."""
-    picture = torch.zeros(1, size[1], size[0])
+    blank = torch.zeros(1, size[1], size[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = [RandomResizedCrop.get_params(picture, list(scale), list(ratio)) for _ in range(count)]
+        found = [RandomResizedCrop.get_params(blank, list(scale), list(ratio)) for _ in range(count)]
     return np.array([(left, top, width, height) for top, left, height, width in found])
 
 
@@ -119,18 +118,24 @@ def test_the_whole_picture_is_a_box() -> None:
     assert random_crop_box((60, 60), (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0)) == (0, 0, 60, 60)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_crops_are_resized_like_torchvisions_but_for_the_outermost_pixels(
-    image: Image.Image, interpolation: str
+# The side a picture needs
+
+
+@pytest.mark.parametrize("scale", [(0.9, 1.0), (0.3, 1.0), (0.05, 0.1)])
+@pytest.mark.parametrize("ratio", [RATIO, (0.5, 0.8), (1.5, 3.0)])
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (500, 500)])
+def test_no_crop_of_a_picture_with_the_shortest_side_has_to_be_enlarged(
+    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> None:
-    config = PREPROCESS.model_copy(update={"interpolation": interpolation})
-    left, top, right, bottom = box = (5, 3, 40, 31)
-    wanted = torchvision_functional.resized_crop(
-        image, top, left, bottom - top, right - left, [24, 24], InterpolationMode(interpolation)
-    )
-    difference = np.abs(np.asarray(crop_and_resize(image, box, config)).astype(int) - np.asarray(wanted))
-    assert difference.max() <= 4  # antialiasing looks past the box where torchvision has already cut the picture
-    assert difference[2:-2, 2:-2].max() == 0
+    shortest = shortest_side(PREPROCESS, scale, ratio)
+    wanted = [side * shortest / min(size) for side in size]
+    found = boxes((round(wanted[0]), round(wanted[1])), scale, ratio)
+    assert found[:, 2:].min() >= 23  # boxes are rounded to whole pixels
+
+
+def test_without_crops_the_shortest_side_is_that_of_the_resized_picture() -> None:
+    assert shortest_side(PREPROCESS, None) == 24
+    assert shortest_side(PREPROCESS.model_copy(update={"crop_fraction": 0.75}), None) == 32
 
 
 # Views in training
@@ -141,114 +146,114 @@ def test_crops_are_resized_like_torchvisions_but_for_the_outermost_pixels(
     [AugmentConfig(), AugmentConfig(crop_scale=(0.3, 0.9)), AugmentConfig(flip=True), EVERYTHING],
     ids=["none", "crop", "flip", "everything"],
 )
-def test_the_same_seed_gives_the_same_view_of_the_towers_size(image: Image.Image, config: AugmentConfig) -> None:
+def test_the_same_seed_gives_the_same_view_of_the_towers_size(picture: Picture, config: AugmentConfig) -> None:
     augment = config.build(PREPROCESS)
-    views = [augment(image, [0, 3, number]) for number in range(5)]
+    views = [augment(picture, [0, 3, number]) for number in range(5)]
     assert all(view.shape == (24, 24, 3) and view.dtype == np.uint8 for view in views)
-    again = [config.build(PREPROCESS)(image, [0, 3, number]) for number in reversed(range(5))]
+    again = [config.build(PREPROCESS)(picture, [0, 3, number]) for number in reversed(range(5))]
     assert all(np.array_equal(one, other) for one, other in zip(views, reversed(again), strict=True))
 
 
-def test_any_part_of_the_seed_changes_the_view(image: Image.Image) -> None:
+def test_any_part_of_the_seed_changes_the_view(picture: Picture) -> None:
     augment = AugmentConfig(crop_scale=(0.1, 0.9)).build(PREPROCESS)
     seeds = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [2**40, 0, 0]]
-    assert len({augment(image, seed).tobytes() for seed in seeds}) == len(seeds)
+    assert len({augment(picture, seed).tobytes() for seed in seeds}) == len(seeds)
 
 
-def test_without_augmentation_the_view_is_what_inference_sees(image: Image.Image) -> None:
-    assert np.array_equal(AugmentConfig().build(PREPROCESS)(image, [0]), resize_image(image, PREPROCESS))
+def test_without_augmentation_the_view_is_what_inference_sees(picture: Picture) -> None:
+    assert np.array_equal(AugmentConfig().build(PREPROCESS)(picture, [0]), centre_view(picture, PREPROCESS))
 
 
-def test_half_of_the_pictures_are_mirrored_and_the_others_untouched(image: Image.Image) -> None:
-    augment, upright = AugmentConfig(flip=True).build(PREPROCESS), resize_image(image, PREPROCESS)
+def test_half_of_the_pictures_are_mirrored_and_the_others_untouched(picture: Picture) -> None:
+    augment, upright = AugmentConfig(flip=True).build(PREPROCESS), centre_view(picture, PREPROCESS)
     num_mirrored = 0
     for seed in range(1000):
-        view = augment(image, [0, seed])
+        view = augment(picture, [0, seed])
         mirrored = np.array_equal(view, upright[:, ::-1])
         assert mirrored or np.array_equal(view, upright)
         num_mirrored += mirrored
     assert 430 < num_mirrored < 570
 
 
-def test_flip_and_crop_go_together(image: Image.Image) -> None:
+def test_flip_and_crop_go_together(picture: Picture) -> None:
     crop = AugmentConfig(crop_scale=(0.3, 0.9)).build(PREPROCESS)
     both = AugmentConfig(crop_scale=(0.3, 0.9), flip=True).build(PREPROCESS)
-    flips = [np.array_equal(both(image, [seed]), crop(image, [seed])[:, ::-1]) for seed in range(20)]
-    kept = [np.array_equal(both(image, [seed]), crop(image, [seed])) for seed in range(20)]
+    flips = [np.array_equal(both(picture, [seed]), crop(picture, [seed])[:, ::-1]) for seed in range(20)]
+    kept = [np.array_equal(both(picture, [seed]), crop(picture, [seed])) for seed in range(20)]
     assert [flip + keep for flip, keep in zip(flips, kept, strict=True)] == [1] * 20
     assert 0 < sum(flips) < 20
 
 
-def test_rand_augment_changes_pixels_and_differs_from_seed_to_seed(image: Image.Image) -> None:
+def test_rand_augment_changes_pixels_and_differs_from_seed_to_seed(picture: Picture) -> None:
     augment = AugmentConfig(rand_augment=RandAugmentConfig(num_ops=2, magnitude=9)).build(PREPROCESS)
-    upright = resize_image(image, PREPROCESS)
-    views = [augment(image, [seed]) for seed in range(30)]
+    upright = centre_view(picture, PREPROCESS)
+    views = [augment(picture, [seed]) for seed in range(30)]
     assert sum(not np.array_equal(view, upright) for view in views) > 20
     assert len({view.tobytes() for view in views}) > 20
 
 
-def test_rand_augment_changes_more_with_its_magnitude(image: Image.Image) -> None:
-    upright = resize_image(image, PREPROCESS).astype(float)
+def test_rand_augment_changes_more_with_its_magnitude(picture: Picture) -> None:
+    upright = centre_view(picture, PREPROCESS).astype(float)
 
     def change(magnitude: int) -> float:
         config = AugmentConfig(rand_augment=RandAugmentConfig(num_ops=1, magnitude=magnitude))
-        return float(np.mean([np.abs(config.build(PREPROCESS)(image, [seed]) - upright) for seed in range(60)]))
+        return float(np.mean([np.abs(config.build(PREPROCESS)(picture, [seed]) - upright) for seed in range(60)]))
 
     assert change(2) < change(9) < change(20)
 
 
 @pytest.mark.parametrize("config", [AugmentConfig(crop_scale=(0.3, 1.0), flip=True), EVERYTHING])
-def test_the_generators_of_torch_numpy_and_python_are_left_alone(image: Image.Image, config: AugmentConfig) -> None:
+def test_the_generators_of_torch_numpy_and_python_are_left_alone(picture: Picture, config: AugmentConfig) -> None:
     torch_before, python_before = torch.get_rng_state(), random.getstate()
     numpy_before = np.random.get_state(legacy=False)
     for seed in range(5):
-        config.build(PREPROCESS)(image, [seed])
+        config.build(PREPROCESS)(picture, [seed])
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert random.getstate() == python_before
     np.testing.assert_equal(np.random.get_state(legacy=False), numpy_before)
 
 
-def test_what_those_generators_hold_does_not_change_a_view(image: Image.Image) -> None:
+def test_what_those_generators_hold_does_not_change_a_view(picture: Picture) -> None:
     augment, views = EVERYTHING.build(PREPROCESS), set()
     for seed in range(3):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            views.add(augment(image, [7]).tobytes())
+            views.add(augment(picture, [7]).tobytes())
     assert len(views) == 1
 
 
-def test_threads_may_make_crops_side_by_side(image: Image.Image) -> None:
+def test_threads_may_make_crops_side_by_side(picture: Picture) -> None:
     augment = AugmentConfig(crop_scale=(0.3, 0.9), flip=True).build(PREPROCESS)
     seeds: list[Sequence[int]] = [[0, number] for number in range(64)]
-    alone = [augment(image, seed) for seed in seeds]
+    alone = [augment(picture, seed) for seed in seeds]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda seed: augment(image, seed), seeds))
+        together = list(pool.map(lambda seed: augment(picture, seed), seeds))
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 # Views for the cache
 
 
-def test_fixed_views_are_the_centre_its_mirror_image_and_crops(image: Image.Image) -> None:
-    views = fixed_views(image, ("centre", "flip", "crop", "crop_flip", "crop"), PREPROCESS, (0.2, 0.5), [0, 4])
-    centre = resize_image(image, PREPROCESS)
+def test_fixed_views_are_the_centre_its_mirror_image_and_crops(picture: Picture) -> None:
+    views = fixed_views(picture, ("centre", "flip", "crop", "crop_flip", "crop"), PREPROCESS, (0.2, 0.5), [0, 4])
+    centre = centre_view(picture, PREPROCESS)
     assert np.array_equal(views[0], centre)
     assert np.array_equal(views[1], centre[:, ::-1])
     assert len({view.tobytes() for view in views}) == 5
     assert all(view.shape == (24, 24, 3) for view in views)
 
 
-def test_fixed_crops_are_the_same_again_and_follow_seed_and_scale(image: Image.Image) -> None:
+def test_fixed_crops_are_the_same_again_and_follow_seed_and_scale(picture: Picture) -> None:
     def crop(seed: list[int], scale: tuple[float, float] = (0.2, 0.5)) -> bytes:
-        return fixed_views(image, ("crop",), PREPROCESS, scale, seed)[0].tobytes()
+        return fixed_views(picture, ("crop",), PREPROCESS, scale, seed)[0].tobytes()
 
     assert crop([0, 4]) == crop([0, 4])
     assert len({crop([0, 4]), crop([0, 5]), crop([1, 4]), crop([0, 4], (0.6, 0.9))}) == 4
 
 
-def test_a_mirrored_crop_is_a_mirrored_crop(image: Image.Image) -> None:
-    (plain,) = fixed_views(image, ("crop",), PREPROCESS, (0.2, 0.5), [0, 4])
-    (mirrored,) = fixed_views(image, ("crop_flip",), PREPROCESS, (0.2, 0.5), [0, 4])
+def test_a_mirrored_crop_is_a_mirrored_crop(picture: Picture) -> None:
+    (plain,) = fixed_views(picture, ("crop",), PREPROCESS, (0.2, 0.5), [0, 4])
+    (mirrored,) = fixed_views(picture, ("crop_flip",), PREPROCESS, (0.2, 0.5), [0, 4])
     assert np.array_equal(mirrored, plain[:, ::-1])
 
 

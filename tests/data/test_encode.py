@@ -9,9 +9,10 @@ import pytest
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import View, fixed_views
+from pocketclip.data.decode import centre_view, decode_picture
 from pocketclip.data.encode import ImageBlock, embed, encode_texts, image_blocks, text_blocks
 from pocketclip.data.source import Source, caption_id
-from pocketclip.preprocess import PreprocessConfig, decode_image, resize_image
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]
@@ -64,10 +65,8 @@ def test_features_equal_a_loop_over_the_images_for_any_batch_and_block(
     blocks = list(
         image_blocks(source, recorder.encode_images, PREPROCESS, batch_size=batch_size, block_size=block_size)
     )
-    wanted = [
-        recorder.encode_images(resize_image(decode_image(source[index].image, place=""), PREPROCESS)[None])
-        for index in range(7)
-    ]
+    pictures = [decode_picture(source[index].image, place="", shortest=12) for index in range(7)]
+    wanted = [recorder.encode_images(centre_view(picture, PREPROCESS)[None]) for picture in pictures]
     assert np.array_equal(np.concatenate([block.features for block in blocks]), np.stack(wanted))
     assert np.concatenate([block.indices for block in blocks]).tolist() == list(range(7))
     assert [block.num_done for block in blocks] == [*range(block_size, 7, block_size), 7]
@@ -91,8 +90,8 @@ def test_views_of_an_image_stand_side_by_side_and_count_towards_the_batch(
     assert block.features.shape[:2] == (3, 3)
     assert max(shape[0] for shape in recorder.pictures) <= max(3, batch_size)
     for index in range(3):
-        image = decode_image(source[index].image, place="")
-        pixels = np.stack(fixed_views(image, views, PREPROCESS, (0.2, 0.4), [9, index]))
+        picture = decode_picture(source[index].image, place="", shortest=12)
+        pixels = np.stack(fixed_views(picture, views, PREPROCESS, (0.2, 0.4), [9, index]))
         assert np.array_equal(block.features[index], recorder.encode_images(pixels))
 
 

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.data.loader import BatchPlan, draw_captions, training_batches
+from pocketclip.data.decode import centre_view, decode_picture
+from pocketclip.data.loader import BatchPlan, Collate, Pair, draw_captions, training_batches
 from pocketclip.data.source import Sample, Source, caption_id, readable_captions
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.preprocess import PreprocessConfig, decode_image, resize_image
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch
 
@@ -191,7 +193,7 @@ def test_images_are_what_inference_sees_where_nothing_is_augmented(
     assert batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     for number, pixels in zip(batch.image_ids.tolist(), batch.images, strict=True):
-        wanted = resize_image(decode_image(source[number].image, place=""), PREPROCESS)
+        wanted = centre_view(decode_picture(source[number].image, place="", shortest=16), PREPROCESS)
         assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
 
 
@@ -234,7 +236,7 @@ def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_withou
 ) -> None:
     words = tuple(f"caption {number}" for number in range(num_captions))
     source = Captioned([words] * 1500, one_picture=True)
-    upright = resize_image(decode_image(source[0].image, place=""), PREPROCESS)
+    upright = centre_view(decode_picture(source[0].image, place="", shortest=16), PREPROCESS)
     counts: Counter[tuple[bool, int]] = Counter()
     for batch in batches(source, BatchPlan(1500, 100, seed=0), augment=AugmentConfig(flip=True)):
         for pixels, identity in zip(batch.images, batch.caption_ids.tolist(), strict=True):
@@ -242,6 +244,29 @@ def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_withou
     expected = 1500 / (2 * num_captions)
     assert len(counts) == 2 * num_captions
     assert all(abs(count - expected) < 4.5 * expected**0.5 for count in counts.values())
+
+
+def test_torch_pins_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> None:
+    pinned: list[int] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:  # pinning itself needs a GPU
+        pinned.append(tensor.data_ptr())
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    fields = Collate(tokenizer)([Pair(np.zeros((16, 16, 3), np.uint8), ["picture 1"], 0), "item 7: unreadable."])
+    batch = ImageTextBatch(**pin_memory(fields))
+    assert pinned == [batch_field.data_ptr() for batch_field in vars(batch).values() if torch.is_tensor(batch_field)]
+    assert batch.broken == ["item 7: unreadable."]
+
+
+@pytest.mark.gpu
+def test_batches_for_a_gpu_lie_in_pinned_memory(batches: Callable[..., Iterator[ImageTextBatch]]) -> None:
+    source = open_source("scenes:8,image_size=32")
+    for batch in batches(source, BatchPlan(8, 4, seed=0), augment=RANDOM_VIEWS, num_workers=1, pin_memory=True):
+        assert batch.images.is_pinned()
+        assert batch.tokens.is_pinned()
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
 # Broken items

@@ -11,6 +11,7 @@ from pocketclip.data import open_source
 from pocketclip.data import source as source_module
 from pocketclip.data.source import (
     ImageFiles,
+    PackedTexts,
     Source,
     Subset,
     caption_id,
@@ -23,6 +24,7 @@ from pocketclip.data.source import (
     readable_captions,
     safe_key,
     unique_keys,
+    unique_packed_keys,
 )
 from pocketclip.errors import BrokenItemError, UserError
 
@@ -170,7 +172,7 @@ def test_a_safe_key_is_one_plain_file_name(text: str) -> None:
     assert not set(key) & set("/. \0")
 
 
-@pytest.mark.parametrize(
+repeated_texts = pytest.mark.parametrize(
     "texts",
     [
         ["a", "a", "a"],
@@ -180,6 +182,23 @@ def test_a_safe_key_is_one_plain_file_name(text: str) -> None:
         ["a/b", "a.b", "a b", "a_b"],
     ],
 )
+
+
+@repeated_texts
+def test_packed_keys_become_unique_like_others(texts: list[str]) -> None:
+    keys = [safe_key(text) for text in texts]
+    packed = PackedTexts(["", *keys, ""])
+    assert list(packed) == ["", *keys, ""]
+    assert list(unique_packed_keys(packed)) == ["", *unique_keys(keys), ""]
+
+
+def test_packed_keys_that_differ_stay_as_they_are() -> None:
+    packed = PackedTexts(["b", "", "grün", "狗"])
+    assert unique_packed_keys(packed) is packed
+    assert (len(packed), packed[2], packed[3]) == (4, "grün", "狗")
+
+
+@repeated_texts
 def test_keys_are_unique_and_the_first_of_a_name_keeps_it(texts: list[str]) -> None:
     keys = unique_keys(texts)
     assert len(set(keys)) == len(texts)

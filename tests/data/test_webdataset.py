@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,6 +123,61 @@ def test_hidden_files_between_members_do_not_split_a_sample(write_tar: WriteTar)
 def test_samples_without_a_picture_are_passed_over(write_tar: WriteTar) -> None:
     source = opened(write_tar("a.tar", [("a.txt", b"dog"), *members([1]), ("b.json", captions_json("cat"))]))
     assert [sample.key for sample in readable(source)] == ["0001"]
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_long_names_are_read_from_every_form_of_tar(tmp_path: Path, format: int) -> None:
+    key = f"{'folder/' * 14}{'k' * (90 if format == tarfile.USTAR_FORMAT else 150)}"
+    with tarfile.open(tmp_path / "a.tar", "w", format=format) as archive:
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, data in [(f"{key}.jpg", encode_picture(1)), (f"{key}.txt", b"dog"), *members([2])]:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1.5  # a broken second needs a header of its own in PAX
+            archive.addfile(info, io.BytesIO(data))
+    first, second = readable(opened(tmp_path / "a.tar"))
+    assert (first.image, first.captions) == (encode_picture(1), ("dog",))
+    assert first.key == key.replace("/", "_")[:200]
+    assert second.key == "0002"
+
+
+# The index
+
+
+def test_an_index_of_many_samples_takes_no_object_a_sample(write_tar: WriteTar) -> None:
+    shard = write_tar(
+        "a.tar", [(f"{number:04d}.{suffix}", b"x") for number in range(3000) for suffix in ("jpg", "txt")]
+    )
+    opened(shard)  # what a first use imports is not the index
+    tracemalloc.start()
+    source = opened(shard)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(source) == 3000
+    assert held / len(source) < 110  # 8 numbers, a key, where it ends, and room to grow
+
+
+def test_places_count_from_the_end_too_and_stop_there(write_tar: WriteTar) -> None:
+    source = opened(write_tar("a.tar", [("../x.jpg", b"x"), *members([1, 2])]))
+    assert (source[-1].key, source[-2].key) == ("0002", "0001")
+    with pytest.raises(BrokenItemError, match="leads out of the archive"):
+        source[-3]
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            source[index]
+
+
+def test_broken_items_between_equal_keys_leave_the_numbering_alone(write_tar: WriteTar, tmp_path: Path) -> None:
+    first = write_tar("0.tar", members([5, 6]))
+    with tarfile.open(first) as archive:
+        end = max(member.offset_data + member.size for member in archive)
+    first.write_bytes(first.read_bytes()[:end])  # without its end mark
+    write_tar("1.tar", [("../x.jpg", b"x"), *members([6, 5])])
+    source = opened(f"{tmp_path}/{{0..1}}.tar")
+    assert [sample.key for sample in readable(source)] == ["0005", "0006", "0006-2", "0005-2"]
+    assert len(messages_of(source)) == 2
+    assert sorted(source.broken) == [1, 3]  # the last sample of a shard is known only at its end
 
 
 # Broken shards

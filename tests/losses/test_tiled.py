@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss
-from pocketclip.losses.tiled import matching_pairs, tiled_clip_loss, tiled_multi_positive_loss, tiled_sigmoid_loss
+from pocketclip.losses import affinity_loss, clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss
+from pocketclip.losses.tiled import (
+    matching_pairs,
+    tiled_affinity_loss,
+    tiled_clip_loss,
+    tiled_multi_positive_loss,
+    tiled_sigmoid_loss,
+)
 
 SIZES = [(8, 8, 3), (7, 7, 7), (5, 10, 4), (16, 48, 64), (33, 33, 16), (1, 3, 2)]
 
@@ -80,6 +86,37 @@ def test_sigmoid_is_the_plain_loss(num_images: int, num_texts: int, tile: int, d
     )
 
 
+def teachers(num_images: int, num_texts: int, count: int, dtype: torch.dtype) -> tuple[list[Tensor], ...]:
+    """Images, texts and scales of teachers that differ in width and temperature."""
+    random = torch.Generator().manual_seed(7)
+    images, texts = (
+        [
+            F.normalize(torch.randn(rows, width, generator=random, dtype=torch.float64), dim=1).to(dtype)
+            for width in (4, 9, 6)[:count]
+        ]
+        for rows in (num_images, num_texts)
+    )
+    return images, texts, [20.0, 9.0, 2.5][:count]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(("num_images", "num_texts", "tile"), SIZES)
+def test_affinity_is_the_plain_loss(num_images: int, num_texts: int, tile: int, count: int, dtype: torch.dtype) -> None:
+    others = teachers(num_images, num_texts, count, dtype)
+    assert_equal(
+        lambda a, b, s, _: tiled_affinity_loss(a, b, s, *others, tile=tile),
+        lambda a, b, s, _: affinity_loss(a, b, s, *others),
+        inputs(num_images, num_texts, dtype),
+    )
+
+
+def test_affinity_gives_teachers_no_gradient() -> None:
+    image, text, scale, _ = inputs(5, 5, torch.float32)
+    tiled_affinity_loss(image.detach().requires_grad_(), text, scale, [image], [text], [3.0], tile=2).backward()
+    assert image.grad is None
+
+
 @pytest.mark.parametrize(("num_images", "num_texts", "tile"), SIZES)
 def test_the_list_of_matches_is_the_mask(num_images: int, num_texts: int, tile: int) -> None:
     del tile
@@ -96,12 +133,15 @@ def test_gradients_are_those_of_finite_differences() -> None:
     pairs = matching_pairs(*ids(4, 8))
     assert torch.autograd.gradcheck(lambda a, b, s: tiled_multi_positive_loss(a, b, s, pairs, tile=3), arguments[:3])
     assert torch.autograd.gradcheck(lambda a, b, s, c: tiled_sigmoid_loss(a, b, s, c, pairs, tile=3), arguments)
+    others = teachers(4, 8, 2, torch.float64)
+    assert torch.autograd.gradcheck(lambda a, b, s: tiled_affinity_loss(a, b, s, *others, tile=3), arguments[:3])
 
 
 def test_logits_far_apart_stay_finite() -> None:
     image, text, _, _ = inputs(9, 9, torch.float32)
     scale = torch.tensor(100.0, requires_grad=True)
     loss = tiled_clip_loss(image, -image + 0 * text, scale, tile=4)
+    loss += tiled_affinity_loss(image, text, scale, [-image], [image], [100.0], tile=4)
     loss.backward()
     assert torch.isfinite(loss)
     assert scale.grad is not None

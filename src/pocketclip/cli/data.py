@@ -1,13 +1,15 @@
-"""`pocketclip data inspect` and `pocketclip data convert`."""
+"""`pocketclip data` with its commands `inspect` and `convert`; `filter` and `features` have files of their own."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pocketclip.cli.features import features
+from pocketclip.cli.filter import filter_source
 from pocketclip.cli.options import Json, MaxBrokenShare, SourceText, source_text, wants_json
 
-app = typer.Typer(help="Look at a data source, or write it as WebDataset shards.", no_args_is_help=True)
+app = typer.Typer(help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True)
 
 
 @app.command()
@@ -104,3 +106,7 @@ def convert(
     last = state.num_shards - 1
     place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"
     typer.echo(f"{state.num_written:,} samples in {state.num_shards} shards: webdataset:{place}", err=True)
+
+
+app.command("filter")(filter_source)
+app.command("features")(features)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText, source_text
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 
 def embed(
@@ -13,6 +14,9 @@ def embed(
     model: Model,
     out: Annotated[Path, typer.Option(help="Folder for the arrays.")],
     device: Device = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    resume: Resume = False,
     max_broken_share: MaxBrokenShare = 0.01,
 ) -> None:
     """Embed a source's images and captions as numpy arrays.
@@ -24,18 +28,16 @@ def embed(
     Example:
       pocketclip embed folder:photos --model runs/mine --out embedded
     """
-    import numpy as np
+    from functools import partial
 
-    from pocketclip.cli.encoding import embed_with_progress
-    from pocketclip.files import cannot_write
+    from pocketclip.cli.stages import progress_over
+    from pocketclip.data.cluster import open_engine
+    from pocketclip.models.precision import resolve_device
+    from pocketclip.run.embedding import open_embedding, write_embeddings
 
-    _, embeddings, items = embed_with_progress(source_text(source), model, device, max_broken_share)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in ("images", "texts", "text_images"):
-            with (out / f"{name}.npy").open("wb") as file:
-                np.save(file, getattr(embeddings, name))
-        (out / "items.jsonl").write_text("".join(f"{item}\n" for item in items), encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    typer.echo(f"{len(embeddings.images):,} images and {len(embeddings.texts):,} captions in {out}", err=True)
+    open_stage = partial(open_embedding, source_text(source), model, str(resolve_device(device)))
+    with open_engine(engine, ray_address) as compute:
+        stage = open_stage()
+        with progress_over(stage.num_samples, max_broken_share) as progress:
+            num_images, num_texts = write_embeddings(stage, open_stage, out, compute, progress, resume=resume)
+    typer.echo(f"{num_images:,} images and {num_texts:,} captions in {out}", err=True)

@@ -1,6 +1,5 @@
 """Running a model over a source with a progress bar. Commands import this in their bodies: it loads torch."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ from pocketclip.data.source import Source
 from pocketclip.evaluate.tasks import embed_source
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.run.embedding import item_lines
 
 OnProgress = Callable[[int, list[str]], None]
 
@@ -56,9 +56,4 @@ def embed_with_progress(
     """
     with opened(text, model, device, max_broken_share, place="SOURCE") as (source, loaded, progress):
         embeddings = embed_source(loaded, source, progress)
-    lines = []
-    for index in embeddings.indices:
-        sample = source[int(index)]
-        values = {"key": sample.key, "place": sample.place, "captions": list(sample.captions)}
-        lines.append(json.dumps(values, ensure_ascii=False))
-    return source, embeddings, lines
+    return source, embeddings, item_lines(source, embeddings.indices)

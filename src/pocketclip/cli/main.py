@@ -1,5 +1,6 @@
 """The `pocketclip` command."""
 
+import os
 import sys
 
 import typer
@@ -42,10 +43,12 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
+        rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""  # by torchrun
+        typer.echo(f"{rank}Error: {error}", err=True)
         sys.exit(1)
     except Interrupted as stop:
-        typer.echo(f"{stop} Nothing is lost; go on with the same command and --resume.", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo(f"{stop} Nothing is lost; go on with the same command and --resume.", err=True)
         sys.exit(130)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped. What was already written is kept.", err=True)

@@ -75,10 +75,10 @@ class Reporter:
 
 
 @contextmanager
-def reporter() -> Iterator[Reporter]:
-    """A reporter on stderr, its bar removed at the end."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
+    """A reporter on stderr, its bar removed at the end; a quiet one shows nothing."""
+    console = Console(stderr=True, quiet=quiet)
+    if quiet or not console.is_terminal:
         yield Reporter(console, None)
         return
     columns = (

@@ -28,6 +28,9 @@ def train(
     profile: Annotated[
         bool, typer.Option("--profile", help="Write where the time of some early steps went to OUT/profile.")
     ] = False,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="With torchrun: spread the weights over the processes (FSDP2).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     json_lines: Json = False,
 ) -> None:
@@ -36,6 +39,10 @@ def train(
     \b
     Example, on your own pictures with captions beside them (dog.jpg, dog.txt):
       pocketclip train quickstart/your_photos --set data.train=folder:photos --out runs/mine
+
+    \b
+    On several GPUs or machines (docs/distributed.md):
+      torchrun --nproc-per-node 8 -m pocketclip train RECIPE --out runs/mine
     """
     from pocketclip.recipe import dump_recipe, find_recipe, load_recipe
 
@@ -48,10 +55,11 @@ def train(
     if name == "recipe":  # a run folder's own copy
         name = folder.name
 
+    from pocketclip import distributed
     from pocketclip.cli.progress import reporter
     from pocketclip.run import train as run_training
 
-    with reporter() as shown:
+    with distributed.started(device), reporter(quiet=not distributed.is_main()) as shown:
         outcome = run_training(
             loaded,
             folder,
@@ -62,8 +70,11 @@ def train(
             dollars_per_hour=hourly_dollars,
             with_energy=energy,
             with_profile=profile,
+            with_sharding=fsdp,
         )
-    _show(outcome, as_json=wants_json(json_lines))
+        is_main = distributed.is_main()
+    if is_main:
+        _show(outcome, as_json=wants_json(json_lines))
 
 
 def _show(outcome: "Outcome", *, as_json: bool) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from pocketclip.config import Config
+from pocketclip.data.decode import Box, Picture, Pixels, centre_view, crop_view, mirrored
 from pocketclip.errors import require
-from pocketclip.preprocess import PreprocessConfig, resample_filter, resize_image
+from pocketclip.preprocess import PreprocessConfig, scaled_size
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
@@ -27,8 +27,8 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 Share = Annotated[float, Field(gt=0, le=1)]
 CropScale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 CropRatio = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+CROP_RATIO = (3 / 4, 4 / 3)
 View = Literal["centre", "flip", "crop", "crop_flip"]
-Box = tuple[int, int, int, int]
 
 
 class RandAugmentConfig(Config):
@@ -43,7 +43,7 @@ class AugmentConfig(Config):
 
     crop_scale: CropScale | None = None
     """Random resized crop that keeps between these shares of the area."""
-    crop_ratio: CropRatio = (3 / 4, 4 / 3)
+    crop_ratio: CropRatio = CROP_RATIO
     """Width to height of the crop."""
     flip: bool = False
     """Mirror half of the pictures; captions that say left or right become wrong."""
@@ -60,26 +60,45 @@ class Augmentation:
     def __init__(self, config: AugmentConfig, preprocess: PreprocessConfig) -> None:
         self.config = config
         self.preprocess = preprocess
+        self.shortest = shortest_side(preprocess, config.crop_scale, config.crop_ratio)
 
-    def __call__(self, image: Image.Image, seed: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def __call__(self, picture: Picture, seed: Sequence[int]) -> Pixels:
         """One view as (H, W, 3) bytes.
 
         Args:
-            image: decoded RGB.
+            picture: decoded for a `shortest` side like ours or larger.
             seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what
                 was drawn before matters, so workers and resumed runs see the same views.
         """
         config, random = self.config, np.random.default_rng(seed)
         if config.crop_scale is not None:
-            box = random_crop_box(image.size, config.crop_scale, config.crop_ratio, random)
-            image = crop_and_resize(image, box, self.preprocess)
+            box = random_crop_box(picture.size, config.crop_scale, config.crop_ratio, random)
+            pixels = crop_view(picture, box, self.preprocess)
         else:
-            image = Image.fromarray(resize_image(image, self.preprocess))
+            pixels = centre_view(picture, self.preprocess)
         if config.flip and random.random() < 0.5:
-            image = ImageOps.mirror(image)
+            pixels = mirrored(pixels)
         if config.rand_augment is not None:
-            image = _rand_augment(image, config.rand_augment, int(random.integers(2**62)))
-        return np.asarray(image)
+            pixels = _rand_augment(pixels, config.rand_augment, int(random.integers(2**62)))
+        return pixels
+
+
+def shortest_side(
+    preprocess: PreprocessConfig,
+    crop_scale: tuple[float, float] | None,
+    crop_ratio: tuple[float, float] = CROP_RATIO,
+) -> int:
+    """The shorter side of a picture that no view has to be enlarged from; see `decode_picture`.
+
+    Args:
+        preprocess: of the tower.
+        crop_scale: share of the area that crops keep; None where there are none.
+        crop_ratio: width to height of the crops.
+    """
+    size = min(scaled_size((1, 1), preprocess))
+    if crop_scale is None:
+        return size
+    return math.ceil(size / math.sqrt(crop_scale[0] * min(crop_ratio[0], 1 / crop_ratio[1], 1)))
 
 
 def random_crop_box(
@@ -107,29 +126,25 @@ def random_crop_box(
     return left, top, left + w, top + h
 
 
-def crop_and_resize(image: Image.Image, box: Box, preprocess: PreprocessConfig) -> Image.Image:
-    """A part of a picture at the tower's size, antialiased."""
-    size = (preprocess.image_size, preprocess.image_size)
-    return image.resize(size, resample_filter(preprocess), box=box)
+def _rand_augment(pixels: Pixels, config: RandAugmentConfig, seed: int) -> Pixels:
+    """Torchvision's RandAugment, which draws from torch's global generator: that is put back afterwards.
 
-
-def _rand_augment(image: Image.Image, config: RandAugmentConfig, seed: int) -> Image.Image:
-    """Torchvision's RandAugment, which draws from torch's global generator: that is put back afterwards."""
+    On Pillow's pictures: on tensors its rotations and shears take two and a half times as long.
+    """
     torch = require("torch", extra="train")
     transforms = require("torchvision.transforms.v2", extra="train")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every GPU
-        augmented: Image.Image = transforms.RandAugment(config.num_ops, config.magnitude)(image)
-    return augmented
+        return np.array(transforms.RandAugment(config.num_ops, config.magnitude)(Image.fromarray(pixels)))
 
 
 def fixed_views(
-    image: Image.Image,
+    picture: Picture,
     views: Sequence[View],
     preprocess: PreprocessConfig,
     crop_scale: tuple[float, float],
     seed: Sequence[int],
-) -> list[npt.NDArray[np.uint8]]:
+) -> list[Pixels]:
     """The views of a picture that a feature cache stores, each (H, W, 3) bytes.
 
     `centre` is what inference sees; `flip` mirrors it; `crop` and `crop_flip` are random resized crops.
@@ -137,6 +152,6 @@ def fixed_views(
     crop = AugmentConfig(crop_scale=crop_scale).build(preprocess)
     results = []
     for number, view in enumerate(views):
-        pixels = crop(image, [*seed, number]) if view.startswith("crop") else resize_image(image, preprocess)
-        results.append(pixels[:, ::-1] if view.endswith("flip") else pixels)
+        pixels = crop(picture, [*seed, number]) if view.startswith("crop") else centre_view(picture, preprocess)
+        results.append(mirrored(pixels) if view.endswith("flip") else pixels)
     return results

@@ -28,7 +28,7 @@ from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.types import ImageTextBatch
 
-FORMAT = 3  # raise when the same inputs would give other numbers
+FORMAT = 4  # raise when the same inputs would give other numbers
 Floats = npt.NDArray[np.floating[Any]]  # float16 from disk, float32 in memory
 Integers = npt.NDArray[np.int64]
 
@@ -309,10 +309,21 @@ def _joined(blocks: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
 
 
 def cached_batches(
-    pairs: CachedPairs, plan: BatchPlan, *, captions_per_image: int, num_steps: int, start_step: int = 0
+    pairs: CachedPairs,
+    plan: BatchPlan,
+    *,
+    captions_per_image: int,
+    num_steps: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[ImageTextBatch]:
-    """Batches of features of steps `start_step` to `num_steps`; views and captions are drawn anew each epoch."""
+    """Batches of features of steps `start_step` to `num_steps`; views and captions are drawn anew each epoch.
+
+    With `world_size` ranks each gets its share of the same batches.
+    """
     num_views = pairs.images.shape[1]
+    share = plan.share(rank, world_size)
     for step in range(start_step, num_steps):
         _, chosen = plan.batch(step)
         random = np.random.default_rng([plan.seed, 1, step])
@@ -323,4 +334,4 @@ def cached_batches(
                 for first, count in zip(pairs.first_caption[chosen], pairs.num_captions[chosen], strict=True)
             ]
         )
-        yield pairs.batch(chosen, views, captions)
+        yield pairs.batch(chosen[share], views[share], captions[share])

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -239,6 +240,34 @@ def unique_keys(texts: Sequence[str]) -> list[str]:
             key = f"{wanted}-{uses[wanted]}"
         keys[key] = None
     return list(keys)
+
+
+class PackedTexts:
+    """Short texts one behind the other in one block of memory, where a million objects would be too many."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.data, self.ends = bytearray(), array("q", [0])
+        for text in texts:
+            self.data += text.encode()
+            self.ends.append(len(self.data))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> str:
+        return self.data[self.ends[number] : self.ends[number + 1]].decode()
+
+
+def unique_packed_keys(keys: PackedTexts) -> PackedTexts:
+    """`unique_keys` of safe keys; empty ones stay so. It takes an object a key only where two are alike."""
+    hashes = np.fromiter((hash(key) for key in keys if key), np.int64)
+    if len(np.unique(hashes)) == len(hashes):
+        return keys
+    unique = iter(unique_keys([key for key in keys if key]))
+    return PackedTexts(next(unique) if key else "" for key in keys)
 
 
 def file_stamp(path: Path) -> list[object]:

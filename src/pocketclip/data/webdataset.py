@@ -8,16 +8,19 @@ once, in any order, and a run resumes from a number.
 
 import functools
 import glob
+import hashlib
 import io
 import json
 import os
 import re
 import tarfile
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 from PIL import Image
 from pydantic import PositiveInt
 
@@ -26,17 +29,21 @@ from pocketclip.data.folder import captions_of
 from pocketclip.data.source import (
     IMAGE_SUFFIXES,
     MAX_FILE_BYTES,
+    PackedTexts,
     Sample,
     Source,
     clean_captions,
     file_stamp,
     locate,
-    unique_keys,
+    safe_key,
+    unique_packed_keys,
 )
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import cannot_write, write_atomically
 
 Member = tuple[int, int]  # offset and size of a member's data in its shard
+_NO_MEMBER = (0, 0)  # a header comes first, so no data begin at 0
+_TEXT_KINDS = ("", "txt", "json")
 
 
 class WebdatasetSourceConfig(Config):
@@ -53,8 +60,8 @@ class WebdatasetSourceConfig(Config):
             UserError: a shard is missing, or none holds a picture.
         """
         source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards))
-        if not any(isinstance(entry, _Entry) for entry in source.entries):
-            reasons = "".join(f"\n  {entry}" for entry in source.entries[:5])
+        if len(source.broken) == len(source):
+            reasons = "".join(f"\n  {reason}" for reason in list(source.broken.values())[:5])
             raise UserError(f"{self.shards}: no pictures in {len(source.shards)} shard(s).{reasons}")
         return source
 
@@ -82,36 +89,49 @@ def expand_shards(pattern: str) -> list[Path]:
     return [locate(Path(pattern))]
 
 
-@dataclass
-class _Entry:
-    """Where one sample lies."""
+class _Entry(NamedTuple):
+    """Where one sample lies in its shard."""
 
-    shard: int
     key: str
+    text_kind: int
     image: Member
-    text: Member | None = None
-    text_kind: str = ""
-    label: Member | None = None
+    text: Member
+    label: Member
 
 
 @dataclass
 class WebdatasetSource:
-    """Indexed shards; entries that are a text are broken items with their reason."""
+    """Indexed shards; some samples are broken for a known reason.
+
+    The index is arrays. An object a sample would take a gigabyte for a million of them, and once more in every worker
+    process, since a look at an object writes to its memory.
+    """
 
     name: str
     shards: list[Path]
-    entries: list[_Entry | str] = field(default_factory=list)
+    broken: dict[int, str] = field(init=False, default_factory=dict)
+    """Reasons by sample number."""
 
     def __post_init__(self) -> None:
         _opened.cache_clear()  # shards may have been written anew
-        for number, path in enumerate(self.shards):
-            self.entries.extend(_index_shard(number, path))
-        good = [entry for entry in self.entries if isinstance(entry, _Entry)]
-        for entry, key in zip(good, unique_keys([entry.key for entry in good]), strict=True):
-            entry.key = key
+        numbers = array("q")
+        keys = PackedTexts(self._index(numbers))
+        # (N, 8): shard, kind of text, then offset and size of image, text and label
+        self._table = np.frombuffer(numbers, np.int64).reshape(-1, 8)
+        self._keys = unique_packed_keys(keys)
+
+    def _index(self, numbers: "array[int]") -> Iterator[str]:
+        """The key of every sample, empty for a broken one; its row of the table goes into `numbers`."""
+        for shard, path in enumerate(self.shards):
+            for entry in _index_shard(path):
+                if isinstance(entry, str):
+                    self.broken[len(numbers) // 8] = entry
+                    entry = _Entry("", 0, _NO_MEMBER, _NO_MEMBER, _NO_MEMBER)
+                numbers.extend((shard, entry.text_kind, *entry.image, *entry.text, *entry.label))
+                yield safe_key(entry.key) if entry.key else ""
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._keys)
 
     def __getitem__(self, index: int) -> Sample:
         entry, path, place = self._find(index)
@@ -123,19 +143,23 @@ class WebdatasetSource:
         return _read_text(*self._find(index))[0]
 
     def _find(self, index: int) -> tuple[_Entry, Path, str]:
-        entry = self.entries[index]
-        if isinstance(entry, str):
-            raise BrokenItemError(entry)
-        path = self.shards[entry.shard]
-        return entry, path, f"{path}: {entry.key}"
+        number = range(len(self))[index]
+        if number in self.broken:
+            raise BrokenItemError(self.broken[number])
+        shard, kind, *places = self._table[number].tolist()
+        key, path = self._keys[number], self.shards[shard]
+        entry = _Entry(key, kind, (places[0], places[1]), (places[2], places[3]), (places[4], places[5]))
+        return entry, path, f"{path}: {key}"
 
     def fingerprint(self) -> str:
-        """From the shards' sizes, modification times and keys."""
-        keys = [entry if isinstance(entry, str) else [entry.key, entry.image] for entry in self.entries]
-        return digest([[file_stamp(path) for path in self.shards], keys])
+        """From the shards' sizes, modification times and index."""
+        index = hashlib.sha256(self._table.tobytes())
+        index.update(self._keys.data)
+        stamps = [file_stamp(path) for path in self.shards]
+        return digest([stamps, index.hexdigest(), list(self.broken.items())])
 
 
-def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
+def _index_shard(path: Path) -> Iterator[_Entry | str]:
     """One entry a sample; a shard cut in the middle keeps the samples before the cut."""
     if not path.is_file():
         raise UserError(f"{path}: not a shard; give the .tar files, as in {path}/data-{{000000..000009}}.tar.")
@@ -145,11 +169,11 @@ def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
     previous = ""
     try:
         with tarfile.open(path, "r:") as archive:
-            for member in archive:
+            for member in iter(archive.next, None):
                 archive.members = []  # type: ignore[attr-defined] # or the whole listing stays in memory
                 if not member.isfile():
                     continue
-                if ".." in Path(member.name).parts or member.name.startswith("/"):
+                if ".." in member.name.split("/") or member.name.startswith("/"):
                     yield f"{path}: member {member.name!r} leads out of the archive; it was left out."
                     continue
                 if member.offset_data + member.size > size:
@@ -160,7 +184,7 @@ def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 if key != previous:
-                    if (entry := _entry(number, previous, pending)) is not None:
+                    if (entry := _entry(previous, pending)) is not None:
                         yield entry
                     previous, pending = key, {}
                 pending[suffix.lower()] = (member.offset_data, member.size)
@@ -170,17 +194,18 @@ def _index_shard(number: int, path: Path) -> Iterator[_Entry | str]:
     except (tarfile.TarError, EOFError) as error:
         yield f"{path}: the shard is cut off or damaged ({error}); samples after {previous or 'its start'!r} are lost."
         pending.pop("", None)
-    if (entry := _entry(number, previous, pending)) is not None:
+    if (entry := _entry(previous, pending)) is not None:
         yield entry
 
 
-def _entry(number: int, key: str, members: dict[str, Member]) -> _Entry | None:
+def _entry(key: str, members: dict[str, Member]) -> _Entry | None:
     """A sample from its members, or None where there is no picture."""
     image = next((place for suffix, place in members.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
     if image is None:
         return None
     kind = "json" if "json" in members else "txt" if "txt" in members else ""
-    return _Entry(number, key, image, members.get(kind), kind, members.get("cls"))
+    text, label = members.get(kind, _NO_MEMBER), members.get("cls", _NO_MEMBER)
+    return _Entry(key, _TEXT_KINDS.index(kind), image, text, label)
 
 
 @functools.lru_cache(maxsize=64)
@@ -207,11 +232,11 @@ def _read_member(path: Path, member: Member) -> bytes:
 def _read_text(entry: _Entry, path: Path, place: str) -> tuple[tuple[str, ...], int | None]:
     """Captions and label of a sample."""
     try:
-        label = None if entry.label is None else int(_read_member(path, entry.label))
-        if entry.text is None:
+        label = None if entry.label == _NO_MEMBER else int(_read_member(path, entry.label))
+        if entry.text == _NO_MEMBER:
             return (), label
         text = _read_member(path, entry.text).decode("utf-8")
-        if entry.text_kind == "txt":
+        if _TEXT_KINDS[entry.text_kind] == "txt":
             return clean_captions(text.splitlines()), label
         values = json.loads(text)
         if isinstance(values, dict) and label is None and values.get("label") is not None:

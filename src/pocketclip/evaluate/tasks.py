@@ -56,15 +56,25 @@ def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
     return kept, len(embeddings.images) - len(captioned)
 
 
-def embed_source(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> Embeddings:
-    """Embed a source with a loaded model."""
+def embed_source(
+    model: PretrainedModel,
+    source: Source,
+    on_progress: OnProgress | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+) -> Embeddings:
+    """Embed a source, or its samples from `start` to `stop`, with a loaded model."""
     runner = model.runner
+    _ = runner.image_encoder, runner.text_encoder  # made here, or each of the threads that use them makes its own
     return embed(
         source,
         runner.encode_images,
         runner.encode_tokens,
         model.tokenizer,
         model.preprocess,
+        start=start,
+        stop=stop,
         on_progress=on_progress,
     )
 

@@ -1,8 +1,9 @@
 """Losses as pure functions of features; `pocketclip.objectives` names, weighs and configures them."""
 
+from pocketclip.losses.affinity import affinity_loss
 from pocketclip.losses.clip import clip_loss
 from pocketclip.losses.multi_positive import multi_positive_loss, positive_pairs
 from pocketclip.losses.sigmoid import sigmoid_loss
 from pocketclip.losses.soft_target import soft_target_loss
 
-__all__ = ["clip_loss", "multi_positive_loss", "positive_pairs", "sigmoid_loss", "soft_target_loss"]
+__all__ = ["affinity_loss", "clip_loss", "multi_positive_loss", "positive_pairs", "sigmoid_loss", "soft_target_loss"]

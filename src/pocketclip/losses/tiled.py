@@ -2,19 +2,22 @@
 
 Every contrastive loss here is a sum over all pairs that needs no labels, and a sum over the few matching pairs. Only
 the first is large. It is computed tile by tile with its own backward pass, which computes each tile again, so memory
-grows with B x D + tile^2 instead of B x M. The matching pairs come as a list and stay ordinary autograd.
+grows with B x D + tile^2 instead of B x M. The matching pairs come as a list and stay ordinary autograd. Affinity
+distillation has no matches: all of it is the large sum.
 
 References: online log-sum-exp, https://arxiv.org/abs/1805.02867; the same idea for contrastive losses,
 https://arxiv.org/abs/2410.17243.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from pocketclip.losses.affinity import log_mean
 
 TILE = 1024
 """Rows and columns held at a time: 4 MiB of float32, which stays near the processor."""
@@ -81,6 +84,36 @@ def tiled_sigmoid_loss(
     return loss
 
 
+def tiled_affinity_loss(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    teacher_images: Sequence[Float[Tensor, "B _"]],
+    teacher_texts: Sequence[Float[Tensor, "M _"]],
+    teacher_scales: Sequence[float],
+    *,
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """`affinity_loss` in memory that grows with B instead of B x M; equal to it up to rounding."""
+    teachers = [
+        (scale * image.detach(), text.detach())
+        for image, text, scale in zip(teacher_images, teacher_texts, teacher_scales, strict=True)
+    ]
+    loss: Tensor = _Divergence.apply(image_features, text_features, logit_scale, teachers, tile)
+    return loss
+
+
+def log_sum_exp(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    tile: int = TILE,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " M"]]:
+    """Of the logits over each row (B,) and over each column (M,)."""
+    sums: tuple[Tensor, Tensor] = _LogSumExp.apply(image_features, text_features, logit_scale, tile)
+    return sums
+
+
 def matching_pairs(
     image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
 ) -> Int[Tensor, "P 2"]:
@@ -130,16 +163,7 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, tile: int) -> tuple[Tensor, Tensor]:
-        scaled = image * scale
-        image_max = image.new_full((len(image),), -torch.inf)
-        text_max = image.new_full((len(text),), -torch.inf)
-        image_sum, text_sum = torch.zeros_like(image_max), torch.zeros_like(text_max)
-        for rows in _parts(len(image), tile):
-            for columns in _parts(len(text), tile):
-                logits = scaled[rows] @ text[columns].T
-                _add(image_max[rows], image_sum[rows], logits, dim=1)
-                _add(text_max[columns], text_sum[columns], logits, dim=0)
-        image_lse, text_lse = image_sum.log_().add_(image_max), text_sum.log_().add_(text_max)
+        image_lse, text_lse = _log_sum_exp(image * scale, text, tile)
         ctx.save_for_backward(image, text, scale, image_lse, text_lse)
         ctx.tile = tile
         return image_lse, text_lse
@@ -153,7 +177,7 @@ class _LogSumExp(torch.autograd.Function):
             by_row = (logits - image_lse[rows, None]).exp_().mul_(image_grad[rows, None])
             return logits.sub_(text_lse[columns]).exp_().mul_(text_grad[columns]).add_(by_row)
 
-        return *_backward(image, text, scale, None, weights, ctx.tile)[:3], None
+        return *_gradients(image, text, scale, None, weights, ctx.tile)[:3], None
 
 
 class _Softplus(torch.autograd.Function):
@@ -178,7 +202,56 @@ class _Softplus(torch.autograd.Function):
             del rows, columns
             return logits.sigmoid_().mul_(total_grad)
 
-        return *_backward(image, text, scale, bias, weights, ctx.tile), None
+        return *_gradients(image, text, scale, bias, weights, ctx.tile), None
+
+
+class _Divergence(torch.autograd.Function):
+    """`affinity_loss`. The forward pass makes the gradients too: they need the same tiles of every teacher."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, teachers: list[tuple[Tensor, Tensor]], tile: int
+    ) -> Tensor:
+        total = image.new_zeros((), dtype=torch.float64)
+        student_lse = _log_sum_exp(image * scale, text, tile)
+        teacher_lses = [_log_sum_exp(*teacher, tile) for teacher in teachers]
+
+        def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
+            affinities = [images[rows] @ texts[columns].T for images, texts in teachers]
+            gradient = torch.zeros_like(logits)
+            for axis, (part, weight) in enumerate(((rows, 0.5 / len(image)), (columns, 0.5 / len(text)))):
+                student = logits - student_lse[axis][part].unsqueeze(1 - axis)
+                target = log_mean(
+                    [
+                        affinity - lse[axis][part].unsqueeze(1 - axis)
+                        for affinity, lse in zip(affinities, teacher_lses, strict=True)
+                    ]
+                )
+                share = target.exp()
+                total.add_(target.sub_(student).mul_(share).sum(), alpha=weight)
+                gradient.add_(student.exp_().sub_(share), alpha=weight)
+            return gradient
+
+        ctx.save_for_backward(*_gradients(image, text, scale, None, weights, tile)[:3])
+        return total.to(image.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (total_grad,) = gradients
+        return *(total_grad * one for one in ctx.saved_tensors), None, None
+
+
+def _log_sum_exp(image: Tensor, text: Tensor, tile: int) -> tuple[Tensor, Tensor]:
+    """The log-sum-exp of image @ text.T over each row and over each column."""
+    image_max = image.new_full((len(image),), -torch.inf)
+    text_max = image.new_full((len(text),), -torch.inf)
+    image_sum, text_sum = torch.zeros_like(image_max), torch.zeros_like(text_max)
+    for rows in _parts(len(image), tile):
+        for columns in _parts(len(text), tile):
+            logits = image[rows] @ text[columns].T
+            _add(image_max[rows], image_sum[rows], logits, dim=1)
+            _add(text_max[columns], text_sum[columns], logits, dim=0)
+    return image_sum.log_().add_(image_max), text_sum.log_().add_(text_max)
 
 
 def _add(running_max: Tensor, running_sum: Tensor, logits: Tensor, dim: int) -> None:
@@ -188,7 +261,7 @@ def _add(running_max: Tensor, running_sum: Tensor, logits: Tensor, dim: int) -> 
     running_max.copy_(largest)
 
 
-def _backward(
+def _gradients(
     image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None, weights: Any, tile: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of image, text, scale and bias, where `weights` turns a tile of logits into its gradient."""

@@ -1,8 +1,9 @@
-"""Running a model over many images and texts without training it: folded, in the device's fast number type."""
+"""Running a model over many images and texts without training it: folded, in a fast number type, by a fast backend."""
 
 import copy
 import functools
 import hashlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pocketclip.config import digest
+from pocketclip.models.backends import Backend, Backends, requested_inference
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.fused import fuse_activations
 from pocketclip.models.precision import Precision, autocast, resolve_precision
 from pocketclip.models.reparam import fold_batch_norms
 
 Floats = npt.NDArray[np.float32]
+IMAGES_A_CALL, TEXTS_A_CALL = 32, 64
+"""Rows that a backend which needs a fixed number is set up for."""
+CAPTION_TOKENS = (8, 14, 20)
+"""Lengths of the texts that backends are timed with; captions have 14 in the middle."""
 
 
 class Runner:
@@ -26,6 +34,11 @@ class Runner:
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
         image_size: of the pixels that will come.
         heads: False stops at the towers' features.
+        inference: `eager`, `compiled` or `onnx`; `auto` is what the environment variable POCKETCLIP_INFERENCE says,
+            else what `plan` finds. Without a plan it is `eager`.
+
+    Raises:
+        UserError: no such backend.
     """
 
     def __init__(
@@ -36,46 +49,96 @@ class Runner:
         precision: Precision = "auto",
         image_size: int,
         heads: bool = True,
+        inference: str = "auto",
     ) -> None:
         self.device = device
+        self.inference = requested_inference(inference)
+        self.image_backend: Backend = "eager" if self.inference == "auto" else self.inference
+        self.text_backend: Backend = self.image_backend
+        self._lock = threading.RLock()  # several threads may come first
         self.precision = resolve_precision(precision, device)
         self.heads = heads
         self.model = model.to(device).eval()
         self.image_size = image_size
 
+    def plan(self, *, num_images: int = 0, num_texts: int = 0) -> None:
+        """Say how much work comes, so that each tower gets the backend that is through with it first.
+
+        Measures backends once for a machine and a tower where the work is long enough; see `Backends.choose`.
+        """
+        if self.inference != "auto":
+            return
+        if num_images:
+            self.image_backend = self._image_backends.choose(num_images)
+        if num_texts:
+            self.text_backend = self._text_backends.choose(num_texts)
+
     @functools.cached_property
     def image_encoder(self) -> nn.Module:
-        """The image tower as it runs: batch norms folded, weights in the number type."""
-        size = (2, 3, self.image_size, self.image_size)
-        noise = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        return self._prepared(fold_batch_norms(self.model.image_encoder, noise.to(self.device)))
+        """The image tower as `eager` runs it: batch norms folded, activations fused, weights in the number type."""
+        return fuse_activations(self._image_tower(self.precision), self._noise, self.precision)
 
     @functools.cached_property
     def text_encoder(self) -> nn.Module:
-        """The text tower as it runs."""
-        return self._prepared(copy.deepcopy(self.model.text_encoder).eval())
+        """The text tower as `eager` runs it."""
+        return self._text_tower(self.precision)
 
-    def _prepared(self, encoder: nn.Module) -> nn.Module:
-        if self.precision == "bfloat16":
-            cast_weights(encoder)
-        return encoder
+    @functools.cached_property
+    def _noise(self) -> Tensor:
+        size = (2, 3, self.image_size, self.image_size)
+        noise = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return noise.to(self.device)
+
+    def _image_tower(self, precision: Precision) -> nn.Module:
+        tower = fold_batch_norms(self.model.image_encoder, self._noise)
+        return cast_weights(tower) if precision == "bfloat16" else tower
+
+    def _text_tower(self, precision: Precision) -> nn.Module:
+        tower = copy.deepcopy(self.model.text_encoder).eval()
+        return cast_weights(tower) if precision == "bfloat16" else tower
+
+    @functools.cached_property
+    def _image_backends(self) -> Backends:
+        size = (IMAGES_A_CALL, 3, 8, 8)
+        smooth = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).float()
+        pictures = nn.functional.interpolate(smooth, (self.image_size, self.image_size), mode="bilinear")
+        # As decoded pictures come: the channels of a pixel beside one another
+        example = pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device)
+        return self._backends("image", self.image_encoder, self._image_tower, [(example,)], self.model.image_encoder)
+
+    @functools.cached_property
+    def _text_backends(self) -> Backends:
+        tower = self.model.text_encoder
+        vocabulary = next(module.num_embeddings for module in tower.modules() if isinstance(module, nn.Embedding))
+        longest = getattr(tower, "architecture", {}).get("max_position_embeddings", 512) - 2
+        random, examples = torch.Generator().manual_seed(0), []
+        for length in CAPTION_TOKENS:
+            size = (TEXTS_A_CALL, min(length, longest))
+            tokens = torch.randint(0, vocabulary, size, generator=random).to(self.device)
+            examples.append((tokens, torch.ones_like(tokens, dtype=torch.bool)))
+        return self._backends("text", self.text_encoder, self._text_tower, examples, tower)
+
+    def _backends(self, part: str, eager: nn.Module, make: Any, examples: Any, tower: Any) -> Backends:
+        shapes = [[name, list(value.shape), str(value.dtype)] for name, value in tower.state_dict().items()]
+        made_from = {
+            "part": part,
+            "tower": digest([getattr(tower, "settings", None), shapes]),
+            "image_size": self.image_size if part == "image" else None,
+            "precision": self.precision,
+        }
+        return Backends(eager, make, examples, precision=self.precision, made_from=made_from)
 
     @torch.inference_mode()
     def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """(B, H, W, 3) bytes to (B, F) features, or (B, D) embeddings of unit length."""
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).to(self.device)
-        with autocast(self.precision, self.device):
-            features = self.image_encoder(images)
-        return self._finish(features, self.model.image_head)
+        return self._finish(self._encode_images(images), self.model.image_head)
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Floats:
         """(B, L) ids and mask to (B, F) features, or (B, D) embeddings of unit length."""
-        with autocast(self.precision, self.device):
-            features = self.text_encoder(
-                torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
-            )
-        return self._finish(features, self.model.text_head)
+        inputs = torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
+        return self._finish(self._encode_tokens(*inputs), self.model.text_head)
 
     @torch.inference_mode()
     def project(self, images: Floats, texts: Floats) -> tuple[Floats, Floats]:
@@ -85,6 +148,24 @@ class Runner:
             unit(self.model.text_head(torch.from_numpy(texts).to(self.device))),
         )
 
+    def _encode_images(self, images: Tensor) -> Tensor:
+        if self.image_backend != "eager":
+            with self._lock:
+                call = self._image_backends.call(self.image_backend)
+            return call(images)
+        with autocast(self.precision, self.device):
+            features: Tensor = self.image_encoder(images)
+        return features
+
+    def _encode_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        if self.text_backend != "eager":
+            with self._lock:
+                call = self._text_backends.call(self.text_backend)
+            return call(tokens, mask)
+        with autocast(self.precision, self.device):
+            features: Tensor = self.text_encoder(tokens, mask)
+        return features
+
     def _finish(self, features: Tensor, head: nn.Module) -> Floats:
         if not self.heads:
             array: Floats = features.float().cpu().numpy()
@@ -92,11 +173,12 @@ class Runner:
         return unit(head(features.float()))
 
 
-def cast_weights(encoder: nn.Module) -> None:
+def cast_weights(encoder: nn.Module) -> nn.Module:
     """Store the weights of linear layers and convolutions in bfloat16, which autocast would cast at every call."""
     for module in encoder.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             module.to(torch.bfloat16)
+    return encoder
 
 
 def unit(embeddings: Tensor) -> Floats:

@@ -10,6 +10,12 @@ from torch.nn import functional as F
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss, soft_target_loss
+from pocketclip.losses.sharded import (
+    sharded_clip_loss,
+    sharded_multi_positive_loss,
+    sharded_sigmoid_loss,
+    sharded_soft_target_loss,
+)
 from pocketclip.losses.tiled import matching_pairs, tiled_clip_loss, tiled_multi_positive_loss, tiled_sigmoid_loss
 from pocketclip.types import Features, ImageTextBatch
 
@@ -72,14 +78,16 @@ class ContrastiveObjective:
         return {self.loss.kind: self.weight * self._loss(features, batch)}
 
     def _loss(self, features: Features, batch: ImageTextBatch) -> Tensor:
+        if not isinstance(self.loss, SigmoidLossConfig | MultiPositiveLossConfig):
+            self._need_single_captions(batch)
+        if len(batch.shares) > 1:
+            return self._sharded_loss(features, batch)
         scale = features.logit_scale
         if isinstance(self.loss, SoftTargetLossConfig):
-            self._need_single_captions(batch)
             return soft_target_loss(features.image, features.text, scale)
         image, text = F.normalize(features.image, dim=1), F.normalize(features.text, dim=1)
         in_tiles = len(image) * len(text) > MATRIX_LIMIT
         if isinstance(self.loss, ClipLossConfig):
-            self._need_single_captions(batch)
             clip = tiled_clip_loss if in_tiles else clip_loss
             return clip(image, text, scale, label_smoothing=self.loss.label_smoothing)
         ids = batch.image_ids, batch.image_ids.repeat_interleave(batch.captions_per_image), batch.caption_ids
@@ -90,6 +98,19 @@ class ContrastiveObjective:
         if in_tiles:
             return tiled_multi_positive_loss(image, text, scale, matching_pairs(*ids))
         return multi_positive_loss(image, text, scale, positive_pairs(*ids))
+
+    def _sharded_loss(self, features: Features, batch: ImageTextBatch) -> Tensor:
+        """This rank's share of the whole batch's loss; the mean over ranks is the loss."""
+        scale, shares = features.logit_scale, batch.shares
+        if isinstance(self.loss, SoftTargetLossConfig):
+            return sharded_soft_target_loss(features.image, features.text, scale, shares)
+        image, text = F.normalize(features.image, dim=1), F.normalize(features.text, dim=1)
+        if isinstance(self.loss, ClipLossConfig):
+            return sharded_clip_loss(image, text, scale, shares, label_smoothing=self.loss.label_smoothing)
+        ids = batch.image_ids, batch.caption_ids
+        if isinstance(self.loss, SigmoidLossConfig):
+            return sharded_sigmoid_loss(image, text, scale, features.logit_bias, *ids, shares)
+        return sharded_multi_positive_loss(image, text, scale, *ids, shares)
 
     def _need_single_captions(self, batch: ImageTextBatch) -> None:
         if batch.captions_per_image != 1:

@@ -1,14 +1,20 @@
 """What a run needs before its first step: a folder, sources, a tokenizer, a model."""
 
+from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
+from pocketclip import distributed
 from pocketclip.config import digest
 from pocketclip.data import Source, hold_out
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.precision import resolve_precision
 from pocketclip.recipe import DataConfig, Recipe, dump_recipe
+from pocketclip.records import code_version
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
@@ -19,6 +25,34 @@ def recipe_hash(recipe: Recipe) -> str:
     return digest(recipe.model_dump(mode="json"))
 
 
+def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
+    """Every rank must do the same thing with the same code, or the gradients they average mean nothing.
+
+    Raises:
+        UserError: ranks with different recipes, package versions or number types.
+    """
+    names = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+    own = {
+        "pocketclip": code_version(),
+        **{name: version(name) for name in names},
+        "precision": resolve_precision(recipe.train.precision, device),
+        "recipe": dump_recipe(recipe),
+    }
+    for rank, other in enumerate(distributed.gather_objects(own)):
+        for what, value in own.items():
+            if other[what] == value:
+                continue
+            if what == "recipe":
+                raise UserError(
+                    f"Rank {rank} has another recipe than rank {distributed.rank()}. "
+                    f"{_first_difference(other[what], value)} Give every rank the same file and the same --set."
+                )
+            raise UserError(
+                f"Rank {rank} has {what} {other[what]}, rank {distributed.rank()} has {value}. "
+                "Install the same versions on every machine."
+            )
+
+
 def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     """Make the run's folder and put the resolved recipe there.
 
@@ -27,9 +61,9 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     """
     saved = folder / "recipe.yaml"
     if saved.is_file():
-        text = dump_recipe(recipe)
-        if saved.read_text(encoding="utf-8") != text and resume:
-            raise UserError(f"{folder}: was begun with another recipe. {_first_difference(saved, text)}")
+        text, before = dump_recipe(recipe), saved.read_text(encoding="utf-8")
+        if before != text and resume:
+            raise UserError(f"{folder}: was begun with another recipe. {_first_difference(before, text)}")
         if not resume:
             raise UserError(
                 f"{folder}: holds a run already. Go on with --resume, choose another --out, or delete the folder."
@@ -44,8 +78,8 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     write_atomically(saved, dump_recipe(recipe))
 
 
-def _first_difference(saved: Path, text: str) -> str:
-    old, new = saved.read_text(encoding="utf-8").splitlines(), text.splitlines()
+def _first_difference(saved: str, text: str) -> str:
+    old, new = saved.splitlines(), text.splitlines()
     for before, after in zip(old, new, strict=False):
         if before != after:
             return f"First difference: {before.strip()!r} there, {after.strip()!r} now."

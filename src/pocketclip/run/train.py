@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from pocketclip import distributed
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
@@ -31,7 +32,7 @@ from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card
-from pocketclip.run.setup import build_model, open_data, prepare_folder, recipe_hash
+from pocketclip.run.setup import build_model, check_ranks_agree, open_data, prepare_folder, recipe_hash
 from pocketclip.train import Batches, Evaluate, Progress, Reporter, TrainConfig, Trainer
 from pocketclip.train.features import FrozenTowers, features_in_memory
 from pocketclip.types import ImageTextBatch
@@ -76,8 +77,11 @@ def train(
     dollars_per_hour: float | None = None,
     with_energy: bool = False,
     with_profile: bool = False,
+    with_sharding: bool = False,
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
+
+    Within `distributed.started` every rank calls this with the same arguments; rank 0 writes the files.
 
     Args:
         recipe: what to do.
@@ -89,13 +93,16 @@ def train(
         dollars_per_hour: of this machine; adds the price of the run to its record.
         with_energy: measure the energy of the run with codecarbon.
         with_profile: write where the time of some early steps of each stage went to `folder/profile`.
+        with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
 
     Raises:
         UserError: anything the user can fix.
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
-    prepare_folder(recipe, folder, resume=resume)
-    run = _Run(recipe, folder, reporter, resume, resolve_device(device), with_profile=with_profile)
+    on = resolve_device(device)
+    check_ranks_agree(recipe, on)
+    distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
+    run = _Run(recipe, folder, reporter, resume, on, with_profile=with_profile, with_sharding=with_sharding)
     return run.carry_out(name, dollars_per_hour=dollars_per_hour, with_energy=with_energy)
 
 
@@ -111,9 +118,11 @@ class _Run:
         device: torch.device,
         *,
         with_profile: bool,
+        with_sharding: bool,
     ) -> None:
         self.recipe, self.folder, self.reporter = recipe, folder, reporter
-        self.resume, self.device, self.with_profile = resume, device, with_profile
+        self.resume, self.device = resume, device
+        self.with_profile, self.with_sharding = with_profile, with_sharding
         self.seconds: dict[str, float] = {}
         self.seconds_per_epoch: dict[str, float] = {}
         self.earlier_seconds = 0.0
@@ -145,7 +154,8 @@ class _Run:
         record = self._record(name, stages, energy, dollars_per_hour)
         model = PretrainedModel(self.model, self.recipe.model, self.tokenizer, self.preprocess)
         results = {split: evaluated.result for split, evaluated in splits.items()}
-        model.save_pretrained(self.folder / "bundle", card=model_card(name, self.recipe, record, results, self.model))
+        card = model_card(name, self.recipe, record, results, self.model)
+        distributed.on_main(lambda: model.save_pretrained(self.folder / "bundle", card=card))
         return Outcome(self.folder, model, splits, record)
 
     def _cached_stage(self, name: str, config: TrainConfig) -> Progress:
@@ -160,8 +170,15 @@ class _Run:
         num_steps = config.total_steps(plan.steps_per_epoch)
 
         def batches(start: int) -> Iterator[ImageTextBatch]:
-            count = config.captions_per_image
-            return cached_batches(pairs, plan, captions_per_image=count, num_steps=num_steps, start_step=start)
+            return cached_batches(
+                pairs,
+                plan,
+                captions_per_image=config.captions_per_image,
+                num_steps=num_steps,
+                start_step=start,
+                rank=distributed.rank(),
+                world_size=distributed.world_size(),
+            )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             assert isinstance(model, DualEncoder)
@@ -191,6 +208,8 @@ class _Run:
                 last_captions=last_captions,
                 num_workers=config.num_workers,
                 pin_memory=self.device.type == "cuda",
+                rank=distributed.rank(),
+                world_size=distributed.world_size(),
             )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
@@ -221,6 +240,7 @@ class _Run:
             broken=self.broken,
             reporter=self.reporter,
             with_profile=self.with_profile,
+            with_sharding=self.with_sharding,
         )
         progress = trainer.run(resume=self.resume)
         for phase, seconds in progress.seconds.items():
@@ -282,7 +302,7 @@ class _Run:
         result = retrieval_result(embeddings, source, split=split).model_copy(
             update={"seed": self.recipe.seed, "recipe_hash": recipe_hash(self.recipe)}
         )
-        write_record(result, self.folder, f"retrieval_{split}")
+        distributed.on_main(lambda: write_record(result, self.folder, f"retrieval_{split}"))
         self.seconds[f"evaluation_{split}"] = time.perf_counter() - started
         return EvaluatedSplit(source, embeddings, result)
 
@@ -305,7 +325,7 @@ class _Run:
             energy_kwh=energy.kwh,
             price_dollars=None if dollars_per_hour is None else price_dollars(total, dollars_per_hour),
         )
-        write_record(record, self.folder, "run")
+        distributed.on_main(lambda: write_record(record, self.folder, "run"))
         return record
 
 

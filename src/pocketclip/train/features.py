@@ -1,14 +1,18 @@
 """Frozen towers run once over a source, through the feature cache."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from pocketclip import distributed
 from pocketclip.config import digest
+from pocketclip.data.blocks import Block, Stage
 from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, fill_images, fill_texts
-from pocketclip.data.encode import image_blocks, text_blocks
+from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
 from pocketclip.data.source import Source
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, module_fingerprint
@@ -18,6 +22,10 @@ from pocketclip.tokenizer import Tokenizer
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is encoded, samples done and samples in all."""
+What = Literal["images", "captions"]
+Blocks = Callable[[What, Stage, int], Iterator[tuple[int, Block]]]
+"""Gives the blocks of a stage from a sample on; see `Stage.compute_from`."""
+IMAGES_PER_BLOCK, CAPTIONED_PER_BLOCK = 512, 2048
 
 
 class FrozenTowers:
@@ -30,6 +38,8 @@ class FrozenTowers:
         root: folder of the cache.
         device: where to compute.
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
+        num_images: that will come in all, for the choice of a backend; 0 takes the one without set-up.
+        num_texts: likewise.
     """
 
     def __init__(
@@ -41,21 +51,26 @@ class FrozenTowers:
         root: Path,
         device: torch.device,
         precision: Precision = "auto",
+        num_images: int = 0,
+        num_texts: int = 0,
     ) -> None:
         self.model, self.tokenizer, self.preprocess = model, tokenizer, preprocess
         self.root, self.device, self.precision = root, device, precision
         size = preprocess.image_size
         self.runner = Runner(model, device=device, precision=precision, image_size=size, heads=False)
+        self.runner.plan(num_images=num_images, num_texts=num_texts)
         common = {"precision": self.runner.precision, "device": device.type, "torch": torch.__version__}
         image_settings = digest(model.image_encoder.settings)
         text_settings = digest(model.text_encoder.settings)
         self._image_key = {
             **common,
+            "backend": self.runner.image_backend,
             "tower": module_fingerprint(model.image_encoder, image_settings),
             "preprocess": preprocess.model_dump(mode="json"),
         }
         self._text_key = {
             **common,
+            "backend": self.runner.text_backend,
             "tower": module_fingerprint(model.text_encoder, text_settings),
             "tokenizer": digest(tokenizer.to_json()),
             "context_length": tokenizer.context_length,
@@ -69,21 +84,22 @@ class FrozenTowers:
         on_progress: OnProgress,
         *,
         seed: int = 0,
+        blocks: Blocks = lambda what, stage, start: stage.compute_from(start),
     ) -> CachedPairs:
         """Features of every image's views and of every caption, computed only where the cache lacks them.
+
+        Args:
+            source: what to encode.
+            views: of the images.
+            broken: counts the items that cannot be read.
+            on_progress: see `OnProgress`.
+            seed: of the crops.
+            blocks: computes the blocks, in this process where nothing else is given.
 
         Raises:
             UserError: too many broken items, or a full disk.
         """
-        total, data = len(source), source.fingerprint()
-        with_crops = any(view.startswith("crop") for view in views.views)
-        image_key = {
-            **self._image_key,
-            "data": data,
-            "views": list(views.views),
-            # The centre does not depend on the crops' settings, so changing those keeps its entry
-            "crop": [views.crop_scale, seed] if with_crops else None,
-        }
+        total = len(source)
 
         def images_done(done: int, found: list[str]) -> None:
             broken.add(found)
@@ -93,11 +109,36 @@ class FrozenTowers:
             broken.add(found)
             on_progress("captions", done, total)
 
-        images = fill_images(
-            self.root,
-            image_key,
-            total,
-            lambda start: image_blocks(
+        image_stage, text_stage = self.image_stage(source, views, seed=seed), self.text_stage(source)
+
+        def image_blocks(start: int) -> Iterator[ImageBlock]:
+            for num_done, block in blocks("images", image_stage, start):
+                yield ImageBlock(**block.arrays, broken=block.broken, num_done=num_done)
+
+        def text_blocks(start: int) -> Iterator[TextBlock]:
+            for num_done, block in blocks("captions", text_stage, start):
+                yield TextBlock(**block.arrays, num_done=num_done)
+
+        images = fill_images(self.root, image_stage.made_from, total, image_blocks, images_done)
+        texts = fill_texts(self.root, text_stage.made_from, total, text_blocks, texts_done)
+        pairs = CachedPairs.join(images, texts)
+        broken.add(pairs.broken)
+        return pairs
+
+    def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0) -> Stage:
+        """The views of every image through the image tower, named by what the entry in the cache is named by."""
+        with_crops = any(view.startswith("crop") for view in views.views)
+        made_from = {
+            **self._image_key,
+            "data": source.fingerprint(),
+            "views": list(views.views),
+            # The centre does not depend on the crops' settings, so changing those keeps its entry
+            "crop": [views.crop_scale, seed] if with_crops else None,
+        }
+
+        def compute(start: int, stop: int) -> Block:
+            _ = self.runner.image_encoder  # made here, or each of the threads that use it makes its own
+            (block,) = image_blocks(
                 source,
                 self.runner.encode_images,
                 self.preprocess,
@@ -105,26 +146,45 @@ class FrozenTowers:
                 crop_scale=views.crop_scale,
                 seed=seed,
                 start=start,
-            ),
-            images_done,
-        )
-        texts = fill_texts(
-            self.root,
-            {**self._text_key, "data": data},
-            total,
-            lambda start: text_blocks(source, self.runner.encode_tokens, self.tokenizer, start=start),
-            texts_done,
-        )
-        pairs = CachedPairs.join(images, texts)
-        broken.add(pairs.broken)
-        return pairs
+                stop=stop,
+                block_size=IMAGES_PER_BLOCK,
+            )
+            return Block({"features": block.features, "indices": block.indices}, block.broken)
+
+        on_gpu = self.device.type == "cuda"
+        return Stage("encoding images", made_from, len(source), IMAGES_PER_BLOCK, compute, on_gpu)
+
+    def text_stage(self, source: Source) -> Stage:
+        """Every caption through the text tower; see `image_stage`."""
+
+        def compute(start: int, stop: int) -> Block:
+            _ = self.runner.text_encoder
+            (block,) = text_blocks(
+                source,
+                self.runner.encode_tokens,
+                self.tokenizer,
+                start=start,
+                stop=stop,
+                block_size=CAPTIONED_PER_BLOCK,
+            )
+            return Block({name: getattr(block, name) for name in ("features", "counts", "caption_ids")})
+
+        made_from = {**self._text_key, "data": source.fingerprint()}
+        on_gpu = self.device.type == "cuda"
+        return Stage("encoding captions", made_from, len(source), CAPTIONED_PER_BLOCK, compute, on_gpu)
 
 
 def features_in_memory(
     runner: Runner, source: Source, tokenizer: Tokenizer, preprocess: PreprocessConfig
 ) -> CachedPairs:
-    """The towers' features of a source as inference sees it, kept nowhere: for towers that are being trained."""
+    """The towers' features of a source as inference sees it, kept nowhere: for towers that are being trained.
+
+    Several ranks encode a share each and hand it to all others.
+    """
+    share = distributed.own_share(len(source))
+    images = image_blocks(source, runner.encode_images, preprocess, start=share.start, stop=share.stop)
+    texts = text_blocks(source, runner.encode_tokens, tokenizer, start=share.start, stop=share.stop)
     return CachedPairs.from_blocks(
-        image_blocks(source, runner.encode_images, preprocess),
-        text_blocks(source, runner.encode_tokens, tokenizer),
+        itertools.chain.from_iterable(distributed.gather_objects(list(images))),
+        itertools.chain.from_iterable(distributed.gather_objects(list(texts))),
     )

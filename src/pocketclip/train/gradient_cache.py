@@ -4,23 +4,25 @@ Splitting a contrastive batch would change its negatives. Instead the towers run
 gradients, to get every feature; the loss then gives the gradient at each feature; and a second pass, with the random
 state of the first, carries it into the towers. Reference: GradCache, https://arxiv.org/abs/2101.06983.
 
-Batch norm sees one chunk at a time, so its statistics are those of a chunk: train with `batch_norm: frozen` for the
-exact gradient of the whole batch.
+Batch norm sees one chunk at a time, so with `batch_norm: train` its statistics are those of a chunk (of a rank's chunk,
+where there are several ranks), and the gradient is exact for those; train with `batch_norm: frozen` for the exact
+gradient of the whole batch. Running averages count each chunk once.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.train.parallel import Alone
 from pocketclip.types import Features, ImageTextBatch, Objective
 
 
 def chunked_backward(
-    model: DualEncoder,
+    model: DualEncoder | Alone,
     objective: Objective,
     batch: ImageTextBatch,
     *,
@@ -32,13 +34,16 @@ def chunked_backward(
     Any objective works that needs features only. Equal to the plain backward pass up to rounding.
 
     Args:
-        model: both towers are run twice.
+        model: both towers are run twice; or how it runs on this rank.
         objective: computed once, over all features.
         batch: B images with K captions each.
         chunk_size: images a pass at most; the chunks are of like size.
         autocast: opens the number type of the forward passes.
     """
-    chunks = [batch.pairs(start, stop) for start, stop in chunk_bounds(len(batch), chunk_size)]
+    parallel = model if isinstance(model, Alone) else Alone(model)
+    model = parallel.model
+    num_chunks = -(-max(batch.shares, default=len(batch)) // chunk_size)  # the same on every rank
+    chunks = [batch.pairs(start, stop) for start, stop in chunk_bounds(len(batch), num_chunks)]
     states = []
     images, texts = [], []
     with torch.no_grad(), _without_running_statistics(model):
@@ -55,19 +60,19 @@ def chunked_backward(
     assert text.grad is not None
     image_grads = image.grad.split([len(part) for part in images])
     text_grads = text.grad.split([len(part) for part in texts])
-    for chunk, state, image_grad, text_grad in zip(chunks, states, image_grads, text_grads, strict=True):
+    for number, (chunk, state, *grads) in enumerate(zip(chunks, states, image_grads, text_grads, strict=True)):
         _restore_random_state(state, batch.images.device)
-        with autocast():
-            features = model(chunk)
-        outputs = [(features.image, image_grad), (features.text, text_grad)]
-        needed = [(output, grad) for output, grad in outputs if output.requires_grad]
-        torch.autograd.backward([output for output, _ in needed], [grad for _, grad in needed])
+        with nullcontext() if number == len(chunks) - 1 else parallel.delayed():
+            with autocast():
+                features = parallel.forward(chunk)
+            outputs = zip((features.image, features.text), grads, strict=True)
+            needed = [(output, grad) for output, grad in outputs if output.requires_grad]
+            torch.autograd.backward([output for output, _ in needed], [grad for _, grad in needed])
     return {name: value.detach() for name, value in losses.items()}
 
 
-def chunk_bounds(num_images: int, chunk_size: int) -> list[tuple[int, int]]:
+def chunk_bounds(num_images: int, num_chunks: int) -> list[tuple[int, int]]:
     """First image and end of each chunk, of like size: a last chunk of one image would break batch norm."""
-    num_chunks = -(-num_images // chunk_size)
     return list(pairwise(num_images * number // num_chunks for number in range(num_chunks + 1)))
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
+from pocketclip import distributed
 from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
@@ -22,6 +23,7 @@ from pocketclip.train.checkpoint import CheckpointFolder
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.metrics import MetricsFile
 from pocketclip.train.optimizer import build_optimizer
+from pocketclip.train.parallel import Alone, Replicated, Sharded
 from pocketclip.train.profile import StepProfiler
 from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule, is_loss
 from pocketclip.train.step import train_step
@@ -30,6 +32,8 @@ from pocketclip.types import ImageTextBatch, Objective
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 Batches = Callable[[int], Iterator[ImageTextBatch]]
 """From a step number on, one batch a step."""
+
+_RANKS_APART = 1_000_003  # between the seeds of two ranks
 
 
 class Reporter(Protocol):
@@ -82,6 +86,9 @@ class Trainer:
         broken: counts the items left out.
         reporter: shows progress.
         with_profile: write where the time of some early steps went to `folder/profile`.
+        with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
+
+    With several ranks every one has a trainer; the batches are its shares, and rank 0 alone writes files.
     """
 
     def __init__(
@@ -99,12 +106,18 @@ class Trainer:
         broken: BrokenItems,
         reporter: Reporter,
         with_profile: bool = False,
+        with_sharding: bool = False,
     ) -> None:
-        self.name, self.model, self.objective, self.batches = name, model, objective, batches
+        self.name, self.objective, self.batches = name, objective, batches
         self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
         self.seed, self.broken, self.reporter = seed, broken, reporter
         self.device = model.logit_scale.device
         self.num_steps = config.total_steps(steps_per_epoch)
+        if with_sharding and config.ema_decay is not None:
+            raise UserError(f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off.")
+        alone = distributed.world_size() == 1
+        self.parallel = Alone(model) if alone else Sharded(model) if with_sharding else Replicated(model)
+        self.model = model = self.parallel.model
         self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate)
         self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
         self.average: AveragedModel | None = None
@@ -113,7 +126,7 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
         self.checkpoints = CheckpointFolder(folder / "checkpoints" / name, config.num_checkpoints)
         self.metrics = MetricsFile(folder / "metrics.jsonl", name, tensorboard=config.tensorboard)
-        self.profiler = StepProfiler(folder / "profile", name) if with_profile else None
+        self.profiler = StepProfiler(folder / "profile", name) if with_profile and distributed.is_main() else None
         self.progress = Progress()
         self.earlier_seconds = 0.0  # spent by the processes that a resumed stage goes on from
         self._pending: list[tuple[int, dict[str, Tensor]]] = []
@@ -125,19 +138,21 @@ class Trainer:
             UserError: a loss that is not finite, too many broken items, or a full disk.
             Interrupted: Ctrl-C or SIGTERM; a checkpoint of the last step is there.
         """
-        torch.manual_seed(self.seed)  # whatever drew before, such as a cache being filled, must not matter
+        # Whatever drew before, such as a cache being filled, must not matter; every rank has its own dropout
+        torch.manual_seed(self.seed + _RANKS_APART * distributed.rank())
         if resume:
             self._resume()
         self.earlier_seconds = sum(self.progress.seconds.values())
         self.reporter.start(self.name, self.num_steps, self.progress.step)
-        if self.checkpoints.final.is_file():
-            self.model.eval()
+        if distributed.on_main(self.checkpoints.final.is_file):
+            self.parallel.whole_model().eval()
             return self.progress
         if not self._finished():
             with interrupt.listen() as request, self.profiler or nullcontext():
                 self._train(request)
         self._take_weights_to_keep()
-        self.checkpoints.finish({"progress": dict(vars(self.progress)), "model": self.model.state_dict()})
+        state = {"progress": dict(vars(self.progress)), "model": self.parallel.whole_model().eval().state_dict()}
+        distributed.on_main(lambda: self.checkpoints.finish(state))
         return self.progress
 
     def _finished(self) -> bool:
@@ -151,12 +166,13 @@ class Trainer:
         batches = self.batches(progress.step)
         while (batch := self._next(batches)) is not None:
             progress.seconds_waiting += time.perf_counter() - started
+            batch, stop = self._agree(batch, request)
             self._step(batch)
             elapsed = time.perf_counter() - started
             self._count_time("train", elapsed)
             waiting = progress.seconds_waiting / max(progress.seconds["train"], 1e-9)
             shown = {**self.metrics.newest, "waiting_for_data": waiting}
-            self.reporter.step(progress.step, len(batch) / max(elapsed, 1e-9), shown)
+            self.reporter.step(progress.step, sum(batch.shares) / max(elapsed, 1e-9), shown)
             if self.profiler is not None:
                 self.profiler.step()
             last = progress.step == self.num_steps
@@ -166,9 +182,10 @@ class Trainer:
                 self._evaluate()
             if self._finished():
                 break
-            if progress.step % config.checkpoint_every == 0 or request.asked:
+            stop = stop or (request.asked and distributed.world_size() == 1)
+            if progress.step % config.checkpoint_every == 0 or stop:
                 self.save()
-            if request.asked:
+            if stop:
                 raise Interrupted(f"{self.name}: stopped at step {progress.step} of {self.num_steps}.")
             started = time.perf_counter()
         self._log()
@@ -178,13 +195,22 @@ class Trainer:
         with record_function("data"):
             return next(batches, None)
 
+    def _agree(self, batch: ImageTextBatch, request: interrupt.StopRequest) -> tuple[ImageTextBatch, bool]:
+        """What ranks have to know of each other: the batch's shares and broken items, and whether to stop after it."""
+        rows = distributed.gather_numbers(len(batch), len(batch.broken), int(request.asked))
+        shares, num_broken, asked = zip(*rows, strict=True)
+        broken = batch.broken
+        if any(num_broken):
+            broken = [message for messages in distributed.gather_objects(broken) for message in messages]
+        return replace(batch, shares=shares, broken=broken), any(asked)
+
     def _step(self, batch: ImageTextBatch) -> None:
         progress = self.progress
         for message in self.broken.add(batch.broken):
             self.reporter.note(f"left out: {message}")
-        if len(batch) >= 2:
+        if sum(batch.shares) >= 2 and min(batch.shares) >= 1:
             scalars = train_step(
-                self.model,
+                self.parallel,
                 self.objective,
                 batch.to(self.device),
                 self.optimizer,
@@ -223,6 +249,7 @@ class Trainer:
             return
         names = list(self._pending[-1][1])
         values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in self._pending])
+        distributed.average_in_place([values])
         rows = values.cpu()
         bad = (~torch.isfinite(rows).all(dim=1)).nonzero()
         if len(bad):
@@ -240,12 +267,13 @@ class Trainer:
         self._write({**means, **rates, "temperature": float(1 / self.model.logit_scale.detach().exp())})
 
     def _write(self, values: Mapping[str, float]) -> None:
-        epoch = self.progress.step / self.steps_per_epoch
-        self.progress.metrics_bytes = self.metrics.write(self.progress.step, epoch, values)
+        step, epoch = self.progress.step, self.progress.step / self.steps_per_epoch
+        self.metrics.newest.update(values)
+        self.progress.metrics_bytes = distributed.on_main(lambda: self.metrics.write(step, epoch, values))
 
     def _evaluated_model(self) -> DualEncoder:
         if self.average is None:
-            return self.model
+            return self.parallel.whole_model()
         averaged: DualEncoder = self.average.module  # type: ignore[assignment]
         return averaged
 
@@ -253,9 +281,10 @@ class Trainer:
         assert self.evaluate is not None
         self._log()
         started = time.perf_counter()
+        self._average_running_statistics()
         model = self._evaluated_model()
         model.eval()
-        values = dict(self.evaluate(model))
+        values = distributed.gather_objects(dict(self.evaluate(model)))[0]  # the last bit decides on all ranks alike
         self._set_modes()
         self._count_time("validate", time.perf_counter() - started)
         progress, config = self.progress, self.config
@@ -281,7 +310,7 @@ class Trainer:
             progress.best, progress.best_step, progress.evaluations_since_best = value, progress.step, 0
             if self.config.keep == "best":
                 weights = self._evaluated_model().state_dict()
-                checkpoint.save_atomically(self.checkpoints.best, {"model": weights})
+                distributed.on_main(lambda: checkpoint.save_atomically(self.checkpoints.best, {"model": weights}))
             return
         progress.evaluations_since_best += 1
         stopping = self.config.early_stopping
@@ -295,37 +324,52 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of the step just done."""
         self._log()
+        self._average_running_statistics()
         self.progress.broken = list(self.broken.messages)
         state: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.parallel.state_dict(),
+            "optimizer": self.parallel.optimizer_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
-            "random": checkpoint.random_states(),
+            "random": distributed.gather_objects(checkpoint.random_states()),
             "average": None if self.average is None else self.average.state_dict(),
         }
-        self.checkpoints.save(self.progress.step, state)
+        distributed.on_main(lambda: self.checkpoints.save(self.progress.step, state))
+
+    def _average_running_statistics(self) -> None:
+        """Each rank's batch norms saw its own shares; from here on all know the mean."""
+        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        values = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+        distributed.average_in_place(values)
 
     def _resume(self) -> None:
-        state = self.checkpoints.load_newest()
+        state = distributed.on_main(self.checkpoints.load_newest)
         if state is None:
-            self.metrics.start_over()
+            distributed.on_main(self.metrics.start_over)
             return
         self.progress = Progress(**state["progress"])
-        self.model.load_state_dict(state["model"])
+        self.parallel.load_state_dict(state["model"])
         self.broken.add(self.progress.broken)
         if "optimizer" not in state:  # the stage was over
             return
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.parallel.load_optimizer_state(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.metrics.cut(self.progress.metrics_bytes, self.progress.step)
-        checkpoint.restore_random_states(state["random"])
+        distributed.on_main(lambda: self.metrics.cut(self.progress.metrics_bytes, self.progress.step))
+        if len(state["random"]) == distributed.world_size():
+            checkpoint.restore_random_states(state["random"][distributed.rank()])
+        else:  # other ranks than before: dropout draws anew, the data goes on as it was
+            torch.manual_seed(self.seed + _RANKS_APART * distributed.rank() + self.progress.step)
 
     def _take_weights_to_keep(self) -> None:
-        if self.config.keep == "best" and self.checkpoints.best.is_file():
-            self.model.load_state_dict(checkpoint.load(self.checkpoints.best)["model"])
+        best = distributed.on_main(self._load_best) if self.config.keep == "best" else None
+        self._average_running_statistics()
+        if best is not None:
+            self.parallel.load_state_dict(best["model"])
         elif self.average is not None:
-            self.model.load_state_dict(self._evaluated_model().state_dict())
-        self.model.eval()
+            self.parallel.load_state_dict(self._evaluated_model().state_dict())
+
+    def _load_best(self) -> dict[str, Any] | None:
+        path = self.checkpoints.best
+        return checkpoint.load(path) if path.is_file() else None

@@ -29,7 +29,8 @@ class AdamWConfig(Config):
 def build_optimizer(model: DualEncoder, config: AdamWConfig, rates: LearningRates) -> AdamW:
     """The optimizer; parts without a rate and frozen layers stop requiring gradients.
 
-    Each part has two groups, with and without weight decay.
+    Each part has two groups, with and without weight decay; single numbers have their own, since FSDP2 does not spread
+    them and one fused update takes tensors of one kind.
     """
     groups = []
     frozen = {id(parameter) for parameter in model.frozen_parameters()}
@@ -43,6 +44,8 @@ def build_optimizer(model: DualEncoder, config: AdamWConfig, rates: LearningRate
         plain = [p for p in parameters if p.ndim < 2 and not config.decay_one_dimensional]
         decayed = [p for p in parameters if p.ndim >= 2 or config.decay_one_dimensional]
         for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
+            for numbers in (False, True):
+                same = [p for p in chosen if (p.ndim == 0) == numbers]
+                if same:
+                    groups.append({"params": same, "lr": rate, "weight_decay": decay, "part": part})
     return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)

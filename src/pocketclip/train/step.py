@@ -4,16 +4,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import record_function
 
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.gradient_cache import chunked_backward
+from pocketclip.train.parallel import Alone
 from pocketclip.types import ImageTextBatch, Objective
 
 
 def train_step(
-    model: DualEncoder,
+    model: DualEncoder | Alone,
     objective: Objective,
     batch: ImageTextBatch,
     optimizer: torch.optim.Optimizer,
@@ -25,7 +26,7 @@ def train_step(
     """Update the model once; return scalars that are still on the device (no sync here).
 
     Args:
-        model: in training mode, frozen parts in evaluation mode.
+        model: in training mode, frozen parts in evaluation mode; or how it runs on this rank.
         objective: features and batch to named, weighted losses.
         batch: on the model's device.
         optimizer: over the trainable parameters.
@@ -33,23 +34,25 @@ def train_step(
         max_grad_norm: gradients are scaled down to this norm; None leaves them.
         chunk_size: images a pass through the towers; None runs the batch at once.
     """
+    parallel = model if isinstance(model, Alone) else Alone(model)
     optimizer.zero_grad(set_to_none=True)
-    if chunk_size is None or chunk_size >= len(batch):
+    if chunk_size is None or chunk_size >= max(batch.shares, default=len(batch)):
         with autocast():
-            features = model(batch)
+            features = parallel.forward(batch)
         with record_function("loss"):
             losses = dict(objective(features, batch))
             loss = torch.stack(list(losses.values())).sum()
         with record_function("backward"):
             loss.backward()
     else:
-        losses = chunked_backward(model, objective, batch, chunk_size=chunk_size, autocast=autocast)
+        losses = chunked_backward(parallel, objective, batch, chunk_size=chunk_size, autocast=autocast)
         loss = torch.stack(list(losses.values())).sum()
+    parallel.finish_gradients()
     scalars = {**losses, "loss": loss}
     with record_function("optimizer"):
         if max_grad_norm is not None:
             trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            scalars["grad_norm"] = nn.utils.clip_grad_norm_(trainable, max_grad_norm, foreach=True)
+            scalars["grad_norm"] = parallel.clip(trainable, max_grad_norm)
         optimizer.step()
-        model.clamp_logit_scale()
+        parallel.model.clamp_logit_scale()
     return {name: value.detach() for name, value in scalars.items()}

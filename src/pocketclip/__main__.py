@@ -1,0 +1,5 @@
+"""`python -m pocketclip`, as torchrun starts it."""
+
+from pocketclip.cli.main import main
+
+main()

@@ -1,0 +1,123 @@
+"""`pocketclip data filter`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocketclip.cli.options import Device, Json, MaxBrokenShare, SourceText, source_text, wants_json
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+
+if TYPE_CHECKING:
+    from pocketclip.data.blocks import Stage
+    from pocketclip.data.filter import FilterConfig
+    from pocketclip.data.kept import FilterReport
+
+
+def filter_source(
+    source: SourceText,
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    min_image_side: Annotated[int | None, typer.Option(help="Drop images whose shorter side has fewer pixels.")] = None,
+    max_aspect_ratio: Annotated[
+        float | None, typer.Option(help="Drop images whose longer side is more than this times the shorter.")
+    ] = None,
+    drop_duplicate_images: Annotated[
+        bool, typer.Option("--drop-duplicate-images", help="Keep the first of files with the same bytes.")
+    ] = False,
+    min_caption_words: Annotated[int | None, typer.Option(help="Drop captions of fewer words.")] = None,
+    max_caption_words: Annotated[int | None, typer.Option(help="Drop captions of more words.")] = None,
+    drop_duplicate_captions: Annotated[
+        bool, typer.Option("--drop-duplicate-captions", help="Keep the first of captions with the same text.")
+    ] = False,
+    min_similarity: Annotated[
+        float | None, typer.Option(help="Drop captions less similar to their image (-1 to 1); needs --model.")
+    ] = None,
+    keep_share: Annotated[
+        float | None, typer.Option(help="Keep this share of the captions, the most similar ones; needs --model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A bundle that tells how similar captions and images are.")] = None,
+    name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in a shard.")] = 1000,
+    device: Device = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    resume: Resume = False,
+    max_broken_share: MaxBrokenShare = 0.01,
+    json_lines: Json = False,
+) -> None:
+    """Write the samples that pass the given rules as WebDataset shards, and count what each rule dropped.
+
+    \b
+    Rules apply in the order of this list. Those about captions drop captions; an image goes with its last one.
+
+    \b
+    Example:
+      pocketclip data filter folder:photos --out kept --min-image-side 64 --model runs/mine --keep-share 0.5
+    """
+    from pocketclip.cli.stages import progress_over
+    from pocketclip.data.cluster import open_engine
+    from pocketclip.data.filter import FilterConfig
+    from pocketclip.data.kept import write_filtered
+
+    asked = dict(locals())
+    values = {key: asked[key] for key in FilterConfig.model_fields}
+    rules = FilterConfig.parse(values, place="pocketclip data filter")
+    open_stage = _measuring(source_text(source), rules, model, device)
+    with open_engine(engine, ray_address) as compute:
+        stage = open_stage()
+        with progress_over(stage.num_samples, max_broken_share) as progress:
+            report = write_filtered(
+                stage,
+                open_stage,
+                source_text(source),
+                rules,
+                out,
+                compute,
+                progress,
+                name=name,
+                samples_per_shard=samples_per_shard,
+                resume=resume,
+            )
+    _show(report, out, name, as_json=wants_json(json_lines))
+
+
+def _measuring(source: str, rules: "FilterConfig", model: str | None, device: str) -> "Callable[[], Stage]":
+    """How the measuring stage is opened, with a model where a rule needs one."""
+    from functools import partial
+
+    from pocketclip.data.kept import open_measuring
+    from pocketclip.errors import UserError
+
+    if not rules.needs_model:
+        if model is not None:
+            raise UserError("--model has no effect without --min-similarity or --keep-share.")
+        return partial(open_measuring, source)
+    if model is None:
+        raise UserError("--min-similarity and --keep-share need a model to compare with: add --model MODEL.")
+    from pocketclip.models.precision import resolve_device
+    from pocketclip.run.embedding import open_similarity
+
+    return partial(open_similarity, source, model, str(resolve_device(device)))
+
+
+def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> None:
+    """Counts to stdout, what each rule dropped and where the shards lie to stderr."""
+    import json
+
+    from pocketclip.cli.tables import print_table
+
+    for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
+        for rule, count in dropped.items():
+            typer.echo(f"{rule}: {count:,} {what} dropped", err=True)
+    last = report.num_shards - 1
+    place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"
+    typer.echo(f"{report.num_kept_images:,} samples in {report.num_shards} shards: webdataset:{place}", err=True)
+    if as_json:
+        typer.echo(json.dumps(report.model_dump()))
+        return
+    rows = [
+        ["images", f"{report.num_images:,}", f"{report.num_kept_images:,}"],
+        ["captions", f"{report.num_captions:,}", f"{report.num_kept_captions:,}"],
+    ]
+    print_table(str(out), ["", "read", "kept"], rows)

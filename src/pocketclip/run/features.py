@@ -1,0 +1,108 @@
+"""The feature cache of a recipe filled ahead of training, by this process or by many."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pocketclip.config import digest
+from pocketclip.data import Source
+from pocketclip.data.blocks import Block, Engine, Stage, fill
+from pocketclip.data.broken import BrokenItems
+from pocketclip.data.cache import CacheConfig, cache_folder
+from pocketclip.errors import UserError
+from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.precision import resolve_device
+from pocketclip.recipe import Recipe
+from pocketclip.run.setup import build_model, open_data
+from pocketclip.train.features import FrozenTowers, OnProgress, What
+
+
+def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, device: str = "auto") -> dict[str, int]:
+    """Encode what training with this recipe looks for in the feature cache; the entries are the same to the byte.
+
+    Args:
+        recipe: with a stage that uses the cache.
+        engine: what computes.
+        on_progress: told what is encoded, samples done and samples in all.
+        device: `cpu`, `cuda` or `auto`.
+
+    Returns:
+        Images with a caption, for `train`, `val`, and `test` where training caches it.
+
+    Raises:
+        UserError: the recipe caches nothing, too many broken items, or a full disk.
+    """
+    if recipe.train.cache is None and recipe.heads_first is None:
+        raise UserError(
+            "train.cache: this recipe trains its towers and caches no features; add a cache or a heads_first section."
+        )
+    on = resolve_device(device)
+    towers, sources = _open(recipe, on)
+    counts = {}
+    for split, source in sources.items():
+        broken = BrokenItems(len(source), recipe.data.max_broken_share)
+        blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, broken, on_progress)
+        views = _views(recipe, split)
+        counts[split] = len(towers.features(source, views, broken, on_progress, seed=recipe.seed, blocks=blocks))
+    return counts
+
+
+def _blocks(
+    recipe: Recipe,
+    split: str,
+    root: Path,
+    device: str,
+    engine: Engine,
+    broken: BrokenItems,
+    on_progress: OnProgress,
+    what: What,
+    stage: Stage,
+    start: int,
+) -> Iterator[tuple[int, Block]]:
+    """Blocks by an engine, kept beside the cache until all of them are in it; see `train.features.Blocks`."""
+    open_stage = partial(open_feature_stage, recipe.model_dump(mode="json"), split, what, device)
+    first = start // stage.block_size
+
+    def progress(work: str, done: int, total: int, messages: list[str]) -> None:
+        broken.add(messages)
+        on_progress(what, done, total)
+
+    path = root.with_name(f"{root.name}-blocks") / digest(stage.made_from)
+    folder = fill(path, stage, open_stage, engine, progress, resume=True, first=first)
+    for number in range(first, stage.num_blocks):
+        yield stage.bounds(number)[1], folder.read(number)
+    folder.remove()
+
+
+def open_feature_stage(recipe: dict[str, Any], split: str, what: What, device: str) -> Stage:
+    """One stage of `fill_cache` opened in a worker."""
+    loaded = Recipe.parse(recipe, place="recipe")
+    towers, sources = _open(loaded, torch.device(device))
+    if what == "captions":
+        return towers.text_stage(sources[split])
+    return towers.image_stage(sources[split], _views(loaded, split), seed=loaded.seed)
+
+
+def _open(recipe: Recipe, device: torch.device) -> tuple[FrozenTowers, dict[str, Source]]:
+    """The towers as training builds them, and the sources whose features it caches."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    train, val = open_data(recipe.data)
+    sources = {"train": train, "val": val}
+    if recipe.data.test is not None and recipe.train.cache is not None:
+        sources["test"] = recipe.data.test.open()
+    torch.manual_seed(recipe.seed)
+    tokenizer, model = build_model(recipe, train)
+    preprocess = model.image_encoder.preprocess
+    precision = recipe.train.precision
+    root = cache_folder()
+    return FrozenTowers(model, tokenizer, preprocess, root=root, device=device, precision=precision), sources
+
+
+def _views(recipe: Recipe, split: str) -> CacheConfig:
+    """What training stores of a split's images."""
+    stage = recipe.train if recipe.heads_first is None else recipe.heads_first
+    return stage.cache if split == "train" and stage.cache is not None else CacheConfig(views=("centre",))

@@ -1,0 +1,220 @@
+"""How a model runs on its rank: alone, as one of several replicas, or with its weights spread over the ranks.
+
+Replicas are DistributedDataParallel: the gradients are averaged while the backward pass is still going on. Spread
+weights are FSDP2 (`fully_shard`): a rank holds a part of every tensor and gathers a block's weights when its turn
+comes. The temperature and the bias are single numbers, which neither treats well; their gradients are averaged here.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pocketclip import distributed
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.types import Features, ImageTextBatch
+
+SCALARS = ("logit_scale", "logit_bias")
+
+
+class Alone:
+    """One process: the model as it is. The other two ways fill in what differs.
+
+    Args:
+        model: on its device; ends with the trained weights.
+    """
+
+    def __init__(self, model: DualEncoder) -> None:
+        self.given = model
+        self.model = model
+        """What the optimizer trains."""
+
+    def forward(self, batch: ImageTextBatch) -> Features:
+        """The features of this rank's share, ready for a backward pass."""
+        features: Features = self.model(batch)
+        return features
+
+    @contextmanager
+    def delayed(self) -> Iterator[None]:
+        """Within, backward passes only add up; the first one after it tells the other ranks."""
+        yield
+
+    def finish_gradients(self) -> None:
+        """After the last backward pass of a step: what else has to be averaged."""
+
+    def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
+        """Scale the gradients down to a norm; returns the norm they had."""
+        return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+
+    def whole_model(self) -> DualEncoder:
+        """The model with all of its weights as they are now."""
+        return self.given
+
+    def state_dict(self) -> dict[str, Any]:
+        """The model's weights, whole."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.model.load_state_dict(state)
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The optimizer's state, whole."""
+        return optimizer.state_dict()
+
+    def load_optimizer_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """The inverse of `optimizer_state`."""
+        optimizer.load_state_dict(state)
+
+
+class Replicated(Alone):
+    """Every rank holds the whole model."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__(model)
+        self._replica: DistributedDataParallel | None = None  # made when it is known which parameters are trained
+
+    @property
+    def replica(self) -> DistributedDataParallel:
+        """The towers and heads, whose gradients are averaged while the backward pass goes on."""
+        if self._replica is None:
+            parts = _Parts(self.model)
+            self._replica = DistributedDataParallel(parts, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        return self._replica
+
+    def forward(self, batch: ImageTextBatch) -> Features:
+        """The features of this rank's share, ready for a backward pass."""
+        image, text = self.replica(batch)
+        return Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias)
+
+    @contextmanager
+    def delayed(self) -> Iterator[None]:
+        """Within, backward passes only add up; the first one after it tells the other ranks."""
+        with self.replica.no_sync():
+            yield
+
+    def finish_gradients(self) -> None:
+        """Average what DistributedDataParallel does not see."""
+        scalars = [getattr(self.model, name) for name in SCALARS]
+        distributed.average_in_place([scalar.grad for scalar in scalars if scalar.grad is not None])
+
+
+class _Parts(nn.Module):
+    """All of a model but its single numbers."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([model.image_encoder, model.text_encoder, model.image_head, model.text_head])
+        self._encode = model.encode_image, model.encode_text
+
+    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        encode_image, encode_text = self._encode
+        return encode_image(batch.images), encode_text(batch.tokens, batch.token_mask)
+
+
+class Sharded(Alone):
+    """Every rank holds a part of each weight, and of the optimizer's state."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__(model)
+        self.model = copy.deepcopy(model)  # the given one stays whole, for evaluation and for the end
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels_last weights
+        parts = (self.model.image_encoder, self.model.text_encoder, self.model.image_head, self.model.text_head)
+        self.parts: list[FSDPModule] = []
+        for part in parts:
+            if any(True for _ in part.parameters()):
+                for block in blocks_of(part):
+                    fully_shard(block)
+                self.parts.append(fully_shard(part))
+
+    @contextmanager
+    def delayed(self) -> Iterator[None]:
+        """Within, backward passes only add up; the first one after it tells the other ranks."""
+        for part in self.parts:
+            part.set_requires_gradient_sync(False)
+        yield
+        for part in self.parts:
+            part.set_requires_gradient_sync(True)
+
+    def finish_gradients(self) -> None:
+        """Average the gradients of the single numbers, which every rank holds."""
+        scalars = [getattr(self.model, name) for name in SCALARS]
+        distributed.average_in_place([scalar.grad for scalar in scalars if scalar.grad is not None])
+
+    def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
+        """Scale the gradients down to a norm, counting the parts of all ranks; returns the norm they had."""
+        groups = [
+            [p for p in parameters if p.grad is not None and isinstance(p, DTensor) == spread]
+            for spread in (True, False)
+        ]
+        norms = [nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]) for group in groups if group]
+        total = torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]).norm()
+        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for group in groups:
+            for parameter in group:
+                gradient = parameter.grad
+                (gradient.to_local() if isinstance(gradient, DTensor) else gradient).mul_(scale)  # type: ignore[union-attr]
+        return total  # type: ignore[no-any-return]
+
+    def whole_model(self) -> DualEncoder:
+        """The given model, with the weights gathered from all ranks."""
+        self.given.load_state_dict(self.state_dict())
+        return self.given
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights gathered from all ranks."""
+        whole: dict[str, Any] = _whole(self.model.state_dict())
+        return whole
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take this rank's part of whole weights."""
+        parts = {name: _like(state[name], own) for name, own in self.model.state_dict().items()}
+        self.model.load_state_dict(parts)
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The state gathered from all ranks; it suits any number of them."""
+        whole: dict[str, Any] = _whole(optimizer.state_dict())
+        return whole
+
+    def load_optimizer_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """Take this rank's part of a whole state."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parts = {
+            number: {name: _like(value, parameters[number]) for name, value in values.items()}
+            for number, values in state["state"].items()
+        }
+        optimizer.load_state_dict({**state, "state": parts})
+
+
+def blocks_of(part: nn.Module) -> list[nn.Module]:
+    """The children of a tower's outermost lists of layers: what is gathered and let go of together."""
+    found: list[nn.Module] = []
+    for child in part.children():
+        if isinstance(child, nn.ModuleList | nn.Sequential):
+            found += [layer for layer in child if any(True for _ in layer.parameters())]
+        else:
+            found += blocks_of(child)
+    return found
+
+
+def _whole(state: Any) -> Any:
+    """Every spread tensor of a nested state, gathered."""
+    if isinstance(state, dict):
+        return {name: _whole(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [_whole(value) for value in state]
+    return state.full_tensor() if isinstance(state, DTensor) else state
+
+
+def _like(value: Any, own: Any) -> Any:
+    """A whole tensor spread as `own` is, where it has its shape."""
+    if isinstance(own, DTensor) and isinstance(value, Tensor) and value.shape == own.shape:
+        return distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+    return value

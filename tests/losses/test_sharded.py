@@ -1,0 +1,106 @@
+"""Each loss over several ranks against the plain one over the whole batch."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss, soft_target_loss
+from pocketclip.losses.sharded import (
+    sharded_clip_loss,
+    sharded_multi_positive_loss,
+    sharded_sigmoid_loss,
+    sharded_soft_target_loss,
+)
+from processes import run_ranks
+
+SHARES = [[3, 4], [1, 5, 2], [4, 4]]
+CAPTIONS = 2
+Result = dict[str, Tensor]
+
+
+def whole_batch(total: int, captions: int) -> dict[str, Tensor]:
+    """Features and ids; an image and a caption come twice, far enough apart to lie on different ranks."""
+    random = torch.Generator().manual_seed(total)
+    image_ids, caption_ids = torch.arange(total), torch.arange(total * captions)
+    image_ids[-1], caption_ids[-2] = image_ids[0], caption_ids[1]
+    return {
+        "image": F.normalize(torch.randn(total, 6, generator=random, dtype=torch.float64), dim=1),
+        "text": F.normalize(torch.randn(total * captions, 6, generator=random, dtype=torch.float64), dim=1),
+        "scale": torch.tensor(9.0, dtype=torch.float64),
+        "bias": torch.tensor(-2.0, dtype=torch.float64),
+        "image_ids": image_ids,
+        "caption_ids": caption_ids,
+    }
+
+
+def leaves(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: batch[name].clone().requires_grad_() for name in ("image", "text", "scale", "bias")}
+
+
+def plain(kind: str, batch: dict[str, Tensor]) -> Result:
+    values = leaves(batch)
+    pairs = values["image"], values["text"], values["scale"]
+    captions = len(batch["text"]) // len(batch["image"])
+    positives = positive_pairs(batch["image_ids"], batch["image_ids"].repeat_interleave(captions), batch["caption_ids"])
+    losses: dict[str, Callable[[], Tensor]] = {
+        "clip": lambda: clip_loss(*pairs),
+        "smoothed": lambda: clip_loss(*pairs, label_smoothing=0.2),
+        "soft_target": lambda: soft_target_loss(*pairs),
+        "multi_positive": lambda: multi_positive_loss(*pairs, positives),
+        "sigmoid": lambda: sigmoid_loss(*pairs, values["bias"], positives=positives),
+    }
+    loss = losses[kind]()
+    loss.backward()
+    return {"loss": loss.detach(), **{name: value.grad for name, value in values.items() if value.grad is not None}}
+
+
+def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -> Result:
+    captions = len(batch["text"]) // len(batch["image"])
+    own = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
+    own_texts = slice(own.start * captions, own.stop * captions)
+    kept = {"image": own, "image_ids": own, "text": own_texts, "caption_ids": own_texts}
+    part = {name: value[kept[name]] if name in kept else value for name, value in batch.items()}
+    values = leaves(part)
+    pairs = values["image"], values["text"], values["scale"]
+    ids = part["image_ids"], part["caption_ids"]
+    losses: dict[str, Callable[[], Tensor]] = {
+        "clip": lambda: sharded_clip_loss(*pairs, shares, tile=3),
+        "smoothed": lambda: sharded_clip_loss(*pairs, shares, label_smoothing=0.2, tile=3),
+        "soft_target": lambda: sharded_soft_target_loss(*pairs, shares),
+        "multi_positive": lambda: sharded_multi_positive_loss(*pairs, *ids, shares, tile=3),
+        "sigmoid": lambda: sharded_sigmoid_loss(*pairs, values["bias"], *ids, shares, tile=3),
+    }
+    loss = losses[kind]()
+    loss.backward()
+    return {"loss": loss.detach(), **{name: value.grad for name, value in values.items() if value.grad is not None}}
+
+
+def every_kind(rank: int, shares: list[int]) -> dict[str, Result]:
+    total = sum(shares)
+    single, several = whole_batch(total, 1), whole_batch(total, CAPTIONS)
+    batches = {"clip": single, "smoothed": single, "soft_target": single, "multi_positive": several, "sigmoid": several}
+    return {kind: sharded(rank, kind, batch, shares) for kind, batch in batches.items()}
+
+
+@pytest.fixture(scope="module", params=SHARES, ids=str)
+def outcomes(request: pytest.FixtureRequest) -> tuple[list[int], list[dict[str, Result]]]:
+    return request.param, run_ranks(every_kind, len(request.param), request.param)
+
+
+@pytest.mark.parametrize("kind", ["clip", "smoothed", "soft_target", "multi_positive", "sigmoid"])
+def test_the_mean_over_ranks_is_the_loss_of_the_whole_batch(
+    outcomes: tuple[list[int], list[dict[str, Result]]], kind: str
+) -> None:
+    shares, found = outcomes
+    captions = CAPTIONS if kind in ("multi_positive", "sigmoid") else 1
+    expected = plain(kind, whole_batch(sum(shares), captions))
+    results = [one[kind] for one in found]
+    loss = torch.stack([result["loss"] for result in results]).mean()
+    assert torch.allclose(loss, expected["loss"], rtol=1e-12, atol=1e-12)
+    for name in expected.keys() - {"loss"}:
+        parts = [result[name] / len(shares) for result in results]  # as averaging over ranks does
+        actual = torch.cat(parts) if name in ("image", "text") else torch.stack(parts).sum()
+        assert torch.allclose(actual, expected[name], rtol=1e-10, atol=1e-12), name
