@@ -17,7 +17,9 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def _as_rank(rank: int, function: Callable[..., Any], size: int, port: int, folder: str, values: tuple[Any, ...]) -> None:
+def _as_rank(
+    rank: int, function: Callable[..., Any], size: int, port: int, folder: str, values: tuple[Any, ...]
+) -> None:
     from pocketclip import distributed
 
     torch.set_num_threads(1)

@@ -197,7 +197,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def log_sum_exp_over_ranks(values: Tensor) -> Tensor:
-    """log of the sum over ranks of exp(values), element by element, with exact gradients."""
+    """Log of the sum over ranks of exp(values), element by element, with exact gradients."""
     combined: Tensor = _LogSumExpOverRanks.apply(values)
     return combined
 

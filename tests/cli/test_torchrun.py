@@ -23,7 +23,8 @@ def torchrun(arguments: list[str], *, processes: int = 2) -> subprocess.Popen[st
 
 
 def train(arguments: list[str]) -> None:
-    subprocess.run([sys.executable, "-m", "pocketclip", "train", *arguments], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "pocketclip", "train", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def losses(folder: Path) -> list[float]:
@@ -43,8 +44,12 @@ def children_of(process: int) -> list[int]:
     return sorted(found)
 
 
-def test_heads_on_cached_features_train_as_in_one_process(tmp_path: Path, tiny_recipe_file: Callable[..., Path]) -> None:
-    file = tiny_recipe_file(cache={"views": ["centre", "crop"]}, num_steps=20, log_every=1, batch_size=7)
+def test_heads_on_cached_features_train_as_in_one_process(
+    tmp_path: Path, tiny_recipe_file: Callable[..., Path]
+) -> None:
+    file = tiny_recipe_file(
+        cache={"views": ["centre", "crop"]}, num_steps=20, log_every=1, batch_size=7, precision="float32"
+    )
     settings = json.loads(file.read_text())
     settings["model"] = {**settings["model"], "image_head": LINEAR, "text_head": LINEAR}
     file.write_text(json.dumps(settings))

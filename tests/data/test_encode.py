@@ -1,3 +1,4 @@
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import View, fixed_views
 from pocketclip.data.decode import centre_view, decode_picture
-from pocketclip.data.encode import ImageBlock, embed, encode_texts, image_blocks, text_blocks
+from pocketclip.data.encode import ImageBlock, embed, encode_texts, image_blocks, in_threads, text_blocks
 from pocketclip.data.source import Source, caption_id
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
@@ -244,3 +246,87 @@ def test_progress_tells_images_done_and_broken_ones_and_may_stop(
         embed(damaged, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS, on_progress=stop)
     assert calls == [(7, 2)]
     assert recorder.texts == []
+
+
+# Parts and threads
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7])
+def test_embedding_part_by_part_gives_the_whole(
+    damaged: Source, tokenizer: Tokenizer, recorder: Recorder, block: int
+) -> None:
+    towers = (recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS)
+    whole = embed(damaged, *towers)
+    parts = [embed(damaged, *towers, start=start, stop=min(start + block, 7)) for start in range(0, 7, block)]
+    for name in ("images", "texts"):
+        joined = [getattr(part, name) for part in parts if len(getattr(part, name))]
+        assert np.array_equal(np.concatenate(joined), getattr(whole, name)), name
+    assert [index for part in parts for index in part.indices.tolist()] == whole.indices.tolist()
+    assert [message for part in parts for message in part.broken] == whole.broken
+    firsts = np.cumsum([0, *(len(part.images) for part in parts)])
+    owners = [owner + first for part, first in zip(parts, firsts, strict=False) for owner in part.text_images.tolist()]
+    assert owners == whole.text_images.tolist()
+
+
+def test_blocks_stop_where_they_are_told(damaged: Source, tokenizer: Tokenizer, recorder: Recorder) -> None:
+    images = list(image_blocks(damaged, recorder.encode_images, PREPROCESS, start=1, stop=5, block_size=3))
+    assert [block.num_done for block in images] == [4, 5]
+    assert [block.indices.tolist() for block in images] == [[1, 3], [4]]
+    texts = list(text_blocks(damaged, recorder.encode_tokens, tokenizer, start=1, stop=5, block_size=3))
+    assert [block.counts.tolist() for block in texts] == [[3, 3, 3], [3]]
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_batches_share_the_threads_and_each_has_one_to_itself(
+    torch_threads: Callable[[int], None], num_threads: int
+) -> None:
+    torch_threads(num_threads)
+    together = threading.Barrier(num_threads)
+
+    def look(number: int) -> tuple[int, int]:
+        if number < num_threads:
+            together.wait(10)  # only where so many run at once
+        return number, torch.get_num_threads()
+
+    assert list(in_threads(look, range(20))) == [(number, 1) for number in range(20)]
+    assert torch.get_num_threads() == num_threads
+
+
+def test_threads_are_given_back_by_a_run_that_is_stopped(torch_threads: Callable[[int], None]) -> None:
+    torch_threads(3)
+    before = threading.active_count()
+    started: list[int] = []
+    results = in_threads(started.append, itertools.count())
+    next(results)
+    results.close()
+    assert (torch.get_num_threads(), threading.active_count()) == (3, before)
+    assert len(started) <= 8  # two a thread wait in advance
+
+
+def test_features_are_the_same_bits_on_any_number_of_threads(
+    make_folder: Callable[..., Path], torch_threads: Callable[[int], None]
+) -> None:
+    torch.manual_seed(0)
+    # The second layer's bits depend on the number of threads on the processors we know
+    tower = torch.nn.Sequential(torch.nn.Conv2d(3, 192, 8, stride=8), torch.nn.Conv2d(192, 32, 1), torch.nn.Flatten())
+
+    @torch.inference_mode()
+    def encode(pixels: npt.NDArray[np.uint8]) -> Floats:
+        return tower(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous() / 255).numpy()
+
+    source = open_source(f"folder:{make_folder(11)}")
+
+    def features(num_threads: int) -> Floats:
+        torch_threads(num_threads)
+        blocks = image_blocks(source, encode, PreprocessConfig(image_size=112), batch_size=3, block_size=6)
+        return np.concatenate([block.features for block in blocks])
+
+    wanted = features(1)
+    assert all(np.array_equal(features(num_threads), wanted) for num_threads in (2, 3, 4))

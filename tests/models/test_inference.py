@@ -10,7 +10,7 @@ from torch import nn
 
 from pocketclip.data.encode import encode_texts
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner, module_fingerprint, unit
+from pocketclip.models.inference import Runner, cast_weights, module_fingerprint, round_keeping_sums, unit
 from pocketclip.models.precision import Precision
 from pocketclip.models.pretrained import PretrainedModel
 
@@ -158,3 +158,31 @@ def test_a_fingerprint_is_that_of_every_weight_buffer_and_setting() -> None:
         others.add(module_fingerprint(module, ("mean", 3)))
     assert len(others) == 2 + 7
     assert first not in others
+
+
+def test_rounded_filters_keep_their_sums_and_stay_within_two_roundings() -> None:
+    filters = (
+        torch.randn(64, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(-3, 2, 64)[:, None, None, None]
+    )
+    rounded, plain = round_keeping_sums(filters).float(), filters.bfloat16().float()
+    largest = filters.abs().amax((1, 2, 3))
+    assert torch.equal(rounded, rounded.bfloat16().float())
+    assert ((rounded - filters).abs().amax((1, 2, 3)) <= 2**-7 * largest).all()
+    error, plain_error = ((values - filters).sum((1, 2, 3)).abs() / largest for values in (rounded, plain))
+    assert error.max() < plain_error.mean() / 2
+
+
+def test_depthwise_filters_answer_smooth_pictures_more_exactly_than_plainly_rounded_ones() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(32, 32, 5, groups=32)
+    images = nn.functional.interpolate(torch.rand(4, 32, 4, 4), (32, 32), mode="bilinear")
+    plain, ours = copy.deepcopy(convolution), nn.Sequential(copy.deepcopy(convolution))
+    plain.weight.data = plain.weight.bfloat16().float()
+    cast_weights(ours)
+    assert ours[0].weight.dtype == torch.bfloat16
+    assert ours[0].bias.dtype == torch.float32
+    with torch.no_grad():
+        expected = convolution(images)
+        plain_error, error = ((module(images) - expected).abs().mean() for module in (plain, ours.float()))
+    assert error < plain_error / 3

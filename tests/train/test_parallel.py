@@ -46,7 +46,7 @@ def build(loss: str) -> DualEncoder:
     return DualEncoder(Tower(6), Tower(5), nn.Linear(12, 8), nn.Linear(12, 8), logit_bias=bias)
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818 (not an error of ours)
     """Stands for a process that is gone."""
 
 

@@ -19,9 +19,7 @@ def filter_source(
     source: SourceText,
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
     min_image_side: Annotated[int | None, typer.Option(help="Drop images whose shorter side has fewer pixels.")] = None,
-    max_aspect_ratio: Annotated[
-        float | None, typer.Option(help="Drop images whose longer side is more than this times the shorter.")
-    ] = None,
+    max_aspect_ratio: Annotated[float | None, typer.Option(help="Longer over shorter side; drop images above.")] = None,
     drop_duplicate_images: Annotated[
         bool, typer.Option("--drop-duplicate-images", help="Keep the first of files with the same bytes.")
     ] = False,
@@ -30,13 +28,9 @@ def filter_source(
     drop_duplicate_captions: Annotated[
         bool, typer.Option("--drop-duplicate-captions", help="Keep the first of captions with the same text.")
     ] = False,
-    min_similarity: Annotated[
-        float | None, typer.Option(help="Drop captions less similar to their image (-1 to 1); needs --model.")
-    ] = None,
-    keep_share: Annotated[
-        float | None, typer.Option(help="Keep this share of the captions, the most similar ones; needs --model.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="A bundle that tells how similar captions and images are.")] = None,
+    min_similarity: Annotated[float | None, typer.Option(help="Drop captions that are less similar.")] = None,
+    keep_share: Annotated[float | None, typer.Option(help="Keep this share of captions, the most similar.")] = None,
+    model: Annotated[str | None, typer.Option(help="A bundle, to compare captions with their images.")] = None,
     name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in a shard.")] = 1000,
     device: Device = "auto",
@@ -50,6 +44,7 @@ def filter_source(
 
     \b
     Rules apply in the order of this list. Those about captions drop captions; an image goes with its last one.
+    How similar caption and image are, from -1 to 1, is what --model says.
 
     \b
     Example:
@@ -60,9 +55,17 @@ def filter_source(
     from pocketclip.data.filter import FilterConfig
     from pocketclip.data.kept import write_filtered
 
-    asked = dict(locals())
-    values = {key: asked[key] for key in FilterConfig.model_fields}
-    rules = FilterConfig.parse(values, place="pocketclip data filter")
+    given = {
+        "min_image_side": min_image_side,
+        "max_aspect_ratio": max_aspect_ratio,
+        "drop_duplicate_images": drop_duplicate_images,
+        "min_caption_words": min_caption_words,
+        "max_caption_words": max_caption_words,
+        "drop_duplicate_captions": drop_duplicate_captions,
+        "min_similarity": min_similarity,
+        "keep_share": keep_share,
+    }
+    rules = FilterConfig.parse(given, place="pocketclip data filter")
     open_stage = _measuring(source_text(source), rules, model, device)
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()

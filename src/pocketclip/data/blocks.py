@@ -104,14 +104,15 @@ class BlockFolder:
         return folder
 
     def manifest(self) -> dict[str, Any]:
-        """What `manifest.json` holds."""
+        """What `manifest.json` holds, as it is read back: tuples are lists."""
         stage = self.stage
-        return {
+        values = {
             "format": FORMAT,
             "num_samples": stage.num_samples,
             "block_size": stage.block_size,
             "made_from": stage.made_from,
         }
+        return dict(json.loads(json.dumps(values)))
 
     def check_manifest(self, file: Path) -> None:
         """See that `file` describes this stage.
@@ -123,7 +124,7 @@ class BlockFolder:
             there = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: damaged ({error}); delete {file.parent} and start anew.") from error
-        found = first_difference(there, json.loads(json.dumps(self.manifest())))
+        found = first_difference(there, self.manifest())
         if found is not None:
             raise UserError(f"{file}: {found}. Choose another --out, or delete {file.parent} to start anew.")
 

@@ -28,7 +28,7 @@ from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.types import ImageTextBatch
 
-FORMAT = 4  # raise when the same inputs would give other numbers
+FORMAT = 5  # raise when the same inputs would give other numbers
 Floats = npt.NDArray[np.floating[Any]]  # float16 from disk, float32 in memory
 Integers = npt.NDArray[np.int64]
 

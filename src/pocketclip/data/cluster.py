@@ -77,6 +77,9 @@ def _compute_on_ray(
     ray: Any, open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]
 ) -> Iterator[tuple[int, list[str]]]:
     """The engine `ray`; see `pocketclip.data.blocks.Engine`."""
+    if len(numbers) == 1:  # done here before a worker would have started
+        yield from compute_here(open_stage, folder, numbers)
+        return
     unit = "GPU" if folder.stage.on_gpu else "CPU"
     resources = ray.cluster_resources()
     num_units = int(resources.get(unit, 0))
@@ -132,7 +135,7 @@ class _Worker:
             raise UserError(f"{self.path}: not on the machine {os.uname().nodename}; {SHARED}")
         stage: Stage = self.open_stage()
         folder = BlockFolder(self.path, stage)
-        found = first_difference(self.manifest, json.loads(json.dumps(folder.manifest())))
+        found = first_difference(self.manifest, folder.manifest())
         if found is not None:
             raise UserError(
                 f"The machine {os.uname().nodename} would compute something else: {found}. "

@@ -115,8 +115,7 @@ def in_threads(function: Callable[[Given], Result], items: Iterable[Given]) -> G
     """A function of each item, in order, by as many threads as torch would use, each with one torch thread.
 
     How many threads share a matrix product changes how it is summed and so the last bits of a feature; one thread
-    a batch gives the same bits on every number of cores. It is faster too, since no thread waits for another in
-    every layer (docs/cluster.md has the figures).
+    a batch gives the same bits on every number of cores. It is faster too: no thread waits for another in every layer.
     """
     num_threads = torch.get_num_threads()
     pending: deque[Future[Result]] = deque()

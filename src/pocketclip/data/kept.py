@@ -165,8 +165,8 @@ def write_filtered(
     measured = Measured.join(measured_folder.read_all())
     verdict = judge(measured, rules)
     if len(verdict.indices) == 0:
-        counts = {**verdict.dropped_images, **verdict.dropped_captions}
-        raise UserError(f"{source}: the rules keep no image (dropped: {json.dumps(counts)}); choose milder ones.")
+        counts = json.dumps({**verdict.dropped_images, **verdict.dropped_captions})
+        raise UserError(f"{source}: the rules keep no image (dropped: {counts}); use milder ones with --resume.")
     write_atomically(blocks / "verdict.npz", _save_verdict(verdict, rules))
     write = functools.partial(open_writing, source, blocks / "verdict.npz", out, name, samples_per_shard)
     written = fill(blocks / "written", write(), write, engine, on_progress, resume=resume)
@@ -199,7 +199,7 @@ def _finished(told: Path, asked: dict[str, Any], *, resume: bool) -> FilterRepor
     try:
         values = json.loads(told.read_text(encoding="utf-8"))
         report = FilterReport.parse(values.pop("report"), place=str(told))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
     found = first_difference(values, json.loads(json.dumps(asked)))
     if found is not None:

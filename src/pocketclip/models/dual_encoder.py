@@ -146,6 +146,16 @@ class DualEncoder(nn.Module):
         if isinstance(self.logit_scale, nn.Parameter):
             self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
+    def checkpoint_activations(self) -> None:
+        """Towers compute activations again in the backward pass instead of keeping them: less memory, more time."""
+        for encoder in (self.image_encoder, self.text_encoder):
+            encoder.checkpoint_activations()
+
+    def compile_for_training(self) -> None:
+        """Towers run through torch.compile from the next call on; the weights and their names stay as they are."""
+        for encoder in (self.image_encoder, self.text_encoder):
+            encoder.compile_for_training()
+
     def heads_only(self) -> "DualEncoder":
         """A model over cached features that shares this one's heads, temperature and bias."""
         model = DualEncoder(CachedTower(), CachedTower(), self.image_head, self.text_head)

@@ -75,6 +75,7 @@ def model_key(model: PretrainedModel) -> dict[str, Any]:
         "context_length": model.tokenizer.context_length,
         "preprocess": model.preprocess.model_dump(mode="json"),
         "precision": model.runner.precision,
+        "backends": [model.runner.image_backend, model.runner.text_backend],
         "device": model.runner.device.type,
         "versions": {name: version(name) for name in PACKAGES},
     }

@@ -63,7 +63,8 @@ def _blocks(
     start: int,
 ) -> Iterator[tuple[int, Block]]:
     """Blocks by an engine, kept beside the cache until all of them are in it; see `train.features.Blocks`."""
-    open_stage = partial(open_feature_stage, recipe.model_dump(mode="json"), split, what, device)
+    backend = stage.made_from["backend"]  # as chosen for the whole, not anew in every worker
+    open_stage = partial(open_feature_stage, recipe.model_dump(mode="json"), split, what, device, backend)
     first = start // stage.block_size
 
     def progress(work: str, done: int, total: int, messages: list[str]) -> None:
@@ -77,16 +78,16 @@ def _blocks(
     folder.remove()
 
 
-def open_feature_stage(recipe: dict[str, Any], split: str, what: What, device: str) -> Stage:
+def open_feature_stage(recipe: dict[str, Any], split: str, what: What, device: str, backend: str) -> Stage:
     """One stage of `fill_cache` opened in a worker."""
     loaded = Recipe.parse(recipe, place="recipe")
-    towers, sources = _open(loaded, torch.device(device))
+    towers, sources = _open(loaded, torch.device(device), inference=backend)
     if what == "captions":
         return towers.text_stage(sources[split])
     return towers.image_stage(sources[split], _views(loaded, split), seed=loaded.seed)
 
 
-def _open(recipe: Recipe, device: torch.device) -> tuple[FrozenTowers, dict[str, Source]]:
+def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> tuple[FrozenTowers, dict[str, Source]]:
     """The towers as training builds them, and the sources whose features it caches."""
     if device.type == "cpu":
         keep_freed_memory()
@@ -96,10 +97,18 @@ def _open(recipe: Recipe, device: torch.device) -> tuple[FrozenTowers, dict[str,
         sources["test"] = recipe.data.test.open()
     torch.manual_seed(recipe.seed)
     tokenizer, model = build_model(recipe, train)
-    preprocess = model.image_encoder.preprocess
-    precision = recipe.train.precision
-    root = cache_folder()
-    return FrozenTowers(model, tokenizer, preprocess, root=root, device=device, precision=precision), sources
+    towers = FrozenTowers(
+        model,
+        tokenizer,
+        model.image_encoder.preprocess,
+        root=cache_folder(),
+        device=device,
+        precision=recipe.train.precision,
+        num_images=len(train),  # as in training, or the backends and so the entries would not be the same
+        num_texts=len(train),
+        inference=inference,
+    )
+    return towers, sources
 
 
 def _views(recipe: Recipe, split: str) -> CacheConfig:

@@ -188,6 +188,10 @@ class _Run:
 
     def _live_stage(self, name: str, config: TrainConfig) -> Progress:
         """Whole towers over decoded pictures."""
+        if config.checkpoint_activations:
+            self.model.checkpoint_activations()
+        if config.compile:
+            self.model.compile_for_training()
         last_captions = None
         if config.epoch == "captions":
             last_captions = np.cumsum([len(texts) for texts in readable_captions(self.train_source)])
@@ -265,9 +269,15 @@ class _Run:
                 root=cache_folder(),
                 device=self.device,
                 precision=self.recipe.train.precision,
+                num_images=self._num_images_to_encode(),
+                num_texts=self._num_images_to_encode(),
             )
         centre = CacheConfig(views=("centre",))
         return self._frozen.features(source, views or centre, broken, self.reporter.encoding, seed=self.recipe.seed)
+
+    def _num_images_to_encode(self) -> int:
+        """For the choice of a backend; there are at least as many texts. Ranks would disturb each other's timing."""
+        return len(self.train_source) if distributed.world_size() == 1 else 0
 
     def _trained_features(self, model: DualEncoder, source: Source) -> CachedPairs:
         size, precision = self.preprocess.image_size, self.recipe.train.precision

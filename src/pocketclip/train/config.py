@@ -37,6 +37,11 @@ class TrainConfig(Config):
     max_grad_norm: PositiveFloat | None = 1.0
     chunk_size: PositiveInt | None = None
     """Images a pass through the towers; the batch's gradient stays exact (see `train/gradient_cache.py`)."""
+    checkpoint_activations: bool = False
+    """Compute the towers' activations again in the backward pass instead of keeping them; with `batch_norm: train`
+    the running averages count each batch twice."""
+    compile: bool = False
+    """Run the towers through torch.compile: minutes at the start, faster steps. Worth it on GPUs and in long runs."""
     batch_norm: Literal["train", "frozen"] = "train"
     """`frozen` keeps the pretrained statistics of a trained tower."""
     precision: Precision = "auto"
@@ -74,6 +79,8 @@ class TrainConfig(Config):
                 raise ValueError("epoch has no effect with cache, which passes over images")
             if self.chunk_size is not None:
                 raise ValueError("chunk_size has no effect with cache: no tower is run")
+            if self.checkpoint_activations or self.compile:
+                raise ValueError("checkpoint_activations and compile have no effect with cache: no tower is run")
             if self.batch_norm != "train":
                 raise ValueError("batch_norm has no effect with cache: no tower is run")
         if self.epoch == "captions" and self.captions_per_image != 1:

@@ -40,6 +40,7 @@ class FrozenTowers:
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
         num_images: that will come in all, for the choice of a backend; 0 takes the one without set-up.
         num_texts: likewise.
+        inference: the backend; `auto` is chosen for the numbers above.
     """
 
     def __init__(
@@ -53,11 +54,14 @@ class FrozenTowers:
         precision: Precision = "auto",
         num_images: int = 0,
         num_texts: int = 0,
+        inference: str = "auto",
     ) -> None:
         self.model, self.tokenizer, self.preprocess = model, tokenizer, preprocess
         self.root, self.device, self.precision = root, device, precision
         size = preprocess.image_size
-        self.runner = Runner(model, device=device, precision=precision, image_size=size, heads=False)
+        self.runner = Runner(
+            model, device=device, precision=precision, image_size=size, heads=False, inference=inference
+        )
         self.runner.plan(num_images=num_images, num_texts=num_texts)
         common = {"precision": self.runner.precision, "device": device.type, "torch": torch.__version__}
         image_settings = digest(model.image_encoder.settings)

@@ -114,7 +114,9 @@ class Trainer:
         self.device = model.logit_scale.device
         self.num_steps = config.total_steps(steps_per_epoch)
         if with_sharding and config.ema_decay is not None:
-            raise UserError(f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off.")
+            raise UserError(
+                f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off."
+            )
         alone = distributed.world_size() == 1
         self.parallel = Alone(model) if alone else Sharded(model) if with_sharding else Replicated(model)
         self.model = model = self.parallel.model

@@ -128,6 +128,21 @@ class TimmImageEncoder(nn.Module):
             module.training = False
         return self
 
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Raises:
+            UserError: timm cannot do so for this tower.
+        """
+        try:
+            self.tower.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as error:
+            raise UserError(f"train.checkpoint_activations: timm has none for {self.settings['name']}.") from error
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the tower's operations from the next call on."""
+        self.compile()
+
     @torch.no_grad()
     def _measure_feature_dim(self) -> int:
         was_training = self.training

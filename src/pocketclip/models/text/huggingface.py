@@ -211,6 +211,19 @@ class HuggingFaceTextEncoder(nn.Module):
             module.eval()
         return self
 
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        self.tower.config.use_cache = False  # or every step says that it goes without
+        # The second name is that of transformers before 5.20
+        enable = (
+            getattr(self.tower, "activation_checkpointing_enable", None) or self.tower.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
+        self.tower.compile(dynamic=True)
+
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
         """One feature a text.
 

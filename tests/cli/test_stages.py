@@ -1,0 +1,128 @@
+"""`embed`, `data filter` and `data features` as commands."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import build_tiny_pretrained
+from pocketclip.data.cache import cache_folder
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_pretrained().save_pretrained(tmp_path_factory.mktemp("model") / "bundle", card="")
+
+
+def test_embed_goes_on_with_resume_and_refuses_another_source(pocketclip: Run, bundle: Path, tmp_path: Path) -> None:
+    command = ("embed", "scenes:5,image_size=32", "--model", bundle, "--out", tmp_path / "out")
+    assert pocketclip(*command).code == 0
+    before = (tmp_path / "out" / "images.npy").stat().st_mtime_ns
+    ended = pocketclip(*command, "--resume")
+    assert (ended.code, ended.out) == (0, "")
+    assert "5 images and 10 captions" in ended.err
+    assert (tmp_path / "out" / "images.npy").stat().st_mtime_ns == before
+    other = pocketclip("embed", "scenes:6,image_size=32", "--model", bundle, "--out", tmp_path / "out", "--resume")
+    assert other.code == 1
+    assert "manifest.json: made_from.source is " in other.err
+
+
+def test_embed_stops_above_the_share_of_broken_items(
+    pocketclip: Run, bundle: Path, make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_folder(5)
+    (folder / "002.jpg").write_bytes(b"junk")
+    command = ("embed", folder, "--model", bundle, "--out", tmp_path / "out")
+    ended = pocketclip(*command)
+    assert ended.code == 1
+    assert "--max-broken-share" in ended.err
+    ended = pocketclip(*command, "--resume", "--max-broken-share", "0.2")
+    assert ended.code == 0
+    assert "left out: " in ended.err
+    assert np.load(tmp_path / "out" / "images.npy").shape == (4, 16)
+
+
+def test_filter_tells_what_each_rule_dropped(pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_folder(6)
+    (folder / "003.jpg").write_bytes((folder / "001.jpg").read_bytes())
+    (folder / "004.txt").write_text("short\na caption of six words altogether\n")
+    ended = pocketclip(
+        "data", "filter", folder, "--out", tmp_path / "out", "--name", "kept", "--samples-per-shard", "2",
+        "--drop-duplicate-images", "--min-caption-words", "2", "--min-image-side", "10", "--json",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    (line,) = ended.out.splitlines()
+    values = json.loads(line)
+    assert (values["num_images"], values["num_kept_images"], values["num_kept_captions"]) == (6, 5, 9)
+    assert values["dropped_images"] == {"min_image_side": 0, "drop_duplicate_images": 1, "no_caption_left": 0}
+    assert values["dropped_captions"] == {"min_caption_words": 1}
+    assert "drop_duplicate_images: 1 images dropped" in ended.err
+    place = f"webdataset:{tmp_path / 'out'}/kept-{{000000..000002}}.tar"
+    assert place in ended.err
+    inspected = json.loads(pocketclip("data", "inspect", place, "--json").out)
+    assert (inspected["num_images"], inspected["num_captions"], inspected["num_same_images"]) == (5, 9, 0)
+
+
+def test_filter_by_a_model_keeps_the_most_similar_captions(pocketclip: Run, bundle: Path, tmp_path: Path) -> None:
+    source = "scenes:10,image_size=32"
+    assert pocketclip("embed", source, "--model", bundle, "--out", tmp_path / "embedded").code == 0
+    images, texts, owners = (
+        np.load(tmp_path / "embedded" / f"{name}.npy") for name in ("images", "texts", "text_images")
+    )
+    best = np.argsort(-(images[owners] * texts).sum(axis=1), kind="stable")[:5]
+    ended = pocketclip("data", "filter", source, "--out", tmp_path / "kept", "--model", bundle, "--keep-share", "0.25")
+    assert ended.code == 0, ended.err
+    embedded = pocketclip(
+        "embed", f"webdataset:{tmp_path / 'kept'}/data-000000.tar", "--model", bundle, "--out", tmp_path
+    )
+    assert embedded.code == 0
+    items = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
+    lines = (tmp_path / "embedded" / "items.jsonl").read_text().splitlines()
+    all_items = [json.loads(line) for line in lines]
+    wanted = sorted((all_items[owners[row]]["key"], all_items[owners[row]]["captions"][row % 2]) for row in best)
+    assert sorted((item["key"], caption) for item in items for caption in item["captions"]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([], "no rule is given"),
+        (["--keep-share", "0.5"], "add --model MODEL"),
+        (["--min-image-side", "3", "--model", "x"], "--model has no effect"),
+        (["--min-image-side", "0"], "min_image_side"),
+        (["--min-image-side", "3", "--ray-address", "auto"], "add --engine ray"),
+    ],
+)
+def test_filter_explains_rules_that_make_no_sense(
+    pocketclip: Run, tmp_path: Path, options: list[str], reason: str
+) -> None:
+    ended = pocketclip("data", "filter", "scenes:3", "--out", tmp_path / "out", *options)
+    assert ended.code == 1
+    assert reason in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_engine_is_wrong_usage(pocketclip: Run, tmp_path: Path) -> None:
+    assert pocketclip("data", "filter", "scenes:3", "--out", tmp_path, "--engine", "spark").code == 2
+
+
+def test_features_are_there_when_training_starts(
+    pocketclip: Run, tiny_recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = tiny_recipe_file(cache={})
+    ended = pocketclip("data", "features", file, "--set", "train.num_steps=2", "--json")
+    assert json.loads(ended.out) == {"num_images_train": 24, "num_images_val": 8}
+    before = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.bin")}
+    assert pocketclip("train", file, "--out", tmp_path / "run").code == 0
+    assert {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.bin")} == before
+    assert len(before) == 2 * (2 + 3)
+
+
+def test_features_of_a_recipe_that_caches_nothing(pocketclip: Run, tiny_recipe_file: Callable[..., Path]) -> None:
+    ended = pocketclip("data", "features", tiny_recipe_file())
+    assert (ended.code, "caches no features" in ended.err) == (1, True)

@@ -1,0 +1,203 @@
+"""Stages over a source: blocks that depend on nothing but their bounds, kept until all are there."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pocketclip.data.blocks import Block, BlockFolder, OpenStage, Stage, compute_here, fill, first_difference
+from pocketclip.errors import UserError
+
+
+def squares(num_samples: int = 7, block_size: int = 3, **made_from: object) -> Stage:
+    """Each sample's square; samples that divide by 4 are broken."""
+
+    def compute(start: int, stop: int) -> Block:
+        numbers = np.arange(start, stop)
+        kept = numbers[numbers % 4 > 0]
+        return Block({"squares": kept**2, "numbers": kept}, [f"sample {n}" for n in numbers if n % 4 == 0])
+
+    return Stage("squaring", {"power": 2, **made_from}, num_samples, block_size, compute)
+
+
+class Progress:
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.told: list[tuple[str, int, int]] = []
+        self.broken: list[str] = []
+        self.stop_at = stop_at
+
+    def __call__(self, work: str, done: int, total: int, broken: list[str]) -> None:
+        self.told.append((work, done, total))
+        self.broken += broken
+        if done == self.stop_at:
+            raise KeyboardInterrupt
+
+
+def counting(computed: list[int]) -> object:
+    """The engine `local`, telling which blocks it computes."""
+
+    def engine(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+        for number, broken in compute_here(open_stage, folder, numbers):
+            computed.append(number)
+            yield number, broken
+
+    return engine
+
+
+def run(path: Path, stage: Stage | None = None, *, resume: bool = False, progress: Progress | None = None) -> list[int]:
+    """Fill a folder; returns the blocks that had to be computed."""
+    computed: list[int] = []
+    chosen = stage or squares()
+    fill(path, chosen, lambda: chosen, counting(computed), progress or Progress(), resume=resume)  # type: ignore[arg-type]
+    return computed
+
+
+@pytest.mark.parametrize(("num_samples", "block_size"), [(7, 3), (6, 3), (7, 100), (1, 1), (0, 3)])
+def test_joined_blocks_are_what_one_pass_gives(tmp_path: Path, num_samples: int, block_size: int) -> None:
+    stage = squares(num_samples, block_size)
+    progress = Progress()
+    folder = fill(tmp_path, stage, lambda: stage, compute_here, progress, resume=False)
+    whole = stage.compute(0, num_samples)
+    assert folder.column("squares").tolist() == whole.arrays["squares"].tolist()
+    assert [message for block in folder.read_all() for message in block.broken] == whole.broken == progress.broken
+    assert progress.told[0] == ("squaring", 0, num_samples)
+    assert progress.told[-1] == ("squaring", num_samples, num_samples)
+
+
+def test_computing_from_a_sample_gives_the_blocks_with_what_lies_behind_them() -> None:
+    found = list(squares().compute_from(3))
+    assert [done for done, _ in found] == [6, 7]
+    assert [block.arrays["numbers"].tolist() for _, block in found] == [[3, 5], [6]]
+
+
+def test_a_stopped_run_computes_only_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, progress=Progress(stop_at=3))
+    progress = Progress()
+    assert run(tmp_path, resume=True, progress=progress) == [1, 2]
+    assert progress.told[-1] == ("squaring", 7, 7)
+    assert progress.broken == ["sample 0", "sample 4"]  # those of the finished block are told again
+    assert run(tmp_path, resume=True) == []
+
+
+def test_blocks_that_a_run_begins_behind_are_left_alone(tmp_path: Path) -> None:
+    stage, computed, progress = squares(), [], Progress()  # type: ignore[var-annotated]
+    fill(tmp_path, stage, lambda: stage, counting(computed), progress, resume=True, first=1)  # type: ignore[arg-type]
+    assert computed == [1, 2]
+    assert progress.told == [("squaring", done, 7) for done in (3, 6, 7)]
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "half"])
+def test_a_damaged_block_is_computed_again(tmp_path: Path, damage: str) -> None:
+    run(tmp_path)
+    file = tmp_path / "000001.npz"
+    whole = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(whole[: {"empty": 0, "cut": len(whole) - 1, "half": len(whole) // 2}[damage]])
+    assert run(tmp_path, resume=True) == [1]
+    assert file.read_bytes() == whole
+
+
+def test_a_block_whose_content_was_changed_is_named(tmp_path: Path) -> None:
+    stage = squares()
+    folder = fill(tmp_path, stage, lambda: stage, compute_here, Progress(), resume=False)
+    file = tmp_path / "000001.npz"
+    data = bytearray(file.read_bytes())
+    place = data.index(np.arange(3, 6)[[0, 2]].astype(np.int64).tobytes())  # the array `numbers` itself
+    data[place] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"000001\.npz: damaged .*delete the file and go on with --resume"):
+        folder.column("numbers")
+
+
+def test_pickled_objects_are_neither_written_nor_read(tmp_path: Path) -> None:
+    folder = BlockFolder.open(tmp_path, squares(), resume=False)
+    strange = Block({"objects": np.array([{"a": 1}], dtype=object)})
+    with pytest.raises(ValueError, match="pickle"):
+        folder.write(0, strange)
+    np.savez(folder.file(0), broken=np.frombuffer(b"[]", np.uint8), **strange.arrays)
+    with pytest.raises(UserError, match="pickle"):
+        folder.read(0)
+
+
+def test_writing_a_block_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = BlockFolder.open(tmp_path, squares(), resume=False)
+    folder.compute(0)
+    first = folder.file(0).read_bytes()
+    os.utime(folder.file(0), (0, 0))
+    folder.compute(0)
+    assert folder.file(0).read_bytes() == first
+
+
+def test_a_folder_with_blocks_needs_resume(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(UserError, match=r"unfinished run\. Go on with --resume"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "difference"),
+    [
+        (squares(8), "num_samples is 7 there and 8 here"),
+        (squares(block_size=2), "block_size is 3 there and 2 here"),
+        (squares(power=3), "made_from.power is 2 there and 3 here"),
+        (squares(model={"tower": "x"}), 'made_from.model is null there and {"tower": "x"} here'),
+    ],
+)
+def test_blocks_of_other_inputs_are_refused_with_the_first_difference(
+    tmp_path: Path, stage: Stage, difference: str
+) -> None:
+    run(tmp_path)
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, stage, resume=True)
+    assert difference in str(caught.value)
+    assert str(tmp_path / "manifest.json") in str(caught.value)
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+        run(tmp_path, resume=True)
+
+
+def test_tuples_in_a_manifest_are_what_json_makes_of_them(tmp_path: Path) -> None:
+    run(tmp_path, squares(scale=(0.5, 1.0)))
+    assert run(tmp_path, squares(scale=(0.5, 1.0)), resume=True) == []
+    assert json.loads((tmp_path / "manifest.json").read_text())["made_from"]["scale"] == [0.5, 1.0]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Cannot write"):
+        run(tmp_path / "file" / "blocks")
+
+
+def test_a_stage_that_fails_leaves_the_blocks_before_it(tmp_path: Path) -> None:
+    def fail(start: int, stop: int) -> Block:
+        if start >= 3:
+            raise UserError("no memory left")
+        return squares().compute(start, stop)
+
+    with pytest.raises(UserError, match="no memory left"):
+        run(tmp_path, replace(squares(), compute=fail))
+    assert run(tmp_path, resume=True) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "found"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": {"b": [1]}}, {"a": {"b": [2]}}, "a.b is [1] there and [2] here"),
+        ({"a": 1, "b": 1}, {"a": 2, "b": 2}, "a is 1 there and 2 here"),
+        ({}, {"a": 1}, "a is null there and 1 here"),
+    ],
+)
+def test_the_first_difference_names_the_key_and_both_values(there: object, here: object, found: str | None) -> None:
+    assert first_difference(there, here) == found

@@ -1,0 +1,198 @@
+"""Filtered shards: the samples that stay with the captions that stay, whole after any interruption."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pocketclip.data.kept as kept_module
+from pocketclip.data import open_source
+from pocketclip.data.blocks import Block, compute_here
+from pocketclip.data.filter import FilterConfig, Verdict
+from pocketclip.data.kept import FilterReport, Kept, open_measuring, write_filtered
+from pocketclip.data.source import Sample, Source
+from pocketclip.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks in a handful of samples."""
+    monkeypatch.setattr(kept_module, "MEASURED_BLOCK", 4)
+
+
+@pytest.fixture
+def folder(make_folder: Callable[..., Path]) -> Path:
+    """Eleven pictures with two captions: 3 is broken, 5 has one caption of seven words, 8 is the same file as 7."""
+    folder = make_folder(11, 2)
+    (folder / "003.jpg").write_bytes(b"no picture")
+    (folder / "005.txt").write_text("picture 5\none two three four five six seven\n")
+    (folder / "008.jpg").write_bytes((folder / "007.jpg").read_bytes())
+    return folder
+
+
+RULES = {"drop_duplicate_images": True, "min_caption_words": 4, "max_caption_words": 6}
+
+
+def run(folder: Path, out: Path, on_progress: Any = None, **settings: Any) -> FilterReport:
+    rules = FilterConfig.parse(settings.pop("rules", RULES), place="rules")
+    open_stage = partial(open_measuring, f"folder:{folder}")
+    progress = on_progress or (lambda work, done, total, broken: None)
+    settings = {"samples_per_shard": 3, **settings}
+    return write_filtered(open_stage(), open_stage, f"folder:{folder}", rules, out, compute_here, progress, **settings)
+
+
+def samples(out: Path, name: str = "data") -> list[Sample]:
+    source = open_source(f"webdataset:{out}/{name}-*.tar")
+    return [source[index] for index in range(len(source))]
+
+
+def test_shards_hold_the_samples_and_captions_that_stay(folder: Path, tmp_path: Path) -> None:
+    report = run(folder, tmp_path / "out")
+    source = open_source(f"folder:{folder}")
+    found = samples(tmp_path / "out")
+    assert [sample.key for sample in found] == ["000", "001", "002", "004", "006", "007", "009", "010"]
+    for sample in found:
+        assert sample.image == source[int(sample.key)].image
+        assert sample.captions == source[int(sample.key)].captions
+    assert report.model_dump() == {
+        "num_images": 10,
+        "num_captions": 20,
+        "num_kept_images": 8,
+        "num_kept_captions": 16,
+        "num_broken": 1,
+        "dropped_images": {"drop_duplicate_images": 1, "no_caption_left": 1},
+        "dropped_captions": {"min_caption_words": 1, "max_caption_words": 1},
+        "num_shards": 3,
+    }
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "data-000000.tar",
+        "data-000001.tar",
+        "data-000002.tar",
+        "data.filter.json",
+    ]
+
+
+def test_an_image_keeps_the_captions_that_pass(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "out", rules={"max_caption_words": 6})
+    captions = {sample.key: sample.captions for sample in samples(tmp_path / "out")}
+    assert captions["005"] == ("picture 5",)
+    assert len(captions["006"]) == 2
+
+
+def test_parts_of_what_is_kept_have_their_own_captions(folder: Path) -> None:
+    source = open_source(f"folder:{folder}")
+    mask = np.array([True, False, False, True, True, True])
+    kept = Kept(source, Verdict(np.array([1, 4, 6]), np.array([2, 2, 2]), mask), "mark")
+    wanted = [source.captions(1)[:1], source.captions(4)[1:], source.captions(6)]
+    assert isinstance(kept, Source)
+    assert [kept.captions(index) for index in range(3)] == wanted
+    part = kept.part(1, 3)
+    assert [part[index].captions for index in range(2)] == wanted[1:]
+    assert [part[index].key for index in range(2)] == ["004", "006"]
+    assert len({kept.fingerprint(), part.fingerprint(), kept.part(0, 3).fingerprint()}) == 2
+
+
+def stop_at(work: str, done: int) -> Callable[..., None]:
+    def on_progress(told: str, so_far: int, total: int, broken: list[str]) -> None:
+        if (told, so_far) == (work, done):
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+@pytest.mark.parametrize(
+    ("work", "done", "measured", "written"),
+    [
+        ("measuring images", 0, 11, 3),
+        ("measuring images", 8, 3, 3),
+        ("measuring images", 11, 0, 3),
+        ("writing shards", 3, 0, 2),
+        ("writing shards", 8, 0, 0),
+    ],
+)
+def test_a_stopped_filter_goes_on_where_it_was(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, done: int, measured: int, written: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "cut", stop_at(work, done))
+    assert not (tmp_path / "cut" / "data.filter.json").exists()
+    counts = {"measured": 0, "written": 0}
+    measure, write = kept_module.measure, kept_module._write_shard
+
+    def counting_measure(source: Source, start: int, stop: int) -> Block:
+        counts["measured"] += stop - start
+        return measure(source, start, stop)
+
+    def counting_write(*arguments: Any) -> Block:
+        counts["written"] += 1
+        return write(*arguments)
+
+    monkeypatch.setattr(kept_module, "measure", counting_measure)
+    monkeypatch.setattr(kept_module, "_write_shard", counting_write)
+    resumed = run(folder, tmp_path / "cut", resume=True)
+    assert counts == {"measured": measured, "written": written}
+    assert resumed == run(folder, tmp_path / "whole")
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes(), path.name
+
+
+def test_a_finished_filter_is_not_done_again(folder: Path, tmp_path: Path) -> None:
+    report = run(folder, tmp_path / "out")
+    with pytest.raises(UserError, match="are here already"):
+        run(folder, tmp_path / "out")
+    assert run(folder, tmp_path / "out", resume=True) == report
+    other = {**RULES, "min_caption_words": 5}
+    with pytest.raises(UserError, match=r"rules\.min_caption_words is 4 there and 5 here"):
+        run(folder, tmp_path / "out", rules=other, resume=True)
+
+
+def test_half_written_shards_of_other_rules_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out", stop_at("writing shards", 3))
+    with pytest.raises(UserError, match=r"rules\.min_caption_words is 4 there and 2 here"):
+        run(folder, tmp_path / "out", rules={**RULES, "min_caption_words": 2}, resume=True)
+
+
+def test_rules_may_change_while_only_measuring_was_done(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out", stop_at("measuring images", 11))
+    report = run(folder, tmp_path / "out", rules={"min_caption_words": 4}, resume=True)
+    assert report.num_kept_images == 10
+
+
+def test_two_names_share_a_folder(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "out", name="one")
+    run(folder, tmp_path / "out", name="two", rules={"max_caption_words": 2})
+    assert (len(samples(tmp_path / "out", "one")), len(samples(tmp_path / "out", "two"))) == (8, 1)
+
+
+def test_shards_that_are_not_ours_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "data-000007.tar").write_bytes(b"")
+    with pytest.raises(UserError, match="holds shards 'data' that we did not write"):
+        run(folder, tmp_path)
+    assert list(tmp_path.glob("*.blocks")) == []
+
+
+def test_rules_that_drop_everything_are_an_error_with_the_counts(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'keep no image \(dropped: {"min_image_side": 10}\)'):
+        run(folder, tmp_path / "out", rules={"min_image_side": 1000})
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"report": {}}'])
+def test_a_damaged_report_is_named(folder: Path, tmp_path: Path, content: str) -> None:
+    run(folder, tmp_path / "out")
+    (tmp_path / "out" / "data.filter.json").write_text(content)
+    with pytest.raises(UserError, match=r"data\.filter\.json"):
+        run(folder, tmp_path / "out", resume=True)
+
+
+def test_the_report_says_what_was_asked(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "data.filter.json").read_text())
+    assert told["rules"]["min_caption_words"] == 4
+    assert told["source"] == open_source(f"folder:{folder}").fingerprint()
+    assert told["report"]["num_kept_images"] == 8

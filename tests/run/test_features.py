@@ -1,0 +1,134 @@
+"""The feature cache filled ahead of training."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import QuietReporter, tiny_recipe_settings
+from pocketclip.data.blocks import BlockFolder, OpenStage, compute_here
+from pocketclip.data.cache import cache_folder
+from pocketclip.errors import UserError
+from pocketclip.recipe import Recipe
+from pocketclip.run import train
+from pocketclip.run.features import fill_cache
+
+
+def recipe(*, heads_first: bool = False, **changes: Any) -> Recipe:
+    """A small recipe that caches features; 24 scenes to train on, 8 to validate, 6 to test."""
+    cache = {"views": ["centre", "crop"]}
+    settings: dict[str, Any] = tiny_recipe_settings() if heads_first else tiny_recipe_settings(cache=cache)
+    if heads_first:
+        settings["heads_first"] = tiny_recipe_settings(cache=cache)["train"]
+    settings["data"]["test"] = {"kind": "scenes", "count": 6, "seed": 2, "image_size": 32}
+    return Recipe.parse({**settings, **changes}, place="recipe")
+
+
+def files() -> dict[str, bytes]:
+    """Everything in the cache."""
+    root = cache_folder()
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def as_a_worker(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+    """An engine that opens the stage anew, as another process does, and works backwards."""
+    stage = open_stage()
+    assert stage.made_from == folder.stage.made_from
+    opened = BlockFolder(folder.path, stage)
+    for number in reversed(numbers):
+        yield number, opened.compute(number)
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def two_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A function that switches to an empty cache."""
+    return lambda name: monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("heads_first", [False, True])
+def test_training_finds_everything_it_needs(
+    heads_first: bool, two_caches: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = recipe(heads_first=heads_first)
+    two_caches("trained")
+    train(loaded, tmp_path / "alone", name="alone", reporter=QuietReporter())
+    wanted = files()
+    two_caches("filled")
+    counts = fill_cache(loaded, as_a_worker, quiet)
+    assert files() == wanted
+    assert counts == {"train": 24, "val": 8} | ({} if heads_first else {"test": 6})
+    assert list(cache_folder().with_name("features-blocks").iterdir()) == []
+
+
+def test_blocks_of_a_stopped_call_are_used(two_caches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocketclip.train.features.IMAGES_PER_BLOCK", 5)
+    two_caches("whole")
+    fill_cache(recipe(), compute_here, quiet)
+    wanted = files()
+    two_caches("cut")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if (what, done) == ("images", 15):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill_cache(recipe(), compute_here, stop)
+    computed: list[int] = []
+
+    def engine(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+        computed.append(len(numbers))
+        return compute_here(open_stage, folder, numbers)
+
+    fill_cache(recipe(), engine, quiet)
+    assert files() == wanted
+    assert computed == [2, 1, 2, 1, 2, 1]  # images and captions of train (25 % of it left), val and test
+
+
+def test_an_entry_that_training_began_is_completed(
+    two_caches: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pocketclip.train.features.IMAGES_PER_BLOCK", 5)
+    two_caches("whole")
+    fill_cache(recipe(), compute_here, quiet)
+    wanted = files()
+    two_caches("begun")
+
+    class Stopping(QuietReporter):
+        def encoding(self, what: str, done: int, total: int) -> None:
+            if done == 10:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path / "run", name="run", reporter=Stopping())
+    fill_cache(recipe(), as_a_worker, quiet)
+    assert files() == wanted
+
+
+def test_a_second_call_computes_nothing() -> None:
+    fill_cache(recipe(), compute_here, quiet)
+    before = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*")}
+
+    def never(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+        raise AssertionError("nothing is missing")
+
+    fill_cache(recipe(), never, quiet)
+    assert {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*")} == before
+
+
+def test_a_recipe_that_caches_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train\.cache: this recipe trains its towers"):
+        fill_cache(Recipe.parse(tiny_recipe_settings(), place="recipe"), compute_here, quiet)
+
+
+def test_too_many_broken_pictures_stop_it(make_folder: Any) -> None:
+    folder = make_folder(24)
+    (folder / "004.jpg").write_bytes(b"no picture")
+    settings = tiny_recipe_settings(cache={})
+    settings["data"] = {"train": f"folder:{folder}", "val": {"kind": "scenes", "count": 8, "image_size": 32}}
+    with pytest.raises(UserError, match="1 of 24 items are broken"):
+        fill_cache(Recipe.parse(settings, place="recipe"), as_a_worker, quiet)
