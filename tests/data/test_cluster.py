@@ -50,6 +50,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[None]:
+    os.environ.update(cluster.QUIET)  # Ray reads them when it is imported
     pickle = pytest.importorskip("ray.cloudpickle")
     pickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
     with mock.patch.object(cluster, "available_cores", return_value=2), mock.patch.dict(os.environ):
