@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from pocketclip.models.pretrained import PretrainedModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once instead of waiting
+
+
+@pytest.fixture(autouse=True, scope="session")
+def usual_ctrl_c() -> None:
+    """Python's own handler, which a suite that was started in the background does not inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
