@@ -44,7 +44,11 @@ def test_paddings_of_tensorflow_are_zeros_on_the_right_sides(
         torch.testing.assert_close(fused(images), F.relu(convolution(images)), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "tf_efficientnet_lite0", "mobilenetv3_small_100", "resnet18"])
+SLOW = ("tf_efficientnet_lite0", "mobilenetv3_small_100")
+SLOW_TOWERS = [pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", *SLOW_TOWERS, "resnet18"])
 def test_whole_towers_keep_their_features(name: str) -> None:
     torch.manual_seed(0)
     images = torch.randn(2, 3, 64, 64)

@@ -114,7 +114,7 @@ def every_loss(rank: int, folder: str, fsdp: bool, chunk_size: int | None) -> di
 
 
 @pytest.mark.parametrize("chunk_size", [None, 3])
-@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize("fsdp", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["ddp", "fsdp"])
 def test_the_curve_of_several_ranks_is_that_of_one(tmp_path: Path, fsdp: bool, chunk_size: int | None) -> None:
     found = run_ranks(every_loss, 2, str(tmp_path), fsdp, chunk_size)
     for loss in LOSSES:
@@ -153,6 +153,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, before: str,
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_every_rank_ends_with_the_same_weights(tmp_path: Path, keep: str) -> None:
     settings = {"keep": keep, "keep_metric": "weight", "evaluate_every": 0.3}
