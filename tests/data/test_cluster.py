@@ -77,7 +77,9 @@ def open_stage(place: Path, deaths: dict[int, int], *, process: int = 0, num_sam
             os._exit(1)
         if number == deaths.get(-1):
             raise UserError(f"block {number} cannot be read")
-        return Block({"threads": np.full(stop - start, int(os.environ["OMP_NUM_THREADS"]))}, [f"sample {start}"])
+        return Block(
+            {"threads": np.full(stop - start, int(os.environ.get("OMP_NUM_THREADS", "0")))}, [f"sample {start}"]
+        )
 
     # A worker that would make something else is found out by this
     seen = {"process": os.getpid() if process else 0}

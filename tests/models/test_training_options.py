@@ -45,10 +45,10 @@ def assert_same_gradients(change: Callable[[DualEncoder], None], tolerance: floa
     change(changed)
     expected, actual = gradients(plain, batch), gradients(changed, batch)
     assert expected.keys() == actual.keys()
-    for name, gradient in expected.items():
-        assert torch.allclose(actual[name], gradient, rtol=tolerance, atol=tolerance * float(gradient.abs().max())), (
-            name
-        )
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in expected.items():  # that of a key's bias is nothing but rounding
+        scale = max(float(gradient.abs().max()), 1e-3 * largest)
+        assert torch.allclose(actual[name], gradient, rtol=tolerance, atol=tolerance * scale), name
     assert changed.state_dict().keys() == plain.state_dict().keys()
     return changed
 
