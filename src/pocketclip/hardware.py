@@ -51,12 +51,6 @@ def describe_hardware() -> str:
     return ", ".join(part for part in parts if part)
 
 
-def release_freed_memory() -> None:
-    """Hand freed memory back to the kernel; before a fork, or each process copies those pages when it uses them."""
-    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed memory instead of handing it back to the kernel and faulting it in again.
 

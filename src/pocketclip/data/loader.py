@@ -19,7 +19,7 @@ from pocketclip.data.decode import Pixels, decode_picture, jpeg_decoder
 from pocketclip.data.source import Source, caption_id
 from pocketclip.distributed import local_world_size
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.hardware import available_cores, release_freed_memory
+from pocketclip.hardware import available_cores
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch
 
@@ -215,7 +215,6 @@ def training_batches(
     if num_workers is None:
         num_workers = min(8, max(1, available_cores() // local_world_size() - 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
-    release_freed_memory()  # left by indexing the source
     loader = DataLoader(
         PairDataset(source, augmentation, captions_per_image, plan.seed, last_captions),
         batch_sampler=_StepSampler(plan, start_step, num_steps, share),
