@@ -4,8 +4,10 @@ So a resumed run goes on exactly, and the number of workers changes nothing.
 """
 
 import functools
+import gc
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,8 +227,24 @@ def training_batches(
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # or opening the loader would draw from the generator that dropout uses
     )
-    for columns in loader:
-        yield ImageTextBatch(**columns)
+    with _objects_left_alone():
+        for columns in loader:
+            yield ImageTextBatch(**columns)
+
+
+@contextmanager
+def _objects_left_alone() -> Iterator[None]:
+    """Within, the garbage collector does not look at the objects there are now.
+
+    It would write to each of them, and so copy every page that a process and its workers share: 80 MiB, once the
+    first full collection of a long run comes.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _one_thread(worker: int) -> None:
