@@ -1,10 +1,12 @@
 """Batches: what belongs to what."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketclip.types import Evaluator, Features, ImageTextBatch, Objective
+from pocketclip.types import Evaluator, Features, ImageTextBatch, Objective, TeacherFeatures, TeacherInputs
 
 
 def make_batch(num_images: int, captions: int) -> ImageTextBatch:
@@ -61,3 +63,34 @@ def test_a_plain_function_is_an_objective_and_an_evaluator() -> None:
 
     assert isinstance(objective, Objective)
     assert isinstance(evaluate, Evaluator)
+
+
+def taught(num_images: int, captions: int) -> ImageTextBatch:
+    """A batch with one teacher, live and asked, and a synthetic caption for each image."""
+    texts = num_images * captions
+    inputs = TeacherInputs(
+        torch.zeros(num_images, 3, 4, 4, dtype=torch.uint8), torch.ones(texts, 2).long(), torch.ones(texts, 2).bool()
+    )
+    features = TeacherFeatures(torch.arange(num_images)[:, None].float(), torch.arange(texts)[:, None].float(), 50.0)
+    return replace(make_batch(num_images, captions), teachers=(features,), teacher_inputs=(inputs,), num_synthetic=1)
+
+
+def test_one_caption_of_each_image_is_a_batch_of_pairs() -> None:
+    batch = taught(2, 3)
+    slots = [batch.with_caption(number) for number in range(3)]
+    assert [slot.tokens[:, 0].tolist() for slot in slots] == [[0, 3], [1, 4], [2, 5]]
+    assert [slot.caption_ids.tolist() for slot in slots] == [[500, 503], [501, 504], [502, 505]]
+    assert [slot.teachers[0].text[:, 0].tolist() for slot in slots] == [[0, 3], [1, 4], [2, 5]]
+    assert [slot.num_synthetic for slot in slots] == [0, 0, 1]
+    assert all(slot.captions_per_image == 1 and len(slot.token_mask) == 2 for slot in slots)
+    features = Features(batch.images, batch.tokens.float(), torch.tensor(1.0), torch.tensor(0.0))
+    assert features.with_caption(1, 3).text[:, 0].tolist() == [1, 4]
+
+
+def test_moving_a_batch_moves_its_teachers_and_parts_leave_them_out() -> None:
+    moved = taught(2, 3).to(torch.device("meta"))
+    tensors = [value for one in (*moved.teachers, *moved.teacher_inputs) for value in vars(one).values()]
+    assert {value.device.type for value in tensors if isinstance(value, Tensor)} == {"meta"}
+    assert (moved.teachers[0].scale, moved.num_synthetic) == (50.0, 1)
+    part = moved.pairs(0, 1)
+    assert (part.teachers, part.teacher_inputs) == ((), ())

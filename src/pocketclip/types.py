@@ -6,15 +6,50 @@ Shape letters, the same everywhere:
     D embedding width                F feature width of a tower
     H, W pixels                      N images, Q captions of a whole split
     C classes                        T teachers
+    S synthetic captions of the K    W embedding width of a teacher
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """What one teacher makes of a batch; nothing flows back into it."""
+
+    image: Float[Tensor, "B W"]
+    """(B, W), unit length per row."""
+    text: Float[Tensor, "M W"]
+    """(M, W), unit length per row."""
+    scale: float
+    """The teacher's inverse temperature, such as 50 or 100."""
+
+    def to(self, device: torch.device) -> "TeacherFeatures":
+        """The same on another device."""
+        image, text = (rows.to(device, non_blocking=True) for rows in (self.image, self.text))
+        return TeacherFeatures(image, text, self.scale)
+
+
+@dataclass(frozen=True)
+class TeacherInputs:
+    """The views and captions of a batch as one live teacher reads them."""
+
+    images: UInt8[Tensor, "B 3 H W"]
+    """(B, 3, H, W) bytes, at the teacher's own size."""
+    tokens: Int[Tensor, "M L"]
+    """(M, L), the ids of the teacher's own tokenizer."""
+    token_mask: Bool[Tensor, "M L"]
+    """(M, L), True where a token stands."""
+
+    def to(self, device: torch.device) -> "TeacherInputs":
+        """The same on another device."""
+        parts = (self.images, self.tokens, self.token_mask)
+        return TeacherInputs(*(part.to(device, non_blocking=True) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -38,6 +73,12 @@ class ImageTextBatch:
     """Items left out of this batch, one message each."""
     shares: tuple[int, ...] = ()
     """Images that every rank holds, where this is one rank's share of a batch; empty where it is all of it."""
+    teachers: tuple[TeacherFeatures, ...] = ()
+    """What each teacher makes of it, read from reinforced data or computed by live teachers; empty without any."""
+    teacher_inputs: tuple[TeacherInputs, ...] = ()
+    """What live teachers still have to encode; empty without any."""
+    num_synthetic: int = 0
+    """S; the last S of the K captions of each image are synthetic."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,12 +90,11 @@ class ImageTextBatch:
 
     def to(self, device: torch.device) -> "ImageTextBatch":
         """The batch on another device."""
-        moved = {
-            item.name: getattr(self, item.name).to(device, non_blocking=True)
-            for item in fields(self)
-            if item.name not in ("broken", "shares")
-        }
-        return replace(self, **moved)
+        names = ("images", "tokens", "token_mask", "image_ids", "caption_ids")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        teachers = tuple(teacher.to(device) for teacher in self.teachers)
+        inputs = tuple(one.to(device) for one in self.teacher_inputs)
+        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs)
 
     def pairs(self, start: int, stop: int) -> "ImageTextBatch":
         """Images start to stop with their captions; used to run the towers chunk by chunk."""
@@ -67,6 +107,19 @@ class ImageTextBatch:
             caption_ids=self.caption_ids[captions],
         )  # a part stands for itself: its features are joined before a loss sees them
 
+    def with_caption(self, number: int) -> "ImageTextBatch":
+        """A batch of B pairs: of each image's K captions only the one of this number, counted from 0."""
+        chosen = slice(number, None, self.captions_per_image)
+        return replace(
+            self,
+            tokens=self.tokens[chosen],
+            token_mask=self.token_mask[chosen],
+            caption_ids=self.caption_ids[chosen],
+            teachers=tuple(replace(teacher, text=teacher.text[chosen]) for teacher in self.teachers),
+            teacher_inputs=(),
+            num_synthetic=int(number >= self.captions_per_image - self.num_synthetic),
+        )
+
 
 @dataclass(frozen=True)
 class Features:
@@ -78,6 +131,10 @@ class Features:
     """Inverse temperature, exponentiated."""
     logit_bias: Float[Tensor, ""]
     """Added to every logit; 0 unless the loss is sigmoid."""
+
+    def with_caption(self, number: int, captions_per_image: int) -> "Features":
+        """Of each image's K texts only the one of this number; the twin of `ImageTextBatch.with_caption`."""
+        return replace(self, text=self.text[number::captions_per_image])
 
 
 @runtime_checkable

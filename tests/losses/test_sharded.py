@@ -7,8 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss, soft_target_loss
+from pocketclip.losses import (
+    affinity_loss,
+    clip_loss,
+    multi_positive_loss,
+    positive_pairs,
+    sigmoid_loss,
+    soft_target_loss,
+)
 from pocketclip.losses.sharded import (
+    sharded_affinity_loss,
     sharded_clip_loss,
     sharded_multi_positive_loss,
     sharded_sigmoid_loss,
@@ -16,6 +24,8 @@ from pocketclip.losses.sharded import (
 )
 from processes import run_ranks
 
+KINDS = ["clip", "smoothed", "soft_target", "multi_positive", "sigmoid", "affinity"]
+SEVERAL = ["multi_positive", "sigmoid", "affinity"]
 SHARES = [[3, 4], [1, 5, 2], [4, 4]]
 CAPTIONS = 2
 Result = dict[str, Tensor]
@@ -33,7 +43,23 @@ def whole_batch(total: int, captions: int) -> dict[str, Tensor]:
         "bias": torch.tensor(-2.0, dtype=torch.float64),
         "image_ids": image_ids,
         "caption_ids": caption_ids,
+        **teacher_rows("image", total, random),
+        **teacher_rows("text", total * captions, random),
     }
+
+
+SCALES = (30.0, 8.0)
+
+
+def teacher_rows(of: str, count: int, random: torch.Generator) -> dict[str, Tensor]:
+    """Two teachers of different width."""
+    rows = {f"{of}_{width}": torch.randn(count, width, generator=random, dtype=torch.float64) for width in (5, 9)}
+    return {name: F.normalize(value, dim=1) for name, value in rows.items()}
+
+
+def teachers(batch: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor], tuple[float, ...]]:
+    images, texts = ([batch[f"{of}_{width}"] for width in (5, 9)] for of in ("image", "text"))
+    return images, texts, SCALES
 
 
 def leaves(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -51,6 +77,7 @@ def plain(kind: str, batch: dict[str, Tensor]) -> Result:
         "soft_target": lambda: soft_target_loss(*pairs),
         "multi_positive": lambda: multi_positive_loss(*pairs, positives),
         "sigmoid": lambda: sigmoid_loss(*pairs, values["bias"], positives=positives),
+        "affinity": lambda: affinity_loss(*pairs, *teachers(batch)),
     }
     loss = losses[kind]()
     loss.backward()
@@ -61,8 +88,10 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
     captions = len(batch["text"]) // len(batch["image"])
     own = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
     own_texts = slice(own.start * captions, own.stop * captions)
-    kept = {"image": own, "image_ids": own, "text": own_texts, "caption_ids": own_texts}
-    part = {name: value[kept[name]] if name in kept else value for name, value in batch.items()}
+    part = {
+        name: value[own_texts if name.startswith(("text", "caption")) else own] if value.ndim else value
+        for name, value in batch.items()
+    }
     values = leaves(part)
     pairs = values["image"], values["text"], values["scale"]
     ids = part["image_ids"], part["caption_ids"]
@@ -72,6 +101,7 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
         "soft_target": lambda: sharded_soft_target_loss(*pairs, shares),
         "multi_positive": lambda: sharded_multi_positive_loss(*pairs, *ids, shares, tile=3),
         "sigmoid": lambda: sharded_sigmoid_loss(*pairs, values["bias"], *ids, shares, tile=3),
+        "affinity": lambda: sharded_affinity_loss(*pairs, *teachers(part), shares, tile=3),
     }
     loss = losses[kind]()
     loss.backward()
@@ -81,8 +111,7 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
 def every_kind(rank: int, shares: list[int]) -> dict[str, Result]:
     total = sum(shares)
     single, several = whole_batch(total, 1), whole_batch(total, CAPTIONS)
-    batches = {"clip": single, "smoothed": single, "soft_target": single, "multi_positive": several, "sigmoid": several}
-    return {kind: sharded(rank, kind, batch, shares) for kind, batch in batches.items()}
+    return {kind: sharded(rank, kind, several if kind in SEVERAL else single, shares) for kind in KINDS}
 
 
 @pytest.fixture(scope="module", params=SHARES, ids=str)
@@ -90,12 +119,12 @@ def outcomes(request: pytest.FixtureRequest) -> tuple[list[int], list[dict[str, 
     return request.param, run_ranks(every_kind, len(request.param), request.param)
 
 
-@pytest.mark.parametrize("kind", ["clip", "smoothed", "soft_target", "multi_positive", "sigmoid"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_mean_over_ranks_is_the_loss_of_the_whole_batch(
     outcomes: tuple[list[int], list[dict[str, Result]]], kind: str
 ) -> None:
     shares, found = outcomes
-    captions = CAPTIONS if kind in ("multi_positive", "sigmoid") else 1
+    captions = CAPTIONS if kind in SEVERAL else 1
     expected = plain(kind, whole_batch(sum(shares), captions))
     results = [one[kind] for one in found]
     loss = torch.stack([result["loss"] for result in results]).mean()

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pocketclip import distributed
-from pocketclip.losses.tiled import TILE, log_sum_exp, matching_pairs, tiled_sigmoid_loss
+from pocketclip.losses.tiled import TILE, affinity_rows, log_sum_exp, matching_pairs, tiled_sigmoid_loss
 
 
 def sharded_clip_loss(
@@ -83,6 +83,44 @@ def sharded_multi_positive_loss(
     matching = (weight * (image_features[rows] * texts[columns]).sum(1)).sum()
     loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - logit_scale * matching
     return loss / 2 * len(shares)
+
+
+def sharded_affinity_loss(
+    image_features: Float[Tensor, "b D"],
+    text_features: Float[Tensor, "m D"],
+    logit_scale: Float[Tensor, ""],
+    teacher_images: Sequence[Float[Tensor, "b _"]],
+    teacher_texts: Sequence[Float[Tensor, "m _"]],
+    teacher_scales: Sequence[float],
+    shares: Sequence[int],
+    *,
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """`affinity_loss` of the whole batch, as a mean over ranks; a rank holds the rows of its own images.
+
+    Args:
+        image_features: (b, D), this rank's of the student, unit length per row.
+        text_features: (m, D), this rank's of the student, K of each image, unit length per row.
+        logit_scale: (), the student's inverse temperature, already exponentiated.
+        teacher_images: T of (b, width of the teacher), this rank's, unit length per row.
+        teacher_texts: T of (m, width of the teacher), this rank's, unit length per row.
+        teacher_scales: T inverse temperatures, one a teacher.
+        shares: images of each rank.
+        tile: rows and columns held at a time.
+    """
+    text_shares = _text_shares(image_features, text_features, shares)
+    rows = affinity_rows(
+        image_features,
+        distributed.gather(text_features, text_shares),
+        logit_scale,
+        teacher_images,
+        [distributed.gather(texts, text_shares) for texts in teacher_texts],
+        teacher_scales,
+        num_images=sum(shares),
+        join=distributed.log_sum_exp_over_ranks,
+        tile=tile,
+    )
+    return rows * len(shares)
 
 
 def sharded_soft_target_loss(

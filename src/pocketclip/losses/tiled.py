@@ -9,7 +9,7 @@ References: online log-sum-exp, https://arxiv.org/abs/1805.02867; the same idea 
 https://arxiv.org/abs/2410.17243.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -95,11 +95,45 @@ def tiled_affinity_loss(
     tile: int = TILE,
 ) -> Float[Tensor, ""]:
     """`affinity_loss` in memory that grows with B instead of B x M; equal to it up to rounding."""
+    teachers = teacher_images, teacher_texts, teacher_scales
+    return affinity_rows(
+        image_features, text_features, logit_scale, *teachers, num_images=len(image_features), tile=tile
+    )
+
+
+def affinity_rows(
+    image_features: Float[Tensor, "b D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    teacher_images: Sequence[Float[Tensor, "b _"]],
+    teacher_texts: Sequence[Float[Tensor, "M _"]],
+    teacher_scales: Sequence[float],
+    *,
+    num_images: int,
+    join: Callable[[Tensor], Tensor] = lambda column_lse: column_lse,
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """What some rows of the matrix of all pairs add to `affinity_loss`; over all rows it sums up to the loss.
+
+    The gradients are those of the whole loss with respect to these rows' logits, so they sum up too.
+
+    Args:
+        image_features: (b, D), the student's of these rows, unit length per row.
+        text_features: (M, D), the student's of all columns, unit length per row.
+        logit_scale: (), the student's inverse temperature, already exponentiated.
+        teacher_images: T of (b, width of the teacher), unit length per row; no gradient flows into them.
+        teacher_texts: T of (M, width of the teacher), unit length per row.
+        teacher_scales: T inverse temperatures, one a teacher.
+        num_images: B, the rows of the whole matrix.
+        join: makes these rows' log-sum-exp of each column that of all rows.
+        tile: rows and columns held at a time.
+    """
     teachers = [
         (scale * image.detach(), text.detach())
         for image, text, scale in zip(teacher_images, teacher_texts, teacher_scales, strict=True)
     ]
-    loss: Tensor = _Divergence.apply(image_features, text_features, logit_scale, teachers, tile)
+    divergence = _Divergence.apply
+    loss: Tensor = divergence(image_features, text_features, logit_scale, teachers, num_images, join, tile)
     return loss
 
 
@@ -206,20 +240,27 @@ class _Softplus(torch.autograd.Function):
 
 
 class _Divergence(torch.autograd.Function):
-    """`affinity_loss`. The forward pass makes the gradients too: they need the same tiles of every teacher."""
+    """`affinity_rows`. The forward pass makes the gradients too: they need the same tiles of every teacher."""
 
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, teachers: list[tuple[Tensor, Tensor]], tile: int
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        teachers: list[tuple[Tensor, Tensor]],
+        num_images: int,
+        join: Callable[[Tensor], Tensor],
+        tile: int,
     ) -> Tensor:
         total = image.new_zeros((), dtype=torch.float64)
-        student_lse = _log_sum_exp(image * scale, text, tile)
-        teacher_lses = [_log_sum_exp(*teacher, tile) for teacher in teachers]
+        lses = [_log_sum_exp(*pair, tile) for pair in ((image * scale, text), *teachers)]
+        student_lse, *teacher_lses = [(row_lse, join(column_lse)) for row_lse, column_lse in lses]
 
         def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
             affinities = [images[rows] @ texts[columns].T for images, texts in teachers]
             gradient = torch.zeros_like(logits)
-            for axis, (part, weight) in enumerate(((rows, 0.5 / len(image)), (columns, 0.5 / len(text)))):
+            for axis, (part, weight) in enumerate(((rows, 0.5 / num_images), (columns, 0.5 / len(text)))):
                 student = logits - student_lse[axis][part].unsqueeze(1 - axis)
                 target = log_mean(
                     [
@@ -238,7 +279,7 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (total_grad,) = gradients
-        return *(total_grad * one for one in ctx.saved_tensors), None, None
+        return *(total_grad * one for one in ctx.saved_tensors), None, None, None, None
 
 
 def _log_sum_exp(image: Tensor, text: Tensor, tile: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,86 @@
+"""Interactive contrastive learning against a loop over anchors."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketclip.losses import clip_loss, interactive_loss
+from pocketclip.losses.interactive import tiled_interactive_loss
+
+
+def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:
+    rows = torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(rows, dim=1)
+
+
+def number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def slow_interactive_loss(
+    image: Tensor, text: Tensor, teacher_image: Tensor, teacher_text: Tensor, scale: float
+) -> float:
+    total = 0.0
+    for anchors, others in ((image, teacher_text), (text, teacher_image)):
+        for row in range(len(anchors)):
+            weights = [math.exp(scale * float(anchors[row] @ other)) for other in others]
+            total -= math.log(weights[row] / sum(weights))
+    return total / 2 / len(image)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_it_equals_a_slow_loop(count: int) -> None:
+    parts = [unit_rows(count, seed) for seed in range(4)]
+    assert float(interactive_loss(*parts, number(9.0))) == pytest.approx(slow_interactive_loss(*parts, 9.0), rel=1e-12)
+
+
+def test_without_a_signal_it_is_the_logarithm_of_the_batch() -> None:
+    none, teacher = torch.zeros(6, 5, dtype=torch.float64), unit_rows(6, 0)
+    assert float(interactive_loss(none, none, teacher, teacher, number(50.0))) == pytest.approx(math.log(6))
+
+
+def test_images_and_texts_may_change_places() -> None:
+    image, text, teacher_image, teacher_text = (unit_rows(5, seed) for seed in range(4))
+    one = interactive_loss(image, text, teacher_image, teacher_text, number(7.0))
+    torch.testing.assert_close(interactive_loss(text, image, teacher_text, teacher_image, number(7.0)), one)
+
+
+def test_a_student_and_teacher_that_are_one_give_the_clip_loss() -> None:
+    image, text = unit_rows(5, 0), unit_rows(5, 1)
+    torch.testing.assert_close(
+        interactive_loss(image, text, image, text, number(7.0)), clip_loss(image, text, number(7.0))
+    )
+
+
+def test_parts_of_the_student_add_up() -> None:
+    parts, scale = [unit_rows(7, seed) for seed in range(4)], number(7.0)
+    image, text, *teacher = parts
+    found = sum(
+        (stop - start) * interactive_loss(image[start:stop], text[start:stop], *teacher, scale, first=start)
+        for start, stop in ((0, 2), (2, 7))
+    )
+    torch.testing.assert_close(found / 7, interactive_loss(*parts, scale))
+
+
+def test_the_teacher_gets_no_gradient_and_the_scale_does() -> None:
+    image, teacher, scale = unit_rows(3, 0).requires_grad_(), unit_rows(3, 1).requires_grad_(), number(5.0)
+    interactive_loss(image, image, teacher, teacher, scale.requires_grad_()).backward()
+    assert image.grad is not None
+    assert scale.grad is not None
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize(("first", "own", "tile"), [(0, 9, 4), (3, 5, 2), (4, 5, 64)])
+def test_tile_by_tile_equals_the_whole_matrix(first: int, own: int, tile: int) -> None:
+    student = unit_rows(own, 0).requires_grad_(), unit_rows(own, 1).requires_grad_()
+    teacher, scale = (unit_rows(9, 2), unit_rows(9, 3)), number(20.0).requires_grad_()
+    whole = interactive_loss(*student, *teacher, scale, first=first)
+    tiled = tiled_interactive_loss(*student, *teacher, scale, first=first, tile=tile)
+    torch.testing.assert_close(tiled, whole)
+    for one, other in zip(
+        torch.autograd.grad(tiled, (*student, scale)), torch.autograd.grad(whole, (*student, scale)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
