@@ -1,4 +1,8 @@
+import hashlib
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,14 +15,17 @@ from torchvision.transforms import RandomResizedCrop
 from conftest import encode_picture
 from pocketclip.data.augment import (
     AugmentConfig,
-    RandAugmentConfig,
+    ViewParameters,
+    draw_view,
     fixed_views,
     random_crop_box,
+    render_view,
     shortest_side,
 )
 from pocketclip.data.cache import CacheConfig
 from pocketclip.data.decode import Picture, centre_view, decode_picture
-from pocketclip.errors import UserError
+from pocketclip.data.rand_augment import RandAugmentConfig
+from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import PreprocessConfig
 
 PREPROCESS = PreprocessConfig(image_size=24)
@@ -229,6 +236,67 @@ def test_threads_may_make_crops_side_by_side(picture: Picture) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: augment(picture, seed), seeds))
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+# Views as numbers
+
+
+def test_a_call_renders_what_is_drawn(picture: Picture) -> None:
+    augment = EVERYTHING.build(PREPROCESS)
+    for number in range(10):
+        drawn = augment.draw(picture.size, [0, number])
+        assert drawn == draw_view(EVERYTHING, picture.size, [0, number])
+        assert np.array_equal(augment(picture, [0, number]), render_view(picture, drawn, PREPROCESS))
+
+
+def test_json_gives_a_view_back_unchanged() -> None:
+    for number in range(200):
+        for config in (EVERYTHING, AugmentConfig(), AugmentConfig(flip=True)):
+            drawn = draw_view(config, (640, 480), [number])
+            assert ViewParameters.from_json(json.loads(json.dumps(drawn.to_json()))) == drawn
+
+
+def test_another_process_renders_the_same_bits(picture: Picture) -> None:
+    """A new interpreter with other hash seeds, from the file and the numbers alone."""
+    views = [draw_view(EVERYTHING, picture.size, [5, number]) for number in range(20)]
+    here = hashlib.sha256(b"".join(render_view(picture, view, PREPROCESS).tobytes() for view in views)).hexdigest()
+    code = """
+import hashlib, json, sys
+from pocketclip.data.augment import ViewParameters, render_view
+from pocketclip.data.decode import decode_picture
+from pocketclip.preprocess import PreprocessConfig
+given = json.load(sys.stdin)
+picture = decode_picture(bytes.fromhex(given["picture"]), place="", shortest=24)
+views = [ViewParameters.from_json(view) for view in given["views"]]
+pixels = [render_view(picture, view, PreprocessConfig(image_size=24)).tobytes() for view in views]
+print(hashlib.sha256(b"".join(pixels)).hexdigest())
+"""
+    given = {"picture": encode_picture(1, (48, 36), "PNG").hex(), "views": [view.to_json() for view in views]}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == here
+
+
+def test_a_view_is_the_same_part_of_the_picture_at_another_size() -> None:
+    picture = decode_picture(encode_picture(2, (300, 200), "PNG"), place="", shortest=96)
+    for number in range(12):
+        view = draw_view(AugmentConfig(crop_scale=(0.2, 1.0), flip=True), picture.size, [number])
+        small, large = (render_view(picture, view, PreprocessConfig(image_size=size)) for size in (32, 96))
+        assert large.shape == (96, 96, 3)
+        means = large.reshape(32, 3, 32, 3, 3).mean(axis=(1, 3))
+        assert np.abs(means - small).mean() < 3
+
+
+def test_a_view_of_another_picture_is_named(picture: Picture) -> None:
+    with pytest.raises(BrokenItemError, match=r"view \[0, 0, 49, 20\] lies outside the picture of 48 x 36 pixels"):
+        render_view(picture, ViewParameters((0, 0, 49, 20)), PREPROCESS)
+
+
+@pytest.mark.parametrize("values", [None, [], [[0, 0, 1], 0], [[4, 0, 4, 2], 0], [[-1, 0, 4, 2], 0], [None, 0, 3], "x"])
+def test_numbers_that_are_no_view_are_named(values: object) -> None:
+    with pytest.raises(ValueError, match=r"should be \[box, flip, \[name, strength\], \.\.\.\]"):
+        ViewParameters.from_json(values)
 
 
 # Views for the cache

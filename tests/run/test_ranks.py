@@ -78,7 +78,7 @@ def read_by(rank: int, pattern: str) -> list[str]:
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_ranks_and_workers_share_any_number_of_shards(tmp_path: Path, num_shards: int) -> None:
     from pocketclip.data import open_source
-    from pocketclip.data.webdataset import write_shards
+    from pocketclip.data.shards import write_shards
 
     scenes = open_source({"kind": "scenes", "count": 24, "image_size": 32}, place="test")
     write_shards(scenes, tmp_path, name="data", samples_per_shard=24 // num_shards)

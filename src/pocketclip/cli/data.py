@@ -78,8 +78,8 @@ def convert(
     from pocketclip.cli.progress import reporter
     from pocketclip.data import open_source
     from pocketclip.data.broken import BrokenItems
+    from pocketclip.data.shards import write_shards
     from pocketclip.data.source import Sample
-    from pocketclip.data.webdataset import write_shards
     from pocketclip.preprocess import decode_image
 
     opened = open_source(source_text(source), place="SOURCE")

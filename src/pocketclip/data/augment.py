@@ -1,20 +1,23 @@
 """Random views of a picture, the same ones whenever the same seed comes back.
 
-Crops and flips draw from a generator of their own, so threads may make views side by side and nothing else in the
+A view is drawn first, as a few numbers, and rendered then: the numbers can be stored, and give the same view again at
+any size. Views draw from a generator of their own, so threads may make them side by side and nothing else in the
 process notices.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat
 
 from pocketclip.config import Config
 from pocketclip.data.decode import Box, Picture, Pixels, centre_view, crop_view, mirrored
-from pocketclip.errors import require
+from pocketclip.data.rand_augment import Operation, RandAugmentConfig, apply_operation, draw_operations
+from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig, scaled_size
 
 
@@ -29,13 +32,6 @@ CropScale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 CropRatio = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 CROP_RATIO = (3 / 4, 4 / 3)
 View = Literal["centre", "flip", "crop", "crop_flip"]
-
-
-class RandAugmentConfig(Config):
-    """RandAugment, https://arxiv.org/abs/1909.13719."""
-
-    num_ops: PositiveInt = 2
-    magnitude: int = Field(default=9, ge=0, le=30)
 
 
 class AugmentConfig(Config):
@@ -54,6 +50,38 @@ class AugmentConfig(Config):
         return Augmentation(self, preprocess)
 
 
+@dataclass(frozen=True, slots=True)
+class ViewParameters:
+    """One view of a picture as numbers; `render_view` makes its pixels at any size."""
+
+    box: Box | None = None
+    """Left, top, right, bottom of the crop in the pixels of the source picture; None is the centre view."""
+    flip: bool = False
+    """Mirrored after the crop."""
+    ops: tuple[Operation, ...] = ()
+    """Operations of RandAugment, in order, after the flip."""
+
+    def to_json(self) -> list[Any]:
+        """As plain values, which JSON gives back unchanged."""
+        return [self.box, int(self.flip), *self.ops]
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: something else.
+        """
+        try:
+            box, flip, *ops = values
+            left, top, right, bottom = box or (0, 0, 1, 1)
+            if not 0 <= left < right or not 0 <= top < bottom:
+                raise ValueError
+            return cls(None if box is None else (left, top, right, bottom), flip == 1, tuple((n, s) for n, s in ops))
+        except (TypeError, ValueError):
+            raise ValueError(f"should be [box, flip, [name, strength], ...] (got {str(values)[:80]})") from None
+
+
 class Augmentation:
     """Maps a picture and a seed to the pixels of one random view."""
 
@@ -70,17 +98,58 @@ class Augmentation:
             seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what
                 was drawn before matters, so workers and resumed runs see the same views.
         """
-        config, random = self.config, np.random.default_rng(seed)
-        if config.crop_scale is not None:
-            box = random_crop_box(picture.size, config.crop_scale, config.crop_ratio, random)
-            pixels = crop_view(picture, box, self.preprocess)
-        else:
-            pixels = centre_view(picture, self.preprocess)
-        if config.flip and random.random() < 0.5:
-            pixels = mirrored(pixels)
-        if config.rand_augment is not None:
-            pixels = _rand_augment(pixels, config.rand_augment, int(random.integers(2**62)))
+        return render_view(picture, self.draw(picture.size, seed), self.preprocess)
+
+    def draw(self, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
+        """The numbers of one random view.
+
+        Args:
+            size: width and height of the source picture in pixels.
+            seed: as for a call.
+        """
+        return draw_view(self.config, size, seed)
+
+
+def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
+    """The numbers of one random view, which do not depend on the size it will be rendered at.
+
+    Args:
+        config: what may happen.
+        size: width and height of the source picture in pixels.
+        seed: numbers that name the view.
+    """
+    random = np.random.default_rng(seed)
+    box = None
+    if config.crop_scale is not None:
+        box = random_crop_box(size, config.crop_scale, config.crop_ratio, random)
+    flip = config.flip and random.random() < 0.5
+    ops = () if config.rand_augment is None else draw_operations(config.rand_augment, random)
+    return ViewParameters(box, flip, ops)
+
+
+def render_view(picture: Picture, parameters: ViewParameters, preprocess: PreprocessConfig) -> Pixels:
+    """The pixels of a view, (H, W, 3) bytes with H = W = `preprocess.image_size`.
+
+    The same bits in every process, from the same bytes of a picture.
+
+    Raises:
+        BrokenItemError: the box lies outside the picture, so the view was drawn for another one.
+    """
+    width, height = picture.size
+    if parameters.box is None:
+        pixels = centre_view(picture, preprocess)
+    elif parameters.box[2] > width or parameters.box[3] > height:
+        raise BrokenItemError(f"the view {list(parameters.box)} lies outside the picture of {width} x {height} pixels.")
+    else:
+        pixels = crop_view(picture, parameters.box, preprocess)
+    if parameters.flip:
+        pixels = mirrored(pixels)
+    if not parameters.ops:
         return pixels
+    image = Image.fromarray(pixels)
+    for operation in parameters.ops:
+        image = apply_operation(image, operation)
+    return np.array(image)
 
 
 def shortest_side(
@@ -124,18 +193,6 @@ def random_crop_box(
     h = max(1, min(height, round(width / ratio[0])))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
-
-
-def _rand_augment(pixels: Pixels, config: RandAugmentConfig, seed: int) -> Pixels:
-    """Torchvision's RandAugment, which draws from torch's global generator: that is put back afterwards.
-
-    On Pillow's pictures: on tensors its rotations and shears take two and a half times as long.
-    """
-    torch = require("torch", extra="train")
-    transforms = require("torchvision.transforms.v2", extra="train")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every GPU
-        return np.array(transforms.RandAugment(config.num_ops, config.magnitude)(Image.fromarray(pixels)))
 
 
 def fixed_views(

@@ -16,8 +16,8 @@ from pocketclip.config import Config, digest
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, OpenStage, Stage, fill, first_difference
 from pocketclip.data.filter import FilterConfig, Integers, Measured, Verdict, judge, measure
+from pocketclip.data.shards import write_shards
 from pocketclip.data.source import Sample, Source
-from pocketclip.data.webdataset import write_shards
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write, write_atomically
 

@@ -1,4 +1,4 @@
-"""WebDataset shards, read by number and written whole.
+"""WebDataset shards, read by number; `shards` writes them.
 
 A sample is `KEY.jpg` (or png, webp, ...) with `KEY.json` holding `{"captions": [...]}`, or `KEY.txt` with one caption
 a line, or a class: `KEY.cls`, or `"label": 3` in the JSON. Shards are indexed once when opened (headers only), and
@@ -15,14 +15,12 @@ import os
 import re
 import tarfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
-from pydantic import PositiveInt
 
 from pocketclip.config import Config, digest
 from pocketclip.data.folder import captions_of
@@ -31,7 +29,6 @@ from pocketclip.data.source import (
     MAX_FILE_BYTES,
     PackedTexts,
     Sample,
-    Source,
     clean_captions,
     file_stamp,
     locate,
@@ -39,7 +36,6 @@ from pocketclip.data.source import (
     unique_packed_keys,
 )
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.files import cannot_write, write_atomically
 
 Member = tuple[int, int]  # offset and size of a member's data in its shard
 _NO_MEMBER = (0, 0)  # a header comes first, so no data begin at 0
@@ -97,6 +93,7 @@ class _Entry(NamedTuple):
     image: Member
     text: Member
     label: Member
+    others: tuple[Member, ...] = ()
 
 
 @dataclass
@@ -109,6 +106,8 @@ class WebdatasetSource:
 
     name: str
     shards: list[Path]
+    others: tuple[str, ...] = ()
+    """Endings of further members that `member` reads, such as `views.json`."""
     broken: dict[int, str] = field(init=False, default_factory=dict)
     """Reasons by sample number."""
 
@@ -116,18 +115,20 @@ class WebdatasetSource:
         _opened.cache_clear()  # shards may have been written anew
         numbers = array("q")
         keys = PackedTexts(self._index(numbers))
-        # (N, 8): shard, kind of text, then offset and size of image, text and label
-        self._table = np.frombuffer(numbers, np.int64).reshape(-1, 8)
+        # (N, 8 + 2 x others): shard, kind of text, then offset and size of image, text, label and the others
+        self._table = np.frombuffer(numbers, np.int64).reshape(-1, 8 + 2 * len(self.others))
         self._keys = unique_packed_keys(keys)
 
     def _index(self, numbers: "array[int]") -> Iterator[str]:
         """The key of every sample, empty for a broken one; its row of the table goes into `numbers`."""
+        others, width = [_NO_MEMBER] * len(self.others), 8 + 2 * len(self.others)
         for shard, path in enumerate(self.shards):
-            for entry in _index_shard(path):
+            for entry in _index_shard(path, self.others):
                 if isinstance(entry, str):
-                    self.broken[len(numbers) // 8] = entry
-                    entry = _Entry("", 0, _NO_MEMBER, _NO_MEMBER, _NO_MEMBER)
+                    self.broken[len(numbers) // width] = entry
+                    entry = _Entry("", 0, _NO_MEMBER, _NO_MEMBER, _NO_MEMBER, tuple(others))
                 numbers.extend((shard, entry.text_kind, *entry.image, *entry.text, *entry.label))
+                numbers.extend(number for member in entry.others for number in member)
                 yield safe_key(entry.key) if entry.key else ""
 
     def __len__(self) -> int:
@@ -142,13 +143,26 @@ class WebdatasetSource:
         """One sample's captions."""
         return _read_text(*self._find(index))[0]
 
+    def member(self, index: int, ending: str) -> tuple[bytes, str]:
+        """The bytes of one of the `others`, and the file and sample to name in errors.
+
+        Raises:
+            BrokenItemError: the sample has none, or it cannot be read.
+        """
+        entry, path, place = self._find(index)
+        found = entry.others[self.others.index(ending)]
+        if found == _NO_MEMBER:
+            raise BrokenItemError(f"{place}: has no {ending}.")
+        return _read_member(path, found), place
+
     def _find(self, index: int) -> tuple[_Entry, Path, str]:
         number = range(len(self))[index]
         if number in self.broken:
             raise BrokenItemError(self.broken[number])
         shard, kind, *places = self._table[number].tolist()
         key, path = self._keys[number], self.shards[shard]
-        entry = _Entry(key, kind, (places[0], places[1]), (places[2], places[3]), (places[4], places[5]))
+        image, text, label, *others = zip(places[::2], places[1::2], strict=True)
+        entry = _Entry(key, kind, image, text, label, tuple(others))
         return entry, path, f"{path}: {key}"
 
     def fingerprint(self) -> str:
@@ -159,7 +173,7 @@ class WebdatasetSource:
         return digest([stamps, index.hexdigest(), list(self.broken.items())])
 
 
-def _index_shard(path: Path) -> Iterator[_Entry | str]:
+def _index_shard(path: Path, others: Sequence[str]) -> Iterator[_Entry | str]:
     """One entry a sample; a shard cut in the middle keeps the samples before the cut."""
     if not path.is_file():
         raise UserError(f"{path}: not a shard; give the .tar files, as in {path}/data-{{000000..000009}}.tar.")
@@ -184,7 +198,7 @@ def _index_shard(path: Path) -> Iterator[_Entry | str]:
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 if key != previous:
-                    if (entry := _entry(previous, pending)) is not None:
+                    if (entry := _entry(previous, pending, others)) is not None:
                         yield entry
                     previous, pending = key, {}
                 pending[suffix.lower()] = (member.offset_data, member.size)
@@ -194,18 +208,19 @@ def _index_shard(path: Path) -> Iterator[_Entry | str]:
     except (tarfile.TarError, EOFError) as error:
         yield f"{path}: the shard is cut off or damaged ({error}); samples after {previous or 'its start'!r} are lost."
         pending.pop("", None)
-    if (entry := _entry(previous, pending)) is not None:
+    if (entry := _entry(previous, pending, others)) is not None:
         yield entry
 
 
-def _entry(key: str, members: dict[str, Member]) -> _Entry | None:
+def _entry(key: str, members: dict[str, Member], others: Sequence[str]) -> _Entry | None:
     """A sample from its members, or None where there is no picture."""
     image = next((place for suffix, place in members.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
     if image is None:
         return None
     kind = "json" if "json" in members else "txt" if "txt" in members else ""
     text, label = members.get(kind, _NO_MEMBER), members.get("cls", _NO_MEMBER)
-    return _Entry(key, _TEXT_KINDS.index(kind), image, text, label)
+    further = tuple(members.get(ending, _NO_MEMBER) for ending in others)
+    return _Entry(key, _TEXT_KINDS.index(kind), image, text, label, further)
 
 
 @functools.lru_cache(maxsize=64)
@@ -246,138 +261,3 @@ def _read_text(entry: _Entry, path: Path, place: str) -> tuple[tuple[str, ...], 
         raise BrokenItemError(f"{place}: the captions are not valid UTF-8 ({error.reason}).") from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BrokenItemError(f"{place}: cannot read the captions or label ({error}).") from error
-
-
-class ShardProgress(Config):
-    """`progress.json` beside shards being written: what is done, so that a stopped conversion goes on."""
-
-    source_fingerprint: str
-    samples_per_shard: PositiveInt
-    num_shards: int
-    num_written: int = 0
-    broken: list[str] = []
-
-
-def write_shards(
-    source: Source,
-    folder: Path,
-    *,
-    name: str = "data",
-    samples_per_shard: int = 1000,
-    check: Callable[[Sample], None] | None = None,
-    on_broken: Callable[[list[str]], None] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> ShardProgress:
-    """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
-
-    Args:
-        source: what to write, in its order.
-        folder: made if missing.
-        name: before the shard number.
-        samples_per_shard: source items a shard covers, broken ones included.
-        check: raises BrokenItemError for a sample that should be left out.
-        on_broken: called with all broken items so far; may raise to stop.
-        on_progress: called with the number of items done so far.
-
-    Returns:
-        Counts and broken items.
-
-    Raises:
-        UserError: the folder holds shards of another source, or the disk is full.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    state_file = folder / f"{name}.progress.json"
-    num_shards = -(-len(source) // samples_per_shard)
-    state = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
-    if state_file.is_file():
-        try:
-            old = ShardProgress.parse(json.loads(state_file.read_text()), place=str(state_file))
-        except ValueError as error:
-            raise UserError(
-                f"{state_file}: damaged ({error}); delete it with its shards, or choose another --out."
-            ) from error
-        if (old.source_fingerprint, old.samples_per_shard) != (state.source_fingerprint, samples_per_shard):
-            raise UserError(f"{folder}: holds shards '{name}' of other data; choose another --out or --name.")
-        state = old
-    elif any(folder.glob(f"{name}-*.tar")):
-        raise UserError(f"{folder}: holds shards '{name}' that we did not write; choose another --out or --name.")
-    else:  # before the first shard: who is stopped in between finds out that it is ours
-        write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
-    for shard in range(state.num_shards, num_shards):
-        start, stop = shard * samples_per_shard, min((shard + 1) * samples_per_shard, len(source))
-        path = folder / f"{name}-{shard:06d}.tar"
-        written, broken = _write_shard(source, range(start, stop), path, check)
-        state = state.model_copy(
-            update={
-                "num_shards": shard + 1,
-                "num_written": state.num_written + written,
-                "broken": state.broken + broken,
-            }
-        )
-        write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
-        if on_broken is not None:
-            on_broken(state.broken)
-        if on_progress is not None:
-            on_progress(stop)
-    return state
-
-
-def _write_shard(
-    source: Source, indices: range, path: Path, check: Callable[[Sample], None] | None
-) -> tuple[int, list[str]]:
-    """One shard, complete or absent; returns the number of samples in it and what was left out."""
-    temporary = path.with_name(f".{path.name}.partial")
-    broken: list[str] = []
-    written = 0
-    try:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for index in indices:
-                try:
-                    sample = source[index]
-                    if check is not None:
-                        check(sample)
-                    suffix = _suffix(sample)
-                except BrokenItemError as error:
-                    broken.append(str(error))
-                    continue
-                text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key}
-                if sample.label is not None:
-                    text["label"] = sample.label
-                key = _member_key(sample.key)
-                _add(archive, f"{key}.{suffix}", sample.image)
-                _add(archive, f"{key}.json", json.dumps(text, ensure_ascii=False).encode())
-                written += 1
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return written, broken
-
-
-def _member_key(key: str) -> str:
-    """The key as a member's name: USTAR holds 100 bytes with the suffix, so longer ones end in their hash."""
-    data = key.encode()
-    return key if len(data) <= 90 else f"{data[:73].decode(errors='ignore')}-{digest(key)}"
-
-
-def _suffix(sample: Sample) -> str:
-    """The file ending of an encoded picture, from its content."""
-    try:
-        with Image.open(io.BytesIO(sample.image)) as image:
-            kind = (image.format or "").lower()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BrokenItemError(f"{sample.place}: not a picture in a format we can read ({error}).") from error
-    suffix = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind)
-    return suffix if f".{suffix}" in IMAGE_SUFFIXES else "jpg"
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
