@@ -1,8 +1,24 @@
 """What a method minimises, one method a file; each maps features and a batch to named, weighted losses."""
 
-from pocketclip.objectives.contrastive import ContrastiveObjective, ContrastiveObjectiveConfig
+from typing import Annotated
 
-ObjectiveConfig = ContrastiveObjectiveConfig
+from pydantic import Field
+
+from pocketclip.objectives.contrastive import ContrastiveObjective, ContrastiveObjectiveConfig
+from pocketclip.objectives.distillation import DistillationObjective, DistillationObjectiveConfig
+from pocketclip.objectives.reinforced import ReinforcedObjective, ReinforcedObjectiveConfig
+
+ObjectiveConfig = Annotated[
+    ContrastiveObjectiveConfig | ReinforcedObjectiveConfig | DistillationObjectiveConfig, Field(discriminator="kind")
+]
 """The union of every method; its members are told apart by `kind`."""
 
-__all__ = ["ContrastiveObjective", "ContrastiveObjectiveConfig", "ObjectiveConfig"]
+__all__ = [
+    "ContrastiveObjective",
+    "ContrastiveObjectiveConfig",
+    "DistillationObjective",
+    "DistillationObjectiveConfig",
+    "ObjectiveConfig",
+    "ReinforcedObjective",
+    "ReinforcedObjectiveConfig",
+]

@@ -22,6 +22,12 @@ from pocketclip.train import checkpoint, interrupt
 from pocketclip.train.checkpoint import CheckpointFolder
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.metrics import MetricsFile
+from pocketclip.train.objective import (
+    learned_parameters,
+    load_objective_state,
+    move_objective,
+    objective_state,
+)
 from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.parallel import Alone, Replicated, Sharded
 from pocketclip.train.profile import StepProfiler
@@ -32,6 +38,8 @@ from pocketclip.types import ImageTextBatch, Objective
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 Batches = Callable[[int], Iterator[ImageTextBatch]]
 """From a step number on, one batch a step."""
+Teach = Callable[[ImageTextBatch, int | None], ImageTextBatch]
+"""Fills in what live teachers make of a batch, running them on so many images at a time (None: on all at once)."""
 
 _RANKS_APART = 1_000_003  # between the seeds of two ranks
 
@@ -85,6 +93,7 @@ class Trainer:
         seed: of dropout and the like; the order of the data has its own.
         broken: counts the items left out.
         reporter: shows progress.
+        teach: runs live teachers before each step; None where there are none.
         with_profile: write where the time of some early steps went to `folder/profile`.
         with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
 
@@ -105,10 +114,11 @@ class Trainer:
         seed: int,
         broken: BrokenItems,
         reporter: Reporter,
+        teach: Teach | None = None,
         with_profile: bool = False,
         with_sharding: bool = False,
     ) -> None:
-        self.name, self.objective, self.batches = name, objective, batches
+        self.name, self.objective, self.batches, self.teach = name, objective, batches, teach
         self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
         self.seed, self.broken, self.reporter = seed, broken, reporter
         self.device = model.logit_scale.device
@@ -120,7 +130,9 @@ class Trainer:
         alone = distributed.world_size() == 1
         self.parallel = Alone(model) if alone else Sharded(model) if with_sharding else Replicated(model)
         self.model = model = self.parallel.model
-        self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate)
+        move_objective(objective, self.device)
+        learned = learned_parameters(objective)
+        self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, learned)
         self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
         self.average: AveragedModel | None = None
         if config.ema_decay is not None:
@@ -211,10 +223,14 @@ class Trainer:
         for message in self.broken.add(batch.broken):
             self.reporter.note(f"left out: {message}")
         if sum(batch.shares) >= 2 and min(batch.shares) >= 1:
+            batch = batch.to(self.device)
+            if self.teach is not None:
+                with record_function("teacher"), torch.no_grad():
+                    batch = self.teach(batch, self.config.chunk_size)
             scalars = train_step(
                 self.parallel,
                 self.objective,
-                batch.to(self.device),
+                batch,
                 self.optimizer,
                 autocast=lambda: autocast(self.config.precision, self.device),
                 max_grad_norm=self.config.max_grad_norm,
@@ -335,6 +351,7 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "random": distributed.gather_objects(checkpoint.random_states()),
             "average": None if self.average is None else self.average.state_dict(),
+            "objective": objective_state(self.objective),
         }
         distributed.on_main(lambda: self.checkpoints.save(self.progress.step, state))
 
@@ -356,6 +373,7 @@ class Trainer:
             return
         self.parallel.load_optimizer_state(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        load_objective_state(self.objective, state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         distributed.on_main(lambda: self.metrics.cut(self.progress.metrics_bytes, self.progress.step))

@@ -1,9 +1,14 @@
 """AdamW with a rate for each part of the model; a part without a rate is frozen."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import NonNegativeFloat, PositiveFloat
+from torch import nn
 from torch.optim import AdamW
 
 from pocketclip.config import Config
+from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 
 
@@ -11,7 +16,7 @@ class LearningRates(Config):
     """Peak rate of each part; None freezes it."""
 
     heads: PositiveFloat | None = None
-    """Both heads and the temperature."""
+    """Both heads, the temperature, and what the objective learns itself."""
     image_encoder: PositiveFloat | None = None
     text_encoder: PositiveFloat | None = None
 
@@ -26,13 +31,29 @@ class AdamWConfig(Config):
     eps: PositiveFloat = 1e-6
 
 
-def build_optimizer(model: DualEncoder, config: AdamWConfig, rates: LearningRates) -> AdamW:
+def build_optimizer(
+    model: DualEncoder, config: AdamWConfig, rates: LearningRates, others: Sequence[nn.Parameter] = ()
+) -> AdamW:
     """The optimizer; parts without a rate and frozen layers stop requiring gradients.
 
     Each part has two groups, with and without weight decay; single numbers have their own, since FSDP2 does not spread
     them and one fused update takes tensors of one kind.
+
+    Args:
+        model: what is trained.
+        config: the optimizer's settings.
+        rates: of each part.
+        others: an objective's own parameters; the part `objective`, at the heads' rate.
+
+    Raises:
+        UserError: there are others, and the heads have no rate.
     """
-    groups = []
+    if others and rates.heads is None:
+        raise UserError(
+            "learning_rate.heads: is off, but the objective has learned parts of its own, which go at that rate; "
+            "give it one."
+        )
+    groups: list[dict[str, Any]] = []
     frozen = {id(parameter) for parameter in model.frozen_parameters()}
     for part in PARTS:
         rate = getattr(rates, part)
@@ -41,11 +62,18 @@ def build_optimizer(model: DualEncoder, config: AdamWConfig, rates: LearningRate
         if rate is None:
             continue
         parameters = [parameter for _, parameter in model.part_parameters(part) if parameter.requires_grad]
-        plain = [p for p in parameters if p.ndim < 2 and not config.decay_one_dimensional]
-        decayed = [p for p in parameters if p.ndim >= 2 or config.decay_one_dimensional]
-        for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):
-            for numbers in (False, True):
-                same = [p for p in chosen if (p.ndim == 0) == numbers]
-                if same:
-                    groups.append({"params": same, "lr": rate, "weight_decay": decay, "part": part})
+        groups += _groups(parameters, config, part=part, lr=rate)
+    groups += _groups(others, config, part="objective", lr=rates.heads)
     return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+
+
+def _groups(parameters: Sequence[nn.Parameter], config: AdamWConfig, **settings: Any) -> list[dict[str, Any]]:
+    groups = []
+    plain = [p for p in parameters if p.ndim < 2 and not config.decay_one_dimensional]
+    decayed = [p for p in parameters if p.ndim >= 2 or config.decay_one_dimensional]
+    for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):
+        for numbers in (False, True):
+            same = [p for p in chosen if (p.ndim == 0) == numbers]
+            if same:
+                groups.append({"params": same, "weight_decay": decay, **settings})
+    return groups

@@ -45,8 +45,12 @@ class Alone:
         """Within, backward passes only add up; the first one after it tells the other ranks."""
         yield
 
-    def finish_gradients(self) -> None:
-        """After the last backward pass of a step: what else has to be averaged."""
+    def finish_gradients(self, others: Sequence[Tensor] = ()) -> None:
+        """After the last backward pass of a step: average what is not part of the towers and heads.
+
+        Args:
+            others: parameters beside the model's, whole on every rank, such as an objective's.
+        """
 
     def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
         """Scale the gradients down to a norm; returns the norm they had."""
@@ -99,10 +103,9 @@ class Replicated(Alone):
         with self.replica.no_sync():
             yield
 
-    def finish_gradients(self) -> None:
+    def finish_gradients(self, others: Sequence[Tensor] = ()) -> None:
         """Average what DistributedDataParallel does not see."""
-        scalars = [getattr(self.model, name) for name in SCALARS]
-        distributed.average_in_place([scalar.grad for scalar in scalars if scalar.grad is not None])
+        _average_gradients(self.model, others)
 
 
 class _Parts(nn.Module):
@@ -143,10 +146,9 @@ class Sharded(Alone):
         for part in self.parts:
             part.set_requires_gradient_sync(True)
 
-    def finish_gradients(self) -> None:
-        """Average the gradients of the single numbers, which every rank holds."""
-        scalars = [getattr(self.model, name) for name in SCALARS]
-        distributed.average_in_place([scalar.grad for scalar in scalars if scalar.grad is not None])
+    def finish_gradients(self, others: Sequence[Tensor] = ()) -> None:
+        """Average the gradients of what every rank holds whole."""
+        _average_gradients(self.model, others)
 
     def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
         """Scale the gradients down to a norm, counting the parts of all ranks; returns the norm they had."""
@@ -191,6 +193,12 @@ class Sharded(Alone):
             for number, values in state["state"].items()
         }
         optimizer.load_state_dict({**state, "state": parts})
+
+
+def _average_gradients(model: DualEncoder, others: Sequence[Tensor]) -> None:
+    """Of the single numbers and the parameters beside the model."""
+    whole = [*(getattr(model, name) for name in SCALARS), *others]
+    distributed.average_in_place([parameter.grad for parameter in whole if parameter.grad is not None])
 
 
 def blocks_of(part: nn.Module) -> list[nn.Module]:

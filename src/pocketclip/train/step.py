@@ -9,6 +9,7 @@ from torch.profiler import record_function
 
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.gradient_cache import chunked_backward
+from pocketclip.train.objective import learned_parameters
 from pocketclip.train.parallel import Alone
 from pocketclip.types import ImageTextBatch, Objective
 
@@ -27,9 +28,9 @@ def train_step(
 
     Args:
         model: in training mode, frozen parts in evaluation mode; or how it runs on this rank.
-        objective: features and batch to named, weighted losses.
+        objective: features and batch to named, weighted losses; a module's parameters are trained too.
         batch: on the model's device.
-        optimizer: over the trainable parameters.
+        optimizer: over the trainable parameters, the objective's among them.
         autocast: opens the number type of the forward pass.
         max_grad_norm: gradients are scaled down to this norm; None leaves them.
         chunk_size: images a pass through the towers; None runs the batch at once.
@@ -47,7 +48,7 @@ def train_step(
     else:
         losses = chunked_backward(parallel, objective, batch, chunk_size=chunk_size, autocast=autocast)
         loss = torch.stack(list(losses.values())).sum()
-    parallel.finish_gradients()
+    parallel.finish_gradients(learned_parameters(objective))
     scalars = {**losses, "loss": loss}
     with record_function("optimizer"):
         if max_grad_norm is not None:
