@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from pocketclip.objectives.contrastive import (
     SigmoidLossConfig,
     SoftTargetLossConfig,
 )
+from pocketclip.objectives.distillation import DistillationObjectiveConfig, term_kinds
+from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
 from pocketclip.train.gradient_cache import chunk_bounds, chunked_backward
 from pocketclip.types import ImageTextBatch
+from taught import WIDTHS, make_taught
 
 LOSSES = [ClipLossConfig(), SigmoidLossConfig(), SoftTargetLossConfig(), MultiPositiveLossConfig()]
 
@@ -126,3 +130,29 @@ def test_a_frozen_tower_takes_no_gradient() -> None:
     chunked_backward(model, objective, batch, chunk_size=3, autocast=nullcontext)
     assert all(parameter.grad is None for parameter in model.image_encoder.parameters())
     assert all(parameter.grad is not None for parameter in model.text_encoder.parameters())
+
+
+@pytest.mark.parametrize("kind", ["reinforced", "distillation"])
+def test_objectives_with_teachers_give_the_plain_gradient_to_the_model_and_to_what_they_learn(kind: str) -> None:
+    model, _ = make()
+    model.eval()  # no dropout, so that one pass can be compared
+    _, taught = make_taught(7, captions=2, num_synthetic=1)
+    images, tokens = torch.randn(7, 6, dtype=torch.float64), torch.randn(14, 5, dtype=torch.float64)
+    teachers = tuple(replace(one, image=one.image.float(), text=one.text.float()) for one in taught.teachers)
+    batch = replace(taught, images=images, tokens=tokens, teachers=teachers)
+    config = (
+        ReinforcedObjectiveConfig(distill_weight=0.6)
+        if kind == "reinforced"
+        else DistillationObjectiveConfig.parse({"terms": [{"kind": term} for term in term_kinds()]}, place="test")
+    )
+    objective = config.build(embed_dim=4, teacher_widths=WIDTHS)
+    whole = torch.nn.ModuleList([model, objective if isinstance(objective, nn.Module) else nn.Identity()])
+    torch.stack(list(objective(model(batch), batch).values())).sum().backward()
+    expected = {name: value.grad.clone() for name, value in whole.named_parameters() if value.grad is not None}
+    whole.zero_grad()
+    chunked_backward(model, objective, batch, chunk_size=3, autocast=nullcontext)
+    assert sum(name.startswith("1.") for name in expected) == (0 if kind == "reinforced" else 5)
+    for name, value in whole.named_parameters():
+        assert (value.grad is None) == (name not in expected), name
+        if value.grad is not None:
+            torch.testing.assert_close(value.grad, expected[name], rtol=1e-4, atol=1e-5, check_dtype=False, msg=name)

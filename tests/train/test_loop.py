@@ -1,6 +1,7 @@
 """The loop: logging, evaluating, stopping, keeping the best, and failing with a clear line."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import CachedTower, DualEncoder
-from pocketclip.objectives import ContrastiveObjectiveConfig
-from pocketclip.train import TrainConfig, Trainer
+from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig
+from pocketclip.train import Teach, TrainConfig, Trainer
 from pocketclip.train.metrics import read_metrics
-from pocketclip.types import Features, ImageTextBatch
+from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 STEPS_PER_EPOCH = 5
 
@@ -61,6 +62,7 @@ def trainer(
     objective: object = None,
     data: Callable[[int], Iterator[ImageTextBatch]] = batches,
     reporter: Quiet | None = None,
+    teach: Teach | None = None,
     **changes: object,
 ) -> Trainer:
     settings = {"num_steps": 20, "batch_size": 6, "learning_rate": {"heads": 0.01}, "log_every": 1, **changes}
@@ -76,6 +78,7 @@ def trainer(
         seed=0,
         broken=BrokenItems(100, 0.05),
         reporter=reporter or Quiet(),
+        teach=teach,
     )
 
 
@@ -226,4 +229,67 @@ def test_going_on_from_any_step_ends_with_the_same_bits(tmp_path: Path, stop: in
         whole.model.state_dict().items(), second.model.state_dict().values(), strict=True
     ):
         assert torch.equal(expected, actual), name
+    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
+
+
+# Objectives that learn, from teachers
+
+
+def distillation() -> nn.Module:
+    """All terms that learn something, from a teacher of another width than the student's 4."""
+    terms = [{"kind": kind} for kind in ("contrastive", "feature", "interactive", "gradient")]
+    torch.manual_seed(1)
+    config = DistillationObjectiveConfig.parse({"terms": terms}, place="test")
+    return config.build(embed_dim=4, teacher_widths=(5,))
+
+
+def teach(batch: ImageTextBatch, chunk_size: int | None) -> ImageTextBatch:
+    """A teacher that sees the first numbers of what the student sees."""
+    assert chunk_size is None
+    assert not torch.is_grad_enabled()
+    image, text = (nn.functional.normalize(rows[:, :5], dim=1) for rows in (batch.images, batch.tokens))
+    return replace(batch, teachers=(TeacherFeatures(image, text, 20.0),))
+
+
+def test_what_an_objective_learns_is_trained_at_the_heads_rate(tmp_path: Path) -> None:
+    objective = distillation()
+    before = {name: value.detach().clone() for name, value in objective.named_parameters()}
+    run = trainer(tmp_path, objective=objective, teach=teach, num_steps=30, learning_rate={"heads": 0.02})
+    run.run(resume=False)
+    groups = [group for group in run.optimizer.param_groups if group["part"] == "objective"]
+    assert {group["initial_lr"] for group in groups} == {0.02}
+    assert sum(len(group["params"]) for group in groups) == len(before) == 3
+    assert all(not torch.equal(before[name], value) for name, value in objective.named_parameters())
+    rows = read_metrics(tmp_path)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert {"contrastive", "feature", "interactive", "gradient", "learning_rate_objective"} <= rows[0].keys()
+
+
+def test_heads_without_a_rate_leave_none_for_the_objective(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"learning_rate\.heads: is off, but the objective has learned parts"):
+        trainer(tmp_path, objective=distillation(), learning_rate={"image_encoder": 0.1})
+
+
+@pytest.mark.parametrize("stop", [1, 7, 19])
+def test_an_objective_that_learns_goes_on_with_the_same_bits(tmp_path: Path, stop: int) -> None:
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    def killed_at(start: int) -> Iterator[ImageTextBatch]:
+        for number, batch in enumerate(batches(start), start=start):
+            if number == stop:
+                raise Killed
+            yield batch
+
+    whole = trainer(tmp_path / "whole", objective=distillation(), teach=teach, checkpoint_every=3)
+    whole.run(resume=False)
+    with pytest.raises(Killed):
+        trainer(tmp_path / "cut", objective=distillation(), teach=teach, data=killed_at, checkpoint_every=3).run(
+            resume=False
+        )
+    second = trainer(tmp_path / "cut", objective=distillation(), teach=teach, checkpoint_every=3)
+    second.run(resume=True)
+    for one, other in ((whole.model, second.model), (whole.objective, second.objective)):
+        for expected, actual in zip(one.state_dict().values(), other.state_dict().values(), strict=True):  # type: ignore[attr-defined]
+            assert torch.equal(expected, actual)
     assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")

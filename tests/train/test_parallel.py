@@ -14,13 +14,15 @@ from pocketclip import distributed
 from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig, ReinforcedObjectiveConfig
+from pocketclip.objectives.distillation import term_kinds
 from pocketclip.train import TrainConfig, Trainer
 from pocketclip.train.parallel import blocks_of
-from pocketclip.types import ImageTextBatch
+from pocketclip.types import ImageTextBatch, Objective, TeacherFeatures
 from processes import run_ranks
 
 LOSSES = ["clip", "sigmoid", "soft_target", "multi_positive"]
+TAUGHT = ["reinforced", "distillation"]
 BATCH, STEPS = 14, 20
 
 
@@ -44,6 +46,30 @@ def build(loss: str) -> DualEncoder:
     torch.manual_seed(0)
     bias = -2.5 if loss == "sigmoid" else None
     return DualEncoder(Tower(6), Tower(5), nn.Linear(12, 8), nn.Linear(12, 8), logit_bias=bias)
+
+
+def build_objective(loss: str) -> Objective:
+    """By the loss's name, or by the method's."""
+    torch.manual_seed(1)
+    if loss == "reinforced":
+        return ReinforcedObjectiveConfig(distill_weight=0.7).build(embed_dim=8, teacher_widths=(5, 8))
+    if loss == "distillation":
+        terms = [{"kind": kind} for kind in term_kinds()]
+        config = DistillationObjectiveConfig.parse({"terms": terms}, place="test")
+        return config.build(embed_dim=8, teacher_widths=(5, 8))
+    return ContrastiveObjectiveConfig(loss={"kind": loss}).build()
+
+
+def teach(batch: ImageTextBatch, chunk_size: int | None) -> ImageTextBatch:
+    """Two teachers that see a part of what the student sees, each at its own temperature."""
+    del chunk_size
+    teachers = []
+    for number, (width, scale) in enumerate(((5, 20.0), (8, 9.0))):
+        random = torch.Generator().manual_seed(number)
+        maps = torch.randn(5, width, generator=random)
+        image, text = (nn.functional.normalize(rows[:, :5] @ maps, dim=1) for rows in (batch.images, batch.tokens))
+        teachers.append(TeacherFeatures(image, text, scale))
+    return replace(batch, teachers=tuple(teachers), num_synthetic=1)
 
 
 class Killed(Exception):  # noqa: N818 (not an error of ours)
@@ -72,14 +98,14 @@ def curve(
 ) -> list[float]:
     """Loss, gradient norm and temperature of every step through the trainer, and a sum of weights at evaluations."""
     loss = changes.pop("loss", "clip")
-    captions = 2 if loss in ("sigmoid", "multi_positive") else 1
+    captions = 2 if loss in ("sigmoid", "multi_positive", *TAUGHT) else 1
     settings = {"num_steps": STEPS, "batch_size": BATCH, "log_every": 1, "precision": "float32", "max_grad_norm": 0.5}
     rates = {"heads": 0.02, "image_encoder": 0.02, "text_encoder": 0.02}
     config = TrainConfig.parse({**settings, "learning_rate": rates, **changes}, place="test")
     trainer = Trainer(
         "train",
         build(loss),
-        ContrastiveObjectiveConfig(loss={"kind": loss}).build(),
+        build_objective(loss),
         lambda start: batches(start, distributed.world_size() > 1, captions, killed_at),
         config,
         steps_per_epoch=10,
@@ -88,6 +114,7 @@ def curve(
         seed=0,
         broken=BrokenItems(1000, 0.5),
         reporter=QuietReporter(),
+        teach=teach if loss in TAUGHT else None,
         with_sharding=fsdp,
     )
     values: list[float] = []
@@ -105,11 +132,13 @@ def curve(
     return values
 
 
-def every_loss(rank: int, folder: str, fsdp: bool, chunk_size: int | None) -> dict[str, list[float]]:
+def every_loss(
+    rank: int, folder: str, fsdp: bool, chunk_size: int | None, losses: list[str] = LOSSES
+) -> dict[str, list[float]]:
     del rank
     return {
         loss: curve(Path(folder) / f"{loss}-{fsdp}-{chunk_size}", loss=loss, fsdp=fsdp, chunk_size=chunk_size)
-        for loss in LOSSES
+        for loss in losses
     }
 
 
@@ -122,6 +151,26 @@ def test_the_curve_of_several_ranks_is_that_of_one(tmp_path: Path, fsdp: bool, c
         assert expected[0] != expected[-4], "nothing was learned"
         for ranks in found:
             assert ranks[loss] == pytest.approx(expected, rel=1e-5, abs=1e-5), loss
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "chunk_size"),
+    [(False, None), *(pytest.param(*way, marks=pytest.mark.slow) for way in [(False, 3), (True, 3)])],
+)
+def test_objectives_with_teachers_follow_the_curve_of_one(tmp_path: Path, fsdp: bool, chunk_size: int | None) -> None:
+    found = run_ranks(every_loss, 2, str(tmp_path), fsdp, chunk_size, TAUGHT)
+    for loss in TAUGHT:
+        expected = curve(tmp_path / loss, loss=loss)
+        for ranks in found:
+            assert ranks[loss] == pytest.approx(expected, rel=2e-5, abs=2e-5), loss
+
+
+@pytest.mark.slow
+def test_what_an_objective_learned_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
+    expected = in_a_way("one", tmp_path / "whole", loss="distillation")
+    in_a_way("two fsdp", tmp_path / "cut", loss="distillation", killed_at=17)
+    rest = in_a_way("three", tmp_path / "cut", loss="distillation", resume=True)
+    assert rest == pytest.approx(expected[-len(rest) :], rel=2e-5, abs=2e-5)
 
 
 WAYS = {"one": (1, False), "two": (2, False), "three": (3, False), "two fsdp": (2, True)}
