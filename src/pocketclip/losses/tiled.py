@@ -21,6 +21,8 @@ from pocketclip.losses.affinity import log_mean
 
 TILE = 1024
 """Rows and columns held at a time: 4 MiB of float32, which stays near the processor."""
+KEEP_LIMIT = 1 << 28
+"""Numbers that affinity distillation, which has to see its tiles twice, may keep in between: 1 GiB of float32."""
 
 
 def tiled_clip_loss(
@@ -197,7 +199,7 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, tile: int) -> tuple[Tensor, Tensor]:
-        image_lse, text_lse = _log_sum_exp(image * scale, text, tile)
+        image_lse, text_lse = _log_sum_exp(_Tiles(image * scale, text), tile)
         ctx.save_for_backward(image, text, scale, image_lse, text_lse)
         ctx.tile = tile
         return image_lse, text_lse
@@ -215,28 +217,24 @@ class _LogSumExp(torch.autograd.Function):
 
 
 class _Softplus(torch.autograd.Function):
-    """Sum of softplus over all logits."""
+    """Sum of softplus over all logits. The forward pass makes the gradients too, while it has each tile at hand."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, tile: int) -> Tensor:
-        scaled, total = image * scale, image.new_zeros((), dtype=torch.float64)
-        for rows in _parts(len(image), tile):
-            for columns in _parts(len(text), tile):
-                total += F.softplus(torch.addmm(bias, scaled[rows], text[columns].T)).sum()
-        ctx.save_for_backward(image, text, scale, bias)
-        ctx.tile = tile
+        total = image.new_zeros((), dtype=torch.float64)
+
+        def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
+            del rows, columns
+            total.add_(F.softplus(logits).sum())
+            return logits.sigmoid_()
+
+        ctx.save_for_backward(*_gradients(image, text, scale, bias, weights, tile))
         return total.to(image.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        image, text, scale, bias = ctx.saved_tensors
         (total_grad,) = gradients
-
-        def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
-            del rows, columns
-            return logits.sigmoid_().mul_(total_grad)
-
-        return *_gradients(image, text, scale, bias, weights, ctx.tile), None
+        return *(total_grad * one for one in ctx.saved_tensors), None
 
 
 class _Divergence(torch.autograd.Function):
@@ -254,11 +252,14 @@ class _Divergence(torch.autograd.Function):
         tile: int,
     ) -> Tensor:
         total = image.new_zeros((), dtype=torch.float64)
-        lses = [_log_sum_exp(*pair, tile) for pair in ((image * scale, text), *teachers)]
+        pairs = (image * scale, text), *teachers
+        keep = len(pairs) * len(image) * len(text) <= KEEP_LIMIT
+        tiles = [_Tiles(*pair, keep=keep) for pair in pairs]
+        lses = [_log_sum_exp(matrix, tile) for matrix in tiles]
         student_lse, *teacher_lses = [(row_lse, join(column_lse)) for row_lse, column_lse in lses]
 
         def weights(logits: Tensor, rows: slice, columns: slice) -> Tensor:
-            affinities = [images[rows] @ texts[columns].T for images, texts in teachers]
+            affinities = [matrix.take(rows, columns) for matrix in tiles[1:]]
             gradient = torch.zeros_like(logits)
             for axis, (part, weight) in enumerate(((rows, 0.5 / num_images), (columns, 0.5 / len(text)))):
                 student = logits - student_lse[axis][part].unsqueeze(1 - axis)
@@ -273,7 +274,7 @@ class _Divergence(torch.autograd.Function):
                 gradient.add_(student.exp_().sub_(share), alpha=weight)
             return gradient
 
-        ctx.save_for_backward(*_gradients(image, text, scale, None, weights, tile)[:3])
+        ctx.save_for_backward(*_gradients(image, text, scale, None, weights, tile, tiles[0])[:3])
         return total.to(image.dtype)
 
     @staticmethod
@@ -282,14 +283,41 @@ class _Divergence(torch.autograd.Function):
         return *(total_grad * one for one in ctx.saved_tensors), None, None, None, None
 
 
-def _log_sum_exp(image: Tensor, text: Tensor, tile: int) -> tuple[Tensor, Tensor]:
-    """The log-sum-exp of image @ text.T over each row and over each column."""
+class _Tiles:
+    """The matrix image @ text.T by tiles.
+
+    Args:
+        image: (B, D).
+        text: (M, D).
+        keep: hold on to the tiles that were looked at until they are taken, instead of computing them again.
+    """
+
+    def __init__(self, image: Tensor, text: Tensor, *, keep: bool = False) -> None:
+        self.image, self.text, self.keep = image, text, keep
+        self.kept: dict[tuple[int, int], Tensor] = {}
+
+    def look(self, rows: slice, columns: slice) -> Tensor:
+        """A tile, to be left as it is."""
+        logits = self.image[rows] @ self.text[columns].T
+        if self.keep:
+            self.kept[rows.start, columns.start] = logits
+        return logits
+
+    def take(self, rows: slice, columns: slice) -> Tensor:
+        """A tile for the last time; it may be written to."""
+        kept = self.kept.pop((rows.start, columns.start), None)
+        return self.image[rows] @ self.text[columns].T if kept is None else kept
+
+
+def _log_sum_exp(matrix: _Tiles, tile: int) -> tuple[Tensor, Tensor]:
+    """The log-sum-exp over each row and over each column."""
+    image, text = matrix.image, matrix.text
     image_max = image.new_full((len(image),), -torch.inf)
     text_max = image.new_full((len(text),), -torch.inf)
     image_sum, text_sum = torch.zeros_like(image_max), torch.zeros_like(text_max)
     for rows in _parts(len(image), tile):
         for columns in _parts(len(text), tile):
-            logits = image[rows] @ text[columns].T
+            logits = matrix.look(rows, columns)
             _add(image_max[rows], image_sum[rows], logits, dim=1)
             _add(text_max[columns], text_sum[columns], logits, dim=0)
     return image_sum.log_().add_(image_max), text_sum.log_().add_(text_max)
@@ -303,20 +331,26 @@ def _add(running_max: Tensor, running_sum: Tensor, logits: Tensor, dim: int) -> 
 
 
 def _gradients(
-    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None, weights: Any, tile: int
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    weights: Callable[[Tensor, slice, slice], Tensor],
+    tile: int,
+    matrix: _Tiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of image, text, scale and bias, where `weights` turns a tile of logits into its gradient."""
-    scaled = image * scale
+    matrix = matrix or _Tiles(image * scale, text)
     image_grad, text_grad = torch.zeros_like(image), torch.zeros_like(text)
     bias_grad = image.new_zeros(())
     for rows in _parts(len(image), tile):
         for columns in _parts(len(text), tile):
-            logits = scaled[rows] @ text[columns].T
+            logits = matrix.take(rows, columns)
             if bias is not None:
                 logits += bias
             gradient = weights(logits, rows, columns)
             image_grad[rows].addmm_(gradient, text[columns])
-            text_grad[columns].addmm_(gradient.T, scaled[rows])
+            text_grad[columns].addmm_(gradient.T, matrix.image[rows])
             if bias is not None:
                 bias_grad += gradient.sum()
     scale_grad = (image_grad * image).sum()  # the logits' gradient times the unscaled logits, summed
