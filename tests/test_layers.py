@@ -9,7 +9,20 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pocketclip"
 LAYERS = (
-    {"types", "config", "errors", "files", "hardware", "records", "preprocess", "tokenizer", "bundle", "distributed"},
+    {
+        "types",
+        "config",
+        "errors",
+        "files",
+        "hardware",
+        "records",
+        "preprocess",
+        "tokenizer",
+        "bundle",
+        "distributed",
+        "unigram",
+        "vocabulary",
+    },
     {"data", "models", "losses", "search"},
     {"objectives", "train", "distill", "evaluate", "cost", "export"},
     {"recipe", "run"},

@@ -1,11 +1,21 @@
 import json
+import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pocketclip.errors import UserError
-from pocketclip.tokenizer import MAX_CAPTION_CHARACTERS, Tokenizer, train_tokenizer
+from pocketclip.tokenizer import (
+    MAX_CAPTION_CHARACTERS,
+    SPECIAL_TOKENS,
+    Tokenizer,
+    TokenizerKind,
+    check_tokenizer_settings,
+    train_tokenizer,
+)
 
 TEXTS = ["a dog runs", "a cat sleeps", "two dogs in the snow", "the cat and the dog", "a red ball"]
 
@@ -121,3 +131,97 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
 def test_a_context_length_of_zero_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match=r"context_length must be at least 1 \(got 0\)"):
         Tokenizer(tokenizer.core, 0)
+
+
+KINDS: tuple[TokenizerKind, ...] = ("wordpiece", "bpe", "unigram")
+MORE = [f"{size} {colour} {shape}s near {size} things" for size in ("small", "large") for colour in ("red", "blue")
+        for shape in ("circle", "square", "star")]  # fmt: skip
+
+
+def learn(kind: TokenizerKind, texts: list[str] = MORE, size: int = 330, context_length: int = 40) -> Tokenizer:
+    return train_tokenizer(texts, vocabulary_size=size, context_length=context_length, kind=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_the_same_each_time(kind: TokenizerKind) -> None:
+    assert len({learn(kind).to_json() for _ in range(4)}) == 1
+    in_another_process = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, 'tests'); import test_tokenizer as t; "
+         f"print(t.learn({kind!r}).to_json(), end='')"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert in_another_process.stdout == learn(kind).to_json()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_the_same_special_tokens_around_a_text(kind: TokenizerKind) -> None:
+    tokenizer = learn(kind)
+    assert [tokenizer.core.id_to_token(number) for number in range(5)] == list(SPECIAL_TOKENS)
+    for text in ("a small star", ""):
+        tokens = tokenizer.core.encode(text).tokens
+        assert (tokens[0], tokens[-1]) == ("[CLS]", "[SEP]")
+    cut, _ = learn(kind, context_length=4).encode(["small red circles near large things"])
+    assert (cut.shape, cut[0, 0], cut[0, -1]) == ((1, 4), 2, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_reads_back_from_its_file(kind: TokenizerKind, tmp_path: Path) -> None:
+    tokenizer = learn(kind)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    again = Tokenizer.from_file(tmp_path / "tokenizer.json", context_length=40)
+    assert again.to_json() == tokenizer.to_json()
+    texts = [*MORE, "unseen words, 狗 and ÉTÉ"]
+    assert np.array_equal(again.encode(texts)[0], tokenizer.encode(texts)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_common_words_whole_and_ignores_case(kind: TokenizerKind) -> None:
+    tokenizer = learn(kind, MORE * 3)
+    assert len(tokenizer.core.encode("small").ids) == 3
+    assert tokenizer.core.encode("SMALL Red").ids == tokenizer.core.encode("small red").ids
+    assert tokenizer.vocabulary_size <= 330
+
+
+def test_byte_pairs_know_every_sign() -> None:
+    tokenizer = learn("bpe", TEXTS)
+    tokens, mask = tokenizer.encode(["狗 🐕 naïve"])
+    assert tokenizer.core.token_to_id("[UNK]") not in tokens[mask]
+    assert tokens.max() < tokenizer.vocabulary_size
+
+
+def test_an_unknown_sign_is_unknown_to_unigram() -> None:
+    assert 1 in learn("unigram").encode(["狗"])[0]
+
+
+def test_unigram_scores_are_logarithms_of_the_pieces_probabilities() -> None:
+    values = json.loads(learn("unigram").to_json())["model"]
+    scores = [score for piece, score in values["vocab"] if piece not in SPECIAL_TOKENS]
+    assert sum(map(math.exp, scores)) == pytest.approx(1, abs=1e-3)
+    assert scores == sorted(scores, reverse=True)
+    assert values["unk_id"] == 1
+
+
+@pytest.mark.parametrize(("kind", "least"), [("wordpiece", 6), ("bpe", 261), ("unigram", 6)])
+def test_a_vocabulary_too_small_for_its_kind_is_refused(kind: TokenizerKind, least: int) -> None:
+    with pytest.raises(UserError, match=rf"tokenizer of kind {kind} has at least {least} ids \(got {least - 1}\)"):
+        learn(kind, size=least - 1)
+    assert learn(kind, size=least).vocabulary_size >= 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_captions_still_give_a_tokenizer(kind: TokenizerKind) -> None:
+    assert learn(kind, []).encode(["a"])[1].sum() >= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (("captions", "bpe", "occurring"), "vocabulary: occurring has no effect on tokenizer: captions"),
+        (("bert", "bpe", "all"), "tokenizer_kind: bpe has no effect on tokenizer: bert"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: tuple[str, TokenizerKind, str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        check_tokenizer_settings(*settings)
+    check_tokenizer_settings("captions", "unigram", "all")
+    check_tokenizer_settings("bert", "wordpiece", "occurring")

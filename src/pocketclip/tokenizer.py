@@ -1,7 +1,9 @@
 """Text to token ids, with the `tokenizers` library. No torch here."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +11,15 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from pocketclip.errors import UserError
+from pocketclip.unigram import learn_pieces
 
 MAX_CAPTION_CHARACTERS = 20_000
 """Longer captions are cut before tokenising: no context length we know needs more, and the cost is linear."""
+TokenizerKind = Literal["wordpiece", "bpe", "unigram"]
+"""How a tokenizer learned from captions splits words."""
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Ids 0 to 4 of every learned tokenizer. A text begins with [CLS] and ends with [SEP], so that every pooling works."""
+BYTES = 256
 
 
 class Tokenizer:
@@ -69,24 +77,62 @@ class Tokenizer:
         return tokens, mask
 
 
-def train_tokenizer(texts: Sequence[str], *, vocabulary_size: int, context_length: int) -> Tokenizer:
-    """A lower-case WordPiece tokenizer in BERT's form, learned from captions.
+def train_tokenizer(
+    texts: Sequence[str], *, vocabulary_size: int, context_length: int, kind: TokenizerKind = "wordpiece"
+) -> Tokenizer:
+    """A lower-case tokenizer learned from captions, with BERT's special tokens whatever its kind.
 
     For towers with random weights where no hub or package brings a vocabulary. The same texts always give the same
     ids, which a resumed run needs.
+
+    Args:
+        texts: what to learn from.
+        vocabulary_size: most ids, special tokens included; few texts give fewer.
+        context_length: longest output in tokens.
+        kind: `wordpiece` splits words as BERT does; `bpe` merges pairs of bytes as GPT-2 does, and knows every sign;
+            `unigram` takes the most probable pieces as SentencePiece does.
+
+    Raises:
+        UserError: the vocabulary is smaller than the kind needs.
     """
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    learner = _bert_form(models.WordPiece(unk_token="[UNK]"))
-    # Left to itself, the library numbers letters inside words in a new order each time, and settles ties by number
-    fixed = [*special, *_letters_inside_words(learner, texts)]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=fixed, show_progress=False)
-    learner.train_from_iterator(texts, trainer)
-    core = _bert_form(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
-    core.add_special_tokens(special)
+    least = len(SPECIAL_TOKENS) + (BYTES if kind == "bpe" else 1)
+    if vocabulary_size < least:
+        raise UserError(
+            f"vocabulary_size: a tokenizer of kind {kind} has at least {least} ids (got {vocabulary_size})."
+        )
+    core = {"wordpiece": _learn_wordpiece, "bpe": _learn_bpe, "unigram": _learn_unigram}[kind](texts, vocabulary_size)
+    core.add_special_tokens(list(SPECIAL_TOKENS))
     core.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return Tokenizer(core, context_length)
+
+
+def check_tokenizer_settings(origin: str, kind: TokenizerKind, vocabulary: str) -> None:
+    """Refuse settings of a text tower's tokenizer that have no effect.
+
+    Args:
+        origin: `captions`, or where else it comes from.
+        kind: of one learned from captions.
+        vocabulary: `all`, or `occurring` to cut one from elsewhere.
+
+    Raises:
+        ValueError: naming the setting, for a config's validator.
+    """
+    if origin == "captions" and vocabulary != "all":
+        raise ValueError(f"vocabulary: {vocabulary} has no effect on tokenizer: captions, which learns what occurs")
+    if origin != "captions" and kind != "wordpiece":
+        raise ValueError(f"tokenizer_kind: {kind} has no effect on tokenizer: {origin}; it is for captions")
+
+
+def _learn_wordpiece(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
+    learner = _bert_form(models.WordPiece(unk_token="[UNK]"))
+    # Left to itself, the library numbers letters inside words in a new order each time, and settles ties by number
+    letters = sorted({f"##{letter}" for word in _count_words(learner, texts) for letter in word[1:]})
+    fixed = [*SPECIAL_TOKENS, *letters]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=fixed, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    return _bert_form(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
 
 
 def _bert_form(model: models.WordPiece) -> tokenizers.Tokenizer:
@@ -96,9 +142,37 @@ def _bert_form(model: models.WordPiece) -> tokenizers.Tokenizer:
     return core
 
 
-def _letters_inside_words(core: tokenizers.Tokenizer, texts: Sequence[str]) -> list[str]:
-    """Every letter that follows another in a word, as WordPiece writes it."""
-    words: set[str] = set()
+def _learn_bpe(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(models.BPE())
+    core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return core
+
+
+def _learn_unigram(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
+    words = _count_words(_sentencepiece_form(models.Unigram()), texts)
+    pieces = learn_pieces(words, size - len(SPECIAL_TOKENS))
+    special = [(token, 0.0) for token in SPECIAL_TOKENS]
+    return _sentencepiece_form(models.Unigram([*special, *pieces.items()], unk_id=1))
+
+
+def _sentencepiece_form(model: models.Unigram) -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(model)
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    return core
+
+
+def _count_words(core: tokenizers.Tokenizer, texts: Sequence[str]) -> Counter[str]:
+    """The words that a tokenizer splits further."""
+    words: Counter[str] = Counter()
     for text in texts:
         words.update(word for word, _ in core.pre_tokenizer.pre_tokenize_str(core.normalizer.normalize_str(text)))
-    return sorted({f"##{letter}" for word in words for letter in word[1:]})
+    return words

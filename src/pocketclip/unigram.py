@@ -1,0 +1,142 @@
+"""The pieces of a unigram tokenizer, learned from words; SentencePiece's method in plain Python.
+
+The trainer of the `tokenizers` library takes a word once however often it occurs, so that common words are no pieces of
+their own, and adds probabilities in a new order each time, which numbers the pieces anew.
+
+Reference: Subword Regularization, https://arxiv.org/abs/1804.10959, section 3.2.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+MAX_PIECE_LETTERS = 16
+MAX_LETTERS = 250_000
+"""Of all different words together, the commonest first: some 30,000 words of a language with spaces."""
+SEEDS_PER_PIECE = 10
+KEPT_A_ROUND = 0.75
+ROUNDS_OF_EXPECTATION = 4
+"""Between two prunings; common words become pieces after two."""
+LEAST_PROBABILITY = 1e-12
+
+Spans = Sequence[tuple[int, int, str]]
+"""Where pieces begin and end in a word, by their ends."""
+
+
+def learn_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
+    """The pieces that make the words most probable, with the logarithms of their probabilities.
+
+    The same words give the same pieces and numbers, in whatever order they come.
+
+    Args:
+        words: how often each occurs; they are split one by one.
+        size: most pieces. Every letter is one of them, the commonest where there are too many.
+
+    Returns:
+        Scores by piece, the most probable first.
+    """
+    letters = _most(_letters(words), size)
+    common = _common(words)
+    seeds = _most({piece: count * len(piece) for piece, count in _parts(common).items()}, SEEDS_PER_PIECE * size)
+    pieces = sorted({*seeds, *letters})
+    probability = dict.fromkeys(pieces, 1 / max(1, len(pieces)))
+    spans = {word: list(_spans(word, probability)) for word in common}
+    while True:
+        expected: Mapping[str, float] = {}
+        for _ in range(ROUNDS_OF_EXPECTATION):
+            expected, probability = estimate(common, spans, probability)
+        if len(probability) <= size:
+            break
+        probability = _prune(probability, expected, letters, max(size, int(KEPT_A_ROUND * len(probability))))
+        spans = {word: [span for span in found if span[2] in probability] for word, found in spans.items()}
+    scores = {piece: round(math.log(value), 6) for piece, value in probability.items()}
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _letters(words: Mapping[str, int]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            counts[letter] += count
+    return counts
+
+
+def _most(counts: Mapping[str, int], size: int) -> list[str]:
+    return sorted(counts, key=lambda piece: (-counts[piece], piece))[:size]
+
+
+def _common(words: Mapping[str, int]) -> dict[str, int]:
+    chosen, room = {}, MAX_LETTERS
+    for word in _most(words, len(words)):
+        room -= len(word)
+        if room < 0:
+            break
+        chosen[word] = words[word]
+    return chosen
+
+
+def _parts(words: Mapping[str, int]) -> dict[str, int]:
+    """What occurs more than once inside words, of two letters and more."""
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for start in range(len(word)):
+            for end in range(start + 2, min(len(word), start + MAX_PIECE_LETTERS) + 1):
+                counts[word[start:end]] += count
+    return {piece: count for piece, count in counts.items() if count > 1}
+
+
+def _spans(word: str, pieces: Mapping[str, float]) -> Iterator[tuple[int, int, str]]:
+    for end in range(1, len(word) + 1):
+        for start in range(max(0, end - MAX_PIECE_LETTERS), end):
+            if word[start:end] in pieces:
+                yield start, end, word[start:end]
+
+
+def estimate(
+    words: Mapping[str, int], spans: Mapping[str, Spans], probability: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """One step of expectation maximisation over all splits of all words.
+
+    Args:
+        words: how often each occurs.
+        spans: the pieces in each word.
+        probability: of every piece; they sum to 1.
+
+    Returns:
+        How often each piece is expected, and the new probabilities.
+    """
+    expected: defaultdict[str, float] = defaultdict(float)
+    for word, found in spans.items():
+        before, after = [1.0] + [0.0] * len(word), [0.0] * len(word) + [1.0]
+        for start, end, piece in found:
+            before[end] += before[start] * probability[piece]
+        for start, end, piece in reversed(found):
+            after[start] += after[end] * probability[piece]
+        if before[-1] > 0:  # a word with an unknown letter has no split, and the longest ones underflow
+            share = words[word] / before[-1]
+            for start, end, piece in found:
+                expected[piece] += share * before[start] * probability[piece] * after[end]
+    total = sum(expected.values()) or 1.0
+    return expected, {piece: max(expected[piece] / total, LEAST_PROBABILITY) for piece in probability}
+
+
+def _prune(
+    probability: Mapping[str, float], expected: Mapping[str, float], letters: Iterable[str], size: int
+) -> dict[str, float]:
+    """The pieces without which the words would lose most, and every letter."""
+    score = {piece: math.log(value) for piece, value in probability.items()}
+    always = set(letters)
+    loss = {
+        piece: expected[piece] * (score[piece] - _best_split(piece, score)) for piece in score if piece not in always
+    }
+    kept = sorted(loss, key=lambda piece: (-loss[piece], piece))[: size - len(always)]
+    return {piece: probability[piece] for piece in sorted({*kept, *always})}
+
+
+def _best_split(piece: str, score: Mapping[str, float]) -> float:
+    """The score of the best split of a piece into others."""
+    best = [0.0] + [-math.inf] * len(piece)
+    for start, end, part in _spans(piece, score):
+        if part != piece:
+            best[end] = max(best[end], best[start] + score[part])
+    return best[-1]
