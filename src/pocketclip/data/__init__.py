@@ -1,7 +1,7 @@
 """Where image-text pairs come from: one file a source, all giving samples by number.
 
 `open_source` takes what a user writes, `KIND:PLACE` or a mapping with `kind`. Nothing here imports torch but
-`augment`, `loader` and `cache`, which are imported by name.
+`loader`, `encode` and `cache`, which are imported by name.
 """
 
 from typing import Annotated, Any, get_args
@@ -14,6 +14,7 @@ from pocketclip.data.flickr import FlickrSourceConfig
 from pocketclip.data.folder import FolderSourceConfig
 from pocketclip.data.hub import HubSourceConfig
 from pocketclip.data.openmoji import OpenmojiSourceConfig
+from pocketclip.data.reinforced import ReinforcedSourceConfig
 from pocketclip.data.scenes import ScenesSourceConfig
 from pocketclip.data.source import Sample, Source, hold_out
 from pocketclip.data.table import TableSourceConfig
@@ -30,6 +31,7 @@ _Union = (
     | HubSourceConfig
     | OpenmojiSourceConfig
     | ScenesSourceConfig
+    | ReinforcedSourceConfig
 )
 
 

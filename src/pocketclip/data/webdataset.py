@@ -143,6 +143,10 @@ class WebdatasetSource:
         """One sample's captions."""
         return _read_text(*self._find(index))[0]
 
+    def first_of_shards(self) -> list[int]:
+        """The number of each shard's first sample."""
+        return [int(number) for number in np.unique(self._table[:, 0], return_index=True)[1]]
+
     def member(self, index: int, ending: str) -> tuple[bytes, str]:
         """The bytes of one of the `others`, and the file and sample to name in errors.
 
