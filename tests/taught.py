@@ -1,8 +1,14 @@
 """Batches that carry what teachers made of them."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
+from pocketclip.data import open_source
+from pocketclip.data.augment import AugmentConfig, draw_view
+from pocketclip.data.reinforced import Manifest, ReinforcedSample, StoredTeacher, write_manifest, write_shard
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 WIDTHS, SCALES = (5, 7), (30.0, 12.0)
@@ -32,3 +38,27 @@ def make_taught(num_images: int = 4, captions: int = 1, num_synthetic: int = 0) 
     )
     scale, bias = torch.tensor(7.0, dtype=torch.float64), torch.tensor(-1.5, dtype=torch.float64)
     return Features(3 * rows(num_images, 5), 2 * rows(num_texts, 5), scale, bias), batch
+
+
+def write_reinforced(folder: Path, count: int = 12, *, num_synthetic: int = 1, views: int = 3) -> Path:
+    """Drawn scenes with two teachers' features, which are random but belong to each shape's colour."""
+    folder.mkdir(parents=True)
+    teachers = tuple(
+        StoredTeacher(name=f"of {width}", kind="bundle", width=width, scale=scale, image_size=32, mark="a" * 16)
+        for width, scale in zip(WIDTHS, SCALES, strict=True)
+    )
+    augment = AugmentConfig(crop_scale=(0.5, 1.0))
+    manifest = Manifest(teachers=teachers, num_views=views, num_synthetic=num_synthetic, augment=augment)
+    scenes = open_source({"kind": "scenes", "count": count, "image_size": 32})
+
+    def made(number: int) -> ReinforcedSample:
+        sample, random = scenes[number], np.random.default_rng(number)
+        rows = views + len(sample.captions) + num_synthetic
+        features = np.concatenate([random.normal(size=(1, width)) for width in WIDTHS], axis=1).repeat(rows, 0)
+        features += 0.3 * random.normal(size=features.shape)
+        drawn = [draw_view(augment, (32, 32), [number, view]) for view in range(views)]
+        synthetic = [f"synthetic {sample.captions[0]}"] * num_synthetic
+        return ReinforcedSample(sample, drawn, features.astype(np.float32), synthetic)
+
+    write_manifest(folder, manifest, [write_shard(folder / "reinforced-000000.tar", map(made, range(count)), manifest)])
+    return folder

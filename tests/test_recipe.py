@@ -257,3 +257,62 @@ def test_a_sigmoid_loss_needs_a_bias_and_says_where_to_start_it() -> None:
         Recipe.parse(settings, place="a.yaml")
     settings["model"] = {**settings["model"], "logit_bias": -6.2}  # type: ignore[dict-item]
     assert Recipe.parse(settings, place="a.yaml")
+
+
+# Teachers
+
+STORED = {"data": {"train": "reinforced:somewhere", "val": "scenes:8"}}
+TAUGHT = {"objective": {"kind": "distillation", "terms": [{"kind": "feature"}]}}
+
+
+def test_objectives_with_teachers_need_some() -> None:
+    for objective in ({"kind": "reinforced"}, TAUGHT["objective"]):
+        with pytest.raises(UserError, match=r"learns from teachers: name some in a teachers section, or train on"):
+            parse(objective=objective)
+        assert parse(objective=objective, **STORED)
+    assert parse(objective={"kind": "reinforced", "distill_weight": 0})
+
+
+@pytest.mark.parametrize(("stage", "what"), [("train", "leave it out"), ("heads_first", "leave heads_first out")])
+def test_a_stage_on_cached_features_has_no_teachers(stage: str, what: str) -> None:
+    with pytest.raises(UserError, match=rf"{stage}\.cache keeps the student's features .* {what} with objective"):
+        parse(**STORED, **TAUGHT, **{stage: CACHED})
+
+
+def test_synthetic_captions_come_from_reinforced_data() -> None:
+    settings = tiny_recipe_settings(synthetic_captions_per_image=1)
+    with pytest.raises(UserError, match=r"needs data\.train: reinforced:DIR.*got data\.train\.kind scenes"):
+        Recipe.parse({**settings, "objective": {"kind": "reinforced", "distill_weight": 0}}, place="a.yaml")
+    with pytest.raises(UserError, match="clip takes one caption an image"):
+        Recipe.parse({**settings, **STORED}, place="a.yaml")
+    assert Recipe.parse({**settings, **STORED, **TAUGHT}, place="a.yaml")
+    with pytest.raises(UserError, match="synthetic_captions_per_image has no effect with cache"):
+        parse(train={**CACHED, "synthetic_captions_per_image": 1})
+
+
+def test_several_captions_suit_every_loss_of_an_objective_with_teachers() -> None:
+    settings = tiny_recipe_settings(captions_per_image=3)
+    assert Recipe.parse({**settings, **STORED, "objective": {"kind": "reinforced"}}, place="a.yaml")
+    assert Recipe.parse({**settings, **STORED, **TAUGHT}, place="a.yaml")
+
+
+def test_reinforced_data_bring_their_views() -> None:
+    settings = tiny_recipe_settings(augment={"flip": True})
+    with pytest.raises(UserError, match=r"train\.augment has no effect on reinforced data"):
+        Recipe.parse({**settings, **STORED}, place="a.yaml")
+
+
+def test_a_bias_belongs_to_the_sigmoid_loss_of_any_objective() -> None:
+    terms = [{"kind": "contrastive", "loss": {"kind": "sigmoid"}}, {"kind": "feature"}]
+    objective = {"kind": "distillation", "terms": terms}
+    with pytest.raises(UserError, match=r"needs model\.logit_bias"):
+        parse(**STORED, objective=objective)
+    model = {**tiny_recipe_settings()["model"], "logit_bias": -3.0}  # type: ignore[dict-item]
+    assert parse(**STORED, objective=objective, model=model)
+    with pytest.raises(UserError, match="logit_bias has no effect with a distillation loss"):
+        parse(**STORED, **TAUGHT, model=model)
+
+
+def test_a_problem_within_a_term_is_named_as_it_is_written() -> None:
+    with pytest.raises(UserError, match=r"a\.yaml: objective\.terms\.0\.wieght: .*Did you mean 'weight'"):
+        parse(**STORED, objective={"kind": "distillation", "terms": [{"kind": "feature", "wieght": 2}]})

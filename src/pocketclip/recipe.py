@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.config import Config
 from pocketclip.data import SourceConfig
+from pocketclip.data.augment import AugmentConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.dual_encoder import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
@@ -49,17 +50,50 @@ class Recipe(Config):
             raise ValueError("heads_first needs a cache section; without one, give its settings to train")
         if self.heads_first is not None and self.train.cache is not None:
             raise ValueError("heads_first and train both use the cache; join them into train")
-        many = any(s is not None and s.captions_per_image > 1 for s in (self.heads_first, self.train))
-        if many and self.objective.loss.kind in ("clip", "soft_target"):
+        return self
+
+    @model_validator(mode="after")
+    def _loss_fits_the_model(self) -> Self:
+        objective, pairs = self.objective, self.objective.pair_loss
+        stages = [stage for stage in (self.heads_first, self.train) if stage is not None]
+        many = any(stage.captions_per_image + stage.synthetic_captions_per_image > 1 for stage in stages)
+        if many and objective.kind == "contrastive" and objective.loss.kind in ("clip", "soft_target"):
             raise ValueError(
-                f"objective.loss.kind {self.objective.loss.kind} takes one caption an image; "
+                f"objective.loss.kind {objective.loss.kind} takes one caption an image; "
                 "use multi_positive or sigmoid with captions_per_image above 1"
             )
-        if self.objective.loss.kind == "sigmoid" and self.model.logit_bias is None:
+        kind = objective.kind if pairs is None else pairs.kind
+        if kind == "sigmoid" and self.model.logit_bias is None:
             bias = f"-ln(batch_size - 1), for batches of {self.train.batch_size}"
             raise ValueError(f"a sigmoid loss needs model.logit_bias; start it at {bias}")
-        if self.objective.loss.kind != "sigmoid" and self.model.logit_bias is not None:
-            raise ValueError(f"model.logit_bias has no effect with a {self.objective.loss.kind} loss; leave it out")
+        if kind != "sigmoid" and self.model.logit_bias is not None:
+            raise ValueError(f"model.logit_bias has no effect with a {kind} loss; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_are_there_and_heard(self) -> Self:
+        kind, stored = self.objective.kind, self.data.train.kind == "reinforced"
+        if self.objective.uses_teachers and not stored:
+            raise ValueError(
+                f"objective.kind {kind} learns from teachers: name some in a teachers section, or train on "
+                "data.train: reinforced:DIR, which `pocketclip reinforce` writes"
+            )
+        cached = next((name for name in ("heads_first", "train") if getattr(getattr(self, name), "cache", None)), None)
+        if self.objective.uses_teachers and cached is not None:
+            raise ValueError(
+                f"{cached}.cache keeps the student's features of views that no teacher was asked about; "
+                f"leave {'it' if cached == 'train' else cached} out with objective.kind {kind}"
+            )
+        if self.train.synthetic_captions_per_image and not stored:
+            raise ValueError(
+                "train.synthetic_captions_per_image needs data.train: reinforced:DIR, which holds synthetic captions "
+                f"(got data.train.kind {self.data.train.kind})"
+            )
+        if stored and self.train.cache is None and self.train.augment != AugmentConfig():
+            raise ValueError(
+                "train.augment has no effect on reinforced data, which bring their views; leave it out, or read the "
+                "same shards as webdataset:"
+            )
         return self
 
 

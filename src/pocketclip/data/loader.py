@@ -14,16 +14,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pocketclip.data.augment import Augmentation
+from pocketclip.data.augment import Augmentation, ViewParameters, render_view, shortest_side
 from pocketclip.data.decode import Pixels, decode_picture, jpeg_decoder
+from pocketclip.data.reinforced import Manifest, Reinforcement
 from pocketclip.data.source import Source, caption_id
+from pocketclip.data.teaching import (
+    StoredTeaching,
+    TeacherReader,
+    distinct_sizes,
+    draw_view_number,
+    join_features,
+    join_inputs,
+    join_pixels,
+    size_of_readers,
+)
 from pocketclip.distributed import local_world_size
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.hardware import available_cores
 from pocketclip.tokenizer import Tokenizer
-from pocketclip.types import ImageTextBatch
+from pocketclip.types import ImageTextBatch, TeacherFeatures, TeacherInputs
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,13 @@ def draw_captions(num_captions: int, count: int, random: np.random.Generator) ->
     return drawn
 
 
+def draw_synthetic(num_real: int, num_texts: int, count: int, random: np.random.Generator) -> list[int]:
+    """`count` caption numbers of the synthetic ones, which stand behind the real ones; of the real where none do."""
+    if num_texts > num_real:
+        return [num_real + number for number in draw_captions(num_texts - num_real, count, random)]
+    return draw_captions(num_real, count, random)
+
+
 @dataclass(frozen=True)
 class Pair:
     """One image with the captions drawn for it."""
@@ -90,18 +108,26 @@ class Pair:
     pixels: Pixels
     captions: list[str]
     index: int
+    others: tuple[Pixels, ...] = ()
+    """The same view at the further sizes that live teachers want."""
+    features: npt.NDArray[np.float32] | None = None
+    """(1 + K, W), what stored teachers make of the view and of each caption."""
 
 
 class PairDataset(Dataset[Pair | str]):
     """Reads, decodes and augments; a broken item comes out as its message.
 
     Args:
-        source: samples by number.
-        augmentation: makes each view.
-        captions_per_image: K, drawn anew each epoch.
+        source: samples by number; reinforced ones bring their views.
+        augmentation: makes each view of other sources.
+        captions_per_image: K, drawn anew each epoch; of a reinforced source the real ones among them.
         seed: of views and captions.
         last_captions: (N,) running total of the captions of each image, where an item is a caption; None where an
             item is an image.
+        synthetic_captions_per_image: S, drawn beside them from a reinforced source; an image without any shows real
+            ones in their place.
+        readers: of live teachers.
+        with_features: whether to bring what stored teachers make of the pair.
     """
 
     def __init__(
@@ -111,34 +137,58 @@ class PairDataset(Dataset[Pair | str]):
         captions_per_image: int,
         seed: int,
         last_captions: npt.NDArray[np.int64] | None = None,
+        *,
+        synthetic_captions_per_image: int = 0,
+        readers: Sequence[TeacherReader] = (),
+        with_features: bool = False,
     ) -> None:
         self.source = source
         self.augmentation = augmentation
         self.captions_per_image = captions_per_image
         self.seed = seed
         self.last_captions = last_captions
+        self.num_synthetic = synthetic_captions_per_image
+        self.with_features = with_features
+        self.stored = StoredTeaching.of(source)
+        assert self.stored is not None or not (with_features or synthetic_captions_per_image), "nothing is stored"
+        augment = augmentation.config if self.stored is None else self.stored.manifest.augment
+        self.sizes = distinct_sizes(augmentation.preprocess, readers)
+        self.shortest = max(shortest_side(size, augment.crop_scale, augment.crop_ratio) for size in self.sizes)
         jpeg_decoder()  # imported here once, not in every worker
 
     def __getitem__(self, place: tuple[int, int]) -> Pair | str:
-        epoch, index = place
-        seed = [self.seed, epoch, index]
-        caption = 0
+        epoch, item = place
+        index, caption = item, None
         if self.last_captions is not None:
-            number, index = index, int(np.searchsorted(self.last_captions, index, side="right"))
-            caption = int(self.last_captions[index]) - 1 - number
+            index = int(np.searchsorted(self.last_captions, item, side="right"))
+            caption = int(self.last_captions[index]) - 1 - item
         try:
             sample = self.source[index]
             if not sample.captions:
                 raise BrokenItemError(f"{sample.place}: has no caption.")
-            picture = decode_picture(sample.image, place=sample.place, shortest=self.augmentation.shortest)
+            picture = decode_picture(sample.image, place=sample.place, shortest=self.shortest)
+            stored = None if self.stored is None else self.stored.read(index)
+            number, view = self._view(picture.size, epoch, item, stored)
+            pixels, *others = [render_view(picture, view, size) for size in self.sizes]
         except BrokenItemError as error:
             return str(error)
-        if self.last_captions is not None:
-            chosen = [caption]
-        else:
-            chosen = draw_captions(len(sample.captions), self.captions_per_image, np.random.default_rng(seed))
-        pixels = self.augmentation(picture, seed)
-        return Pair(pixels, [sample.captions[number] for number in chosen], index)
+        random = np.random.default_rng([self.seed, epoch, item])
+        chosen = draw_captions(len(sample.captions), self.captions_per_image, random) if caption is None else [caption]
+        texts = [*sample.captions, *(() if stored is None else stored.synthetic)]
+        chosen += draw_synthetic(len(sample.captions), len(texts), self.num_synthetic, random)
+        features = None
+        if self.with_features and stored is not None:
+            features = stored.features[[number, *(len(stored.views) + text for text in chosen)]]
+        return Pair(pixels, [texts[text] for text in chosen], index, tuple(others), features)
+
+    def _view(
+        self, size: tuple[int, int], epoch: int, item: int, stored: Reinforcement | None
+    ) -> tuple[int, ViewParameters]:
+        """The view to show, with its number among the stored ones."""
+        if stored is None:
+            return 0, self.augmentation.draw(size, [self.seed, epoch, item])
+        number = draw_view_number(len(stored.views), self.seed, epoch, item)
+        return number, stored.views[number]
 
 
 @dataclass(frozen=True)
@@ -149,22 +199,34 @@ class Collate:
     """
 
     tokenizer: Tokenizer
+    num_synthetic: int = 0
+    readers: tuple[TeacherReader, ...] = ()
+    sizes: tuple[int, ...] = ()
+    """Which of a pair's pixels each live teacher reads: 0 the student's, then `others`."""
+    manifest: Manifest | None = None
+    """Of stored teachers, where their features are wanted."""
 
     def __call__(self, items: Sequence[Pair | str]) -> dict[str, Any]:
         pairs = [item for item in items if isinstance(item, Pair)]
         captions = [caption for pair in pairs for caption in pair.captions]
         tokens, mask = self.tokenizer.encode(captions)
-        views = [torch.from_numpy(pair.pixels) for pair in pairs]
-        # Torch's own joins them in the memory that a worker shares, which spares a copy
-        pixels = default_collate(views) if views else torch.zeros((0, 1, 1, 3), dtype=torch.uint8)
-        return {
-            "images": pixels.permute(0, 3, 1, 2),  # stays channels_last in memory
+        views = [(pair.pixels, *pair.others) for pair in pairs]
+        pixels = [join_pixels([of_pair[size] for of_pair in views]) for size in range(max(self.sizes, default=0) + 1)]
+        rows = [pair.features for pair in pairs if pair.features is not None]
+        columns: dict[str, Any] = {
+            "images": pixels[0],
             "tokens": torch.from_numpy(tokens),
             "token_mask": torch.from_numpy(mask),
             "image_ids": torch.tensor([pair.index for pair in pairs], dtype=torch.int64),
             "caption_ids": torch.tensor([caption_id(caption) for caption in captions], dtype=torch.int64),
             "broken": [item for item in items if isinstance(item, str)],
+            "num_synthetic": self.num_synthetic,
         }
+        if self.manifest is not None:
+            columns["teachers"] = join_features(rows, self.manifest)
+        if self.readers:
+            columns["teacher_inputs"] = join_inputs(pixels, captions, self.readers, self.sizes)
+        return columns
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):
@@ -196,6 +258,9 @@ def training_batches(
     pin_memory: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    synthetic_captions_per_image: int = 0,
+    readers: Sequence[TeacherReader] = (),
+    with_features: bool = False,
 ) -> Iterator[ImageTextBatch]:
     """Batches of steps `start_step` to `num_steps`, one each.
 
@@ -212,15 +277,35 @@ def training_batches(
         pin_memory: for copies to a GPU.
         rank: which share of each batch to read.
         world_size: in how many shares; any number of ranks, workers and shards reads each sample once an epoch.
+        synthetic_captions_per_image: S, from a reinforced source, behind the K others of each image.
+        readers: of live teachers; the batches bring what each of them wants to encode.
+        with_features: whether the batches bring what the teachers of a reinforced source make of them.
     """
     share = plan.share(rank, world_size)
     if num_workers is None:
         num_workers = min(8, max(1, available_cores() // local_world_size() - 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+    dataset = PairDataset(
+        source,
+        augmentation,
+        captions_per_image,
+        plan.seed,
+        last_captions,
+        synthetic_captions_per_image=synthetic_captions_per_image,
+        readers=readers,
+        with_features=with_features,
+    )
+    collate = Collate(
+        tokenizer,
+        synthetic_captions_per_image,
+        tuple(readers),
+        tuple(size_of_readers(augmentation.preprocess, readers)),
+        dataset.stored.manifest if with_features and dataset.stored is not None else None,
+    )
     loader = DataLoader(
-        PairDataset(source, augmentation, captions_per_image, plan.seed, last_captions),
+        dataset,
         batch_sampler=_StepSampler(plan, start_step, num_steps, share),
-        collate_fn=Collate(tokenizer),
+        collate_fn=collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
@@ -229,7 +314,9 @@ def training_batches(
     )
     with _objects_left_alone():
         for columns in loader:
-            yield ImageTextBatch(**columns)
+            teachers = tuple(TeacherFeatures(**one) for one in columns.pop("teachers", ()))
+            inputs = tuple(TeacherInputs(**one) for one in columns.pop("teacher_inputs", ()))
+            yield ImageTextBatch(**columns, teachers=teachers, teacher_inputs=inputs)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card
 from pocketclip.run.setup import build_model, check_ranks_agree, open_data, prepare_folder, recipe_hash
+from pocketclip.run.teaching import open_teaching
 from pocketclip.train import Batches, Evaluate, Progress, Reporter, TrainConfig, Trainer
 from pocketclip.train.features import FrozenTowers, features_in_memory
 from pocketclip.types import ImageTextBatch
@@ -135,7 +136,8 @@ class _Run:
         self.tokenizer, self.model = build_model(recipe, self.train_source)
         self.model.to(device)
         self.preprocess = self.model.image_encoder.preprocess
-        self.objective = recipe.objective.build()
+        self.teaching = open_teaching(recipe, self.train_source, device)
+        self.objective = recipe.objective.build(embed_dim=recipe.model.embed_dim, teacher_widths=self.teaching.widths)
         self.broken = self._broken_items(self.train_source)
         self.num_captions: int | None = None  # known once every caption was read
         self._frozen: FrozenTowers | None = None
@@ -214,6 +216,9 @@ class _Run:
                 pin_memory=self.device.type == "cuda",
                 rank=distributed.rank(),
                 world_size=distributed.world_size(),
+                synthetic_captions_per_image=config.synthetic_captions_per_image,
+                readers=self.teaching.readers,
+                with_features=self.teaching.with_features,
             )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
@@ -243,6 +248,7 @@ class _Run:
             seed=self.recipe.seed,
             broken=self.broken,
             reporter=self.reporter,
+            teach=self.teaching.live,
             with_profile=self.with_profile,
             with_sharding=self.with_sharding,
         )
@@ -287,7 +293,7 @@ class _Run:
         return pairs
 
     def _quick_evaluation(self, heads: DualEncoder, pairs: CachedPairs, config: TrainConfig) -> dict[str, float]:
-        """What is measured during training: recalls without intervals, and the objective."""
+        """What is measured during training: recalls without intervals, and the objective where it asks no teacher."""
         heads = heads.to(self.device).eval()
         embedded = embed_pairs(heads, pairs, self.device)
         ranks = retrieval_ranks(embedded.images, embedded.texts, embedded.text_images)
@@ -295,11 +301,11 @@ class _Run:
         metrics["mean_recall"] = mean_recall(metrics)
         size = min(config.batch_size, len(pairs))
         plan = BatchPlan(len(pairs), size, 0)
-        batches = cached_batches(
-            pairs, plan, captions_per_image=config.captions_per_image, num_steps=plan.steps_per_epoch
-        )
+        objective = self.recipe.objective
+        captions = config.captions_per_image if objective.kind == "contrastive" else 1
+        batches = cached_batches(pairs, plan, captions_per_image=captions, num_steps=plan.steps_per_epoch)
         moved = (batch.to(self.device) for batch in batches)
-        return {**metrics, **mean_loss(heads, self.objective, moved)}
+        return {**metrics, **mean_loss(heads, objective.validation.build(), moved)}
 
     def _final_evaluation(self, split: str, source: Source) -> EvaluatedSplit:
         """Retrieval with intervals, recorded."""

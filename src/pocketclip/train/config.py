@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pocketclip.config import Config
 from pocketclip.data.augment import AugmentConfig
@@ -29,6 +29,8 @@ class TrainConfig(Config):
     cache: CacheConfig | None = None
     """Run the frozen towers once and train the heads on their stored features."""
     captions_per_image: PositiveInt = 1
+    synthetic_captions_per_image: NonNegativeInt = 0
+    """Drawn beside them from a reinforced source, which stores some."""
     epoch: Literal["images", "captions"] = "images"
     """What an epoch passes over: every image with newly drawn captions, or every caption with its image."""
     augment: AugmentConfig = AugmentConfig()
@@ -75,6 +77,8 @@ class TrainConfig(Config):
                 raise ValueError("cache needs frozen towers: leave learning_rate.image_encoder and text_encoder off")
             if self.augment != AugmentConfig():
                 raise ValueError("augment has no effect with cache: name the views in cache.views")
+            if self.synthetic_captions_per_image:
+                raise ValueError("synthetic_captions_per_image has no effect with cache, which keeps real captions")
             if self.epoch != "images":
                 raise ValueError("epoch has no effect with cache, which passes over images")
             if self.chunk_size is not None:
