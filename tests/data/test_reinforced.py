@@ -33,8 +33,8 @@ from pocketclip.errors import BrokenItemError, UserError
 
 AUGMENT = AugmentConfig(crop_scale=(0.3, 1.0), rand_augment=RandAugmentConfig())
 TEACHERS = (
-    StoredTeacher(name="one", kind="bundle", width=8, scale=100, image_size=24, sha256="a" * 64),
-    StoredTeacher(name="two", kind="open_clip", width=4, scale=60, image_size=32, sha256="b" * 64),
+    StoredTeacher(name="one", kind="bundle", width=8, scale=100, image_size=24, mark="a" * 16),
+    StoredTeacher(name="two", kind="open_clip", width=4, scale=60, image_size=32, mark="b" * 16),
 )
 MANIFEST = Manifest(teachers=TEACHERS, num_views=3, num_synthetic=1, augment=AUGMENT)
 
@@ -240,7 +240,7 @@ def test_a_cut_or_missing_shard_is_named_when_the_folder_is_opened(tmp_path: Pat
 
 
 def test_a_shard_of_other_teachers_is_named_when_the_folder_is_opened(tmp_path: Path) -> None:
-    other = TEACHERS[0].model_copy(update={"sha256": "c" * 64}), TEACHERS[1]
+    other = TEACHERS[0].model_copy(update={"mark": "c" * 16}), TEACHERS[1]
     write(tmp_path / "other", MANIFEST.model_copy(update={"teachers": other}))
     write(tmp_path / "out")
     name = "reinforced-000001.tar"

@@ -42,8 +42,8 @@ class StoredTeacher(Config):
     scale: PositiveFloat
     """Inverse temperature that training uses; nothing stored depends on it, so it may be changed here by hand."""
     image_size: PositiveInt
-    sha256: str
-    """Of its weights and of the settings that shape its features."""
+    mark: str
+    """Sixteen hex digits that change with its weights and with the settings that shape its features."""
 
 
 class StoredShard(Config):
@@ -93,7 +93,7 @@ class Manifest(Config):
     @property
     def mark(self) -> str:
         """Sixteen hex digits that every sample carries: they change with the teachers and with all that was drawn."""
-        teachers = [[teacher.name, teacher.width, teacher.sha256] for teacher in self.teachers]
+        teachers = [[teacher.name, teacher.width, teacher.mark] for teacher in self.teachers]
         settings = self.model_dump(mode="json", include={"num_views", "num_synthetic", "dtype", "augment", "captioner"})
         return digest([teachers, settings, self.seed])
 

@@ -151,6 +151,16 @@ class Runner:
             unit(self.model.text_head(torch.from_numpy(texts).to(self.device))),
         )
 
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) bytes to (B, D) embeddings of unit length that stay on our device; a loss may hold them."""
+        return nn.functional.normalize(self.model.image_head(self._encode_images(images).float()), dim=1)
+
+    @torch.no_grad()
+    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L) ids and mask to (B, D) embeddings, as `embed_images`."""
+        return nn.functional.normalize(self.model.text_head(self._encode_tokens(tokens, mask).float()), dim=1)
+
     def _encode_images(self, images: Tensor) -> Tensor:
         if self.image_backend != "eager":
             with self._lock:
