@@ -10,8 +10,6 @@ from conftest import build_tiny_pretrained
 from pocketclip.tokenizer import train_tokenizer
 
 TEXTS = [f"{kind} {one} caption {line}" for kind in ("picture", "scene") for one in range(20) for line in range(5)]
-    f"{kind} {number} caption {line}" for kind in ("picture", "scene") for number in range(20) for line in range(5)
-]
 
 
 def write_bundle_teacher(folder: Path) -> Path:
