@@ -43,7 +43,8 @@ from pocketclip.evaluate.retrieval import point_metrics, retrieval_ranks
 from pocketclip.hardware import available_cores, keep_freed_memory
 from pocketclip.losses import soft_target_loss
 from pocketclip.models.heads import ResidualMlpHeadConfig
-from pocketclip.models.image.timm import IMAGENET_MEAN, IMAGENET_STD, TimmImageEncoderConfig
+from pocketclip.models.image.pixels import IMAGENET_MEAN, IMAGENET_STD
+from pocketclip.models.image.timm import TimmImageEncoderConfig
 from pocketclip.models.text.huggingface import HuggingFaceTextEncoderConfig
 from pocketclip.train.metrics import read_metrics
 

@@ -178,6 +178,8 @@ def _apply(values: dict[str, Any], change: str) -> None:
         below = values.get(part)
         if below is None:
             below = values[part] = {}
+        if part == "model" and isinstance(below, str):  # the name of a size
+            below = values[part] = {"size": below}
         if not isinstance(below, dict):
             raise UserError(f"--set {change}: '{part}' is the value {below!r}, which has no keys below it.")
         values = below

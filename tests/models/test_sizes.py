@@ -1,19 +1,157 @@
-"""Towers have the parameters and feature widths that their papers and libraries publish."""
+"""Models one can name, and towers, have the parameters, MACs and widths that their papers and libraries publish."""
 
-import json
-from importlib import resources
+import functools
 
 import pytest
 import torch
 
+from pocketclip.cost.flops import tower_macs
+from pocketclip.cost.parameters import parameters_by_part
+from pocketclip.errors import UserError
+from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
 from pocketclip.models.image import TimmImageEncoderConfig
+from pocketclip.models.sizes import list_sizes, read_size, text_architecture, with_size
 from pocketclip.models.text import HuggingFaceTextEncoderConfig
 
-SIZES = sorted(path.name for path in (resources.files("pocketclip.models") / "sizes").iterdir())
+PUBLISHED = {  # millions of parameters, heads included; text without word embeddings where the name says so
+    "mobileclip_s0": (11.406, 42.441),
+    "mobileclip_s1": (21.541, 63.428),
+    "mobileclip_s2": (35.815, 63.428),
+    "mobileclip_b": (86.349, 63.428),
+    "mobileclip2_s0": (11.407, 63.428),
+    "mobileclip2_s2": (35.815, 63.428),
+    "mobileclip2_b": (86.349, 63.428),
+    "mobileclip2_s3": (125.236, 123.6),
+    "mobileclip2_s4": (321.785, 123.6),
+    "vit_b_32": (87.85, 63.43),
+    "vit_b_16": (86.19, 63.43),
+}
+TINYCLIP = {  # millions: image, text without and with its word embeddings; GMACs of both
+    "tinyclip_vit_39m_16_text_19m": (38.59, 18.91, 25.30, 9.48),
+    "tinyclip_vit_8m_16_text_3m": (8.28, 2.37, 12.65, 1.98),
+    "tinyclip_vit_61m_32_text_29m": (61.41, 28.37, 25.30, 5.32),
+    "tinyclip_vit_40m_32_text_19m": (39.69, 18.91, 25.30, 3.49),
+    "tinyclip_resnet_30m_text_29m": (29.58, 28.37, 25.30, None),  # MACs: tests/models/image/test_clip_resnet.py
+    "tinyclip_resnet_19m_text_19m": (18.60, 18.91, 25.30, None),
+}
+OURS = [name for name in list_sizes() if name.startswith("pocket_")]
 
 
 def millions(module: torch.nn.Module) -> float:
     return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+@functools.cache
+def build(name: str) -> tuple[DualEncoderConfig, DualEncoder]:
+    """Without memory for weights: shapes are enough to count."""
+    config = DualEncoderConfig.parse(name, place=name)
+    with torch.device("meta"):
+        return config, config.build(load_pretrained=False)
+
+
+def test_every_size_is_checked_here() -> None:
+    assert {*PUBLISHED, *TINYCLIP, *OURS} == set(list_sizes())
+    assert len(OURS) == 4
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_parameters(name: str) -> None:
+    _, model = build(name)
+    image, text = PUBLISHED[name]
+    assert millions(model.image_encoder) + millions(model.image_head) == pytest.approx(image, rel=1e-3)
+    assert millions(model.text_encoder) + millions(model.text_head) == pytest.approx(text, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", TINYCLIP)
+def test_tinyclips_parameters_and_macs(name: str) -> None:
+    config, model = build(name)
+    image, text, words, gmacs = TINYCLIP[name]
+    counts = parameters_by_part(model)
+    assert counts["parameters_text_embeddings"] / 1e6 == pytest.approx(words, rel=1e-3)
+    assert millions(model.image_encoder) + millions(model.image_head) == pytest.approx(image, rel=1e-3)
+    blocks = [value.numel() for name, value in model.text_encoder.named_parameters() if name.startswith("layers.")]
+    assert sum(blocks) / 1e6 == pytest.approx(text, rel=1e-3)
+    if gmacs is not None:
+        macs = tower_macs(model, image_size=config.image_encoder.image_size, context_length=77)
+        assert sum(macs.values()) / 1e9 == pytest.approx(gmacs, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "text"),
+    [
+        ("mobileclip_b", 17.708, 2.980),
+        ("vit_b_32", 4.41, 2.98),
+        ("mobileclip2_s0", None, 2.98),
+    ],
+)
+def test_published_macs_of_towers_without_branches(name: str, image: float | None, text: float) -> None:
+    """Those with branches are counted fused, in tests/models/test_reparam.py."""
+    config, model = build(name)
+    macs = tower_macs(model, image_size=config.image_encoder.image_size, context_length=77)
+    assert macs["macs_text"] / 1e9 == pytest.approx(text, rel=1e-2)
+    if image is not None:
+        assert macs["macs_image"] / 1e9 == pytest.approx(image, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_own_sizes_are_small(name: str) -> None:
+    config, model = build(name)
+    counts = parameters_by_part(model)
+    assert counts["parameters_image"] < 5e6
+    assert counts["parameters_text"] < 10e6
+    assert config.text_encoder.tokenizer == "captions"
+
+
+def test_our_own_sizes_are_a_ladder() -> None:
+    totals = [parameters_by_part(build(f"pocket_{step}")[1])["parameters_total"] for step in ("xs", "s", "m", "l")]
+    assert totals == sorted(totals)
+
+
+@pytest.mark.parametrize("name", list_sizes())
+def test_a_size_holds_a_whole_section_without_weights(name: str) -> None:
+    config = DualEncoderConfig.parse(name, place=name)
+    assert config == DualEncoderConfig.parse(read_size(name), place=name)
+    assert config.image_encoder.pretrained == config.text_encoder.pretrained == config.pretrained == "none"
+    if name.startswith(("mobileclip", "tinyclip", "vit")):
+        assert config.text_encoder.build_tokenizer is not None
+        assert (config.text_encoder.context_length, config.text_encoder.vocabulary_size) == (77, 49408)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mean", "interpolation"),
+    [
+        ("mobileclip_s0", 256, 0.0, "bilinear"),
+        ("mobileclip_b", 224, 0.0, "bilinear"),
+        ("mobileclip2_s2", 256, 0.0, "bilinear"),
+        ("mobileclip2_s3", 256, 0.4815, "bilinear"),
+        ("tinyclip_vit_8m_16_text_3m", 224, 0.4815, "bicubic"),
+        ("tinyclip_resnet_19m_text_19m", 224, 0.4815, "bicubic"),
+    ],
+)
+def test_pictures_are_prepared_as_published(name: str, size: int, mean: float, interpolation: str) -> None:
+    preprocess = build(name)[1].image_encoder.preprocess
+    assert (preprocess.image_size, preprocess.interpolation, preprocess.resize) == (size, interpolation, "crop")
+    assert preprocess.mean[0] == pytest.approx(mean, abs=1e-4)
+    assert preprocess.crop_fraction == 1
+
+
+def test_changes_go_before_a_size_and_reach_into_its_parts() -> None:
+    values = with_size({"size": "pocket_s", "embed_dim": 64, "image_encoder": {"image_size": 96}})
+    expected = read_size("pocket_s")
+    expected["embed_dim"] = 64
+    expected["image_encoder"]["image_size"] = 96
+    assert values == expected
+    replaced = with_size({"size": "pocket_s", "text_head": {"kind": "residual_mlp", "dropout": 0.2}})
+    assert replaced["text_head"] == {"kind": "residual_mlp", "dropout": 0.2}
+    assert with_size({"embed_dim": 3}) == {"embed_dim": 3}
+
+
+def test_an_unknown_size_gets_the_nearest() -> None:
+    for values in ("mobilclip_s0", {"size": "mobilclip_s0"}):
+        with pytest.raises(UserError, match=r"x\.yaml: .*Unknown size 'mobilclip_s0'. Did you mean 'mobileclip_s0'\?"):
+            DualEncoderConfig.parse(values, place="x.yaml")
+    with pytest.raises(UserError, match=r"size should be a name \(got 3\)"):
+        DualEncoderConfig.parse({"size": 3}, place="x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +164,7 @@ def millions(module: torch.nn.Module) -> float:
     ],
 )
 def test_image_towers_without_their_classifier(name: str, parameters: float, width: int) -> None:
-    with torch.device("meta"):  # shapes are enough to count
+    with torch.device("meta"):
         encoder = TimmImageEncoderConfig(name=name, pretrained="none").build()
     assert encoder.feature_dim == width
     assert millions(encoder) == pytest.approx(parameters, rel=1e-3)
@@ -39,9 +177,11 @@ def test_distilbert() -> None:
     assert millions(encoder) == pytest.approx(66.363, rel=1e-3)
 
 
-@pytest.mark.parametrize("file", SIZES)
-def test_every_size_here_builds_by_its_name(file: str) -> None:
-    settings = json.loads((resources.files("pocketclip.models") / "sizes" / file).read_text())
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "distilbert-base-uncased", "tiny-bert"])
+def test_every_text_architecture_here_builds_by_its_name(name: str) -> None:
+    settings = text_architecture(name)
+    assert settings is not None
     with torch.device("meta"):
-        encoder = HuggingFaceTextEncoderConfig(name=file.removesuffix(".json"), pretrained="none").build()
+        encoder = HuggingFaceTextEncoderConfig(name=name, pretrained="none").build()
     assert encoder.feature_dim == settings.get("hidden_size", settings.get("dim"))
+    assert text_architecture("no/such") is None

@@ -8,7 +8,9 @@ from pocketclip.cli.options import Device, Json, wants_json
 
 
 def cost(
-    model: Annotated[str, typer.Argument(metavar="MODEL_OR_RECIPE", help="A bundle, a run folder, or a recipe.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_RECIPE_OR_SIZE", help="A bundle, a run folder, a recipe, or a size.")
+    ],
     device: Device = "auto",
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the timings.")] = "auto",
     seconds: Annotated[float, typer.Option(help="Spent on each of the four timings.")] = 1.0,
@@ -24,6 +26,7 @@ def cost(
     \b
     Examples:
       pocketclip cost runs/mine
+      pocketclip cost mobileclip_s0
       pocketclip cost flickr/resnet50_distilbert_flickr30k --hourly-dollars 0.50
     """
     import json

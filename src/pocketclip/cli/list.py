@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("losses", "recipes", "sources", "tasks", "towers")
+KINDS = ("losses", "recipes", "sizes", "sources", "tasks", "towers")
 
 
 def list_command(
@@ -31,6 +31,27 @@ def _recipes() -> list[str]:
     for name in list_recipes():
         first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
         lines.append(f"{name:48} {first.removeprefix('# ')}")
+    return lines
+
+
+def _sizes() -> list[str]:
+    import torch
+
+    from pocketclip.cost.parameters import count_parameters
+    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.sizes import list_sizes
+
+    lines = ["millions of parameters, each tower with its head"]
+    for name in list_sizes():
+        config = DualEncoderConfig.parse(name, place=name)
+        with torch.device("meta"):  # shapes are enough to count
+            model = config.build(load_pretrained=False)
+        image = count_parameters(model.image_encoder) + count_parameters(model.image_head)
+        text = count_parameters(model.text_encoder) + count_parameters(model.text_head)
+        lines.append(
+            f"{name:30} image {image / 1e6:6.1f} at {config.image_encoder.image_size} px   text {text / 1e6:6.1f}, "
+            f"{model.text_encoder.token_embedding.weight.numel() / 1e6:4.1f} of them word embeddings"
+        )
     return lines
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from pocketclip.config import Config
+from pocketclip.errors import UserError
 from pocketclip.models.heads import HeadConfig
 from pocketclip.models.image import ImageEncoderConfig
+from pocketclip.models.sizes import with_size
 from pocketclip.models.text import TextEncoderConfig
 from pocketclip.types import Features, ImageTextBatch
 
@@ -22,7 +24,7 @@ PARTS = ("image_encoder", "text_encoder", "heads")
 
 
 class DualEncoderConfig(Config):
-    """The `model` section of a recipe."""
+    """The `model` section of a recipe; the name of a size stands for one (see `models/sizes`)."""
 
     image_encoder: ImageEncoderConfig
     text_encoder: TextEncoderConfig
@@ -34,6 +36,27 @@ class DualEncoderConfig(Config):
     learn_temperature: bool = True
     logit_bias: float | None = Field(default=None)
     """Start of the learned bias of a sigmoid loss, such as -ln(B - 1); None for losses without one."""
+    pretrained: str = "none"
+    """A file with the weights of a whole published model: towers, heads and temperature (see `models/published.py`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _write_out_size(cls, values: Any) -> Any:
+        try:
+            return with_size(values)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _weights_come_from_one_place(self) -> "DualEncoderConfig":
+        if self.pretrained == "none":
+            return self
+        for part in ("image_encoder", "text_encoder"):
+            if getattr(self, part).pretrained != "none":
+                raise ValueError(f"pretrained fills both towers, so {part}.pretrained should be none")
+        if self.text_encoder.tokenizer == "captions":
+            raise ValueError("pretrained word embeddings belong to their own tokenizer, not to tokenizer: captions")
+        return self
 
     def build(
         self, *, load_pretrained: bool = True, vocabulary_size: int | None = None, text_only: bool = False

@@ -74,7 +74,7 @@ class PretrainedModel:
             UserError: it cannot be written there, or the model was loaded with `text_only`.
         """
         self._need_image_tower()
-        text_encoder = self.config.text_encoder.model_copy(update={"architecture": self.model.architecture()})
+        text_encoder = self.config.text_encoder.as_built(self.model.architecture())
         settings = self.config.model_copy(update={"text_encoder": text_encoder}).model_dump(mode="json")
         config = BundleConfig(
             embed_dim=self.config.embed_dim, context_length=self.tokenizer.context_length, model=settings

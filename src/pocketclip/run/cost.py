@@ -1,4 +1,4 @@
-"""The cost of whatever a user names: a bundle, a run, or a recipe before it is trained."""
+"""The cost of whatever a user names: a bundle, a run, a size, or a recipe before it is trained."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,8 +9,10 @@ from pocketclip.cost.price import price_dollars
 from pocketclip.cost.weigh import measure_cost
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.dual_encoder import DualEncoderConfig
 from pocketclip.models.precision import Precision
 from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.models.sizes import list_sizes
 from pocketclip.recipe import find_recipe, list_recipes, load_recipe
 from pocketclip.records import CostResult
 
@@ -24,10 +26,10 @@ def cost_of(
     dollars_per_hour: float | None = None,
     with_energy: bool = False,
 ) -> CostResult:
-    """The cost of a bundle, a run, or a recipe's model before it is trained.
+    """The cost of a bundle, a run, a size, or a recipe's model before it is trained.
 
     Args:
-        place: a bundle, a run folder with a bundle, or a recipe's path or name.
+        place: a bundle, a run folder with a bundle, the name of a size, or a recipe's path or name.
         device: `cpu`, `cuda` or `auto`.
         precision: of latency and throughput.
         seconds: spent on each of the four timings.
@@ -40,12 +42,11 @@ def cost_of(
     keep_freed_memory()  # as every command that runs a model does
     bundle = _find_bundle_unless_recipe(place)
     if bundle is None:
-        recipe = load_recipe(place)
-        text = recipe.model.text_encoder
+        name, config = _named_model(place)
+        text = config.text_encoder
         learned = text.vocabulary_size if text.tokenizer == "captions" else None
-        model = recipe.model.build(load_pretrained=False, vocabulary_size=learned)
-        name, size = find_recipe(place).stem, recipe.model.image_encoder.image_size
-        context_length = recipe.model.text_encoder.context_length
+        model = config.build(load_pretrained=False, vocabulary_size=learned)
+        size, context_length = config.image_encoder.image_size, text.context_length
     else:
         loaded = PretrainedModel.from_pretrained(bundle)
         model, name, size = loaded.model, str(place), loaded.preprocess.image_size
@@ -73,14 +74,22 @@ def cost_of(
     return result.model_copy(update={"metrics": metrics, "notes": notes})
 
 
+def _named_model(place: str) -> tuple[str, DualEncoderConfig]:
+    """The name and the model of a size or a recipe."""
+    if place in list_sizes() and not Path(place).exists():
+        return place, DualEncoderConfig.parse(place, place=place)
+    return find_recipe(place).stem, load_recipe(place).model
+
+
 def _find_bundle_unless_recipe(place: str) -> Path | None:
-    """A bundle's folder; None for a recipe.
+    """A bundle's folder; None for a recipe or a size.
 
     Raises:
         UserError: the place is neither.
     """
     path = Path(place)
-    if path.is_file() or (place in list_recipes() and not path.exists()):
+    names = [*list_recipes(), *list_sizes()]
+    if path.is_file() or (place in names and not path.exists()):
         return None
     try:
         return find_bundle(place)
@@ -89,5 +98,5 @@ def _find_bundle_unless_recipe(place: str) -> Path | None:
             return None  # a run that has not finished
         if path.exists():
             raise
-        near = unknown_choice("recipe", place, list_recipes())
-        raise UserError(f"{place}: neither a bundle nor a run folder, and no recipe. {near}") from error
+        near = unknown_choice("recipe or size", place, names)
+        raise UserError(f"{place}: neither a bundle nor a run folder. {near}") from error

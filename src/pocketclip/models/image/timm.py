@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
+from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
 from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TimmImageEncoderConfig(Config):
@@ -32,8 +31,9 @@ class TimmImageEncoderConfig(Config):
     resize: Literal["squash", "crop"] = "crop"
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
-    normalization: Literal["native", "imagenet"] = "native"
-    """Mean and standard deviation the tower was trained with, or ImageNet's whatever the tower."""
+    interpolation: Literal["native", "bilinear", "bicubic"] = "native"
+    normalization: Literal["native", "imagenet", "clip", "none"] = "native"
+    """Mean and standard deviation the tower was trained with; or, whatever the tower, ImageNet's, CLIP's, or none."""
     pooling: Literal["average", "cls", "native"] = "native"
     """`native` is what the model was trained with."""
     joined_stages: tuple[int, ...] = ()
@@ -103,15 +103,15 @@ class TimmImageEncoder(nn.Module):
         self.joined_stages = config.joined_stages
         self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
         data = require("timm.data", extra="train").resolve_model_data_config(tower)
-        if config.normalization == "imagenet":
-            data = {**data, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        native = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
+        mean, std = NORMALIZATIONS.get(config.normalization, (data["mean"], data["std"]))
         self.preprocess = PreprocessConfig(
             image_size=config.image_size,
             resize=config.resize,
             crop_fraction=config.crop_fraction,
-            interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",
-            mean=tuple(data["mean"]),
-            std=tuple(data["std"]),
+            interpolation=native if config.interpolation == "native" else config.interpolation,
+            mean=tuple(mean),
+            std=tuple(std),
         )
         self.register_buffer("mean", torch.tensor(self.preprocess.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.preprocess.std).view(1, 3, 1, 1), persistent=False)
@@ -164,9 +164,7 @@ class TimmImageEncoder(nn.Module):
         Returns:
             (B, F) float32 or the autocast type, not normalised.
         """
-        if images.dtype == torch.uint8:
-            images = images.to(self.mean.dtype).sub_(255 * self.mean).div_(255 * self.std)
-        images = images.to(memory_format=torch.channels_last)
+        images = normalise(images, self.mean, self.std)
         # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
         # at 48 images/s so, and at 80 in float32 (benchmarks/training_precision.py)
         keep_float = self.is_depthwise and self.training and images.device.type == "cpu"

@@ -1,8 +1,19 @@
 """Text towers, one family a file."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from pocketclip.models.text.clip import ClipTextEncoder, ClipTextEncoderConfig
 from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 
-TextEncoderConfig = HuggingFaceTextEncoderConfig
+TextEncoderConfig = Annotated[HuggingFaceTextEncoderConfig | ClipTextEncoderConfig, Field(discriminator="kind")]
 """The union of every family; its members are told apart by `kind`."""
 
-__all__ = ["HuggingFaceTextEncoder", "HuggingFaceTextEncoderConfig", "TextEncoderConfig"]
+__all__ = [
+    "ClipTextEncoder",
+    "ClipTextEncoderConfig",
+    "HuggingFaceTextEncoder",
+    "HuggingFaceTextEncoderConfig",
+    "TextEncoderConfig",
+]

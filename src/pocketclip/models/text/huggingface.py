@@ -1,7 +1,7 @@
 """Any Hugging Face text tower by its name or path."""
 
 import json
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
+from pocketclip.models.sizes import text_architecture
+from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.tokenizer import Tokenizer
 
 BERT_VOCABULARY = "all-MiniLM-L6-v2"
 """The packaged tower whose tokenizer is that of bert-base-uncased and distilbert-base-uncased (30,522 ids)."""
-
-TEXTS_A_PASS = 64
-"""On a CPU a longer batch is split by length, which trains 1.3 times as fast (benchmarks/training_precision.py)."""
 
 
 class HuggingFaceTextEncoderConfig(Config):
@@ -93,6 +92,10 @@ class HuggingFaceTextEncoderConfig(Config):
             return Tokenizer.from_file(Path(self.tokenizer), self.context_length)
         return Tokenizer.from_file(folder / "tokenizer.json", self.context_length)
 
+    def as_built(self, architecture: Mapping[str, Any]) -> "HuggingFaceTextEncoderConfig":
+        """The config that builds the tower again whose `architecture` this is, without a hub."""
+        return self.model_copy(update={"architecture": dict(architecture)})
+
 
 def find_architecture(name: str, pretrained: str) -> dict[str, Any]:
     """A tower's configuration: ours by name where we hold it, else from the place its weights come from.
@@ -100,15 +103,14 @@ def find_architecture(name: str, pretrained: str) -> dict[str, Any]:
     Raises:
         UserError: it is found nowhere.
     """
-    known = resources.files("pocketclip.models") / "sizes" / f"{name.replace('/', '--')}.json"
-    if pretrained in ("none", "hub") and known.is_file():
-        values: dict[str, Any] = json.loads(known.read_text())
-        return values
+    known = text_architecture(name)
+    if pretrained in ("none", "hub") and known is not None:
+        return known
     folder = _hub_folder(name, ["config.json"]) if pretrained == "none" else _folder(name, pretrained)
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: missing; a text tower's folder is what transformers' save_pretrained writes.")
-    values = json.loads(path.read_text())
+    values: dict[str, Any] = json.loads(path.read_text())
     return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
@@ -235,18 +237,8 @@ class HuggingFaceTextEncoder(nn.Module):
             (M, F), not normalised.
         """
         if tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS:
-            return self._by_length(tokens, token_mask)
+            return pass_by_length(self._pass, tokens, token_mask, texts_a_pass=TEXTS_A_PASS)
         return self._pass(tokens, token_mask)
-
-    def _by_length(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
-        """Texts of like length pass together, so that little padding is computed."""
-        lengths = token_mask.sum(1)
-        order = lengths.argsort(stable=True)
-        features = []
-        for rows in order.split(TEXTS_A_PASS):
-            longest = max(1, int(lengths[rows[-1]]))
-            features.append(self._pass(tokens[rows, :longest], token_mask[rows, :longest]))
-        return torch.cat(features)[order.argsort()]
 
     def _pass(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
         output = self.tower(

@@ -1,0 +1,182 @@
+"""CLIP's modified ResNet in any width, as TinyCLIP has it; timm rounds widths such as 44 to multiples of eight."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from pocketclip.config import Config
+from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
+from pocketclip.preprocess import PreprocessConfig
+
+EXPANSION = 4
+HEAD_WIDTH = 64
+STRIDE = 32
+"""Pixels of the picture to a side of the last map's."""
+
+
+class ClipResNetEncoderConfig(Config):
+    """A ResNet with a stem of three convolutions, averages in the place of strides, and attention for its pooling."""
+
+    kind: Literal["clip_resnet"] = "clip_resnet"
+    width: PositiveInt = 64
+    """Channels behind the stem; the feature has 32 times as many. TinyCLIP has 56 and 44, CLIP's ResNet-50 64."""
+    num_blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
+    """Of each stage."""
+    pretrained: Literal["none"] = "none"
+    """Weights come with the whole model: see `model.pretrained`."""
+    image_size: PositiveInt = Field(default=224, multiple_of=STRIDE)
+    resize: Literal["squash", "crop"] = "crop"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    normalization: Literal["clip", "imagenet", "none"] = "clip"
+    frozen_layers: NonNegativeInt = Field(default=0, le=5)
+    """The stem and the first stages that stay as pretrained in training."""
+
+    @property
+    def name(self) -> str:
+        """What the tower is, in a few words."""
+        return f"CLIP ResNet {'-'.join(map(str, self.num_blocks))} of width {self.width}"
+
+    def build(self, *, load_pretrained: bool = True) -> "ClipResNetEncoder":
+        """Create the tower with random weights.
+
+        Args:
+            load_pretrained: has no effect, as weights come with the whole model.
+        """
+        del load_pretrained
+        return ClipResNetEncoder(self)
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions and a skip; a stride is an average over it before the last convolution."""
+
+    def __init__(self, num_inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        num_outputs = EXPANSION * width
+        self.conv1, self.bn1 = nn.Conv2d(num_inputs, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, num_outputs, 1, bias=False), nn.BatchNorm2d(num_outputs)
+        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.act1, self.act2, self.act3 = (nn.ReLU(inplace=True) for _ in range(3))
+        self.skip = nn.Sequential()
+        if stride > 1 or num_inputs != num_outputs:
+            convolution = nn.Conv2d(num_inputs, num_outputs, 1, bias=False)
+            self.skip = nn.Sequential(nn.AvgPool2d(stride), convolution, nn.BatchNorm2d(num_outputs))
+        nn.init.zeros_(self.bn3.weight)  # a block begins as its skip, as in CLIP
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+        """A map to the next."""
+        hidden = self.act1(self.bn1(self.conv1(images)))
+        hidden = self.act2(self.bn2(self.conv2(hidden)))
+        hidden = self.bn3(self.conv3(self.pool(hidden)))
+        output: Tensor = self.act3(hidden + self.skip(images))
+        return output
+
+
+class AttentionPool(nn.Module):
+    """The average of a map's places attends to them and to itself.
+
+    CLIP computes every place's attention and keeps the first; here only the first is computed.
+    """
+
+    def __init__(self, width: int, num_places: int) -> None:
+        super().__init__()
+        self.num_heads = width // HEAD_WIDTH
+        self.position_embedding = nn.Parameter(torch.randn(num_places + 1, width) / width**0.5)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        for layer in (self.query, self.key, self.value):
+            nn.init.normal_(layer.weight, std=width**-0.5)
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C"]:
+        """(B, C, H, W) to (B, C); CLIP's last projection is the model's image head."""
+        places = images.flatten(2).transpose(1, 2)
+        places = torch.cat([places.mean(1, keepdim=True), places], dim=1) + self.position_embedding
+        query, key, value = (
+            layer(states).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for layer, states in ((self.query, places[:, :1]), (self.key, places), (self.value, places))
+        )
+        return F.scaled_dot_product_attention(query, key, value).flatten(1)
+
+
+class ClipResNetEncoder(nn.Module):
+    """A picture to one feature; takes bytes or normalised floats."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ClipResNetEncoderConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.stem = nn.Sequential(
+            *_stem_part(3, width // 2, stride=2),
+            *_stem_part(width // 2, width // 2),
+            *_stem_part(width // 2, width),
+            nn.AvgPool2d(2),
+        )
+        num_inputs, stages = width, []
+        for number, count in enumerate(config.num_blocks):
+            inner, first = width * 2**number, 1 if number == 0 else 2
+            blocks = [Bottleneck(num_inputs, inner, first)]
+            num_inputs = EXPANSION * inner
+            blocks += [Bottleneck(num_inputs, inner, 1) for _ in range(count - 1)]
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.pool = AttentionPool(num_inputs, (config.image_size // STRIDE) ** 2)
+        self.feature_dim = num_inputs
+        self.is_checkpointed = False
+        mean, std = NORMALIZATIONS[config.normalization]
+        self.preprocess = PreprocessConfig(
+            image_size=config.image_size,
+            resize=config.resize,
+            interpolation=config.interpolation,
+            mean=mean,
+            std=std,
+        )
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)
+        self.frozen_modules = [self.stem, *self.stages][: config.frozen_layers]
+        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
+        self.settings = {"kind": config.kind, "width": width, "num_blocks": config.num_blocks}
+
+    def train(self, mode: bool = True) -> "ClipResNetEncoder":
+        """Training mode, in which frozen layers still behave as in inference."""
+        super().train(mode)
+        for module in self.frozen_modules:
+            module.eval()
+        return self
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        self.is_checkpointed = True
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the tower's operations from the next call on."""
+        self.compile()
+
+    def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
+        """One feature an image.
+
+        Args:
+            images: (B, 3, H, W) bytes from 0 to 255, or floats already normalised with `preprocess`.
+
+        Returns:
+            (B, F), not normalised.
+        """
+        states = self.stem(normalise(images, self.mean, self.std))
+        for stage in self.stages:
+            if self.is_checkpointed and self.training:
+                states = checkpoint(stage, states, use_reentrant=False)
+            else:
+                states = stage(states)
+        pooled: Tensor = self.pool(states)
+        return pooled
+
+
+def _stem_part(num_inputs: int, num_outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module, nn.Module]:
+    convolution = nn.Conv2d(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(num_outputs), nn.ReLU(inplace=True)

@@ -1,0 +1,22 @@
+"""From bytes to what a tower was trained on."""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORMALIZATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation of pixels between 0 and 1; `none` leaves them as they are, as MobileCLIP does."""
+
+
+def normalise(
+    images: Shaped[Tensor, "B 3 H W"], mean: Float[Tensor, "1 3 1 1"], std: Float[Tensor, "1 3 1 1"]
+) -> Float[Tensor, "B 3 H W"]:
+    """Bytes to normalised floats, channels last; floats are taken as normalised already."""
+    if images.dtype == torch.uint8:
+        images = images.to(mean.dtype).sub_(255 * mean).div_(255 * std)
+    return images.to(memory_format=torch.channels_last)

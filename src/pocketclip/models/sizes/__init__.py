@@ -1,0 +1,76 @@
+"""Models one can name: one JSON a size, a whole `model` section; in `text/`, architectures of Hugging Face towers."""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from pocketclip.errors import UserError, unknown_choice
+
+
+def list_sizes() -> list[str]:
+    """Every name that `model: NAME` in a recipe may have, such as `mobileclip_s0`."""
+    files = (file.name for file in _folder().iterdir())
+    return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
+
+
+def read_size(name: str) -> dict[str, Any]:
+    """The `model` section of a size.
+
+    Raises:
+        UserError: there is no such size; the message has the nearest one.
+    """
+    if name not in list_sizes():
+        raise unknown_choice("size", name, list_sizes())
+    return _read(_folder() / f"{name}.json")
+
+
+def text_architecture(name: str) -> dict[str, Any] | None:
+    """The configuration of a Hugging Face text tower; None where only the hub has it."""
+    file = _folder() / "text" / f"{name.replace('/', '--')}.json"
+    return _read(file) if file.is_file() else None
+
+
+def with_size(values: Any) -> Any:
+    """A `model` section with its size written out.
+
+    Args:
+        values: the name of a size; a section whose `size` names one and whose other keys go before those of the size,
+            within its parts too; or a section without `size`, which is returned as it is.
+
+    Returns:
+        The section without `size`.
+
+    Raises:
+        UserError: there is no such size.
+    """
+    if isinstance(values, str):
+        return read_size(values)
+    if not isinstance(values, Mapping) or "size" not in values:
+        return values
+    changes = {key: value for key, value in values.items() if key != "size"}
+    if not isinstance(values["size"], str):
+        raise UserError(f"size should be a name (got {values['size']!r}).")
+    return _merged(read_size(values["size"]), changes)
+
+
+def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with changes put in; a part of another `kind` replaces the whole part."""
+    merged = dict(values)
+    for key, change in changes.items():
+        old = merged.get(key)
+        merged[key] = change
+        if isinstance(old, dict) and isinstance(change, Mapping):
+            is_same_kind = change.get("kind", old.get("kind")) == old.get("kind")
+            merged[key] = _merged(old, change) if is_same_kind else change
+    return merged
+
+
+def _folder() -> Traversable:
+    return resources.files("pocketclip.models") / "sizes"
+
+
+def _read(file: Traversable) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return values
