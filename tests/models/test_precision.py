@@ -5,7 +5,7 @@ import torch
 
 from pocketclip.errors import UserError
 from pocketclip.models import precision
-from pocketclip.models.precision import autocast, resolve_device, resolve_precision
+from pocketclip.models.precision import autocast, precision_of_scores, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -51,3 +51,8 @@ def test_a_gpu_that_is_not_there_is_an_error(name: str, count: int, monkeypatch:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(UserError, match=rf"torch sees {count} CUDA devices here \(got '{name}'\); use cpu"):
         resolve_device(name)
+
+
+def test_scores_are_computed_in_float32_unless_another_type_is_named() -> None:
+    assert precision_of_scores("auto") == "float32"
+    assert precision_of_scores("bfloat16") == "bfloat16"

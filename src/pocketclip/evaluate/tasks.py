@@ -6,6 +6,7 @@ from pocketclip.data.encode import Embeddings, embed
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.retrieval import retrieval_metrics, retrieval_ranks
+from pocketclip.models.inference import Runner
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult
 
@@ -14,7 +15,7 @@ OnProgress = Callable[[int, list[str]], None]
 
 def evaluate_retrieval(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
     """Recall at 1, 5 and 10 in both directions over a captioned source."""
-    embeddings = embed_source(model, source, on_progress)
+    embeddings = embed_source(model, source, on_progress, runner=model.runner_for_scores())
     return retrieval_result(embeddings, source)
 
 
@@ -63,9 +64,10 @@ def embed_source(
     *,
     start: int = 0,
     stop: int | None = None,
+    runner: Runner | None = None,
 ) -> Embeddings:
-    """Embed a source, or its samples from `start` to `stop`, with a loaded model."""
-    runner = model.runner
+    """Embed a source, or its samples from `start` to `stop`, with a loaded model, or a runner of it."""
+    runner = runner or model.runner
     _ = runner.image_encoder, runner.text_encoder  # made here, or each of the threads that use them makes its own
     return embed(
         source,

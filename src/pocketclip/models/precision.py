@@ -19,6 +19,15 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
     return "bfloat16" if fast else "float32"
 
 
+def precision_of_scores(precision: Precision) -> Precision:
+    """What towers compute in where recalls are reported.
+
+    `auto` is float32: bfloat16 moves recalls of 5,000 pictures by up to 0.36 points, up or down
+    (results/score_precision.json).
+    """
+    return "float32" if precision == "auto" else precision
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
     """Run the forward pass in the chosen type; weights stay in float32."""
     enabled = resolve_precision(precision, device) == "bfloat16"

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.dual_encoder import CachedTower, DualEncoder, DualEncoderConfig
 from pocketclip.models.inference import Runner
-from pocketclip.models.precision import Precision, resolve_device
+from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
 from pocketclip.models.weights import load_weights, read_state_dict
 from pocketclip.preprocess import ImageLike, PreprocessConfig, open_image, resize_image
 from pocketclip.tokenizer import Tokenizer
@@ -40,6 +40,7 @@ class PretrainedModel:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.card = ""
+        self._device, self._precision = resolve_device("auto"), cast(Precision, "auto")
         self._runner: Runner | None = None
 
     @classmethod
@@ -109,18 +110,23 @@ class PretrainedModel:
 
     def to(self, device: str, *, precision: Precision = "auto") -> "PretrainedModel":
         """Choose where and in which number type to compute; the CPU or first GPU, and bfloat16, by default."""
-        self._runner = self._make_runner(resolve_device(device), precision)
+        self._device, self._precision = resolve_device(device), precision
+        self._runner = None
         return self
-
-    def _make_runner(self, device: torch.device, precision: Precision) -> Runner:
-        return Runner(self.model, device=device, precision=precision, image_size=self.preprocess.image_size)
 
     @property
     def runner(self) -> Runner:
-        """What encodes; made when first used, or by `to`."""
+        """What encodes; made when first used."""
         if self._runner is None:
-            self._runner = self._make_runner(resolve_device("auto"), "auto")
+            self._runner = self._make_runner(self._precision)
         return self._runner
+
+    def runner_for_scores(self) -> Runner:
+        """What encodes where recalls are reported: slower and more exact."""
+        return self._make_runner(precision_of_scores(self._precision))
+
+    def _make_runner(self, precision: Precision) -> Runner:
+        return Runner(self.model, device=self._device, precision=precision, image_size=self.preprocess.image_size)
 
     def encode_image(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32) -> Floats:
         """Embed pictures.

@@ -45,8 +45,9 @@ def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, devic
     for split, source in sources.items():
         broken = BrokenItems(len(source), recipe.data.max_broken_share)
         blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, broken, on_progress)
-        views = _views(recipe, split)
-        counts[split] = len(towers.features(source, views, broken, on_progress, seed=recipe.seed, blocks=blocks))
+        views, scored = _views(recipe, split), split != "train"
+        pairs = towers.features(source, views, broken, on_progress, seed=recipe.seed, for_scores=scored, blocks=blocks)
+        counts[split] = len(pairs)
     return counts
 
 
@@ -83,8 +84,8 @@ def open_feature_stage(recipe: dict[str, Any], split: str, what: What, device: s
     loaded = Recipe.parse(recipe, place="recipe")
     towers, sources = _open(loaded, torch.device(device), inference=backend)
     if what == "captions":
-        return towers.text_stage(sources[split])
-    return towers.image_stage(sources[split], _views(loaded, split), seed=loaded.seed)
+        return towers.text_stage(sources[split], for_scores=split != "train")
+    return towers.image_stage(sources[split], _views(loaded, split), seed=loaded.seed, for_scores=split != "train")
 
 
 def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> tuple[FrozenTowers, dict[str, Source]]:

@@ -27,7 +27,7 @@ from pocketclip.evaluate.tasks import retrieval_result
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, unit
-from pocketclip.models.precision import resolve_device
+from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record
@@ -164,8 +164,10 @@ class _Run:
         """Heads over the stored features of frozen towers."""
         assert config.cache is not None
         started = time.perf_counter()
-        pairs = self._features(self.train_source, self.broken, config.cache)
-        val = self._features(self.val_source, self._broken_items(self.val_source))
+        pairs = self._towers().features(
+            self.train_source, config.cache, self.broken, self.reporter.encoding, seed=self.recipe.seed
+        )
+        val = self._features_for_scores(self.val_source)
         self.seconds[f"{name}_features"] = time.perf_counter() - started
         self.num_captions = int(pairs.num_captions.sum())
         plan = BatchPlan(len(pairs), config.batch_size, self.recipe.seed)
@@ -223,7 +225,8 @@ class _Run:
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             assert isinstance(model, DualEncoder)
-            return self._quick_evaluation(model.heads_only(), self._trained_features(model, self.val_source), config)
+            pairs = self._trained_features(model, self.val_source, self.recipe.train.precision)
+            return self._quick_evaluation(model.heads_only(), pairs, config)
 
         return self._train(name, self.model, config, batches, evaluate, plan.steps_per_epoch)
 
@@ -266,7 +269,11 @@ class _Run:
     def _broken_items(self, source: Source) -> BrokenItems:
         return BrokenItems(len(source), self.recipe.data.max_broken_share)
 
-    def _features(self, source: Source, broken: BrokenItems, views: CacheConfig | None = None) -> CachedPairs:
+    def _features_for_scores(self, source: Source) -> CachedPairs:
+        views, broken = CacheConfig(views=("centre",)), self._broken_items(source)
+        return self._towers().features(source, views, broken, self.reporter.encoding, for_scores=True)
+
+    def _towers(self) -> FrozenTowers:
         if self._frozen is None:
             self._frozen = FrozenTowers(
                 self.model,
@@ -278,15 +285,14 @@ class _Run:
                 num_images=self._num_images_to_encode(),
                 num_texts=self._num_images_to_encode(),
             )
-        centre = CacheConfig(views=("centre",))
-        return self._frozen.features(source, views or centre, broken, self.reporter.encoding, seed=self.recipe.seed)
+        return self._frozen
 
     def _num_images_to_encode(self) -> int:
         """For the choice of a backend; there are at least as many texts. Ranks would disturb each other's timing."""
         return len(self.train_source) if distributed.world_size() == 1 else 0
 
-    def _trained_features(self, model: DualEncoder, source: Source) -> CachedPairs:
-        size, precision = self.preprocess.image_size, self.recipe.train.precision
+    def _trained_features(self, model: DualEncoder, source: Source, precision: Precision) -> CachedPairs:
+        size = self.preprocess.image_size
         runner = Runner(model, device=self.device, precision=precision, image_size=size, heads=False)
         pairs = features_in_memory(runner, source, self.tokenizer, self.preprocess)
         self._broken_items(source).add(pairs.broken)
@@ -311,9 +317,9 @@ class _Run:
         """Retrieval with intervals, recorded."""
         started = time.perf_counter()
         if self.recipe.train.cache is not None:
-            pairs = self._features(source, self._broken_items(source))
+            pairs = self._features_for_scores(source)
         else:
-            pairs = self._trained_features(self.model, source)
+            pairs = self._trained_features(self.model, source, precision_of_scores(self.recipe.train.precision))
         embeddings = embed_pairs(self.model.heads_only().to(self.device).eval(), pairs, self.device)
         result = retrieval_result(embeddings, source, split=split).model_copy(
             update={"seed": self.recipe.seed, "recipe_hash": recipe_hash(self.recipe)}

@@ -1,5 +1,6 @@
 """Frozen towers run once over a source, through the feature cache."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blo
 from pocketclip.data.source import Source
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, module_fingerprint
-from pocketclip.models.precision import Precision
+from pocketclip.models.precision import Precision, precision_of_scores
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 
@@ -58,27 +59,32 @@ class FrozenTowers:
     ) -> None:
         self.model, self.tokenizer, self.preprocess = model, tokenizer, preprocess
         self.root, self.device, self.precision = root, device, precision
-        size = preprocess.image_size
-        self.runner = Runner(
-            model, device=device, precision=precision, image_size=size, heads=False, inference=inference
-        )
+        self.runner = self._make_runner(precision, inference=inference)
         self.runner.plan(num_images=num_images, num_texts=num_texts)
-        common = {"precision": self.runner.precision, "device": device.type, "torch": torch.__version__}
+        common = {"device": device.type, "torch": torch.__version__}
         image_settings = digest(model.image_encoder.settings)
         text_settings = digest(model.text_encoder.settings)
         self._image_key = {
             **common,
-            "backend": self.runner.image_backend,
             "tower": module_fingerprint(model.image_encoder, image_settings),
             "preprocess": preprocess.model_dump(mode="json"),
         }
         self._text_key = {
             **common,
-            "backend": self.runner.text_backend,
             "tower": module_fingerprint(model.text_encoder, text_settings),
             "tokenizer": digest(tokenizer.to_json()),
             "context_length": tokenizer.context_length,
         }
+
+    def _make_runner(self, precision: Precision, *, inference: str = "auto") -> Runner:
+        size = self.preprocess.image_size
+        return Runner(
+            self.model, device=self.device, precision=precision, image_size=size, heads=False, inference=inference
+        )
+
+    @functools.cached_property
+    def _runner_for_scores(self) -> Runner:
+        return self._make_runner(precision_of_scores(self.precision))
 
     def features(
         self,
@@ -88,6 +94,7 @@ class FrozenTowers:
         on_progress: OnProgress,
         *,
         seed: int = 0,
+        for_scores: bool = False,
         blocks: Blocks = lambda what, stage, start: stage.compute_from(start),
     ) -> CachedPairs:
         """Features of every image's views and of every caption, computed only where the cache lacks them.
@@ -98,6 +105,7 @@ class FrozenTowers:
             broken: counts the items that cannot be read.
             on_progress: see `OnProgress`.
             seed: of the crops.
+            for_scores: the features are for measuring recalls; see `precision_of_scores`.
             blocks: computes the blocks, in this process where nothing else is given.
 
         Raises:
@@ -113,7 +121,8 @@ class FrozenTowers:
             broken.add(found)
             on_progress("captions", done, total)
 
-        image_stage, text_stage = self.image_stage(source, views, seed=seed), self.text_stage(source)
+        image_stage = self.image_stage(source, views, seed=seed, for_scores=for_scores)
+        text_stage = self.text_stage(source, for_scores=for_scores)
 
         def image_blocks(start: int) -> Iterator[ImageBlock]:
             for num_done, block in blocks("images", image_stage, start):
@@ -129,11 +138,14 @@ class FrozenTowers:
         broken.add(pairs.broken)
         return pairs
 
-    def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0) -> Stage:
+    def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0, for_scores: bool = False) -> Stage:
         """The views of every image through the image tower, named by what the entry in the cache is named by."""
         with_crops = any(view.startswith("crop") for view in views.views)
+        runner = self._runner_for_scores if for_scores else self.runner
         made_from = {
             **self._image_key,
+            "precision": runner.precision,
+            "backend": runner.image_backend,
             "data": source.fingerprint(),
             "views": list(views.views),
             # The centre does not depend on the crops' settings, so changing those keeps its entry
@@ -141,10 +153,10 @@ class FrozenTowers:
         }
 
         def compute(start: int, stop: int) -> Block:
-            _ = self.runner.image_encoder  # made here, or each of the threads that use it makes its own
+            _ = runner.image_encoder  # made here, or each of the threads that use it makes its own
             (block,) = image_blocks(
                 source,
-                self.runner.encode_images,
+                runner.encode_images,
                 self.preprocess,
                 views=views.views,
                 crop_scale=views.crop_scale,
@@ -158,14 +170,15 @@ class FrozenTowers:
         on_gpu = self.device.type == "cuda"
         return Stage("encoding images", made_from, len(source), IMAGES_PER_BLOCK, compute, on_gpu)
 
-    def text_stage(self, source: Source) -> Stage:
+    def text_stage(self, source: Source, *, for_scores: bool = False) -> Stage:
         """Every caption through the text tower; see `image_stage`."""
+        runner = self._runner_for_scores if for_scores else self.runner
 
         def compute(start: int, stop: int) -> Block:
-            _ = self.runner.text_encoder
+            _ = runner.text_encoder
             (block,) = text_blocks(
                 source,
-                self.runner.encode_tokens,
+                runner.encode_tokens,
                 self.tokenizer,
                 start=start,
                 stop=stop,
@@ -173,7 +186,12 @@ class FrozenTowers:
             )
             return Block({name: getattr(block, name) for name in ("features", "counts", "caption_ids")})
 
-        made_from = {**self._text_key, "data": source.fingerprint()}
+        made_from = {
+            **self._text_key,
+            "precision": runner.precision,
+            "backend": runner.text_backend,
+            "data": source.fingerprint(),
+        }
         on_gpu = self.device.type == "cuda"
         return Stage("encoding captions", made_from, len(source), CAPTIONED_PER_BLOCK, compute, on_gpu)
 
