@@ -12,9 +12,10 @@ import torch
 from conftest import tiny_recipe_settings
 from pocketclip.data.scenes import ScenesSource
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.run.setup import build_model, open_data, prepare_folder, recipe_hash
-from pocketclip.tokenizer import Tokenizer, train_tokenizer
+from pocketclip.tokenizer import Tokenizer, TokenizerKind, train_tokenizer
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -179,3 +180,37 @@ def test_the_same_seed_builds_the_same_model() -> None:
         models.append(build_model(chosen, open_data(chosen.data)[0])[1])
     for (name, one), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
         assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_a_learned_vocabulary_has_the_kind_asked_for(kind: TokenizerKind) -> None:
+    tokenizer, model = build_model(recipe(text_encoder={"tokenizer_kind": kind}), open_data(recipe().data)[0])
+    assert json.loads(tokenizer.to_json())["model"]["type"].lower() == kind
+    tokens, mask = tokenizer.encode(["two small red circles"])
+    assert model.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask)).shape == (1, 16)
+
+
+def test_settings_of_the_vocabulary_without_effect_are_refused() -> None:
+    for changes in ({"vocabulary": "occurring"}, {"tokenizer": "bert", "tokenizer_kind": "bpe"}):
+        with pytest.raises(UserError, match=r"model\.text_encoder: \w+: \w+ has no effect on tokenizer"):
+            recipe(text_encoder=changes)
+
+
+def test_a_vocabulary_cut_to_what_occurs_gives_the_same_features_and_stays_cut_in_a_bundle(tmp_path: Path) -> None:
+    source, _ = open_data(recipe().data)
+    captions = [caption for index in range(len(source)) for caption in source.captions(index)]
+    models = []
+    for vocabulary in ("all", "occurring"):
+        chosen = recipe(text_encoder={"tokenizer": "bert", "vocabulary": vocabulary})
+        torch.manual_seed(0)
+        tokenizer, model = build_model(chosen, source)
+        preprocess = model.image_encoder.preprocess
+        models.append(PretrainedModel(model.eval(), chosen.model, tokenizer, preprocess).to("cpu", precision="float32"))
+    whole, cut = models
+    assert whole.tokenizer.vocabulary_size == 30522
+    assert cut.tokenizer.vocabulary_size == cut.model.architecture()["vocab_size"] < 2100
+    assert (whole.encode_text(captions) == cut.encode_text(captions)).all()
+    loaded = PretrainedModel.from_pretrained(cut.save_pretrained(tmp_path / "bundle")).to("cpu", precision="float32")
+    others = [*captions, "a zebra crossing", "狗"]
+    assert (loaded.encode_text(others) == cut.encode_text(others)).all()
+    assert loaded.model.architecture()["vocab_size"] == cut.tokenizer.vocabulary_size

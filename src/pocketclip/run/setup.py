@@ -16,6 +16,7 @@ from pocketclip.models.precision import resolve_precision
 from pocketclip.recipe import DataConfig, Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
+from pocketclip.vocabulary import keep_occurring
 
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
 
@@ -100,26 +101,40 @@ def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]
 
     Args:
         recipe: its `model` section.
-        source: gives the captions where the tokenizer is learned from them.
+        source: gives the captions where the vocabulary depends on them.
     """
     text = recipe.model.text_encoder
     if text.tokenizer != "captions":
         tokenizer = text.build_tokenizer()
         model = recipe.model.build()
         _check_vocabulary(tokenizer, model)
+        if text.vocabulary == "occurring":
+            needed = model.text_encoder.needed_tokens()
+            tokenizer, kept = keep_occurring(tokenizer, _first_captions(source), also=needed)
+            model.text_encoder.keep_tokens(kept)
         return tokenizer, model
     if text.pretrained != "none":
         raise UserError(
             f"model.text_encoder.tokenizer: captions needs pretrained: none (got {text.pretrained}); "
             "pretrained word embeddings belong to their own tokenizer."
         )
+    tokenizer = train_tokenizer(
+        _first_captions(source),
+        vocabulary_size=text.vocabulary_size,
+        context_length=text.context_length,
+        kind=text.tokenizer_kind,
+    )
+    return tokenizer, recipe.model.build(vocabulary_size=tokenizer.vocabulary_size)
+
+
+def _first_captions(source: Source) -> list[str]:
+    """Enough to know the words of a data set by."""
     captions: list[str] = []
     for texts in readable_captions(source):
         captions.extend(texts)
         if len(captions) >= MAX_CAPTIONS_FOR_TOKENIZER:
             break
-    tokenizer = train_tokenizer(captions, vocabulary_size=text.vocabulary_size, context_length=text.context_length)
-    return tokenizer, recipe.model.build(vocabulary_size=tokenizer.vocabulary_size)
+    return captions
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: DualEncoder) -> None:

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
+from pocketclip.models.inherit import InheritConfig
 from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 
@@ -42,6 +43,14 @@ class TimmImageEncoderConfig(Config):
     """Leading groups of layers, as timm counts them with the stem first, that stay as pretrained in training: less to
     compute, to hold in memory and to overfit with."""
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+    inherit: "InheritConfig[TimmImageEncoderConfig] | None" = None
+    """A larger tower to start from, with `pretrained: none`."""
+
+    @model_validator(mode="after")
+    def _weights_come_from_one_place(self) -> "TimmImageEncoderConfig":
+        if self.inherit is not None and self.pretrained != "none":
+            raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
+        return self
 
     def build(self, *, load_pretrained: bool = True) -> "TimmImageEncoder":
         """Create the tower.
@@ -63,7 +72,10 @@ class TimmImageEncoderConfig(Config):
         elif origin not in ("hub", "none"):
             weights = read_state_dict(Path(origin))
             load_weights(tower, weights, place=origin, ignore=tower.pretrained_cfg.get("classifier", ""))
-        return TimmImageEncoder(tower, self)
+        encoder = TimmImageEncoder(tower, self)
+        if self.inherit is not None and load_pretrained:
+            self.inherit.fill(encoder, TimmImageEncoderConfig, "image_encoder")
+        return encoder
 
     def _create(self, *, use_hub: bool) -> Any:
         timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier

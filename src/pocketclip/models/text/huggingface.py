@@ -1,24 +1,28 @@
 """Any Hugging Face text tower by its name or path."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
+from pocketclip.models.inherit import InheritConfig
 from pocketclip.models.sizes import text_architecture
 from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
-from pocketclip.tokenizer import Tokenizer
+from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
 BERT_VOCABULARY = "all-MiniLM-L6-v2"
 """The packaged tower whose tokenizer is that of bert-base-uncased and distilbert-base-uncased (30,522 ids)."""
+
+NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
+"""Ids that an architecture may hold."""
 
 
 class HuggingFaceTextEncoderConfig(Config):
@@ -32,6 +36,11 @@ class HuggingFaceTextEncoderConfig(Config):
     tokenizer: str = "model"
     """`model` (the one that belongs to it), `bert` (BERT's uncased vocabulary from a pip package), `captions`
     (a small one learned from the training captions), or a `tokenizer.json`."""
+    tokenizer_kind: TokenizerKind = "wordpiece"
+    """Of a tokenizer learned from captions."""
+    vocabulary: Literal["all", "occurring"] = "all"
+    """`occurring` drops what neither the training captions nor single letters need, from the tokenizer and from the
+    table of word embeddings; other words are then split further."""
     vocabulary_size: PositiveInt = 8192
     """Of a tokenizer learned from captions; no effect on others."""
     context_length: PositiveInt = 64
@@ -42,7 +51,16 @@ class HuggingFaceTextEncoderConfig(Config):
     frozen_layers: NonNegativeInt = 0
     """Leading layers, the word embeddings first, that stay as pretrained in training."""
     architecture: dict[str, Any] | None = None
-    """The model's own configuration; None looks it up by name. A bundle always holds it."""
+    """The model's own configuration; what it leaves out is looked up by name. A bundle holds all of it."""
+    inherit: "InheritConfig[HuggingFaceTextEncoderConfig] | None" = None
+    """A larger tower to start from, with `pretrained: none`; `architecture` says what is smaller here."""
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> "HuggingFaceTextEncoderConfig":
+        check_tokenizer_settings(self.tokenizer, self.tokenizer_kind, self.vocabulary)
+        if self.inherit is not None and self.pretrained != "none":
+            raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
+        return self
 
     def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "HuggingFaceTextEncoder":
         """Create the tower.
@@ -56,7 +74,9 @@ class HuggingFaceTextEncoderConfig(Config):
         """
         transformers = require("transformers", extra="train")
         origin = self.pretrained if load_pretrained else "none"
-        architecture = dict(self.architecture or find_architecture(self.name, self.pretrained))
+        architecture = dict(self.architecture or {})
+        if "model_type" not in architecture:
+            architecture = {**find_architecture(self.name, self.pretrained), **architecture}
         if vocabulary_size is not None:
             architecture["vocab_size"] = vocabulary_size
         try:
@@ -73,7 +93,10 @@ class HuggingFaceTextEncoderConfig(Config):
         if origin != "none":
             place, weights = _read_pretrained(self.name, origin)
             load_weights(tower, _matching(weights, tower), place=place)
-        return HuggingFaceTextEncoder(tower, self)
+        encoder = HuggingFaceTextEncoder(tower, self)
+        if self.inherit is not None and load_pretrained:
+            self.inherit.fill(encoder, HuggingFaceTextEncoderConfig, "text_encoder")
+        return encoder
 
     def build_tokenizer(self) -> Tokenizer:
         """The tokenizer that `tokenizer` names; `captions` is not built here but with the data at hand.
@@ -181,11 +204,15 @@ def _leading_layers(tower: Any, count: int) -> list[nn.Module]:
 def _longest_text(tower: Any) -> int | None:
     """Tokens that the position embeddings reach to; None where there is no such limit."""
     limit: int | None = getattr(tower.config, "max_position_embeddings", None)
+    padding = _position_padding(tower)
+    return limit if limit is None or padding is None else limit - padding - 1
+
+
+def _position_padding(tower: Any) -> int | None:
+    """The padding id where positions are counted from behind it, as RoBERTa and its kin do."""
     positions = getattr(getattr(tower, "embeddings", None), "position_embeddings", None)
-    padding = getattr(positions, "padding_idx", None)
-    if limit is not None and padding is not None:
-        return limit - int(padding) - 1  # RoBERTa and its kin count positions from behind the padding id
-    return limit
+    padding: int | None = getattr(positions, "padding_idx", None)
+    return padding
 
 
 class HuggingFaceTextEncoder(nn.Module):
@@ -203,8 +230,36 @@ class HuggingFaceTextEncoder(nn.Module):
         self.feature_dim = width * (1 + len(self.joined_layers))
         self.frozen_modules = _leading_layers(tower, config.frozen_layers)
         self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
+        self._describe()
+
+    def _describe(self) -> None:
+        settings = self.tower.config
         self.architecture: dict[str, Any] = {"model_type": settings.model_type, **settings.to_diff_dict()}
         self.settings = {"pooling": self.pooling, "joined_layers": self.joined_layers, **self.architecture}
+
+    def needed_tokens(self) -> set[int]:
+        """Ids that the tower itself refers to."""
+        settings = self.tower.config
+        named = {number for name in NAMED_TOKENS if isinstance(number := getattr(settings, name, None), int)}
+        padding = _position_padding(self.tower)
+        return named if padding is None else named | set(range(padding + 1))  # positions are counted from its number
+
+    def keep_tokens(self, kept: Sequence[int]) -> None:
+        """Drop all other word embeddings; texts of kept tokens, under their new ids, give the same bits as before.
+
+        Args:
+            kept: ids in the order of the new ones, with those of `needed_tokens`.
+        """
+        table, settings = self.tower.get_input_embeddings(), self.tower.config
+        new = {old: number for number, old in enumerate(kept)}
+        table.weight = nn.Parameter(table.weight.detach()[list(kept)].clone())
+        table.num_embeddings = settings.vocab_size = len(kept)
+        table.padding_idx = new.get(table.padding_idx)
+        for name in NAMED_TOKENS:
+            if getattr(settings, name, None) is not None:
+                setattr(settings, name, new.get(getattr(settings, name)))
+        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
+        self._describe()
 
     def train(self, mode: bool = True) -> "HuggingFaceTextEncoder":
         """Training mode, in which frozen layers still behave as in inference."""
