@@ -1,6 +1,5 @@
 """Running a model over many images and texts without training it: folded, in a fast number type, by a fast backend."""
 
-import copy
 import functools
 import hashlib
 import threading
@@ -16,7 +15,7 @@ from pocketclip.models.backends import Backend, Backends, requested_inference
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.fused import FusedConvolution, fuse_activations
 from pocketclip.models.precision import Precision, autocast, resolve_precision
-from pocketclip.models.reparam import fold_batch_norms
+from pocketclip.models.reparam import fuse_image_tower, fuse_text_tower
 
 Floats = npt.NDArray[np.float32]
 IMAGES_A_CALL, TEXTS_A_CALL = 32, 64
@@ -75,7 +74,7 @@ class Runner:
 
     @functools.cached_property
     def image_encoder(self) -> nn.Module:
-        """The image tower as `eager` runs it: batch norms folded, activations fused, weights in the number type."""
+        """The image tower as `eager` runs it: fused, activations too, weights in the number type."""
         return self._cast(fuse_activations(self._image_tower("float32"), self._noise), self.precision)
 
     @functools.cached_property
@@ -90,10 +89,10 @@ class Runner:
         return noise.to(self.device)
 
     def _image_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fold_batch_norms(self.model.image_encoder, self._noise), precision)
+        return self._cast(fuse_image_tower(self.model.image_encoder, self._noise), precision)
 
     def _text_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(copy.deepcopy(self.model.text_encoder).eval(), precision)
+        return self._cast(fuse_text_tower(self.model.text_encoder), precision)
 
     def _cast(self, tower: nn.Module, precision: Precision) -> nn.Module:
         if precision == "bfloat16":

@@ -1,21 +1,82 @@
-"""The same function with fewer layers: batch norms folded into the convolutions before them."""
+"""The same function with fewer layers: branches of training joined, batch norms folded into their convolutions."""
 
 import copy
 import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pocketclip.errors import require
+from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.models.text.mixer import ConvolutionLayer
+
 TOLERANCE = 1e-4
 """Largest change of a folded tower's output, relative to the output's largest value, in float32."""
+
+
+def reparameterize(model: DualEncoder) -> DualEncoder:
+    """A copy of a model for inference, both towers fused; embeddings of unit length change by less than 1e-6.
+
+    Args:
+        model: in evaluation mode or not; it is left as it is.
+
+    Returns:
+        A model in evaluation mode.
+    """
+    fused = copy.deepcopy(model.heads_only())
+    fused.image_encoder, fused.text_encoder = model.image_encoder, fuse_text_tower(model.text_encoder)
+    if not isinstance(model.image_encoder, CachedTower):
+        size = model.image_encoder.preprocess.image_size
+        noise = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0))
+        example = noise.to(torch.uint8).to(model.logit_scale.device)
+        fused.image_encoder = fuse_image_tower(model.image_encoder, example)
+    return fused.eval()
+
+
+def fuse_image_tower(tower: nn.Module, example: Tensor) -> nn.Module:
+    """A copy of an image tower for inference; what would change its output on `example` is left out.
+
+    Args:
+        tower: in evaluation mode or not; it is left as it is.
+        example: one input, such as a small batch of noise.
+
+    Returns:
+        A tower in evaluation mode.
+    """
+    plain, joined = copy.deepcopy(tower).eval(), join_branches(tower)
+    return fold_batch_norms(joined if _agree(joined, _output(plain, example), example) else plain, example)
+
+
+@torch.no_grad()
+def fuse_text_tower(tower: nn.Module) -> nn.Module:
+    """A copy of a text tower for inference, convolutions over the sequence fused."""
+    fused = copy.deepcopy(tower).eval()
+    for module in list(fused.modules()):
+        if isinstance(module, ConvolutionLayer):
+            module.reparameterize()
+    return fused
+
+
+def join_branches(tower: nn.Module) -> nn.Module:
+    """A copy of a timm tower in which what timm can join is joined: MobileOne, RepMixer, RepVGG and their kin.
+
+    Reference: FastViT, https://arxiv.org/abs/2303.14189, and RepVGG, https://arxiv.org/abs/2101.03697.
+    """
+    # Tensors of inference mode, in which some callers are, cannot be detached in place
+    with torch.inference_mode(False), torch.no_grad():
+        joined = copy.deepcopy(tower).eval()
+        fused: nn.Module = require("timm.utils", extra="train").reparameterize_model(joined, inplace=True)
+    return fused.eval()
 
 
 def fold_batch_norms(tower: nn.Module, example: Tensor) -> nn.Module:
     """A copy of a tower for inference, in which each batch norm is part of the convolution before it.
 
-    Pairs are found by the order of registration, which in all convolutional timm towers is the order of execution,
-    and the result is checked on `example`: where it differs, the tower is returned unfolded.
+    Pairs are found by the order of registration, which in most convolutional timm towers is the order of execution,
+    and the result is checked on `example`: where it differs, only pairs within one module are folded, and where that
+    differs too, the tower is returned unfolded.
 
     Args:
         tower: in evaluation mode or not; it is left as it is.
@@ -25,26 +86,51 @@ def fold_batch_norms(tower: nn.Module, example: Tensor) -> nn.Module:
         A tower in evaluation mode.
     """
     plain = copy.deepcopy(tower).eval()
-    folded = copy.deepcopy(plain)
-    modules = dict(folded.named_modules())
-    order = [name for name, module in modules.items() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
-    num_folded = 0
-    for before, after in itertools.pairwise(order):
-        convolution, norm = modules[before], modules[after]
+    pairs = _pairs(plain)
+    siblings = [(before, after) for before, after in pairs if before.rpartition(".")[0] == after.rpartition(".")[0]]
+    if not pairs:
+        return plain
+    expected = _output(plain, example)
+    for chosen in (pairs, siblings):
+        folded = _fold(plain, chosen)
+        if _agree(folded, expected, example):
+            return folded.to(memory_format=torch.channels_last)
+    return plain
+
+
+@torch.inference_mode()
+def _output(tower: nn.Module, example: Tensor) -> Tensor:
+    output: Tensor = tower(example)
+    return output.float()
+
+
+def _agree(tower: nn.Module, expected: Tensor, example: Tensor) -> bool:
+    change = (expected - _output(tower, example)).abs().max()
+    return bool(change <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
+
+
+def _pairs(tower: nn.Module) -> list[tuple[str, str]]:
+    """Names of convolutions and of the batch norms registered next."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    order = [(name, module) for name, module in tower.named_modules() if isinstance(module, kinds)]
+    found = []
+    for (before, convolution), (after, norm) in itertools.pairwise(order):
         if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue
-        if convolution.out_channels != norm.num_features or norm.running_mean is None:
-            continue
+        if convolution.out_channels == norm.num_features and norm.running_mean is not None:
+            found.append((before, after))
+    return found
+
+
+def _fold(tower: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+    folded = copy.deepcopy(tower)
+    for before, after in pairs:
+        convolution, norm = folded.get_submodule(before), folded.get_submodule(after)
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         folded.set_submodule(before, fuse_conv_bn_eval(convolution, norm))
         folded.set_submodule(after, _activation_of(norm))
-        num_folded += 1
-    if num_folded == 0:
-        return plain
-    with torch.inference_mode():
-        expected, actual = plain(example).float(), folded(example).float()
-    if (expected - actual).abs().max() > TOLERANCE * expected.abs().max().clamp(min=1e-6):
-        return plain
-    return folded.to(memory_format=torch.channels_last)
+    return folded
 
 
 def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:

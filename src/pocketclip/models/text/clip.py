@@ -234,12 +234,6 @@ class ClipTextEncoder(nn.Module):
         """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
         self.compile(dynamic=True)
 
-    def reparameterize(self) -> None:
-        """Turn every convolution layer into its form for inference, in place."""
-        for layer in self.layers:
-            if isinstance(layer, ConvolutionLayer):
-                layer.reparameterize()
-
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
         """One feature a text.
 
