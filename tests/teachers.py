@@ -63,3 +63,42 @@ def write_open_clip_teacher(folder: Path, seed: int = 0) -> tuple[str, Path]:
         model = open_clip.create_model("tiny-open-clip")
     torch.save(model.state_dict(), folder / "weights.pt")
     return "tiny-open-clip", folder / "weights.pt"
+
+
+def write_captioner(folder: Path, kind: str = "blip", *, silent: bool = False) -> Path:
+    """A BLIP or a VisionEncoderDecoder that writes nonsense of captions' words, or nothing at all."""
+    import transformers
+
+    core = train_tokenizer(TEXTS, vocabulary_size=60, context_length=16).core
+    core.no_truncation()
+    special = {"pad_token": "[PAD]", "eos_token": "[SEP]", "bos_token": "[CLS]", "unk_token": "[UNK]"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=core, **special)
+    vocabulary, side = len(tokenizer), {"height": 16, "width": 16}
+    layers = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**layers, "image_size": 16, "patch_size": 8}
+    numbers = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    text = {**layers, **numbers, "vocab_size": vocabulary, "max_position_embeddings": 32}
+    model: Any
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        if kind == "blip":
+            more = {"encoder_hidden_size": 16, "sep_token_id": 3}
+            config = transformers.BlipConfig(text_config={**text, **more}, vision_config=vision, projection_dim=8)
+            model = transformers.BlipForConditionalGeneration(config)
+            head = model.text_decoder.cls.predictions
+        else:
+            decoder = transformers.BertConfig(**text, is_decoder=True, add_cross_attention=True)
+            joint = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+                transformers.ViTConfig(**vision), decoder
+            )
+            joint.decoder_start_token_id, joint.pad_token_id, joint.eos_token_id = 2, 0, 3
+            model = transformers.VisionEncoderDecoderModel(joint)
+            head = model.decoder.cls.predictions
+    if silent:
+        with torch.no_grad():
+            head.bias[3] = head.decoder.bias[3] = 1e4  # ends before it has begun
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor = {"image_processor_type": "ViTImageProcessor" if kind != "blip" else "BlipImageProcessor", "size": side}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder

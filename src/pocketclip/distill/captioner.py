@@ -1,0 +1,124 @@
+"""Synthetic captions: a model that looks at a picture and writes sentences, each drawn anew."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from pocketclip.config import Config
+from pocketclip.data.decode import Pixels
+from pocketclip.data.source import clean_captions
+from pocketclip.errors import UserError, first_line, require
+from pocketclip.models.inference import cast_weights, module_fingerprint
+from pocketclip.models.precision import Precision, autocast, resolve_precision
+
+
+class CaptionerConfig(Config):
+    """An image-to-text model of the transformers library, such as BLIP: a folder, or a name on the hub."""
+
+    name: str
+    """Such as `Salesforce/blip-image-captioning-large`."""
+    num_captions: PositiveInt = 5
+    """Of each picture; MobileCLIP stores five, and two are nearly as good."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Words are drawn among the most probable ones that have this probability together."""
+    max_tokens: PositiveInt = 40
+    """Longest caption."""
+
+    def build(self, device: torch.device, precision: Precision = "auto") -> "Captioner":
+        """Load it.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        transformers = require("transformers", extra="train")
+        try:
+            model = transformers.AutoModelForImageTextToText.from_pretrained(self.name, dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.name)
+            processor = transformers.AutoImageProcessor.from_pretrained(self.name)
+        except Exception as error:  # offline, no such repository, another type of model: a dozen types
+            raise UserError(f"captioner.name: {self.name}: cannot be loaded ({first_line(error)}).") from error
+        fingerprint = module_fingerprint(model, "")
+        if resolve_precision(precision, device) == "bfloat16":
+            cast_weights(model)
+        return Captioner(self, fingerprint, model.to(device).eval(), tokenizer, processor, precision)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """Writes captions; a picture's do not depend on what else is in its batch, nor on any global random state."""
+
+    config: CaptionerConfig
+    fingerprint: str
+    """Of the weights."""
+    model: Any
+    tokenizer: Any
+    processor: Any
+    precision: Precision
+
+    def describe(self) -> dict[str, Any]:
+        """What its captions depend on, for the manifest."""
+        return {**self.config.model_dump(mode="json"), "fingerprint": self.fingerprint}
+
+    @torch.inference_mode()
+    def write(self, pictures: Sequence[Pixels], seeds: Sequence[Sequence[int]]) -> list[tuple[str, ...]]:
+        """Captions of some pictures.
+
+        Args:
+            pictures: each (H, W, 3) bytes.
+            seeds: numbers that name each picture's captions.
+
+        Returns:
+            For each picture at most `num_captions`, the first sentence of each text; empty ones are left out.
+        """
+        device, count = self.model.device, self.config.num_captions
+        inputs = dict(self.processor(images=[Image.fromarray(one) for one in pictures], return_tensors="pt").to(device))
+        choice = _NucleusChoice(self.config.top_p, [np.random.default_rng(seed) for seed in seeds], count)
+        with autocast(self.precision, device):
+            tokens = self.model.generate(
+                **inputs,
+                do_sample=True,
+                num_beams=1,
+                num_return_sequences=count,
+                max_new_tokens=self.config.max_tokens,
+                logits_processor=[choice],
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+            )
+        texts = [first_sentence(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        return [clean_captions(texts[first : first + count]) for first in range(0, len(texts), count)]
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop, as DataCompDR keeps captions; that of a number, such as 3.5, is none."""
+    return re.split(r"\.(?:\s|$)", text.strip(), maxsplit=1)[0]
+
+
+class _NucleusChoice:
+    """Draws each next word itself and leaves only that one to the library, which draws from global random state.
+
+    Nucleus sampling, https://arxiv.org/abs/1904.09751, with one random number a word from a generator of each picture.
+    """
+
+    def __init__(self, top_p: float, randoms: Sequence[np.random.Generator], count: int) -> None:
+        self.top_p, self.randoms, self.count = top_p, randoms, count
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(rows, vocabulary) scores to the same with all but the chosen word at minus infinity."""
+        del input_ids
+        shares, order = scores.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
+        reached = shares.cumsum(-1)
+        kept = reached - shares < self.top_p  # the first word always is
+        mass = (shares * kept).sum(-1)
+        drawn = np.concatenate([random.random(self.count) for random in self.randoms]).astype(np.float32)
+        wanted = torch.from_numpy(drawn).to(scores.device) * mass
+        place = (reached <= wanted[:, None]).sum(-1, keepdim=True)
+        place = place.minimum(kept.sum(-1, keepdim=True) - 1)  # rounding may lead beyond the last one
+        return torch.full_like(scores, -torch.inf).scatter(1, order.gather(1, place), 0.0)

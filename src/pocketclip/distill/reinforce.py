@@ -1,0 +1,262 @@
+"""Reinforcement: ask teachers about a data set once, and store the answers beside the pictures.
+
+Dataset reinforcement, https://arxiv.org/abs/2303.08983; multi-modal, https://arxiv.org/abs/2311.17049. Every sample
+gets some random views as numbers, each teacher's embeddings of every view and caption, and captions that a model wrote.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pocketclip.config import Config
+from pocketclip.data import Source, SourceConfig
+from pocketclip.data.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
+from pocketclip.data.decode import Picture, Pixels, decode_picture
+from pocketclip.data.encode import in_threads
+from pocketclip.data.reinforced import Floats, Manifest, ReinforcedSample, StoredTeacher, StoredType
+from pocketclip.data.source import Sample
+from pocketclip.distill import Teacher, TeacherConfig, build_teachers
+from pocketclip.distill.captioner import Captioner, CaptionerConfig
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.models.precision import Precision, resolve_precision
+from pocketclip.preprocess import PreprocessConfig
+
+PACKAGES = ("pocketclip", "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+WRITING_SEED = 1 << 32
+"""Takes the place of a view's number where captions are drawn."""
+
+
+class ReinforceConfig(Config):
+    """A recipe of `pocketclip reinforce`."""
+
+    source: SourceConfig
+    teachers: Annotated[tuple[TeacherConfig, ...], Field(min_length=1)]
+    augment: AugmentConfig
+    num_views: PositiveInt
+    """Of each picture; MobileCLIP stores 30 for 12 million pairs, and finds about 5 enough."""
+    captioner: CaptionerConfig | None = None
+    """None writes no synthetic captions."""
+    dtype: StoredType = "bfloat16"
+    precision: Precision = "auto"
+    """What teachers compute in."""
+    batch_size: PositiveInt = 64
+    """Views, or captions, that a teacher is asked about together."""
+    samples_per_shard: PositiveInt = 1000
+    out: str | None = None
+    """Folder for the shards; None leaves it to --out."""
+    seed: NonNegativeInt = 0
+    """Of views and synthetic captions."""
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.num_views > 1 and self.augment == AugmentConfig():
+            raise ValueError("num_views above 1 needs something in augment that differs, such as crop_scale: [0.08, 1]")
+        return self
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One readable sample with its picture and views."""
+
+    index: int
+    sample: Sample
+    picture: Picture
+    views: tuple[ViewParameters, ...]
+
+
+class Reinforcer:
+    """An opened recipe: reinforces any consecutive samples, the same bits whichever process does it.
+
+    Args:
+        config: the recipe.
+        device: where teachers and captioner compute.
+
+    Raises:
+        UserError: the source, a teacher or the captioner cannot be opened.
+    """
+
+    def __init__(self, config: ReinforceConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.source: Source = config.source.open()
+        if len(self.source) == 0:
+            raise UserError(f"{self.source.name}: no images.")
+        self.teachers = build_teachers(config.teachers, device, config.precision)
+        self.captioner: Captioner | None = None
+        if config.captioner is not None:
+            self.captioner = config.captioner.build(device, config.precision)
+        self.manifest = self._describe()
+
+    def _describe(self) -> Manifest:
+        config = self.config
+        return Manifest(
+            teachers=tuple(
+                StoredTeacher(
+                    name=teacher.name,
+                    kind=teacher.kind,
+                    width=teacher.width,
+                    scale=teacher.scale,
+                    image_size=teacher.preprocess.image_size,
+                    mark=teacher.fingerprint,
+                )
+                for teacher in self.teachers
+            ),
+            num_views=config.num_views,
+            num_synthetic=0 if config.captioner is None else config.captioner.num_captions,
+            dtype=config.dtype,
+            augment=config.augment,
+            captioner=None if self.captioner is None else self.captioner.describe(),
+            seed=config.seed,
+            source=self.source.name,
+            source_fingerprint=self.source.fingerprint(),
+            versions={name: version(name) for name in PACKAGES},
+        )
+
+    def made_from(self) -> dict[str, Any]:
+        """Everything the shards' bytes depend on."""
+        surroundings = {
+            "batch_size": self.config.batch_size,
+            "precision": resolve_precision(self.config.precision, self.device),
+            "device": self.device.type,
+            "versions": self.manifest.versions,
+        }
+        return {**settings_of(self.manifest), **surroundings}
+
+    @property
+    def samples_per_batch(self) -> int:
+        """Samples whose views a teacher is asked about together."""
+        return max(1, self.config.batch_size // self.config.num_views)
+
+    def samples(self, start: int, stop: int, broken: list[str]) -> Iterator[ReinforcedSample]:
+        """The readable samples from `start` to `stop`, reinforced.
+
+        Args:
+            start: number of the first.
+            stop: number behind the last.
+            broken: takes a message for each that is left out.
+        """
+        numbers = range(start, stop)
+        synthetic = self._write_captions(numbers)
+        rows = self._encode_texts(self._captions(numbers, synthetic))
+        size = self.samples_per_batch
+        parts = [numbers[first : first + size] for first in range(0, len(numbers), size)]
+        with closing(in_threads(self._encode_views, parts)) as encoded:
+            for loaded, images, messages in encoded:
+                broken.extend(messages)
+                for item, views in zip(loaded, images, strict=True):
+                    written = synthetic.get(item.index, ())
+                    texts = (*item.sample.captions, *written)
+                    if not texts:
+                        broken.append(f"{item.sample.place}: has no caption.")
+                        continue
+                    features = np.concatenate([views, [rows[text] for text in texts]])
+                    yield ReinforcedSample(item.sample, item.views, features, written)
+
+    def _captions(self, numbers: range, synthetic: dict[int, tuple[str, ...]]) -> list[str]:
+        """Each distinct text of some samples, short ones first, so that a batch has little padding."""
+        found = {text for written in synthetic.values() for text in written}
+        for index in numbers:
+            try:
+                found.update(self.source.captions(index))
+            except BrokenItemError:
+                continue  # named when its picture is read
+        return sorted(found, key=lambda text: (len(text), text))
+
+    def _encode_texts(self, texts: Sequence[str]) -> dict[str, Floats]:
+        """(W,) of each text: all teachers' embeddings side by side."""
+        size = self.config.batch_size
+        batches = [texts[first : first + size] for first in range(0, len(texts), size)]
+        with closing(in_threads(self._encode_batch, batches)) as encoded:
+            found = [row for rows in encoded for row in rows]
+        return dict(zip(texts, found, strict=True))
+
+    def _encode_batch(self, texts: Sequence[str]) -> Floats:
+        found = []
+        for teacher in self.teachers:
+            tokens, mask = teacher.tokenize(texts)
+            found.append(teacher.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy())
+        return np.concatenate(found, axis=1)
+
+    def _write_captions(self, numbers: range) -> dict[int, tuple[str, ...]]:
+        """Synthetic captions of the readable pictures by sample number; empty without a captioner."""
+        if self.captioner is None:
+            return {}
+        parts = [numbers[first : first + 8] for first in range(0, len(numbers), 8)]
+        with closing(in_threads(self._write_batch, parts)) as written:
+            found = {index: texts for part in written for index, texts in part}
+        if found and not any(found.values()):
+            raise UserError(
+                f"captioner.name: {self.captioner.config.name} wrote no caption for any of {len(found)} pictures; "
+                "choose a model that was trained to describe pictures, or set captioner to null."
+            )
+        return found
+
+    def _write_batch(self, numbers: range) -> list[tuple[int, tuple[str, ...]]]:
+        assert self.captioner is not None
+        loaded, _ = self._load_all(numbers)
+        if not loaded:
+            return []
+        seeds = [[self.config.seed, item.index, WRITING_SEED] for item in loaded]
+        written = self.captioner.write([item.picture.pixels for item in loaded], seeds)
+        return [(item.index, texts) for item, texts in zip(loaded, written, strict=True)]
+
+    def _encode_views(self, numbers: range) -> tuple[list[_Loaded], list[Floats], list[str]]:
+        """Readable samples, (V, W) embeddings of each, and a message for each of the others."""
+        loaded, broken = self._load_all(numbers)
+        if not loaded:
+            return [], [], broken
+        rendered: dict[str, npt.NDArray[np.uint8]] = {}
+        found = []
+        for teacher in self.teachers:
+            key = geometry(teacher.preprocess)
+            if key not in rendered:  # teachers of one size see the same pixels
+                rendered[key] = np.stack(self._render(loaded, teacher.preprocess))
+            found.append(self._encode_pixels(teacher, rendered[key]))
+        images = np.concatenate(found, axis=1).reshape(len(loaded), self.config.num_views, -1)
+        return loaded, list(images), broken
+
+    def _encode_pixels(self, teacher: Teacher, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """(n, H, W, 3) bytes to (n, width)."""
+        size, batch = self.config.batch_size, torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        parts = [teacher.encode_image(part).cpu().numpy() for part in batch.split(size)]
+        return np.concatenate(parts)
+
+    def _render(self, loaded: Sequence[_Loaded], preprocess: PreprocessConfig) -> list[Pixels]:
+        return [render_view(item.picture, view, preprocess) for item in loaded for view in item.views]
+
+    def _load_all(self, numbers: range) -> tuple[list[_Loaded], list[str]]:
+        loaded, broken = [], []
+        for index in numbers:
+            try:
+                loaded.append(self._load(index))
+            except BrokenItemError as error:
+                broken.append(str(error))
+        return loaded, broken
+
+    def _load(self, index: int) -> _Loaded:
+        augment, sample = self.config.augment, self.source[index]
+        sizes = (shortest_side(teacher.preprocess, augment.crop_scale, augment.crop_ratio) for teacher in self.teachers)
+        picture = decode_picture(sample.image, place=sample.place, shortest=max(sizes))
+        views = tuple(
+            draw_view(augment, picture.size, [self.config.seed, index, view]) for view in range(self.config.num_views)
+        )
+        return _Loaded(index, sample, picture, views)
+
+
+def geometry(preprocess: PreprocessConfig) -> str:
+    """What a rendered view depends on: all but the colours, which are the teacher's own business."""
+    return preprocess.model_dump_json(exclude={"mean", "std"})
+
+
+def settings_of(manifest: Manifest) -> dict[str, Any]:
+    """What a folder was made from, as plain values to compare; a scale shapes nothing that is stored."""
+    teachers = {teacher.name: {"width": teacher.width, "fingerprint": teacher.mark} for teacher in manifest.teachers}
+    kept = {"num_views", "num_synthetic", "dtype", "augment", "captioner", "seed", "source_fingerprint"}
+    return {"teachers": teachers, **manifest.model_dump(mode="json", include=kept)}

@@ -1,0 +1,130 @@
+"""Writing a reinforced folder shard by shard, so that a stopped run goes on and many machines can share the work."""
+
+import itertools
+import json
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, fill, first_difference
+from pocketclip.data.reinforced import (
+    MANIFEST,
+    Manifest,
+    StoredShard,
+    check_shard,
+    read_manifest,
+    write_manifest,
+    write_shard,
+)
+from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
+from pocketclip.errors import UserError
+from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.precision import resolve_device
+
+SHARDS = "reinforced-*.tar"
+
+
+def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
+    """The stage of `pocketclip reinforce`, in any process.
+
+    Args:
+        values: of a `ReinforceConfig`.
+        out: where the shards go.
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        UserError: the source, a teacher or the captioner cannot be opened.
+    """
+    config = ReinforceConfig.parse(values, place="reinforce")
+    keep_freed_memory()
+    return reinforcing_stage(Reinforcer(config, resolve_device(device)), out)
+
+
+def reinforcing_stage(reinforcer: Reinforcer, out: Path) -> Stage:
+    """The stage that writes shards: a block is a shard, and holds what the manifest says of it."""
+    size = reinforcer.config.samples_per_shard
+
+    def compute(start: int, stop: int) -> Block:
+        broken: list[str] = []
+        path = out / f"reinforced-{start // size:06d}.tar"
+        shard = write_shard(path, reinforcer.samples(start, stop, broken), reinforcer.manifest)
+        return Block({"shard": np.frombuffer(shard.model_dump_json().encode(), np.uint8)}, broken)
+
+    return Stage(
+        work="reinforcing",
+        made_from=reinforcer.made_from(),
+        num_samples=len(reinforcer.source),
+        block_size=size,
+        compute=compute,
+        on_gpu=reinforcer.device.type == "cuda",
+    )
+
+
+def write_reinforced(
+    reinforcer: Reinforcer, out: Path, engine: Engine, on_progress: OnProgress, *, resume: bool
+) -> Manifest:
+    """Reinforce into `out`: reinforced-000000.tar, ... and then `reinforcement.json`.
+
+    Args:
+        reinforcer: an opened recipe.
+        out: made if missing; holds `blocks/` until everything is written.
+        engine: what computes the shards.
+        on_progress: may raise to stop.
+        resume: go on with the shards of an earlier call, or do nothing where it was finished.
+
+    Returns:
+        The finished folder's manifest.
+
+    Raises:
+        UserError: `out` holds something else, or was begun with other teachers or settings, or the disk is full.
+    """
+    blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute())
+    if (out / MANIFEST).is_file():
+        return _finished(out, reinforcer.manifest, resume=resume)
+    if not blocks.is_dir() and any(out.glob(SHARDS)):
+        raise UserError(f"{out}: holds shards {SHARDS} that no unfinished run left here; choose another --out.")
+    if resume:
+        for left in out.glob(f".{SHARDS}.*"):  # of killed workers
+            left.unlink(missing_ok=True)
+        _forget_lost_shards(BlockFolder(blocks, stage), out)
+    values = reinforcer.config.model_dump(mode="json")
+    open_stage = partial(open_reinforcing, values, out.absolute(), str(reinforcer.device))
+    folder = fill(blocks, stage, open_stage, engine, on_progress, resume=resume)
+    shards = [_shard_of(block) for block in folder.read_all()]
+    if not any(shard.num_samples for shard in shards):
+        raise UserError(f"{reinforcer.source.name}: no sample could be reinforced; {out} is not finished.")
+    broken = tuple(itertools.chain.from_iterable(block.broken for block in folder.read_all()))
+    manifest = write_manifest(out, reinforcer.manifest.model_copy(update={"broken": broken}), shards)
+    folder.remove()
+    return manifest
+
+
+def _shard_of(block: Block) -> StoredShard:
+    return StoredShard.model_validate_json(block.arrays["shard"].tobytes())
+
+
+def _forget_lost_shards(folder: BlockFolder, out: Path) -> None:
+    """Drop the blocks whose shards are missing or not as long as they were: they are computed again."""
+    for number in range(folder.stage.num_blocks):
+        if folder.file(number).is_file():
+            try:
+                check_shard(out, _shard_of(folder.read(number)))
+            except (UserError, ValueError):
+                with suppress(FileNotFoundError):
+                    folder.file(number).unlink()
+
+
+def _finished(out: Path, manifest: Manifest, *, resume: bool) -> Manifest:
+    """The manifest of an earlier call that asked for the same."""
+    if not resume:
+        raise UserError(f"{out}: is reinforced already; choose another --out, or delete it to start anew.")
+    there = read_manifest(out)
+    found = first_difference(settings_of(there), json.loads(json.dumps(settings_of(manifest))))
+    if found is not None:
+        raise UserError(f"{out / MANIFEST}: {found}. Choose another --out.")
+    for shard in there.shards:
+        check_shard(out, shard)
+    return there
