@@ -81,7 +81,7 @@ def test_what_is_dumped_is_read_back(name: str, tmp_path: Path) -> None:
 
 def test_a_dump_writes_out_every_default_in_the_order_of_the_sections() -> None:
     values = yaml.safe_load(dump_recipe(parse()))
-    assert list(values) == ["data", "model", "objective", "heads_first", "train", "seed"]
+    assert list(values) == ["data", "model", "objective", "teachers", "heads_first", "train", "seed"]
     assert values["train"]["max_grad_norm"] == 1.0
     assert values["objective"]["loss"] == {"kind": "clip", "label_smoothing": 0.0}
     assert digest(values) == parse().fingerprint()
@@ -271,6 +271,21 @@ def test_objectives_with_teachers_need_some() -> None:
             parse(objective=objective)
         assert parse(objective=objective, **STORED)
     assert parse(objective={"kind": "reinforced", "distill_weight": 0})
+
+
+LIVE = {"teachers": [{"kind": "bundle", "path": "runs/large"}]}
+
+
+def test_live_teachers_have_to_be_heard_and_to_be_the_only_ones() -> None:
+    assert parse(**LIVE, **TAUGHT).teachers[0].path == "runs/large"  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"teachers have no effect with objective\.kind contrastive"):
+        parse(**LIVE)
+    with pytest.raises(UserError, match=r"no effect with objective\.kind reinforced with distill_weight 0"):
+        parse(**LIVE, objective={"kind": "reinforced", "distill_weight": 0})
+    with pytest.raises(UserError, match=r"reinforced:DIR brings its own teachers; leave the teachers section out"):
+        parse(**LIVE, **TAUGHT, **STORED)
+    with pytest.raises(UserError, match=r"teachers\.0: Unknown kind 'bundel'\. Did you mean 'bundle'"):
+        parse(teachers=[{"kind": "bundel"}], **TAUGHT)
 
 
 @pytest.mark.parametrize(("stage", "what"), [("train", "leave it out"), ("heads_first", "leave heads_first out")])

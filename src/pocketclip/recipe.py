@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.config import Config
 from pocketclip.data import SourceConfig
 from pocketclip.data.augment import AugmentConfig
+from pocketclip.distill import TeacherConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.dual_encoder import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
@@ -39,6 +40,8 @@ class Recipe(Config):
     data: DataConfig
     model: DualEncoderConfig
     objective: ObjectiveConfig
+    teachers: tuple[TeacherConfig, ...] = ()
+    """Live ones, which see every batch; none where the data are reinforced, or the objective asks none."""
     heads_first: TrainConfig | None = None
     """An earlier stage that trains the heads on cached features of the untrained towers."""
     train: TrainConfig
@@ -73,10 +76,21 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _teachers_are_there_and_heard(self) -> Self:
         kind, stored = self.objective.kind, self.data.train.kind == "reinforced"
-        if self.objective.uses_teachers and not stored:
+        if self.objective.uses_teachers and not stored and not self.teachers:
             raise ValueError(
                 f"objective.kind {kind} learns from teachers: name some in a teachers section, or train on "
                 "data.train: reinforced:DIR, which `pocketclip reinforce` writes"
+            )
+        if self.teachers and not self.objective.uses_teachers:
+            silent = " with distill_weight 0" if kind == "reinforced" else ""
+            raise ValueError(
+                f"teachers have no effect with objective.kind {kind}{silent}; leave them out, or choose reinforced or "
+                "distillation"
+            )
+        if self.teachers and stored:
+            raise ValueError(
+                "data.train: reinforced:DIR brings its own teachers; leave the teachers section out, or read the same "
+                "shards as webdataset: to ask live ones"
             )
         cached = next((name for name in ("heads_first", "train") if getattr(getattr(self, name), "cache", None)), None)
         if self.objective.uses_teachers and cached is not None:

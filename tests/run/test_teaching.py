@@ -5,11 +5,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+import pocketclip
 from conftest import QuietReporter, tiny_recipe_settings
+from pocketclip.data.augment import AugmentConfig
+from pocketclip.data.loader import BatchPlan, training_batches
 from pocketclip.errors import UserError
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe
 from pocketclip.run import train
+from pocketclip.run.teaching import open_teaching
+from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.metrics import read_metrics
 from taught import write_reinforced
 
@@ -42,28 +49,30 @@ def test_a_student_learns_from_stored_teachers(tmp_path: Path, kind: str) -> Non
     assert b"image_maps" not in weights, "what an objective learns is not shipped"
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-def test_a_run_with_teachers_goes_on_with_the_same_bits(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = write_reinforced(tmp_path / "data")
-    recipe = stored_recipe(data, OBJECTIVES[kind], num_steps=6, checkpoint_every=2)
-    whole = train(recipe, tmp_path / "whole", name="test", reporter=QuietReporter())
+def run_and_resume(recipe: Recipe, folder: Path, killed_at: int | None) -> dict[str, Tensor]:
+    """The weights of a run, which was killed after a step and then resumed."""
 
     class Killed(Exception):  # noqa: N818
         pass
 
     class Killing(QuietReporter):
         def step(self, done: int, images_per_second: float, metrics: Any) -> None:
-            if done == 5:
+            if done == killed_at:
                 raise Killed
 
-    with pytest.raises(Killed):
-        train(recipe, tmp_path / "cut", name="test", reporter=Killing())
-    second = train(recipe, tmp_path / "cut", name="test", reporter=QuietReporter(), resume=True)
-    for expected, actual in zip(
-        whole.model.model.state_dict().values(), second.model.model.state_dict().values(), strict=True
-    ):
+    if killed_at is not None:
+        with pytest.raises(Killed):
+            train(recipe, folder, name="test", reporter=Killing())
+    outcome = train(recipe, folder, name="test", reporter=QuietReporter(), resume=killed_at is not None)
+    return outcome.model.model.state_dict()
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_run_with_teachers_goes_on_with_the_same_bits(tmp_path: Path, kind: str) -> None:
+    data = write_reinforced(tmp_path / "data")
+    recipe = stored_recipe(data, OBJECTIVES[kind], num_steps=6, checkpoint_every=2)
+    weights = [run_and_resume(recipe, tmp_path / str(killed), killed_at=killed) for killed in (None, 5)]
+    for expected, actual in zip(weights[0].values(), weights[1].values(), strict=True):
         assert torch.equal(expected, actual)
 
 
@@ -84,4 +93,79 @@ def test_a_temperature_for_each_teacher(tmp_path: Path) -> None:
     objective = {"kind": "reinforced", "teacher_scales": [70]}
     recipe = stored_recipe(write_reinforced(tmp_path / "data"), objective)
     with pytest.raises(UserError, match=r"objective\.teacher_scales: 1 value\(s\) for 2 teacher\(s\)"):
+        train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+
+
+# Live teachers
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that sees larger pictures, has another width and words of its own."""
+    settings: Any = tiny_recipe_settings(num_steps=1)
+    settings["model"] = {**settings["model"], "embed_dim": 24}
+    settings["model"]["image_encoder"] = {**settings["model"]["image_encoder"], "image_size": 48}
+    settings["model"]["text_encoder"] = {**settings["model"]["text_encoder"], "vocabulary_size": 200}
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    return (
+        train(Recipe.parse(settings, place="test"), folder, name="teacher", reporter=QuietReporter()).folder / "bundle"
+    )
+
+
+def live_recipe(bundle: Path, objective: dict[str, Any], **changes: Any) -> Recipe:
+    settings = tiny_recipe_settings(log_every=1, precision="float32", **changes)
+    teachers = [{"kind": "bundle", "path": str(bundle), "scale": scale} for scale in (50, 20)]
+    return Recipe.parse({**settings, "objective": objective, "teachers": teachers}, place="test")
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_live_teachers_see_every_batch(tmp_path: Path, bundle: Path, kind: str) -> None:
+    recipe = live_recipe(bundle, OBJECTIVES[kind], augment={"crop_scale": [0.5, 1.0]})
+    train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    rows = [row for row in read_metrics(tmp_path / "run") if "loss" in row]
+    assert "affinity" in rows[0]
+    assert not any(name.endswith("_synthetic") for name in rows[0])
+    assert all(row["affinity"] > 0 for row in rows)
+
+
+def test_live_teachers_make_of_a_batch_what_they_make_of_its_pictures_and_captions(bundle: Path) -> None:
+    recipe = live_recipe(bundle, OBJECTIVES["reinforced"])
+    source = recipe.data.train.open()
+    teaching = open_teaching(recipe, source, torch.device("cpu"))
+    assert teaching.live is not None
+    assert teaching.widths == (24, 24)
+    batches = training_batches(
+        source,
+        BatchPlan(len(source), 5, seed=0),
+        augmentation=AugmentConfig().build(PreprocessConfig(image_size=32, resize="crop")),
+        tokenizer=train_tokenizer(["a"], vocabulary_size=100, context_length=8),
+        captions_per_image=1,
+        num_steps=1,
+        num_workers=0,
+        readers=teaching.readers,
+    )
+    (batch,) = batches
+    whole, chunked = (teaching.live(batch, chunk_size) for chunk_size in (None, 2))
+    assert whole.teacher_inputs == ()
+    assert [teacher.scale for teacher in whole.teachers] == [50, 20]
+    model = pocketclip.load(str(bundle))
+    for place, index in enumerate(batch.image_ids.tolist()):
+        sample = source[index]
+        image = torch.from_numpy(model.encode_image([sample.image]))[0]
+        texts = torch.from_numpy(model.encode_text(list(sample.captions)))
+        for taught in (whole, chunked):
+            assert float(taught.teachers[0].image[place] @ image) > 0.999
+            assert float((texts @ taught.teachers[0].text[place]).max()) > 0.999
+
+
+def test_a_run_with_live_teachers_goes_on_with_the_same_bits(tmp_path: Path, bundle: Path) -> None:
+    recipe = live_recipe(bundle, OBJECTIVES["distillation"], num_steps=4, checkpoint_every=1)
+    weights = [run_and_resume(recipe, tmp_path / str(killed), killed_at=killed) for killed in (None, 3)]
+    for expected, actual in zip(weights[0].values(), weights[1].values(), strict=True):
+        assert torch.equal(expected, actual)
+
+
+def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
+    recipe = live_recipe(tmp_path / "nowhere", OBJECTIVES["reinforced"])
+    with pytest.raises(UserError, match="nowhere"):
         train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())

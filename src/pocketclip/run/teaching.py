@@ -1,14 +1,52 @@
 """Who teaches in a run: live teachers that see every batch, or what reinforced data hold of some."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from pocketclip.data import Source
 from pocketclip.data.teaching import StoredTeaching, TeacherReader
+from pocketclip.distill import Teacher, build_teachers
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
-from pocketclip.train import Teach
+from pocketclip.train.gradient_cache import chunk_bounds
+from pocketclip.types import ImageTextBatch, TeacherFeatures, TeacherInputs
+
+
+class LiveTeachers:
+    """Lets teachers see each batch; what they make of it joins the batch.
+
+    Args:
+        teachers: in the order of the recipe.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        self.teachers = tuple(teachers)
+        self.readers = tuple(TeacherReader(teacher.preprocess, teacher.tokenize) for teacher in teachers)
+        """How each reads views and captions."""
+
+    def __call__(self, batch: ImageTextBatch, chunk_size: int | None) -> ImageTextBatch:
+        """The batch with the teachers' features in place of their inputs.
+
+        Args:
+            batch: on the teachers' device.
+            chunk_size: images a pass; None takes all at once.
+        """
+        pairs = zip(self.teachers, batch.teacher_inputs, strict=True)
+        features = [_features(teacher, inputs, chunk_size) for teacher, inputs in pairs]
+        return replace(batch, teachers=tuple(features), teacher_inputs=())
+
+
+def _features(teacher: Teacher, inputs: TeacherInputs, chunk_size: int | None) -> TeacherFeatures:
+    count = len(inputs.images)
+    captions_per_image = len(inputs.tokens) // count
+    images, texts = [], []
+    for start, stop in chunk_bounds(count, -(-count // (chunk_size or count))):
+        images.append(teacher.encode_image(inputs.images[start:stop]))
+        own = slice(start * captions_per_image, stop * captions_per_image)
+        texts.append(teacher.encode_text(inputs.tokens[own], inputs.token_mask[own]))
+    return TeacherFeatures(torch.cat(images), torch.cat(texts), teacher.scale)
 
 
 @dataclass(frozen=True)
@@ -17,10 +55,14 @@ class Teaching:
 
     widths: tuple[int, ...] = ()
     """Of each teacher that the objective hears."""
-    live: Teach | None = None
+    live: LiveTeachers | None = None
     with_features: bool = False
     """Whether batches bring what the source stores."""
-    readers: tuple[TeacherReader, ...] = ()
+
+    @property
+    def readers(self) -> tuple[TeacherReader, ...]:
+        """How each live teacher reads views and captions."""
+        return () if self.live is None else self.live.readers
 
 
 def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teaching:
@@ -43,5 +85,7 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
         )
     if not recipe.objective.uses_teachers:
         return Teaching()
-    assert stored is not None
-    return Teaching(tuple(teacher.width for teacher in stored.manifest.teachers), with_features=True)
+    if stored is not None:
+        return Teaching(tuple(teacher.width for teacher in stored.manifest.teachers), with_features=True)
+    live = LiveTeachers(build_teachers(recipe.teachers, device, recipe.train.precision))
+    return Teaching(tuple(teacher.width for teacher in live.teachers), live)
