@@ -29,6 +29,14 @@ def test_an_activation_is_taken_in_and_the_numbers_stay(activation: type[nn.Modu
     torch.testing.assert_close(fused(images), tower(images), atol=1e-5, rtol=1e-5)
 
 
+def test_the_other_gelu_is_left_alone() -> None:
+    torch.manual_seed(0)
+    tower, images = nn.Sequential(nn.Conv2d(8, 16, 1), nn.GELU(approximate="tanh")).eval(), torch.randn(2, 8, 9, 11)
+    fused = fuse_activations(tower, images)
+    assert [type(module) for module in fused.modules()].count(nn.GELU) == 1
+    torch.testing.assert_close(fused(images), tower(images), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [32, 33])
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])

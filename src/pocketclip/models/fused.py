@@ -18,6 +18,7 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...], str]] = {
     nn.ReLU6: ("hardtanh", (0.0, 6.0), ""),
     nn.Hardswish: ("hardswish", (), ""),
     nn.SiLU: ("swish", (), ""),
+    nn.GELU: ("gelu", (), "none"),
 }
 """What oneDNN calls them: attribute, scalars, algorithm."""
 
@@ -146,7 +147,7 @@ def _find_pairs(tower: nn.Module, example: Tensor) -> tuple[dict[str, str], Tens
     for name, module in tower.named_modules():
         if isinstance(module, nn.Conv2d) and _can_fuse(module):
             hooks.append(module.register_forward_hook(remember(name)))
-        elif type(module) in ACTIVATIONS and not isinstance(module, nn.Identity):
+        elif _can_be_taken_in(module):
             hooks.append(module.register_forward_pre_hook(look(name)))
     try:
         output: Tensor = tower(example)
@@ -154,6 +155,11 @@ def _find_pairs(tower: nn.Module, example: Tensor) -> tuple[dict[str, str], Tens
         for hook in hooks:
             hook.remove()
     return pairs, output
+
+
+def _can_be_taken_in(module: nn.Module) -> bool:
+    is_approximate = isinstance(module, nn.GELU) and module.approximate != "none"
+    return type(module) in ACTIVATIONS and not isinstance(module, nn.Identity) and not is_approximate
 
 
 def _can_fuse(convolution: nn.Conv2d) -> bool:
