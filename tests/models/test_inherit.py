@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from conftest import build_tiny_pretrained, tiny_model_settings
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoderConfig
-from pocketclip.models.image import TimmImageEncoderConfig
+from pocketclip.models.image import ClipResNetEncoderConfig, TimmImageEncoderConfig
 from pocketclip.models.inherit import inherit
 from pocketclip.models.text import ClipTextEncoderConfig, HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 
@@ -57,6 +57,11 @@ def image_tower(name: str, **options: Any) -> Any:
     return randomised(timm.create_model(name, num_classes=0, **options)).eval()
 
 
+def clip_resnet(width: int, num_blocks: tuple[int, int, int, int]) -> Any:
+    config = ClipResNetEncoderConfig(width=width, num_blocks=num_blocks, image_size=64)
+    return randomised(config.build()).eval()
+
+
 TOWERS = {
     "vit": (lambda: image_tower("test_vit"), lambda: image_tower("test_vit", depth=3, embed_dim=32, num_heads=1)),
     "resnet": (
@@ -72,6 +77,7 @@ TOWERS = {
         name: (lambda name=name: text_tower(name), lambda name=name: text_tower(name, smaller=True))  # type: ignore[misc]
         for name in TEXT
     },
+    "clip resnet": (lambda: clip_resnet(8, (2, 3, 4, 2)), lambda: clip_resnet(4, (1, 1, 2, 2))),
     "clip": (clip_tower, lambda: clip_tower(width=16, num_heads=2, num_layers=3, feed_forward_ratio=2.0)),
 }
 
@@ -79,7 +85,7 @@ TOWERS = {
 def outputs(tower: Any) -> Tensor:
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        if next(tower.parameters()).ndim == 4 or hasattr(tower, "forward_features"):
+        if hasattr(tower, "stem") or hasattr(tower, "forward_features"):
             size = tower.patch_embed.img_size[0] if hasattr(tower, "patch_embed") else 64
             result: Tensor = tower(torch.randn(2, 3, size, size, generator=random))
             return result
@@ -259,7 +265,7 @@ def test_towers_whose_channels_do_not_meet_are_cut_in_depth_only() -> None:
         return result
 
     inherit(tower(2, 32), tower(4, 32))
-    with pytest.raises(UserError, match="GPT2Model is not known to be cut in width, only in depth"):
+    with pytest.raises(UserError, match="this GPT2Model is not known to be cut in width, only in depth"):
         inherit(tower(2, 16), tower(4, 32))
 
 

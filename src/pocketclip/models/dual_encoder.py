@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ class DualEncoderConfig(Config):
         for part in ("image_encoder", "text_encoder"):
             if getattr(self, part).pretrained != "none":
                 raise ValueError(f"pretrained fills both towers, so {part}.pretrained should be none")
+            if getattr(self, part).inherit is not None:
+                raise ValueError(f"pretrained fills both towers, so {part}.inherit should be left out")
         if self.text_encoder.tokenizer == "captions":
             raise ValueError("pretrained word embeddings belong to their own tokenizer, not to tokenizer: captions")
         return self
@@ -77,7 +80,7 @@ class DualEncoderConfig(Config):
         if not text_only:
             built = self.image_encoder.build(load_pretrained=load_pretrained)
             image_encoder, image_head = built, self.image_head.build(built.feature_dim, self.embed_dim)
-        return DualEncoder(
+        model = DualEncoder(
             image_encoder,
             text_encoder,
             image_head,
@@ -86,6 +89,12 @@ class DualEncoderConfig(Config):
             learn_temperature=self.learn_temperature,
             logit_bias=self.logit_bias,
         )
+        if self.pretrained != "none" and load_pretrained and not text_only:
+            from pocketclip.models.published import fill_from_published  # which builds whole models too
+
+            expected = f"{self.image_encoder.name} with {self.text_encoder.name}"
+            fill_from_published(model, Path(self.pretrained), expected=expected)
+        return model
 
 
 class CachedTower(nn.Module):

@@ -41,6 +41,9 @@ WIDTHS_KNOWN = {
 Tower = TypeVar("Tower", bound=Config)
 Part = Literal["image_encoder", "text_encoder"]
 
+PACKED = {"GluMlp"}
+"""Modules that hold two layers in one in ways not known here."""
+
 
 class InheritConfig(Config, Generic[Tower]):
     """What a smaller tower starts from: another tower with its weights, or that of a model trained here."""
@@ -113,16 +116,17 @@ def inherit(small: nn.Module, large: nn.Module, layers: Layers = "interval") -> 
     """
     if type(small) is not type(large):
         raise UserError(f"inherit: a {type(small).__name__} takes nothing from a {type(large).__name__}.")
-    is_deeper = _count(large) > _count(small)
-    if isinstance(layers, tuple) and not is_deeper:
+    if isinstance(layers, tuple) and _count(large) <= _count(small):
         raise UserError(f"inherit.layers: {list(layers)} has no effect; both towers have the same layers.")
+    kind = type(small).__name__
+    may_be_narrower = kind in WIDTHS_KNOWN and not any(type(module).__name__ in PACKED for module in small.modules())
     for path, one, other in _pairs(small, large, layers):
         if (sizes := [_head_size(one), _head_size(other)])[0] != sizes[1]:
             raise UserError(f"inherit: heads of {sizes[0]} cannot be taken from heads of {sizes[1]} ({path}).")
         for name, target in [*one.named_parameters(recurse=False), *one.named_buffers(recurse=False)]:
             source = getattr(other, name)
-            if source.shape != target.shape and type(small).__name__ not in WIDTHS_KNOWN:
-                raise UserError(f"inherit: {type(small).__name__} is not known to be cut in width, only in depth.")
+            if source.shape != target.shape and not may_be_narrower:
+                raise UserError(f"inherit: this {kind} is not known to be cut in width, only in depth.")
             target.copy_(_leading(source, target, f"{path}.{name}".lstrip("."), one))
 
 
@@ -202,6 +206,8 @@ def _axis_that_must_agree(source: Tensor, target: Tensor, name: str, module: nn.
     elif isinstance(module, nn.Embedding):
         if len(source) != len(target) and "position" not in name:
             return "vocabularies"
+    elif type(module).__name__ == "AttentionPool" and len(source) != len(target):
+        return "numbers of positions"  # they form a grid; give both towers the same image_size
     elif source.ndim == 3 and source.shape[1] != target.shape[1]:
-        return "numbers of positions"  # they form a grid; give both towers the same image_size and patches
+        return "numbers of positions"
     return ""

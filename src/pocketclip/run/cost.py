@@ -63,6 +63,8 @@ def cost_of(
             bundle=bundle,
         )
     metrics, notes = dict(result.metrics), list(result.notes)
+    if bundle is None and config.text_encoder.vocabulary == "occurring":
+        notes.append("text parameters are those of the whole vocabulary; the captions decide what is kept of it")
     if with_energy:
         metrics["energy_kwh"] = energy.kwh
         notes.append(f"energy of these measurements: {energy.method}")

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
+from pocketclip.models.inherit import InheritConfig
 from pocketclip.preprocess import PreprocessConfig
 
 EXPANSION = 4
@@ -35,6 +36,8 @@ class ClipResNetEncoderConfig(Config):
     normalization: Literal["clip", "imagenet", "none"] = "clip"
     frozen_layers: NonNegativeInt = Field(default=0, le=5)
     """The stem and the first stages that stay as pretrained in training."""
+    inherit: "InheritConfig[ClipResNetEncoderConfig] | None" = None
+    """A larger tower to start from."""
 
     @property
     def name(self) -> str:
@@ -45,10 +48,15 @@ class ClipResNetEncoderConfig(Config):
         """Create the tower with random weights.
 
         Args:
-            load_pretrained: has no effect, as weights come with the whole model.
+            load_pretrained: False takes nothing from a larger tower; other weights come with the whole model.
+
+        Raises:
+            UserError: there is nothing to take from a larger tower.
         """
-        del load_pretrained
-        return ClipResNetEncoder(self)
+        encoder = ClipResNetEncoder(self)
+        if self.inherit is not None and load_pretrained:
+            self.inherit.fill(encoder, ClipResNetEncoderConfig, "image_encoder")
+        return encoder
 
 
 class Bottleneck(nn.Module):
