@@ -1,15 +1,23 @@
-"""Every recipe loads, names its command, and takes two real steps on drawn scenes."""
+"""Every recipe loads, names its command, and takes two real steps, or reinforces two samples, on drawn scenes."""
 
 import re
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
+import teachers
 from conftest import QuietReporter
-from pocketclip.recipe import Recipe, find_recipe, list_recipes, load_recipe
+from pocketclip.data.blocks import compute_here
+from pocketclip.distill.reinforce import Reinforcer
+from pocketclip.distill.store import write_reinforced
+from pocketclip.recipe import Recipe, find_recipe, is_reinforcement, list_recipes, load_recipe, load_reinforcement
 from pocketclip.run import train
 
 NAMES = list_recipes()
+REINFORCE = [name for name in NAMES if is_reinforcement(yaml.safe_load(find_recipe(name).read_text()))]
+TRAIN = [name for name in NAMES if name not in REINFORCE]
 SMALL = [
     "data.train={kind: scenes, count: 40, image_size: 64}",
     "data.val={kind: scenes, count: 8, seed: 1, image_size: 64}",
@@ -45,11 +53,31 @@ def test_the_header_says_what_it_does_and_its_command(name: str) -> None:
     assert len(header[0]) > 20
     commands = re.findall(r"^#   pocketclip (\S+) ?(\S*)", text, flags=re.MULTILINE)
     assert commands, "no command in the header"
+    own = "reinforce" if name in REINFORCE else "train"
     for command, argument in commands:
-        assert command == "quickstart" or (command == "train" and find_recipe(argument) == find_recipe(name))
+        assert command == "quickstart" or find_recipe(argument).is_file()
+    assert any(
+        command == "quickstart" or (command, find_recipe(argument)) == (own, find_recipe(name))
+        for command, argument in commands
+    )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REINFORCE)
+def test_two_samples_are_reinforced(name: str, tmp_path: Path) -> None:
+    """The recipe's own settings with a tiny teacher, over a few scenes."""
+    path = tmp_path / "reinforce.yaml"
+    values = yaml.safe_load(find_recipe(name).read_text())
+    assert load_reinforcement(name).num_views == values["num_views"]
+    clip = teachers.write_huggingface_teacher(tmp_path / "clip")
+    values |= {"source": {"kind": "scenes", "count": 2, "image_size": 48}, "out": None, "captioner": None}
+    values |= {"teachers": [{"kind": "huggingface", "name": str(clip)}]}
+    path.write_text(yaml.safe_dump(values))
+    reinforcer = Reinforcer(load_reinforcement(str(path)), torch.device("cpu"))
+    manifest = write_reinforced(reinforcer, tmp_path / "out", compute_here, lambda *_: None, resume=False)
+    assert (manifest.num_samples, manifest.num_views) == (2, values["num_views"])
+
+
+@pytest.mark.parametrize("name", TRAIN)
 def test_two_steps(name: str, tmp_path: Path) -> None:
     outcome = train(small(name), tmp_path / "run", name="test", reporter=QuietReporter())
     assert outcome.record.num_steps == (4 if load_recipe(name).heads_first else 2)

@@ -12,6 +12,7 @@ from pocketclip.config import Config
 from pocketclip.data import SourceConfig
 from pocketclip.data.augment import AugmentConfig
 from pocketclip.distill import TeacherConfig
+from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.dual_encoder import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
@@ -155,7 +156,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `key=value` changes.
+    """Read a recipe of `pocketclip train` and apply `key=value` changes.
 
     Args:
         name: a YAML file, a shipped recipe's name, or a run folder.
@@ -165,6 +166,28 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         UserError: every problem as `file: key: reason (got value)`.
     """
     path = find_recipe(name)
+    values = _read(path, changes)
+    if is_reinforcement(values):
+        raise UserError(f"{path}: is a recipe of `pocketclip reinforce`, which stores what teachers say; use that.")
+    return Recipe.parse(values, place=str(path))
+
+
+def load_reinforcement(name: str, changes: Sequence[str] = ()) -> ReinforceConfig:
+    """Read a recipe of `pocketclip reinforce`; see `load_recipe`."""
+    path = find_recipe(name)
+    values = _read(path, changes)
+    if not is_reinforcement(values) and "train" in values:
+        raise UserError(f"{path}: is a recipe of `pocketclip train`; reinforce takes one with source and teachers.")
+    return ReinforceConfig.parse(values, place=str(path))
+
+
+def is_reinforcement(values: dict[str, Any]) -> bool:
+    """Whether a file's keys are those of a `ReinforceConfig`."""
+    return "num_views" in values and "train" not in values
+
+
+def _read(path: Path, changes: Sequence[str]) -> dict[str, Any]:
+    """A file's keys, changed."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
@@ -173,7 +196,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: should hold keys such as data, model and train (got {str(values)[:60]!r}).")
     for change in changes:
         _apply(values, change)
-    return Recipe.parse(values, place=str(path))
+    return values
 
 
 def _apply(values: dict[str, Any], change: str) -> None:
@@ -200,6 +223,6 @@ def _apply(values: dict[str, Any], change: str) -> None:
     values[last] = value
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Config) -> str:
     """The resolved recipe as YAML, every default written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -12,6 +12,7 @@ from pocketclip.cli.evaluate import evaluate
 from pocketclip.cli.index import index
 from pocketclip.cli.list import list_command
 from pocketclip.cli.quickstart import quickstart
+from pocketclip.cli.reinforce import reinforce
 from pocketclip.cli.report import report
 from pocketclip.cli.search import search
 from pocketclip.cli.train import train
@@ -31,6 +32,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(cost)
 app.add_typer(data_commands.app, name="data")
+app.command()(reinforce)
 app.command()(embed)
 app.command()(index)
 app.command()(search)

@@ -38,6 +38,7 @@ class CaptionerConfig(Config):
             UserError: it cannot be had.
         """
         transformers = require("transformers", extra="train")
+        transformers.utils.logging.disable_progress_bar()  # it would run into ours
         try:
             model = transformers.AutoModelForImageTextToText.from_pretrained(self.name, dtype=torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.name)

@@ -35,6 +35,7 @@ class HuggingFaceTeacherConfig(Config):
             UserError: it cannot be had, or is another kind of model.
         """
         transformers = require("transformers", extra="train")
+        transformers.utils.logging.disable_progress_bar()  # it would run into ours
         try:
             config = transformers.AutoConfig.from_pretrained(self.name)
             if config.model_type not in MODEL_TYPES:

@@ -257,6 +257,7 @@ def geometry(preprocess: PreprocessConfig) -> str:
 
 def settings_of(manifest: Manifest) -> dict[str, Any]:
     """What a folder was made from, as plain values to compare; a scale shapes nothing that is stored."""
-    teachers = {teacher.name: {"width": teacher.width, "fingerprint": teacher.mark} for teacher in manifest.teachers}
+    widths = {teacher.name: teacher.width for teacher in manifest.teachers}
+    marks = {teacher.name: teacher.mark for teacher in manifest.teachers}
     kept = {"num_views", "num_synthetic", "dtype", "augment", "captioner", "seed", "source_fingerprint"}
-    return {"teachers": teachers, **manifest.model_dump(mode="json", include=kept)}
+    return {"teacher_widths": widths, "teachers": marks, **manifest.model_dump(mode="json", include=kept)}

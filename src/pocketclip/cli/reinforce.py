@@ -1,0 +1,142 @@
+"""`pocketclip reinforce`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocketclip.cli.options import Device, Json, MaxBrokenShare, wants_json
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+
+if TYPE_CHECKING:
+    from pocketclip.data.reinforced import Manifest
+    from pocketclip.distill.estimate import ReinforceEstimate
+
+
+def reinforce(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")
+    ],
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = [],  # noqa: B006 (typer copies it)
+    out: Annotated[Path | None, typer.Option(help="Folder for the shards; the recipe's `out` by default.")] = None,
+    device: Device = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    resume: Resume = False,
+    max_broken_share: MaxBrokenShare = 0.01,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try a few samples, print storage and time of all, and stop.")
+    ] = False,
+    json_lines: Json = False,
+) -> None:
+    """Store what teachers say of a data set, once.
+
+    \b
+    Writes pictures, captions, random views and the teachers' embeddings of them as WebDataset shards,
+    which `pocketclip train` reads as reinforced:DIR (docs/reinforcement.md).
+
+    \b
+    Example:
+      pocketclip reinforce mobileclip/reinforce_flickr8k --out reinforced --dry-run
+    """
+    from pocketclip.cli.stages import progress_over
+    from pocketclip.data.cluster import open_engine
+    from pocketclip.distill.reinforce import Reinforcer
+    from pocketclip.distill.store import write_reinforced
+    from pocketclip.errors import UserError
+    from pocketclip.hardware import keep_freed_memory
+    from pocketclip.models.precision import resolve_device
+    from pocketclip.recipe import load_reinforcement
+
+    config = load_reinforcement(recipe, changes)
+    folder = out if out is not None else Path(config.out) if config.out is not None else None
+    if folder is None and not dry_run:
+        raise UserError(f"{recipe}: out: is null; say where the shards go with --out DIR.")
+    keep_freed_memory()
+    reinforcer = Reinforcer(config, resolve_device(device))
+    if dry_run:
+        from pocketclip.distill.estimate import estimate
+
+        _show_estimate(estimate(reinforcer), as_json=wants_json(json_lines))
+        return
+    assert folder is not None
+    with (
+        open_engine(engine, ray_address) as compute,
+        progress_over(len(reinforcer.source), max_broken_share) as progress,
+    ):
+        manifest = write_reinforced(reinforcer, folder, compute, progress, resume=resume)
+    _show(manifest, folder, as_json=wants_json(json_lines))
+
+
+def _show_estimate(found: "ReinforceEstimate", *, as_json: bool) -> None:
+    """What it would cost, to stdout."""
+    import json
+
+    from pocketclip.cli.tables import print_table
+
+    if as_json:
+        typer.echo(json.dumps(found.model_dump()))
+        return
+    rows = [
+        ["samples", f"{found.num_samples:,}"],
+        ["embeddings a sample", f"{found.num_views} views + {found.texts_per_sample:.1f} texts, {found.width} wide"],
+        ["bytes of embeddings a sample", _size(found.feature_bytes_per_sample)],
+        ["bytes a sample, picture and all", _size(found.bytes_per_sample)],
+        ["storage", _size(found.num_bytes)],
+        [f"speed, over {found.num_measured} samples", f"{found.samples_per_second:.3g} samples/s"],
+        ["time on this machine", _duration(found.seconds)],
+    ]
+    print_table("reinforce", ["", ""], rows)
+
+
+def _show(manifest: "Manifest", folder: Path, *, as_json: bool) -> None:
+    """Counts to stdout, how to train on the folder to stderr."""
+    import json
+
+    from pocketclip.cli.tables import print_table
+
+    num_bytes = sum(shard.num_bytes for shard in manifest.shards)
+    typer.echo(f"Train on it with --set data.train=reinforced:{folder}", err=True)
+    values = {
+        "folder": str(folder),
+        "num_samples": manifest.num_samples,
+        "num_captions": manifest.num_captions,
+        "num_views": manifest.num_views,
+        "num_synthetic": manifest.num_synthetic,
+        "num_broken": len(manifest.broken),
+        "num_shards": len(manifest.shards),
+        "num_bytes": num_bytes,
+        "teachers": [teacher.name for teacher in manifest.teachers],
+    }
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    rows = [
+        ["samples", f"{manifest.num_samples:,} in {len(manifest.shards)} shards"],
+        ["captions", f"{manifest.num_captions:,}, and {manifest.num_synthetic} synthetic ones a sample"],
+        ["views a sample", f"{manifest.num_views}"],
+        ["teachers", ", ".join(f"{teacher.name} ({teacher.width})" for teacher in manifest.teachers)],
+        ["left out", f"{len(manifest.broken):,}"],
+        ["storage", _size(num_bytes)],
+    ]
+    print_table(str(folder), ["", ""], rows)
+
+
+def _size(num_bytes: float) -> str:
+    """Bytes for people, a thousand to the kB: 110592 is 110.6 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.4g} TB"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
