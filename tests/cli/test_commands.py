@@ -225,6 +225,7 @@ def test_report_of_one_run_and_of_two(
         ("recipes", "flickr/flickr8k_heads_cpu"),
         ("sources", "webdataset:SHARDS"),
         ("losses", "multi_positive"),
+        ("losses", "interactive"),
         ("tasks", "retrieval"),
         ("towers", "tf_efficientnet_lite0"),
     ],

@@ -18,6 +18,7 @@ from pocketclip.run import train
 from pocketclip.run.teaching import open_teaching
 from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.metrics import read_metrics
+from processes import run_ranks
 from taught import write_reinforced
 
 TERMS = [{"kind": kind} for kind in ("contrastive", "affinity", "feature", "relational", "interactive", "gradient")]
@@ -169,3 +170,23 @@ def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
     recipe = live_recipe(tmp_path / "nowhere", OBJECTIVES["reinforced"])
     with pytest.raises(UserError, match="nowhere"):
         train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+
+
+def on_a_rank(rank: int, folder: str, recipes: list[Recipe]) -> list[dict[str, Tensor]]:
+    del rank
+    return [
+        train(recipe, Path(folder) / str(number), name="test", reporter=QuietReporter()).model.model.state_dict()
+        for number, recipe in enumerate(recipes)
+    ]
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_the_same_from_live_and_stored_teachers(tmp_path: Path, bundle: Path) -> None:
+    settings = {"chunk_size": 1, "batch_norm": "frozen", "log_every": 1}
+    stored = stored_recipe(write_reinforced(tmp_path / "data"), OBJECTIVES["distillation"], **settings)
+    recipes = [live_recipe(bundle, OBJECTIVES["distillation"]), stored]
+    first, second = run_ranks(on_a_rank, 2, str(tmp_path), recipes)
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    rows = [row for number in range(2) for row in read_metrics(tmp_path / str(number)) if "loss" in row]
+    assert all(row["gradient"] > 0 for row in rows)

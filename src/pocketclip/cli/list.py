@@ -70,10 +70,15 @@ def _sources() -> list[str]:
 def _losses() -> list[str]:
     from typing import get_args
 
+    from pocketclip.objectives import ReinforcedObjectiveConfig
     from pocketclip.objectives.contrastive import LossConfig
+    from pocketclip.objectives.distillation import term_kinds
 
     members = get_args(get_args(LossConfig)[0])
-    return [f"{member.model_fields['kind'].default:16} {member.__doc__}" for member in members]
+    lines = [f"{member.model_fields['kind'].default:16} {member.__doc__}" for member in members]
+    taught = {name: term for name, term in term_kinds().items() if name != "contrastive"}
+    lines += [f"{name:16} {term.__doc__} (objective distillation)" for name, term in taught.items()]
+    return [*lines, f"{'reinforced':16} {ReinforcedObjectiveConfig.__doc__} (an objective)"]
 
 
 def _tasks() -> list[str]:
