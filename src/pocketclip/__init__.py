@@ -12,13 +12,15 @@ from pocketclip.errors import UserError
 if TYPE_CHECKING:
     from pocketclip.data import open_source
     from pocketclip.models.pretrained import PretrainedModel
+    from pocketclip.models.published import load_published
     from pocketclip.recipe import Recipe, load_recipe
 
-__all__ = ["PretrainedModel", "Recipe", "UserError", "load", "load_recipe", "open_source"]
+__all__ = ["PretrainedModel", "Recipe", "UserError", "load", "load_published", "load_recipe", "open_source"]
 
 _HOMES = {
     "PretrainedModel": "pocketclip.models.pretrained",
     "Recipe": "pocketclip.recipe",
+    "load_published": "pocketclip.models.published",
     "load_recipe": "pocketclip.recipe",
     "open_source": "pocketclip.data",
 }

@@ -25,6 +25,8 @@ PUBLISHED = {  # millions of parameters, heads included; text without word embed
     "mobileclip2_s4": (321.785, 123.6),
     "vit_b_32": (87.85, 63.43),
     "vit_b_16": (86.19, 63.43),
+    "vit_b_32_quickgelu": (87.85, 63.43),
+    "vit_b_16_quickgelu": (86.19, 63.43),
 }
 TINYCLIP = {  # millions: image, text without and with its word embeddings; GMACs of both
     "tinyclip_vit_39m_16_text_19m": (38.59, 18.91, 25.30, 9.48),
