@@ -91,6 +91,19 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_redoes_no_shard(settings: S
     assert not (out / "blocks").exists()
 
 
+def test_progress_counts_samples_and_a_shard_when_it_is_there(settings: Settings, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def on_progress(work: str, done: int, total: int, broken: list[str]) -> None:
+        assert (work, total) == ("reinforcing", 8)
+        seen.append(done)
+        assert len(list(tmp_path.glob("out/*.tar"))) == (done // 3 if done < 8 else 3)
+
+    write_reinforced(opened(settings()), tmp_path / "out", compute_here, on_progress, resume=False)
+    assert sorted(set(seen)) == list(range(9))
+    assert seen == sorted(seen)
+
+
 @pytest.mark.parametrize("harm", ["cut", "missing", "record"])
 def test_a_shard_that_is_not_whole_is_made_again(settings: Settings, tmp_path: Path, harm: str) -> None:
     reinforcer = opened(settings())

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage
 from pocketclip.data.reinforced import (
     MANIFEST,
     Manifest,
+    ReinforcedSample,
     StoredShard,
     check_shard,
     read_manifest,
@@ -43,14 +45,27 @@ def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
     return reinforcing_stage(Reinforcer(config, resolve_device(device)), out)
 
 
-def reinforcing_stage(reinforcer: Reinforcer, out: Path) -> Stage:
-    """The stage that writes shards: a block is a shard, and holds what the manifest says of it."""
+def reinforcing_stage(
+    reinforcer: Reinforcer, out: Path, on_sample: Callable[[int], None] = lambda number: None
+) -> Stage:
+    """The stage that writes shards: a block is a shard, and holds what the manifest says of it.
+
+    Args:
+        reinforcer: an opened recipe.
+        out: where the shards go.
+        on_sample: called with the samples of the source that lie behind us, while a shard is written here.
+    """
     size = reinforcer.config.samples_per_shard
 
     def compute(start: int, stop: int) -> Block:
         broken: list[str] = []
-        path = out / f"reinforced-{start // size:06d}.tar"
-        shard = write_shard(path, reinforcer.samples(start, stop, broken), reinforcer.manifest)
+
+        def samples() -> Iterator[ReinforcedSample]:
+            for number, item in enumerate(reinforcer.samples(start, stop, broken), start=1):
+                yield item
+                on_sample(min(start + number + len(broken), stop - 1))  # the last counts when the shard is there
+
+        shard = write_shard(out / f"reinforced-{start // size:06d}.tar", samples(), reinforcer.manifest)
         return Block({"shard": np.frombuffer(shard.model_dump_json().encode(), np.uint8)}, broken)
 
     return Stage(
@@ -81,7 +96,11 @@ def write_reinforced(
     Raises:
         UserError: `out` holds something else, or was begun with other teachers or settings, or the disk is full.
     """
-    blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute())
+
+    def on_sample(done: int) -> None:
+        on_progress(stage.work, done, stage.num_samples, [])
+
+    blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute(), on_sample)
     if (out / MANIFEST).is_file():
         return _finished(out, reinforcer.manifest, resume=resume)
     if not blocks.is_dir() and any(out.glob(SHARDS)):
