@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +39,8 @@ class PretrainedModel:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.card = ""
-        self._device, self._precision = resolve_device("auto"), cast(Precision, "auto")
+        self._device = resolve_device("auto")
+        self._precision: Precision = "auto"
         self._runner: Runner | None = None
 
     @classmethod
@@ -111,7 +111,7 @@ class PretrainedModel:
     def to(self, device: str, *, precision: Precision = "auto") -> "PretrainedModel":
         """Choose where and in which number type to compute; the CPU or first GPU, and bfloat16, by default."""
         self._device, self._precision = resolve_device(device), precision
-        self._runner = None
+        self._runner = self._make_runner(precision)
         return self
 
     @property
