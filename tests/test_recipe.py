@@ -9,7 +9,7 @@ import yaml
 from conftest import tiny_recipe_settings
 from pocketclip.config import digest
 from pocketclip.errors import UserError
-from pocketclip.recipe import Recipe, dump_recipe, find_recipe, is_reinforcement, list_recipes, load_recipe
+from pocketclip.recipe import Recipe, dump_recipe, find_recipe, list_recipes, load_recipe
 
 Write = Callable[..., Path]
 
@@ -68,7 +68,7 @@ def test_an_unknown_name_gets_the_nearest_and_all_known() -> None:
     assert all(name in text for name in list_recipes())
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if not is_reinforcement(name)])
+@pytest.mark.parametrize("name", [name for name in list_recipes() if "reinforce_" not in name])
 def test_what_is_dumped_is_read_back(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     file = tmp_path / "dumped.yaml"
