@@ -25,6 +25,7 @@ from pocketclip.data.source import Sample
 from pocketclip.distill import Teacher, TeacherConfig, build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.models.backends import requested_inference
 from pocketclip.models.precision import Precision, resolve_precision
 from pocketclip.preprocess import PreprocessConfig
 
@@ -125,6 +126,7 @@ class Reinforcer:
             "batch_size": self.config.batch_size,
             "precision": resolve_precision(self.config.precision, self.device),
             "device": self.device.type,
+            "inference": requested_inference("auto"),
             "versions": self.manifest.versions,
         }
         return {**settings_of(self.manifest), **surroundings}
