@@ -62,16 +62,17 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
 
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--measure", nargs=3, metavar=("LOSS", "SIDE", "BATCH"))
     options = parser.parse_args()
     if options.measure:
         loss, side, batch = options.measure
         print(json.dumps(measure(loss, side, int(batch))))
         return
-    values: dict[str, object] = {"width": WIDTH, "batch": BOTH, "large_batch": LARGE, "rounds": ROUNDS}
+    values: dict[str, object] = {"width": WIDTH, "batch": BOTH, "large_batch": LARGE, "rounds": options.rounds}
     for loss in ("clip", "sigmoid", "affinity"):
         found: dict[str, list[dict[str, float]]] = {"plain": [], "tiled": []}
-        for _ in range(ROUNDS):
+        for _ in range(options.rounds):
             for side, results in found.items():
                 results.append(in_a_process(sys.argv[0], "--measure", loss, side, BOTH))
         middle = {side: statistics.median(one["seconds"] for one in results) for side, results in found.items()}
