@@ -38,6 +38,11 @@ class PreprocessConfig(Config):
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    @property
+    def geometry(self) -> str:
+        """Equal where rendered pixels are: all but the colours, with which a tower normalises them itself."""
+        return self.model_dump_json(exclude={"mean", "std"})
+
     def to_hugging_face(self) -> dict[str, Any]:
         """The content of `preprocessor_config.json`, in the keys of transformers' CLIPImageProcessor."""
         size = self.image_size

@@ -69,17 +69,13 @@ def draw_view_number(num_views: int, seed: int, epoch: int, item: int) -> int:
 
 def distinct_sizes(student: PreprocessConfig, readers: Sequence[TeacherReader]) -> list[PreprocessConfig]:
     """What a picture has to be rendered for, the student first; those that differ in colours only are one."""
-    return list({_geometry(one): one for one in (student, *(reader.preprocess for reader in readers))}.values())
-
-
-def _geometry(preprocess: PreprocessConfig) -> str:
-    return preprocess.model_dump_json(exclude={"mean", "std"})
+    return list({one.geometry: one for one in (student, *(reader.preprocess for reader in readers))}.values())
 
 
 def size_of_readers(student: PreprocessConfig, readers: Sequence[TeacherReader]) -> list[int]:
     """Place in `distinct_sizes` of each teacher's pixels."""
-    known = [_geometry(one) for one in distinct_sizes(student, readers)]
-    return [known.index(_geometry(reader.preprocess)) for reader in readers]
+    known = [one.geometry for one in distinct_sizes(student, readers)]
+    return [known.index(reader.preprocess.geometry) for reader in readers]
 
 
 def join_pixels(views: Sequence[Pixels]) -> torch.Tensor:

@@ -217,7 +217,7 @@ class Reinforcer:
         rendered: dict[str, npt.NDArray[np.uint8]] = {}
         found = []
         for teacher in self.teachers:
-            key = geometry(teacher.preprocess)
+            key = teacher.preprocess.geometry
             if key not in rendered:  # teachers of one size see the same pixels
                 rendered[key] = np.stack(self._render(loaded, teacher.preprocess))
             found.append(self._encode_pixels(teacher, rendered[key]))
@@ -250,11 +250,6 @@ class Reinforcer:
             draw_view(augment, picture.size, [self.config.seed, index, view]) for view in range(self.config.num_views)
         )
         return _Loaded(index, sample, picture, views)
-
-
-def geometry(preprocess: PreprocessConfig) -> str:
-    """What a rendered view depends on: all but the colours, which are the teacher's own business."""
-    return preprocess.model_dump_json(exclude={"mean", "std"})
 
 
 def settings_of(manifest: Manifest) -> dict[str, Any]:
