@@ -24,15 +24,19 @@ class TeacherFeatures:
 
     image: Float[Tensor, "B W"]
     """(B, W), unit length per row."""
-    text: Float[Tensor, "M W"]
-    """(M, W), unit length per row."""
+    text: Float[Tensor, "M W"] | None
+    """(M, W), unit length per row; None of a teacher that knows images only."""
     scale: float
     """The teacher's inverse temperature, such as 50 or 100."""
 
     def to(self, device: torch.device) -> "TeacherFeatures":
         """The same on another device."""
-        image, text = (rows.to(device, non_blocking=True) for rows in (self.image, self.text))
-        return TeacherFeatures(image, text, self.scale)
+        text = None if self.text is None else self.text.to(device, non_blocking=True)
+        return TeacherFeatures(self.image.to(device, non_blocking=True), text, self.scale)
+
+    def with_caption(self, number: int, captions_per_image: int) -> "TeacherFeatures":
+        """Of each image's K texts only the one of this number."""
+        return self if self.text is None else replace(self, text=self.text[number::captions_per_image])
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,18 @@ class ImageTextBatch:
             tokens=self.tokens[chosen],
             token_mask=self.token_mask[chosen],
             caption_ids=self.caption_ids[chosen],
-            teachers=tuple(replace(teacher, text=teacher.text[chosen]) for teacher in self.teachers),
+            teachers=tuple(teacher.with_caption(number, self.captions_per_image) for teacher in self.teachers),
             teacher_inputs=(),
             num_synthetic=int(number >= self.captions_per_image - self.num_synthetic),
         )
+
+
+@dataclass(frozen=True)
+class LayerFeatures:
+    """What an inner layer of a shared encoder makes of a batch, before normalisation."""
+
+    image: Float[Tensor, "B H"]
+    text: Float[Tensor, "M H"]
 
 
 @dataclass(frozen=True)
@@ -131,10 +143,14 @@ class Features:
     """Inverse temperature, exponentiated."""
     logit_bias: Float[Tensor, ""]
     """Added to every logit; 0 unless the loss is sigmoid."""
+    layers: tuple[LayerFeatures, ...] = ()
+    """Inner layers of a shared encoder, first to last, that an objective may look at; empty of two plain towers."""
 
     def with_caption(self, number: int, captions_per_image: int) -> "Features":
         """Of each image's K texts only the one of this number; the twin of `ImageTextBatch.with_caption`."""
-        return replace(self, text=self.text[number::captions_per_image])
+        chosen = slice(number, None, captions_per_image)
+        layers = tuple(replace(layer, text=layer.text[chosen]) for layer in self.layers)
+        return replace(self, text=self.text[chosen], layers=layers)
 
 
 @runtime_checkable
