@@ -83,6 +83,8 @@ class ImageTextBatch:
     """What live teachers still have to encode; empty without any."""
     num_synthetic: int = 0
     """S; the last S of the K captions of each image are synthetic."""
+    labels: Int[Tensor, "..."] | None = None
+    """What a classifier should answer, such as each image's class; None where nothing is classified."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,7 +100,8 @@ class ImageTextBatch:
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         teachers = tuple(teacher.to(device) for teacher in self.teachers)
         inputs = tuple(one.to(device) for one in self.teacher_inputs)
-        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs)
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs, labels=labels)
 
     def pairs(self, start: int, stop: int) -> "ImageTextBatch":
         """Images start to stop with their captions; used to run the towers chunk by chunk."""
