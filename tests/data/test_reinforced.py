@@ -95,6 +95,18 @@ def test_the_manifest_counts_and_names(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out") == manifest
 
 
+def test_some_of_the_teachers_are_chosen_by_name(tmp_path: Path) -> None:
+    folder = write(tmp_path / "out")
+    first, second = MANIFEST.teachers
+    source = open_source(f"reinforced:{folder},teachers={second.name}")
+    assert isinstance(source, ReinforcedSource)
+    assert source.teachers == ((second, slice(8, 12)),)
+    assert np.array_equal(source.reinforcement(0).features, opened(folder).reinforcement(0).features)
+    assert [teacher for teacher, _ in opened(folder).teachers] == [first, second]
+    with pytest.raises(UserError, match="'nobody'"):
+        open_source({"kind": "reinforced", "folder": str(folder), "teachers": [second.name, "nobody"]})
+
+
 def test_half_precision_is_that_of_torch() -> None:
     values = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
     values[0] = np.linspace(-1, 1, 100)

@@ -29,6 +29,7 @@ TEACHERS = (
     StoredTeacher(name="two", kind="bundle", width=4, scale=60, image_size=32, mark="b" * 16),
 )
 MANIFEST = Manifest(teachers=TEACHERS, num_views=3, num_synthetic=2, augment=AUGMENT, dtype="float16")
+COLUMNS = tuple(zip(MANIFEST.teachers, MANIFEST.columns, strict=True))
 COUNT = 6
 
 
@@ -177,7 +178,7 @@ def test_what_is_damaged_is_left_out_and_named(
 
 
 def test_a_batch_of_broken_items_only_has_empty_features(tokenizer: Tokenizer) -> None:
-    fields = Collate(tokenizer, manifest=MANIFEST)(["item 7: unreadable."])
+    fields = Collate(tokenizer, teachers=COLUMNS)(["item 7: unreadable."])
     assert [one["image"].shape for one in fields["teachers"]] == [(0, 8), (0, 4)]
     assert [one["text"].shape for one in fields["teachers"]] == [(0, 8), (0, 4)]
 
@@ -227,7 +228,12 @@ def test_torch_pins_what_teachers_bring(monkeypatch: pytest.MonkeyPatch, tokeniz
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     pixels = np.zeros((16, 16, 3), np.uint8)
     pair = Pair(pixels, ["a caption"], 0, (), np.ones((2, MANIFEST.width), np.float32))
-    collate = Collate(tokenizer, readers=(TeacherReader(PREPROCESS, letters),), sizes=(0,), manifest=MANIFEST)
+    collate = Collate(
+        tokenizer,
+        readers=(TeacherReader(PREPROCESS, letters),),
+        sizes=(0,),
+        teachers=COLUMNS,
+    )
     fields = pin_memory(collate([pair]))
     for one in (*fields["teachers"], *fields["teacher_inputs"]):
         assert {value.data_ptr() for value in one.values() if torch.is_tensor(value)} <= set(pinned)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketclip.data.augment import Augmentation, ViewParameters, render_view, shortest_side
 from pocketclip.data.decode import Pixels, decode_picture, jpeg_decoder
-from pocketclip.data.reinforced import Manifest, Reinforcement
+from pocketclip.data.reinforced import Reinforcement, StoredColumns
 from pocketclip.data.source import Source, caption_id
 from pocketclip.data.teaching import (
     StoredTeaching,
@@ -203,7 +203,7 @@ class Collate:
     readers: tuple[TeacherReader, ...] = ()
     sizes: tuple[int, ...] = ()
     """Which of a pair's pixels each live teacher reads: 0 the student's, then `others`."""
-    manifest: Manifest | None = None
+    teachers: tuple[StoredColumns, ...] = ()
     """Of stored teachers, where their features are wanted."""
 
     def __call__(self, items: Sequence[Pair | str]) -> dict[str, Any]:
@@ -222,8 +222,8 @@ class Collate:
             "broken": [item for item in items if isinstance(item, str)],
             "num_synthetic": self.num_synthetic,
         }
-        if self.manifest is not None:
-            columns["teachers"] = join_features(rows, self.manifest)
+        if self.teachers:
+            columns["teachers"] = join_features(rows, self.teachers)
         if self.readers:
             columns["teacher_inputs"] = join_inputs(pixels, captions, self.readers, self.sizes)
         return columns
@@ -300,7 +300,7 @@ def training_batches(
         synthetic_captions_per_image,
         tuple(readers),
         tuple(size_of_readers(augmentation.preprocess, readers)),
-        dataset.stored.manifest if with_features and dataset.stored is not None else None,
+        dataset.stored.teachers if with_features and dataset.stored is not None else (),
     )
     loader = DataLoader(
         dataset,

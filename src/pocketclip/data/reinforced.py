@@ -17,14 +17,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from pocketclip.config import Config, digest
 from pocketclip.data.augment import AugmentConfig, ViewParameters
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, clean_captions, locate
 from pocketclip.data.webdataset import WebdatasetSource
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.errors import BrokenItemError, UserError, unknown_choice
 from pocketclip.files import write_atomically
 
 MANIFEST = "reinforcement.json"
@@ -55,6 +55,10 @@ class StoredShard(Config):
     """Synthetic ones not counted."""
     num_bytes: NonNegativeInt
     sha256: str
+
+
+StoredColumns = tuple[StoredTeacher, slice]
+"""A teacher with its columns of a stored row."""
 
 
 class Manifest(Config):
@@ -111,23 +115,34 @@ class Reinforcement:
 
 
 class ReinforcedSourceConfig(Config):
-    """`reinforced:DIR`, a folder that `pocketclip reinforce` wrote."""
+    """`reinforced:DIR` or `reinforced:DIR,teachers=NAME`, a folder that `pocketclip reinforce` wrote."""
 
     positional: ClassVar[tuple[str, ...]] = ("folder",)
     kind: Literal["reinforced"] = "reinforced"
     folder: str
+    teachers: tuple[str, ...] = ()
+    """Names of the stored teachers to learn from; empty means all of them."""
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     def open(self) -> "ReinforcedSource":
         """Read the manifest and index the shards.
 
         Raises:
-            UserError: not a finished reinforced folder, or a shard is missing, cut off or from another one.
+            UserError: not a finished reinforced folder, a shard is missing, cut off or from another one, or no such
+                teacher is stored.
         """
         folder = locate(Path(self.folder))
         manifest = read_manifest(folder)
         for shard in manifest.shards:
             check_shard(folder, shard)
-        return ReinforcedSource(f"reinforced:{self.folder}", folder, manifest)
+        source = ReinforcedSource(f"reinforced:{self.folder}", folder, manifest)
+        if self.teachers:
+            source.choose(self.teachers)
+        return source
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -181,12 +196,26 @@ class ReinforcedSource:
         self.name = name
         self.folder = folder
         self.manifest = manifest
+        self.teachers: tuple[StoredColumns, ...] = tuple(zip(manifest.teachers, manifest.columns, strict=True))
+        """Those to learn from, with their columns of a stored row."""
         self._mark = manifest.mark
         files = [folder / shard.file for shard in manifest.shards]
         self._samples = WebdatasetSource(name, files, ("json", VIEWS, FEATURES))
         for first in self._samples.first_of_shards():
             with suppress(BrokenItemError):  # of its own, and named when it is read
                 self.reinforcement(first)
+
+    def choose(self, names: Sequence[str]) -> None:
+        """Learn from some of the stored teachers only.
+
+        Raises:
+            UserError: one of them is not stored.
+        """
+        known = {teacher.name: (teacher, columns) for teacher, columns in self.teachers}
+        for name in names:
+            if name not in known:
+                raise unknown_choice(f"teacher of {self.folder}", name, known)
+        self.teachers = tuple(known[name] for name in dict.fromkeys(names))
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from pocketclip.data.decode import Pixels
-from pocketclip.data.reinforced import Manifest, ReinforcedSource, Reinforcement
+from pocketclip.data.reinforced import Manifest, ReinforcedSource, Reinforcement, StoredColumns
 from pocketclip.data.source import Source, Subset
 from pocketclip.preprocess import PreprocessConfig
 
@@ -52,6 +52,11 @@ class StoredTeaching:
         """Who the teachers were, and what was stored."""
         return self.source.manifest
 
+    @property
+    def teachers(self) -> tuple[StoredColumns, ...]:
+        """Those to learn from, with their columns of a stored row."""
+        return self.source.teachers
+
     def read(self, index: int) -> Reinforcement:
         """What is stored for one of our samples.
 
@@ -87,20 +92,21 @@ def join_pixels(views: Sequence[Pixels]) -> torch.Tensor:
     return joined
 
 
-def join_features(rows: Sequence[npt.NDArray[np.float32]], manifest: Manifest) -> list[dict[str, Any]]:
+def join_features(rows: Sequence[npt.NDArray[np.float32]], teachers: Sequence[StoredColumns]) -> list[dict[str, Any]]:
     """The fields of `TeacherFeatures` of each stored teacher.
 
     Args:
         rows: of each image (1 + K, all widths): its view, then its captions.
-        manifest: whose columns are whose.
+        teachers: those to learn from, with their columns of a row.
     """
-    joined = torch.from_numpy(np.stack(rows)) if rows else torch.zeros((0, 1, manifest.width))
-    teachers = []
-    for columns, teacher in zip(manifest.columns, manifest.teachers, strict=True):
+    width = max(columns.stop for _, columns in teachers)
+    joined = torch.from_numpy(np.stack(rows)) if rows else torch.zeros((0, 1, width))
+    fields = []
+    for teacher, columns in teachers:
         unit = F.normalize(joined[:, :, columns], dim=2)  # what is stored was rounded
         text = unit[:, 1:].reshape(-1, teacher.width)
-        teachers.append({"image": unit[:, 0].contiguous(), "text": text, "scale": teacher.scale})
-    return teachers
+        fields.append({"image": unit[:, 0].contiguous(), "text": text, "scale": teacher.scale})
+    return fields
 
 
 def join_inputs(

@@ -86,6 +86,6 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
     if not recipe.objective.uses_teachers:
         return Teaching()
     if stored is not None:
-        return Teaching(tuple(teacher.width for teacher in stored.manifest.teachers), with_features=True)
+        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), with_features=True)
     live = LiveTeachers(build_teachers(recipe.teachers, device, recipe.train.precision))
     return Teaching(tuple(teacher.width for teacher in live.teachers), live)
