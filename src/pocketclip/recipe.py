@@ -19,6 +19,8 @@ from pocketclip.objectives import ObjectiveConfig
 from pocketclip.train.config import TrainConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
+STUDY_SUFFIX = ".study.yaml"
+"""Of the files of `pocketclip study`, which lie among the recipes they compare."""
 
 
 class DataConfig(Config):
@@ -121,7 +123,8 @@ def recipe_folder() -> Path:
 def list_recipes() -> list[str]:
     """Names as `pocketclip train` takes them, such as `flickr/flickr8k_heads_cpu`."""
     root = recipe_folder()
-    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+    files = [path for path in root.rglob("*.yaml") if not path.name.endswith(STUDY_SUFFIX)]
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in files)
 
 
 def find_recipe(name: str) -> Path:
@@ -166,7 +169,9 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         UserError: every problem as `file: key: reason (got value)`.
     """
     path = find_recipe(name)
-    values = _read(path, changes)
+    if path.name.endswith(STUDY_SUFFIX):
+        raise UserError(f"{path}: compares several recipes; use `pocketclip study`.")
+    values = read_settings(path, changes)
     if is_reinforcement(values):
         raise UserError(f"{path}: is a recipe of `pocketclip reinforce`, which stores what teachers say; use that.")
     return Recipe.parse(values, place=str(path))
@@ -175,7 +180,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 def load_reinforcement(name: str, changes: Sequence[str] = ()) -> ReinforceConfig:
     """Read a recipe of `pocketclip reinforce`; see `load_recipe`."""
     path = find_recipe(name)
-    values = _read(path, changes)
+    values = read_settings(path, changes)
     if not is_reinforcement(values) and "train" in values:
         raise UserError(f"{path}: is a recipe of `pocketclip train`; reinforce takes one with source and teachers.")
     return ReinforceConfig.parse(values, place=str(path))
@@ -186,8 +191,12 @@ def is_reinforcement(values: dict[str, Any]) -> bool:
     return "num_views" in values and "train" not in values
 
 
-def _read(path: Path, changes: Sequence[str]) -> dict[str, Any]:
-    """A file's keys, changed."""
+def read_settings(path: Path, changes: Sequence[str]) -> dict[str, Any]:
+    """A YAML file's keys after `key=value` changes.
+
+    Raises:
+        UserError: it cannot be read, or a change does not fit.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
