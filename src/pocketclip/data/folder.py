@@ -1,11 +1,13 @@
 """A folder of pictures, each with its captions beside it.
 
-`dog.jpg` takes its captions from `dog.txt` (one a line) or `dog.json` (`{"captions": [...]}`).
+`dog.jpg` takes its captions from `dog.txt` (one a line) or `dog.json` (`{"captions": [...]}`). With `classes=folders`
+a picture's class is the folder it lies in, directly below DIR.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,11 +26,13 @@ from pocketclip.errors import BrokenItemError, UserError
 
 
 class FolderSourceConfig(Config):
-    """`folder:DIR`."""
+    """`folder:DIR`, or `folder:DIR,classes=folders`."""
 
     positional: ClassVar[tuple[str, ...]] = ("dir",)
     kind: Literal["folder"] = "folder"
     dir: Path
+    classes: Literal["none", "folders"] = "none"
+    """Whether each folder directly below `dir` is a class."""
 
     def open(self) -> "FolderSource":
         """Find the pictures, at any depth, in the order of their names.
@@ -43,7 +47,14 @@ class FolderSourceConfig(Config):
         if not paths:
             raise UserError(f"{root}: no pictures here (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
         keys = unique_keys([str(path.relative_to(root).with_suffix("")) for path in paths])
-        return FolderSource(f"folder:{self.dir}", paths, keys)
+        name = f"folder:{self.dir}"
+        if self.classes == "none":
+            return FolderSource(name, paths, keys)
+        folders = [path.relative_to(root).parts[0] if path.parent != root else None for path in paths]
+        if folders.count(None):
+            stray = paths[folders.index(None)]
+            raise UserError(f"{root}: classes=folders: every picture should lie in its class's folder; {stray} does not.")
+        return FolderSource(name, paths, keys, tuple(str(folder) for folder in folders))
 
 
 @dataclass(frozen=True)
@@ -53,22 +64,38 @@ class FolderSource:
     name: str
     paths: Sequence[Path]
     keys: Sequence[str]
+    classes: tuple[str, ...] = ()
+    """The class of each picture; empty where there are none."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path))
+        return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path), self.label(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """What the sidecar says."""
         return read_sidecar(self.paths[index])
 
+    @cached_property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The folders' names in the order of the alphabet."""
+        return tuple(sorted(set(self.classes))) or None
+
+    @cached_property
+    def _class_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.class_names or ())}
+
+    def label(self, index: int) -> int | None:
+        """One picture's class."""
+        return self._class_numbers[self.classes[index]] if self.classes else None
+
     def fingerprint(self) -> str:
         """From names, sizes and modification times of pictures and sidecars."""
         sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
-        return digest([list(self.keys), [file_stamp(path) for path in (*self.paths, *sidecars)]])
+        stamps = [file_stamp(path) for path in (*self.paths, *sidecars)]
+        return digest([list(self.keys), stamps, *([self.classes] if self.classes else [])])
 
 
 def read_sidecar(path: Path) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ COLOURS = {
 SIZES = {"small": 0.07, "large": 0.12}  # radius as a share of the picture's side
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COUNTS = ("a", "two", "three")
+CLASSES = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES), "count": COUNTS}
 RELATIONS = {"above": "below", "left of": "right of"}
 NUM_SCENES = (len(COUNTS) * len(SIZES) * len(COLOURS) * len(SHAPES)) ** 2 * len(RELATIONS)
 
@@ -37,9 +38,14 @@ class Group:
     shape: str
 
     def __str__(self) -> str:
-        plural = {"cross": "crosses"}.get(self.shape, f"{self.shape}s")
         article = "an" if COUNTS[self.count - 1] == "a" and self.size[0] in "aeiou" else COUNTS[self.count - 1]
-        return f"{article} {self.size} {self.colour} {self.shape if self.count == 1 else plural}"
+        return f"{article} {self.size} {self.colour} {self.noun}"
+
+    @property
+    def noun(self) -> str:
+        """The shape's name in the number there is of it."""
+        plural = {"cross": "crosses"}.get(self.shape, f"{self.shape}s")
+        return self.shape if self.count == 1 else plural
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,12 @@ class ScenesSourceConfig(Config):
     count: int = Field(default=1000, ge=1, le=NUM_SCENES)
     seed: NonNegativeInt = 0
     image_size: int = Field(default=64, ge=16, le=1024)
+    classes: Literal["none", "colour", "shape", "size", "count"] = "none"
+    """What of the first group is a scene's class."""
 
     def open(self) -> "ScenesSource":
         """Nothing to read: scenes are drawn on demand."""
-        return ScenesSource(f"scenes:{self.count}", self.count, self.seed, self.image_size)
+        return ScenesSource(f"scenes:{self.count}", self.count, self.seed, self.image_size, self.classes)
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,36 @@ class ScenesSource:
     count: int
     seed: int = 0
     image_size: int = 64
+    classes: str = "none"
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
-        return Sample(f"scene-{index:06d}", self._draw(scene), scene.captions[:2], f"{self.name}: scene {index}")
+        place = f"{self.name}: scene {index}"
+        return Sample(f"scene-{index:06d}", draw_scene(scene, self.image_size), scene.captions[:2], place, self.label(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The two sentences that only this scene fulfils; nothing is drawn."""
         return self.scene(index).captions[:2]
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Every colour, shape, size or count there is, in the order they are drawn from."""
+        return CLASSES.get(self.classes)
+
+    def label(self, index: int) -> int | None:
+        """The number of the first group's colour, shape, size or count."""
+        if self.class_names is None:
+            return None
+        first = self.scene(index).first
+        return first.count - 1 if self.classes == "count" else self.class_names.index(getattr(first, self.classes))
+
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
-        return digest(["scenes", 1, self.count, self.seed, self.image_size])
+        labelled = [] if self.classes == "none" else [self.classes]
+        return digest(["scenes", 1, self.count, self.seed, self.image_size, *labelled])
 
     @cached_property
     def _stride(self) -> int:
@@ -125,19 +148,20 @@ class ScenesSource:
             groups.append(Group(count + 1, tuple(SIZES)[size], tuple(COLOURS)[colour], SHAPES[shape]))
         return Scene(groups[0], groups[1], tuple(RELATIONS)[number])
 
-    def _draw(self, scene: Scene) -> bytes:
-        """The scene as PNG on white, drawn at twice the size for smooth edges."""
-        side = 2 * self.image_size
-        image = Image.new("RGB", (side, side), "white")
-        draw = ImageDraw.Draw(image)
-        for group, place in ((scene.first, 0.27), (scene.second, 0.73)):
-            for number in range(group.count):
-                along = (number + 1) / (group.count + 1)
-                x, y = (along, place) if scene.relation == "above" else (place, along)
-                _draw_shape(draw, group, x * side, y * side, SIZES[group.size] * side)
-        output = io.BytesIO()
-        image.resize((self.image_size, self.image_size), Image.Resampling.BOX).save(output, "PNG", compress_level=1)
-        return output.getvalue()
+
+def draw_scene(scene: Scene, image_size: int) -> bytes:
+    """The scene as a PNG of `image_size` pixels a side on white, drawn at twice the size for smooth edges."""
+    side = 2 * image_size
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    for group, place in ((scene.first, 0.27), (scene.second, 0.73)):
+        for number in range(group.count):
+            along = (number + 1) / (group.count + 1)
+            x, y = (along, place) if scene.relation == "above" else (place, along)
+            _draw_shape(draw, group, x * side, y * side, SIZES[group.size] * side)
+    output = io.BytesIO()
+    image.resize((image_size, image_size), Image.Resampling.BOX).save(output, "PNG", compress_level=1)
+    return output.getvalue()
 
 
 def _draw_shape(draw: ImageDraw.ImageDraw, group: Group, x: float, y: float, radius: float) -> None:

@@ -57,7 +57,7 @@ class TableSourceConfig(Config):
         name = f"{self.kind}:{self.file}"
         if self.kind == "parquet":
             return _open_parquet(self, file, name)
-        rows = _csv_rows(file, self.separator) if self.kind == "csv" else _jsonl_rows(file)
+        rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
         grouped = _group(rows, file, self.image, self.caption)
         return _image_files(grouped, file, self.images, name)
 
@@ -69,7 +69,16 @@ def _image_files(grouped: dict[str, list[str]], file: Path, images: Path | None,
     return ImageFiles(name, paths, captions, unique_keys([str(Path(image).with_suffix("")) for image in grouped]))
 
 
-def _csv_rows(file: Path, separator: str) -> Iterator[Row]:
+def csv_rows(file: Path, separator: str) -> Iterator[Row]:
+    """The rows of a CSV by column.
+
+    Args:
+        file: with a header line.
+        separator: between the columns; `tab` for a tab, as in every file that ends in `.tsv`.
+
+    Raises:
+        UserError: not UTF-8, or a row that does not fit the header.
+    """
     delimiter = "\t" if separator == "tab" or file.suffix == ".tsv" else separator
     if len(delimiter) != 1:
         raise UserError(f"{file}: separator should be one character, or tab (got {separator!r}).")
@@ -87,7 +96,12 @@ def _csv_rows(file: Path, separator: str) -> Iterator[Row]:
         raise UserError(f"{file}: line {reader.line_num}: not valid CSV ({error}).") from error
 
 
-def _jsonl_rows(file: Path) -> Iterator[Row]:
+def jsonl_rows(file: Path) -> Iterator[Row]:
+    """The objects of a file of JSON lines; empty lines are passed over.
+
+    Raises:
+        UserError: not UTF-8, or a line that is not a JSON object.
+    """
     for number, line in enumerate(read_text(file).split("\n"), start=1):  # splitlines also cuts inside a JSON text
         if not line.strip():
             continue
@@ -105,15 +119,27 @@ def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | No
     grouped: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=1):
         place = file if number == 1 else f"{file}: row {number}"
-        image = _column(place, row, "image", image, IMAGE_COLUMNS)
-        caption = _column(place, row, "caption", caption, CAPTION_COLUMNS)
+        image = find_column(place, row, "image", image, IMAGE_COLUMNS)
+        caption = find_column(place, row, "caption", caption, CAPTION_COLUMNS)
         grouped.setdefault(str(row[image]).strip(), []).extend(_texts(row[caption]))
     if not grouped:
         raise UserError(f"{file}: the table is empty.")
     return grouped
 
 
-def _column(place: Path | str, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
+def find_column(place: Path | str, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
+    """The column that plays a role.
+
+    Args:
+        place: file or row to name in errors.
+        row: has the columns as keys.
+        role: what it is for, which is also the setting that names it.
+        wanted: its name; None takes the first of `known` that is there.
+        known: usual names.
+
+    Raises:
+        UserError: there is none.
+    """
     for name in known if wanted is None else [wanted]:
         if name in row:
             return name
@@ -137,8 +163,8 @@ def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
     except Exception as error:  # pyarrow has its own family of errors
         raise UserError(f"{file}: not a Parquet file ({error}).") from error
     columns = dict.fromkeys(table.schema_arrow.names)
-    image = _column(file, columns, "image", config.image, IMAGE_COLUMNS)
-    caption = _column(file, columns, "caption", config.caption, CAPTION_COLUMNS)
+    image = find_column(file, columns, "image", config.image, IMAGE_COLUMNS)
+    caption = find_column(file, columns, "caption", config.caption, CAPTION_COLUMNS)
     field = table.schema_arrow.field(image).type
     if str(field).startswith(("struct", "binary", "large_binary")):
         captions = [tuple(_texts(row[caption])) for row in _parquet_rows(file, table, [caption])]

@@ -24,6 +24,7 @@ import numpy as np
 
 from pocketclip.config import Config, digest
 from pocketclip.data.folder import captions_of
+from pocketclip.data.labels import read_class_names
 from pocketclip.data.source import (
     IMAGE_SUFFIXES,
     MAX_FILE_BYTES,
@@ -142,6 +143,15 @@ class WebdatasetSource:
     def captions(self, index: int) -> tuple[str, ...]:
         """One sample's captions."""
         return _read_text(*self._find(index))[0]
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The lines of `classnames.txt` beside the shards; None without that file."""
+        return read_class_names(self.shards[0].parent)
+
+    def label(self, index: int) -> int | None:
+        """One sample's class."""
+        return _read_text(*self._find(index))[1]
 
     def first_of_shards(self) -> list[int]:
         """The number of each shard's first sample."""
