@@ -166,7 +166,7 @@ def test_the_run_its_cost_and_its_recipe_are_told(run: Path) -> None:
 def test_the_gallery_marks_what_is_right(run: Path) -> None:
     _, page = report(run)
     assert page.text.count("✓") == 2
-    assert [tag for tag, name, value in page.attributes if (name, value) == ("class", "match")] == ["figure", "li"]
+    assert [tag for tag, name, value in page.attributes if (name, value) == ("class", "match")] == ["li", "li"]
     assert "right image at rank 1" in page.text
     assert "right sentence at rank 2" in page.text
 

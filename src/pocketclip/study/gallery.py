@@ -6,22 +6,30 @@ Queries are drawn, not chosen: a gallery that shows only successes says nothing 
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.source import Source
-from pocketclip.errors import UserError
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.evaluate.retrieval import TIE
+from pocketclip.evaluate.tasks import with_captions
 from pocketclip.files import write_atomically
 from pocketclip.preprocess import decode_image
 
-THUMBNAIL = 112
 NUM_TEXT_QUERIES, NUM_IMAGE_QUERIES = 10, 6
 NUM_RESULTS = 5
+MAX_CAPTION = 300
+"""Letters of a caption that are shown."""
+MAX_PICTURES = 3 << 20
+"""Bytes that all pictures of a gallery take in a page, in base64."""
+_THUMBNAILS = ((224, 82), (160, 75), (112, 65), (72, 50))
+"""Longer side in pixels and JPEG quality, the best first; shown at 112 points, two pixels each on dense screens."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,9 @@ class Result:
     score: float
     is_match: bool
     image: str = ""
-    """JPEG in base64, for an image."""
+    """JPEG in base64; empty for a sentence, and for an image that could not be read."""
     text: str = ""
+    """The sentence, or the first caption of an image."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,13 @@ class Example:
     """One query with the nearest items of the other kind."""
 
     query_text: str
+    """The sentence, or the first caption of an image."""
     query_image: str
-    rank: int
-    """Of the right answer, 1 for first."""
+    rank: int | None
+    """Of the right answer, 1 for first, as the metric counts it; None where no answer is known to be right."""
     results: list[Result]
+    answer: Result | None = None
+    """The right answer where it is not among the results."""
 
 
 @dataclass(frozen=True)
@@ -56,52 +68,137 @@ class Gallery:
     image_to_text: list[Example]
 
 
-def make_gallery(split: str, source: Source, embeddings: Embeddings, *, seed: int = 0) -> Gallery:
-    """Draw queries and look up their nearest items.
+def make_gallery(
+    split: str,
+    source: Source,
+    embeddings: Embeddings,
+    *,
+    seed: int = 0,
+    num_image_queries: int = NUM_IMAGE_QUERIES,
+) -> Gallery:
+    """Draw queries and look up their nearest items; images without a caption are left out, as in the metric.
 
     Args:
         split: named in the report.
         source: gives the pictures.
         embeddings: of that source.
         seed: of the draw.
+        num_image_queries: images to draw; sentences are always `NUM_TEXT_QUERIES`.
     """
+    embeddings, _ = with_captions(embeddings)
+    num_pictures = NUM_TEXT_QUERIES * (NUM_RESULTS + 1) + num_image_queries
+    finder = _Finder(source, embeddings, max_bytes=MAX_PICTURES // num_pictures)
     random = np.random.default_rng(seed)
-    thumbnails: dict[int, str] = {}
-
-    def thumbnail(row: int) -> str:
-        if row not in thumbnails:
-            thumbnails[row] = _thumbnail(source, int(embeddings.indices[row]))
-        return thumbnails[row]
-
-    first_text = np.searchsorted(embeddings.text_images, np.arange(len(embeddings.images)))
-
-    def caption(text: int) -> str:
-        owner = int(embeddings.text_images[text])
-        return source[int(embeddings.indices[owner])].captions[text - int(first_text[owner])]
-
-    text_examples = []
-    for text in random.permutation(len(embeddings.texts))[:NUM_TEXT_QUERIES]:
-        scores = embeddings.images @ embeddings.texts[text]
-        order, answer = np.argsort(-scores, kind="stable"), embeddings.text_images[text]
-        results = [Result(float(scores[row]), bool(row == answer), thumbnail(int(row))) for row in order[:NUM_RESULTS]]
-        text_examples.append(Example(caption(int(text)), "", int((scores >= scores[answer]).sum()), results))
-    image_examples = []
-    for image in random.permutation(len(embeddings.images))[:NUM_IMAGE_QUERIES]:
-        scores = embeddings.texts @ embeddings.images[image]
-        order, right = np.argsort(-scores, kind="stable"), embeddings.text_images == image
-        rank = 1 + int((scores[~right] >= scores[right].max()).sum())
-        results = [Result(float(scores[j]), bool(right[j]), text=caption(int(j))) for j in order[:NUM_RESULTS]]
-        image_examples.append(Example("", thumbnail(int(image)), rank, results))
-    return Gallery(split, len(embeddings.images), text_examples, image_examples)
+    texts = random.permutation(len(embeddings.texts))[:NUM_TEXT_QUERIES]
+    images = random.permutation(len(embeddings.images))[:num_image_queries]
+    return Gallery(
+        split,
+        len(embeddings.images),
+        [finder.images_of(int(text)) for text in texts],
+        [finder.texts_of(int(image)) for image in images],
+    )
 
 
-def _thumbnail(source: Source, index: int) -> str:
-    sample = source[index]
-    image = decode_image(sample.image, place=sample.place)
-    image.thumbnail((THUMBNAIL * 2, THUMBNAIL * 2))  # twice the shown size, for dense screens
-    output = io.BytesIO()
-    image.save(output, "JPEG", quality=82)
-    return base64.b64encode(output.getvalue()).decode()
+def find_images(
+    source: Source, embeddings: Embeddings, sentences: Sequence[str], vectors: npt.NDArray[np.float32]
+) -> list[Example]:
+    """The nearest images of sentences that are not the source's own, so that none is known to be right.
+
+    Args:
+        source: gives the pictures.
+        embeddings: of that source.
+        sentences: as they are shown.
+        vectors: (len(sentences), D), unit length per row.
+    """
+    finder = _Finder(source, embeddings, max_bytes=MAX_PICTURES // max(1, len(sentences) * NUM_RESULTS))
+    return [finder.images_near(text, vector) for text, vector in zip(sentences, vectors, strict=True)]
+
+
+class _Finder:
+    """Nearest items with what a page shows of them."""
+
+    def __init__(self, source: Source, embeddings: Embeddings, *, max_bytes: int) -> None:
+        self.source, self.embeddings, self.max_bytes = source, embeddings, max_bytes
+        self.first_text = np.searchsorted(embeddings.text_images, np.arange(len(embeddings.images)))
+        self.pictures: dict[int, str] = {}
+
+    def images_of(self, text: int) -> Example:
+        """The images nearest to a caption of the source."""
+        scores = self.embeddings.images @ self.embeddings.texts[text]
+        right = np.arange(len(scores)) == self.embeddings.text_images[text]
+        rank, results, answer = _ranked(scores, right, self._image)
+        return Example(self._caption(text), "", rank, results, answer)
+
+    def texts_of(self, image: int) -> Example:
+        """The captions nearest to an image of the source."""
+        scores = self.embeddings.texts @ self.embeddings.images[image]
+        rank, results, answer = _ranked(scores, self.embeddings.text_images == image, self._text)
+        shown = self._image(image, 0.0, True)
+        return Example(shown.text, shown.image, rank, results, answer)
+
+    def images_near(self, text: str, vector: npt.NDArray[np.float32]) -> Example:
+        """The images nearest to any sentence."""
+        scores = self.embeddings.images @ vector
+        order = np.argsort(-scores, kind="stable")[:NUM_RESULTS]
+        return Example(_cut(text), "", None, [self._image(int(row), float(scores[row]), False) for row in order])
+
+    def _text(self, text: int, score: float, is_match: bool) -> Result:
+        return Result(score, is_match, text=self._caption(text))
+
+    def _image(self, row: int, score: float, is_match: bool) -> Result:
+        index = int(self.embeddings.indices[row])
+        if row not in self.pictures:
+            self.pictures[row] = _thumbnail(self.source, index, self.max_bytes)
+        captions = _captions(self.source, index)
+        return Result(score, is_match, self.pictures[row], _cut(captions[0]) if captions else "")
+
+    def _caption(self, text: int) -> str:
+        owner = int(self.embeddings.text_images[text])
+        captions = _captions(self.source, int(self.embeddings.indices[owner]))
+        place = text - int(self.first_text[owner])
+        return _cut(captions[place]) if place < len(captions) else ""
+
+
+def _ranked(
+    scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], show: Callable[[int, float, bool], Result]
+) -> tuple[int, list[Result], Result | None]:
+    """The rank of the best right item, the first items, and the right one where it is not among them.
+
+    Ties count against the model, so that an item's place on the page is the rank that the metric gives it.
+    """
+    order = np.lexsort((right, -np.where(right, scores - np.float32(TIE), scores)))
+    place = int(np.argmax(right[order]))
+    results = [show(int(item), float(scores[item]), bool(right[item])) for item in order[:NUM_RESULTS]]
+    best = int(order[place])
+    return place + 1, results, None if place < NUM_RESULTS else show(best, float(scores[best]), True)
+
+
+def _captions(source: Source, index: int) -> tuple[str, ...]:
+    try:
+        return source.captions(index)
+    except BrokenItemError:  # readable when it was embedded
+        return ()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_CAPTION else f"{text[: MAX_CAPTION - 1]}…"
+
+
+def _thumbnail(source: Source, index: int, max_bytes: int) -> str:
+    """The best small picture within the limit; empty where it cannot be read any more."""
+    try:
+        sample = source[index]
+        image = decode_image(sample.image, place=sample.place)
+    except BrokenItemError:
+        return ""
+    for side, quality in _THUMBNAILS:
+        image.thumbnail((side, side))
+        output = io.BytesIO()
+        image.save(output, "JPEG", quality=quality)
+        text = base64.b64encode(output.getvalue()).decode()
+        if len(text) <= max_bytes:
+            break
+    return text
 
 
 def write_gallery(gallery: Gallery, folder: Path) -> None:
@@ -123,12 +220,14 @@ def read_gallery(folder: Path) -> Gallery | None:
         return Gallery(
             values["split"],
             values["num_images"],
-            _examples(values["text_to_image"]),
-            _examples(values["image_to_text"]),
+            [_example(row) for row in values["text_to_image"]],
+            [_example(row) for row in values["image_to_text"]],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the gallery is damaged ({error!r}); delete it.") from error
 
 
-def _examples(rows: Sequence[dict[str, Any]]) -> list[Example]:
-    return [Example(**{**row, "results": [Result(**result) for result in row["results"]]}) for row in rows]
+def _example(row: dict[str, Any]) -> Example:
+    answer = row.get("answer")
+    results = [Result(**result) for result in row["results"]]
+    return Example(**{**row, "results": results, "answer": None if answer is None else Result(**answer)})

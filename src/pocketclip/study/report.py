@@ -1,16 +1,16 @@
 """A page about one run or several: scores with intervals, cost, curves, pictures. One file, no network."""
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
-from pocketclip.records import CostResult, EvalResult, Interval, RunRecord, read_records
+from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
 from pocketclip.study.gallery import Gallery, read_gallery
+from pocketclip.study.page import render_page
 from pocketclip.study.plot import line_plot
-from pocketclip.study.table import cost_rows, retrieval_rows, time_rows
+from pocketclip.study.table import cost_rows, percent, retrieval_rows, time_rows
 from pocketclip.train.metrics import read_metrics
 
 
@@ -89,12 +89,9 @@ def write_report(folders: list[Path], out: Path) -> Path:
         folders: run folders; more than one adds a comparison at the top.
         out: an HTML file.
     """
-    jinja2 = require("jinja2", extra="study")
-    template_text = (resources.files("pocketclip.study") / "report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = _percent
     runs = [read_run(folder) for folder in folders]
-    page: str = environment.from_string(template_text).render(
+    page = render_page(
+        "report.html",
         runs=runs,
         comparison=_comparison(runs) if len(runs) > 1 else [],
         retrieval_rows=retrieval_rows,
@@ -103,10 +100,6 @@ def write_report(folders: list[Path], out: Path) -> Path:
     )
     write_atomically(out, page)
     return out
-
-
-def _percent(value: Interval | float) -> str:
-    return value.percent() if isinstance(value, Interval) else f"{100 * value:.1f}"
 
 
 def _comparison(runs: list[RunReport]) -> list[dict[str, Any]]:
@@ -118,8 +111,8 @@ def _comparison(runs: list[RunReport]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": run.name,
-                "text": _percent(result.metrics["text_to_image_recall@1"]) if result else "",
-                "image": _percent(result.metrics["image_to_text_recall@1"]) if result else "",
+                "text": percent(result.metrics["text_to_image_recall@1"]) if result else "",
+                "image": percent(result.metrics["image_to_text_recall@1"]) if result else "",
                 "split": f"{result.split}, {result.num_images:,} images" if result else "",
                 "parameters": f"{float(metrics.get('parameters_total') or 0) / 1e6:,.1f} M" if metrics else "",
                 "latency": f"{float(metrics.get('latency_ms_p50') or 0):,.1f} ms" if metrics else "",
