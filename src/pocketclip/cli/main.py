@@ -6,6 +6,7 @@ import sys
 import typer
 
 from pocketclip.cli import data as data_commands
+from pocketclip.cli import demo as demo_commands
 from pocketclip.cli.cost import cost
 from pocketclip.cli.embed import embed
 from pocketclip.cli.evaluate import evaluate
@@ -37,6 +38,7 @@ app.command()(embed)
 app.command()(index)
 app.command()(search)
 app.command()(report)
+app.add_typer(demo_commands.app, name="demo")
 app.command("list")(list_command)
 
 
