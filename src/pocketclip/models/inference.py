@@ -58,6 +58,7 @@ class Runner:
         self.precision = resolve_precision(precision, device)
         self.heads = heads
         self.model = model.to(device).eval()
+        self._image_head, self._text_head = model.image_stages()[1], model.text_stages()[1]
         self.image_size = image_size
 
     def plan(self, *, num_images: int = 0, num_texts: int = 0) -> None:
@@ -89,10 +90,10 @@ class Runner:
         return noise.to(self.device)
 
     def _image_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fuse_image_tower(self.model.image_encoder, self._noise), precision)
+        return self._cast(fuse_image_tower(self.model.image_stages()[0], self._noise), precision)
 
     def _text_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fuse_text_tower(self.model.text_encoder), precision)
+        return self._cast(fuse_text_tower(self.model.text_stages()[0]), precision)
 
     def _cast(self, tower: nn.Module, precision: Precision) -> nn.Module:
         if precision == "bfloat16":
@@ -106,11 +107,12 @@ class Runner:
         pictures = nn.functional.interpolate(smooth, (self.image_size, self.image_size), mode="bilinear")
         # As decoded pictures come: the channels of a pixel beside one another
         example = pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device)
-        return self._backends("image", self.image_encoder, self._image_tower, [(example,)], self.model.image_encoder)
+        tower, _ = self.model.image_stages()
+        return self._backends("image", self.image_encoder, self._image_tower, [(example,)], tower)
 
     @functools.cached_property
     def _text_backends(self) -> Backends:
-        tower = self.model.text_encoder
+        tower, _ = self.model.text_stages()
         vocabulary = next(module.num_embeddings for module in tower.modules() if isinstance(module, nn.Embedding))
         longest = getattr(tower, "architecture", {}).get("max_position_embeddings", 512) - 2
         random, examples = torch.Generator().manual_seed(0), []
@@ -134,31 +136,31 @@ class Runner:
     def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """(B, H, W, 3) bytes to (B, F) features, or (B, D) embeddings of unit length."""
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).to(self.device)
-        return self._finish(self._encode_images(images), self.model.image_head)
+        return self._finish(self._encode_images(images), self._image_head)
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Floats:
         """(B, L) ids and mask to (B, F) features, or (B, D) embeddings of unit length."""
         inputs = torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
-        return self._finish(self._encode_tokens(*inputs), self.model.text_head)
+        return self._finish(self._encode_tokens(*inputs), self._text_head)
 
     @torch.inference_mode()
     def project(self, images: Floats, texts: Floats) -> tuple[Floats, Floats]:
         """Embeddings of unit length from features of the towers."""
         return (
-            unit(self.model.image_head(torch.from_numpy(images).to(self.device))),
-            unit(self.model.text_head(torch.from_numpy(texts).to(self.device))),
+            unit(self._image_head(torch.from_numpy(images).to(self.device))),
+            unit(self._text_head(torch.from_numpy(texts).to(self.device))),
         )
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) bytes to (B, D) embeddings of unit length that stay on our device; a loss may hold them."""
-        return nn.functional.normalize(self.model.image_head(self._encode_images(images).float()), dim=1)
+        return nn.functional.normalize(self._image_head(self._encode_images(images).float()), dim=1)
 
     @torch.no_grad()
     def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L) ids and mask to (B, D) embeddings, as `embed_images`."""
-        return nn.functional.normalize(self.model.text_head(self._encode_tokens(tokens, mask).float()), dim=1)
+        return nn.functional.normalize(self._text_head(self._encode_tokens(tokens, mask).float()), dim=1)
 
     def _encode_images(self, images: Tensor) -> Tensor:
         if self.image_backend != "eager":

@@ -41,6 +41,8 @@ WIDTHS_KNOWN = {
 Tower = TypeVar("Tower", bound=Config)
 Part = Literal["image_encoder", "text_encoder"]
 
+FINAL_NORMS = ("norm", "fc_norm")
+"""What a tower of fewer blocks may leave out at its end."""
 PACKED = {"GluMlp"}
 """Modules that hold two layers in one in ways not known here."""
 
@@ -86,7 +88,9 @@ def _build(config: Any, *, load_pretrained: bool = True) -> nn.Module:
 def _from_bundle(place: str, kind: type[Config], part: Part) -> nn.Module:
     bundle = read_bundle(place)
     config = kind.parse(bundle.config.model.get(part), place=f"{bundle.folder / 'config.json'}: model.{part}")
-    encoder = _build(config, load_pretrained=False)
+    encoder: Any = _build(config, load_pretrained=False)
+    if bundle.config.model.get("shared_encoder") is not None:
+        encoder.give_tokens()
     every = read_state_dict(bundle.weights)
     weights = {name.removeprefix(f"{part}."): value for name, value in every.items() if name.startswith(f"{part}.")}
     load_weights(encoder, weights, place=str(bundle.weights))
@@ -140,6 +144,9 @@ def _pairs(
     """Modules of both that belong together, from the outside in."""
     yield path, small, large
     own, others = _with_weights(small), _with_weights(large)
+    if not path:
+        cut = {name for name in FINAL_NORMS if isinstance(getattr(small, name, None), nn.Identity)}
+        others = {name: child for name, child in others.items() if name not in cut}
     if isinstance(small, STACKS) and isinstance(large, STACKS) and len(small) != len(large):
         places = _choose_layers(len(small), len(large), layers, path)
         others = {name: large.get_submodule(str(places[int(name)])) for name in own}

@@ -25,8 +25,8 @@ def reparameterize(model: DualEncoder) -> DualEncoder:
     Returns:
         A model in evaluation mode.
     """
-    fused = copy.deepcopy(model.heads_only())
-    fused.image_encoder, fused.text_encoder = model.image_encoder, fuse_text_tower(model.text_encoder)
+    fused = copy.deepcopy(model)
+    fused.text_encoder = fuse_text_tower(model.text_encoder)
     if not isinstance(model.image_encoder, CachedTower):
         size = model.image_encoder.preprocess.image_size
         noise = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -62,16 +62,17 @@ class FrozenTowers:
         self.runner = self._make_runner(precision, inference=inference)
         self.runner.plan(num_images=num_images, num_texts=num_texts)
         common = {"device": device.type, "torch": torch.__version__}
-        image_settings = digest(model.image_encoder.settings)
-        text_settings = digest(model.text_encoder.settings)
+        image_tower: Any = model.image_stages()[0]
+        text_tower: Any = model.text_stages()[0]
+        image_settings, text_settings = digest(image_tower.settings), digest(text_tower.settings)
         self._image_key = {
             **common,
-            "tower": module_fingerprint(model.image_encoder, image_settings),
+            "tower": module_fingerprint(image_tower, image_settings),
             "preprocess": preprocess.model_dump(mode="json"),
         }
         self._text_key = {
             **common,
-            "tower": module_fingerprint(model.text_encoder, text_settings),
+            "tower": module_fingerprint(text_tower, text_settings),
             "tokenizer": digest(tokenizer.to_json()),
             "context_length": tokenizer.context_length,
         }

@@ -9,7 +9,7 @@ where there are several ranks), and the gradient is exact for those; train with 
 gradient of the whole batch. Running averages count each chunk once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.parallel import Alone
-from pocketclip.types import Features, ImageTextBatch, Objective
+from pocketclip.types import Features, ImageTextBatch, LayerFeatures, Objective
 
 
 def chunked_backward(
@@ -45,30 +45,44 @@ def chunked_backward(
     num_chunks = -(-max(batch.shares, default=len(batch)) // chunk_size)  # the same on every rank
     chunks = [batch.pairs(start, stop) for start, stop in chunk_bounds(len(batch), num_chunks)]
     states = []
-    images, texts = [], []
+    found: list[list[Tensor]] = []
     with torch.no_grad(), _without_running_statistics(model):
         for chunk in chunks:
             states.append(_random_state(batch.images.device))
             with autocast():
                 features = model(chunk)
-            images.append(features.image.float())
-            texts.append(features.text.float())
-    image, text = torch.cat(images).requires_grad_(), torch.cat(texts).requires_grad_()
-    losses = dict(objective(Features(image, text, model.logit_scale.exp(), model.logit_bias), batch))
+            found.append([output.float() for output in _outputs(features)])
+    whole = [torch.cat(parts).requires_grad_() for parts in zip(*found, strict=True)]
+    image, text, *layers = whole
+    pairs = zip(layers[::2], layers[1::2], strict=True)
+    layer_features = tuple(LayerFeatures(one, other) for one, other in pairs)
+    features = Features(image, text, model.logit_scale.exp(), model.logit_bias, layer_features)
+    losses = dict(objective(model.judged(features, batch), batch))
     torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
-    assert image.grad is not None
-    assert text.grad is not None
-    image_grads = image.grad.split([len(part) for part in images])
-    text_grads = text.grad.split([len(part) for part in texts])
-    for number, (chunk, state, *grads) in enumerate(zip(chunks, states, image_grads, text_grads, strict=True)):
+    for number, (chunk, state, grads) in enumerate(zip(chunks, states, _split_gradients(whole, found), strict=True)):
         _restore_random_state(state, batch.images.device)
         with nullcontext() if number == len(chunks) - 1 else parallel.delayed():
             with autocast():
                 features = parallel.forward(chunk)
-            outputs = zip((features.image, features.text), grads, strict=True)
-            needed = [(output, grad) for output, grad in outputs if output.requires_grad]
+            outputs = zip(_outputs(features), grads, strict=True)
+            needed = [(output, grad) for output, grad in outputs if output.requires_grad and grad is not None]
             torch.autograd.backward([output for output, _ in needed], [grad for _, grad in needed])
     return {name: value.detach() for name, value in losses.items()}
+
+
+def _outputs(features: Features) -> list[Tensor]:
+    """What depends on the pairs: images, texts, and both again for each inner layer."""
+    layers = [side for layer in features.layers for side in (layer.image, layer.text)]
+    return [features.image, features.text, *layers]
+
+
+def _split_gradients(whole: Sequence[Tensor], found: Sequence[Sequence[Tensor]]) -> list[list[Tensor | None]]:
+    """The gradient at each output of each chunk; None of an output that the objective does not look at."""
+    columns = []
+    for number, value in enumerate(whole):
+        sizes = [len(outputs[number]) for outputs in found]
+        columns.append([None] * len(sizes) if value.grad is None else list(value.grad.split(sizes)))
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def chunk_bounds(num_images: int, num_chunks: int) -> list[tuple[int, int]]:

@@ -249,8 +249,7 @@ class Trainer:
         rates = self.config.learning_rate
         for part in PARTS:
             if getattr(rates, part) is None:
-                modules = [self.model.image_head, self.model.text_head] if part == "heads" else []
-                for module in modules or [getattr(self.model, part)]:
+                for module in self.model.head_modules() if part == "heads" else [getattr(self.model, part)]:
                     module.eval()
         if self.config.batch_norm == "frozen":
             for module in self.model.modules():

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pocketclip import distributed
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.types import Features, ImageTextBatch
+from pocketclip.types import Features, ImageTextBatch, LayerFeatures
 
 SCALARS = ("logit_scale", "logit_bias")
 
@@ -94,8 +94,9 @@ class Replicated(Alone):
 
     def forward(self, batch: ImageTextBatch) -> Features:
         """The features of this rank's share, ready for a backward pass."""
-        image, text = self.replica(batch)
-        return Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias)
+        image, text, layers = self.replica(batch)
+        features = Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias, layers)
+        return self.model.judged(features, batch)
 
     @contextmanager
     def delayed(self) -> Iterator[None]:
@@ -109,16 +110,15 @@ class Replicated(Alone):
 
 
 class _Parts(nn.Module):
-    """All of a model but its single numbers."""
+    """All of a model but its single numbers and its pair head."""
 
     def __init__(self, model: DualEncoder) -> None:
         super().__init__()
-        self.parts = nn.ModuleList([model.image_encoder, model.text_encoder, model.image_head, model.text_head])
-        self._encode = model.encode_image, model.encode_text
+        self.parts = nn.ModuleList(model.encoding_parts())
+        self._encode = model.encode
 
-    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
-        encode_image, encode_text = self._encode
-        return encode_image(batch.images), encode_text(batch.tokens, batch.token_mask)
+    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...]]:
+        return self._encode(batch)
 
 
 class Sharded(Alone):
@@ -129,9 +129,8 @@ class Sharded(Alone):
         self.model = copy.deepcopy(model)  # the given one stays whole, for evaluation and for the end
         for parameter in self.model.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels_last weights
-        parts = (self.model.image_encoder, self.model.text_encoder, self.model.image_head, self.model.text_head)
         self.parts: list[FSDPModule] = []
-        for part in parts:
+        for part in self.model.encoding_parts():
             if any(True for _ in part.parameters()):
                 for block in blocks_of(part):
                     fully_shard(block)
@@ -196,8 +195,9 @@ class Sharded(Alone):
 
 
 def _average_gradients(model: DualEncoder, others: Sequence[Tensor]) -> None:
-    """Of the single numbers and the parameters beside the model."""
-    whole = [*(getattr(model, name) for name in SCALARS), *others]
+    """Of the single numbers, the pair head, which works on all features at once, and the parameters beside the model."""
+    head = [] if model.pair_head is None else list(model.pair_head.parameters())
+    whole = [*(getattr(model, name) for name in SCALARS), *head, *others]
     distributed.average_in_place([parameter.grad for parameter in whole if parameter.grad is not None])
 
 

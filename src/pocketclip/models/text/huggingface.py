@@ -50,6 +50,8 @@ class HuggingFaceTextEncoderConfig(Config):
     """Layers (0 is the word embeddings) whose pooled states are joined before the last layer's."""
     frozen_layers: NonNegativeInt = 0
     """Leading layers, the word embeddings first, that stay as pretrained in training."""
+    num_layers: PositiveInt | None = None
+    """Only the first layers; None keeps all."""
     architecture: dict[str, Any] | None = None
     """The model's own configuration; what it leaves out is looked up by name. A bundle holds all of it."""
     inherit: "InheritConfig[HuggingFaceTextEncoderConfig] | None" = None
@@ -81,7 +83,10 @@ class HuggingFaceTextEncoderConfig(Config):
             architecture["vocab_size"] = vocabulary_size
         try:
             config = transformers.AutoConfig.for_model(**architecture)
+            self._keep_layers(config)
             tower = _without_pooler(transformers.AutoModel.from_config(config))
+        except UserError:
+            raise
         except Exception as error:  # every architecture checks its settings in its own way
             raise UserError(
                 f"{self.name}: not an architecture that transformers can build ({first_line(error)})."
@@ -97,6 +102,15 @@ class HuggingFaceTextEncoderConfig(Config):
         if self.inherit is not None and load_pretrained:
             self.inherit.fill(encoder, HuggingFaceTextEncoderConfig, "text_encoder")
         return encoder
+
+    def _keep_layers(self, config: Any) -> None:
+        """Make the architecture shallower."""
+        if self.num_layers is not None:
+            if self.num_layers > config.num_hidden_layers:
+                raise UserError(
+                    f"num_layers: {self.name} has {config.num_hidden_layers} layers (got {self.num_layers})."
+                )
+            config.num_hidden_layers = self.num_layers
 
     def build_tokenizer(self) -> Tokenizer:
         """The tokenizer that `tokenizer` names; `captions` is not built here but with the data at hand.
@@ -222,6 +236,7 @@ class HuggingFaceTextEncoder(nn.Module):
         super().__init__()
         self.tower: Any = tower
         self.pooling = config.pooling
+        self.gives_tokens = False
         self.joined_layers = config.joined_layers
         settings = tower.config
         num_layers, width = int(settings.num_hidden_layers), int(settings.hidden_size)
@@ -236,6 +251,8 @@ class HuggingFaceTextEncoder(nn.Module):
         settings = self.tower.config
         self.architecture: dict[str, Any] = {"model_type": settings.model_type, **settings.to_diff_dict()}
         self.settings = {"pooling": self.pooling, "joined_layers": self.joined_layers, **self.architecture}
+        if self.gives_tokens:
+            self.settings["gives_tokens"] = True
 
     def needed_tokens(self) -> set[int]:
         """Ids that the tower itself refers to."""
@@ -281,16 +298,24 @@ class HuggingFaceTextEncoder(nn.Module):
         """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
         self.tower.compile(dynamic=True)
 
-    def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
-        """One feature a text.
+    def give_tokens(self) -> None:
+        """From now on give the last layer's states of all tokens, padding too."""
+        self.gives_tokens = True
+        self._describe()
+
+    def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M ... F"]:
+        """One feature a text, or its tokens.
 
         Args:
             tokens: (M, L) ids.
             token_mask: (M, L), True where a token stands; padding does not change the result.
 
         Returns:
-            (M, F), not normalised.
+            (M, F), or (M, L, F) after `give_tokens`, not normalised.
         """
+        if self.gives_tokens:
+            states: Tensor = self.tower(input_ids=tokens, attention_mask=token_mask.long()).last_hidden_state
+            return states
         if tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS:
             return pass_by_length(self._pass, tokens, token_mask, texts_a_pass=TEXTS_A_PASS)
         return self._pass(tokens, token_mask)

@@ -1,0 +1,352 @@
+"""The encoder that images and texts share: both pass through the same blocks, one after the other, never together.
+
+It takes the tokens of two pretrained towers. Reference: S-SMKE, Tim Cares, https://github.com/TimCares/EV-LP, in which
+it is one pre-norm transformer block, or, as an ancestor, a perceptron.
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
+
+Modality = Literal["image", "text"]
+Readout = Literal["cls", "mean"]
+Layers = tuple[Float[Tensor, "B _"], ...]
+"""The inner layers that an objective may look at, first to last."""
+Share = Annotated[float, Field(ge=0, lt=1)]
+TOKEN_TYPE_ROWS: dict[Modality, int] = {"text": 0, "image": 1}
+TOKEN_TYPE_SCALE = 1e-5
+NORM_EPS = 1e-6
+
+
+class _Readouts(Config):
+    """What stands for a whole image or text."""
+
+    image_readout: Literal["native", "cls", "mean"] = "native"
+    """The class token, or the mean over all tokens; `native` is the class token of a tower that has one, and the mean
+    of a convolutional tower's map, which is what such a tower was pretrained to give."""
+    text_readout: Readout = "cls"
+    """The first token, which is BERT's class token, or the mean over all tokens that are not padding."""
+    hidden_features: Literal["activated", "linear"] = "activated"
+    """Whether an objective sees a hidden layer behind its nonlinearity or before it, as in S-SMKE's code."""
+
+    def readouts(self, *, has_class_token: bool) -> dict[Modality, Readout]:
+        """Of both modalities.
+
+        Args:
+            has_class_token: whether the image tower's first token is one.
+
+        Raises:
+            UserError: the class token of a tower without one is wanted.
+        """
+        if self.image_readout == "cls" and not has_class_token:
+            raise UserError(
+                "model.shared_encoder.image_readout: cls needs an image tower with a class token, and this one has "
+                "none; choose mean."
+            )
+        native: Readout = "cls" if has_class_token else "mean"
+        return {"image": native if self.image_readout == "native" else self.image_readout, "text": self.text_readout}
+
+
+class SharedTransformerConfig(_Readouts):
+    """Pre-norm transformer blocks, as in S-SMKE."""
+
+    kind: Literal["transformer"] = "transformer"
+    num_layers: PositiveInt = 1
+    num_heads: PositiveInt = 12
+    mlp_ratio: PositiveFloat = 4.0
+    """Hidden width of the feed-forward layers, as a multiple of the width."""
+    layer_scale: PositiveFloat | None = 0.2
+    """Start of a learned factor a channel on what each half of a block adds; None for no factor."""
+    token_types: bool = True
+    """Add to every token a learned vector that says whether it is of an image or of a text."""
+    token_type_scale: PositiveFloat = TOKEN_TYPE_SCALE
+    """Start of the learned factor a channel on those vectors."""
+    dropout: Share = 0.0
+    drop_path_rate: Share = 0.0
+
+    @model_validator(mode="after")
+    def _scale_has_something_to_scale(self) -> "SharedTransformerConfig":
+        if not self.token_types and self.token_type_scale != TOKEN_TYPE_SCALE:
+            raise ValueError("token_type_scale has no effect with token_types: false; leave it out")
+        return self
+
+    def build(self, width: int, *, has_class_token: bool) -> "SharedTransformer":
+        """The encoder with random weights.
+
+        Args:
+            width: of a token, and of the embedding.
+            has_class_token: whether the image tower's first token is one.
+
+        Raises:
+            UserError: the width is no multiple of the heads, or a class token is wanted where there is none.
+        """
+        if width % self.num_heads:
+            raise UserError(
+                f"model.shared_encoder.num_heads: should divide the width, embed_dim {width} (got {self.num_heads})."
+            )
+        return SharedTransformer(width, self, self.readouts(has_class_token=has_class_token))
+
+
+class SharedMlpConfig(_Readouts):
+    """A perceptron on what stands for the whole image or text, as in SHRe."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_widths: tuple[PositiveInt, ...] = Field(default=(3072,), min_length=1)
+    dropout: Share = 0.0
+
+    def build(self, width: int, *, has_class_token: bool) -> "SharedMlp":
+        """The encoder with random weights; see `SharedTransformerConfig.build`."""
+        return SharedMlp(width, self, self.readouts(has_class_token=has_class_token))
+
+
+SharedEncoderConfig = Annotated[SharedTransformerConfig | SharedMlpConfig, Field(discriminator="kind")]
+"""The union of every kind; its members are told apart by `kind`."""
+
+
+class SharedTransformer(nn.Module):
+    """Transformer blocks for images and texts alike; there is no norm behind the last one."""
+
+    def __init__(self, width: int, config: SharedTransformerConfig, readouts: dict[Modality, Readout]) -> None:
+        super().__init__()
+        self.readouts = readouts
+        self.settings = config.model_dump(mode="json")
+        self.is_checkpointed = False
+        hidden = int(width * config.mlp_ratio)
+        self.widths = (width, hidden)
+        """Of the output and of each inner layer."""
+        self.token_types: nn.Parameter | None = None
+        if config.token_types:
+            self.token_types = nn.Parameter(torch.empty(2, width))
+            self.token_type_scale = nn.Parameter(torch.full((width,), config.token_type_scale))
+        self.blocks = nn.ModuleList(
+            SharedBlock(
+                width,
+                hidden,
+                num_heads=config.num_heads,
+                layer_scale=config.layer_scale,
+                dropout=config.dropout,
+                drop_path_rate=config.drop_path_rate,
+                is_activated=config.hidden_features == "activated",
+            )
+            for _ in range(config.num_layers)
+        )
+        _start(self)
+
+    def forward(
+        self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, modality: Modality
+    ) -> tuple[Float[Tensor, "B D"], Layers]:
+        """The vectors of a batch of one modality.
+
+        Args:
+            tokens: (B, L, D), of images or of texts.
+            mask: (B, L), True where a token stands; None where all are tokens. Padding does not change the result.
+            modality: whose tokens they are.
+
+        Returns:
+            (B, D) what stands for each after the last block, and as the one inner layer its (B, H) hidden features in
+            that block.
+        """
+        if self.token_types is not None:
+            tokens = tokens + self.token_type_scale * self.token_types[TOKEN_TYPE_ROWS[modality]]
+        readout = self.readouts[modality]
+        *others, last = self.blocks
+        for block in others:
+            tokens, _ = self._run(block, tokens, mask, None)
+        # Nobody reads the last block's other tokens, so with a class token it gives that one alone
+        tokens, hidden = self._run(last, tokens, mask, 1 if readout == "cls" else None)
+        return _read(tokens, mask, readout), (_read(hidden, mask, readout),)
+
+    def _run(
+        self, block: nn.Module, tokens: Tensor, mask: Tensor | None, num_queries: int | None
+    ) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor]
+        if self.is_checkpointed and self.training:
+            found = checkpoint(block, tokens, mask, num_queries, use_reentrant=False)
+        else:
+            found = block(tokens, mask, num_queries)
+        return found
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        self.is_checkpointed = True
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the operations from the next call on, for images and for any length of text."""
+        self.compile(dynamic=True)
+
+
+class SharedBlock(nn.Module):
+    """Attention and feed-forward layer, each behind a norm and added to what came in."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        num_heads: int,
+        layer_scale: float | None,
+        dropout: float,
+        drop_path_rate: float,
+        is_activated: bool,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.drop_path_rate, self.is_activated = num_heads, drop_path_rate, is_activated
+        self.attention_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.expand, self.contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        self.attention_scale: nn.Parameter | None = None
+        self.feed_forward_scale: nn.Parameter | None = None
+        if layer_scale is not None:
+            self.attention_scale = nn.Parameter(torch.full((width,), layer_scale))
+            self.feed_forward_scale = nn.Parameter(torch.full((width,), layer_scale))
+
+    def forward(
+        self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, num_queries: int | None = None
+    ) -> tuple[Float[Tensor, "B Q D"], Float[Tensor, "B Q H"]]:
+        """The first Q tokens after the block, and their hidden features in its feed-forward layer.
+
+        Args:
+            tokens: (B, L, D).
+            mask: (B, L), True where a token stands that others may look at; None for all.
+            num_queries: Q; None for all L.
+        """
+        kept = tokens[:, :num_queries]
+        kept = self._add(kept, self._attend(tokens, mask, num_queries), self.attention_scale)
+        linear = self.expand(self.feed_forward_norm(kept))
+        activated = F.gelu(linear)
+        added = self.dropout(self.contract(self.dropout(activated)))
+        return self._add(kept, added, self.feed_forward_scale), activated if self.is_activated else linear
+
+    def _attend(self, tokens: Tensor, mask: Tensor | None, num_queries: int | None) -> Tensor:
+        normed = self.attention_norm(tokens)
+        query = self._heads(self.query(normed[:, :num_queries]))
+        key, value = map(self._heads, self.key_value(normed).chunk(2, dim=-1))
+        seen = None if mask is None else mask[:, None, None, :]
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        output: Tensor = self.dropout(self.attention_output(found.transpose(1, 2).flatten(2)))
+        return output
+
+    def _heads(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _add(self, tokens: Tensor, added: Tensor, scale: Tensor | None) -> Tensor:
+        if scale is not None:
+            added = added * scale
+        if self.training and self.drop_path_rate:  # whole samples go without this half of the block
+            kept = torch.rand(len(added), 1, 1, device=added.device) >= self.drop_path_rate
+            added = added * (kept / (1 - self.drop_path_rate)).to(added.dtype)
+        return tokens + added
+
+
+class SharedMlp(nn.Module):
+    """Linear, GELU and LayerNorm a hidden layer, then a linear layer back to the width."""
+
+    def __init__(self, width: int, config: SharedMlpConfig, readouts: dict[Modality, Readout]) -> None:
+        super().__init__()
+        self.readouts = readouts
+        self.settings = config.model_dump(mode="json")
+        self.is_activated = config.hidden_features == "activated"
+        self.widths = (width, *config.hidden_widths)
+        """Of the output and of each inner layer."""
+        sizes = zip(self.widths, config.hidden_widths, strict=False)
+        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in sizes)
+        self.norms = nn.ModuleList(nn.LayerNorm(size, eps=NORM_EPS) for size in config.hidden_widths)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.hidden_widths[-1], width)
+        _start(self)
+
+    def forward(
+        self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, modality: Modality
+    ) -> tuple[Float[Tensor, "B D"], Layers]:
+        """The vectors of a batch of one modality; see `SharedTransformer.forward`.
+
+        Returns:
+            (B, D), and each hidden layer as an inner one.
+        """
+        states = _read(tokens, mask, self.readouts[modality])
+        layers = []
+        for linear, norm in zip(self.hidden, self.norms, strict=True):
+            states = linear(states)
+            activated = F.gelu(states)
+            layers.append(activated if self.is_activated else states)
+            states = norm(self.dropout(activated))
+        return self.output(states), tuple(layers)
+
+    def checkpoint_activations(self) -> None:
+        """Nothing to do: there is one vector a sample."""
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the operations from the next call on."""
+        self.compile(dynamic=True)
+
+
+class SharedTower(nn.Module):
+    """The whole way of one modality: its tower, the adapter of its tokens, and the shared encoder.
+
+    Args:
+        encoder: gives (B, L, F) tokens.
+        adapter: (B, L, F) to (B, L, D).
+        shared: the shared encoder.
+        modality: what comes in.
+    """
+
+    def __init__(self, encoder: nn.Module, adapter: nn.Module, shared: nn.Module, modality: Modality) -> None:
+        super().__init__()
+        self.encoder, self.adapter, self.shared, self.modality = encoder, adapter, shared, modality
+        self.settings = {"tower": getattr(encoder, "settings", None), "shared": getattr(shared, "settings", None)}
+        self.architecture: dict[str, Any] = getattr(encoder, "architecture", {})
+
+    def forward(self, inputs: Tensor, mask: Bool[Tensor, "B L"] | None = None) -> Float[Tensor, "B D"]:
+        """One embedding an input, not normalised; texts come with their mask."""
+        return self.with_layers(inputs, mask)[0]
+
+    def with_layers(
+        self, inputs: Tensor, mask: Bool[Tensor, "B L"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Layers]:
+        """The embeddings, and what the inner layers of the shared encoder make of the inputs."""
+        if mask is None or inputs.device.type != "cpu" or len(inputs) <= TEXTS_A_PASS:
+            return self._pass(inputs, mask)
+        joined = pass_by_length(self._joined, inputs, mask)
+        output, *layers = joined.split(self.shared.widths, dim=1)
+        return output, tuple(layers)
+
+    def _joined(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        output, layers = self._pass(inputs, mask)
+        return torch.cat([output, *layers], dim=1)
+
+    def _pass(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Layers]:
+        tokens = self.encoder(inputs) if mask is None else self.encoder(inputs, mask)
+        found: tuple[Tensor, Layers] = self.shared(self.adapter(tokens), mask, self.modality)
+        return found
+
+
+def _read(tokens: Tensor, mask: Tensor | None, readout: Readout) -> Tensor:
+    """(B, L, D) to the (B, D) that stand for the whole."""
+    if readout == "cls":
+        return tokens[:, 0]
+    if mask is None:
+        return tokens.mean(1)
+    weights = mask.unsqueeze(2).to(tokens.dtype)
+    return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def _start(module: nn.Module) -> None:
+    """Small normal weights and no biases, as BERT starts."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            nn.init.zeros_(part.bias)
+    if isinstance(module, SharedTransformer) and module.token_types is not None:
+        nn.init.normal_(module.token_types, std=0.02)
