@@ -1,10 +1,11 @@
 """`pocketclip list`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-KINDS = ("losses", "recipes", "sizes", "sources", "tasks", "towers")
+KINDS = ("losses", "recipes", "sizes", "sources", "studies", "tasks", "towers")
 
 
 def list_command(
@@ -27,11 +28,18 @@ def list_command(
 def _recipes() -> list[str]:
     from pocketclip.recipe import find_recipe, list_recipes
 
-    lines = []
-    for name in list_recipes():
-        first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
-        lines.append(f"{name:48} {first.removeprefix('# ')}")
-    return lines
+    return [_with_first_line(name, find_recipe(name)) for name in list_recipes()]
+
+
+def _studies() -> list[str]:
+    from pocketclip.study.grid import find_study, list_studies
+
+    return [_with_first_line(name, find_study(name)) for name in list_studies()]
+
+
+def _with_first_line(name: str, file: Path) -> str:
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    return f"{name:48} {first.removeprefix('# ')}"
 
 
 def _sizes() -> list[str]:

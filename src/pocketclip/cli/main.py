@@ -16,6 +16,7 @@ from pocketclip.cli.quickstart import quickstart
 from pocketclip.cli.reinforce import reinforce
 from pocketclip.cli.report import report
 from pocketclip.cli.search import search
+from pocketclip.cli.study import study
 from pocketclip.cli.train import train
 from pocketclip.errors import Interrupted, UserError
 
@@ -34,6 +35,7 @@ app.command()(evaluate)
 app.command()(cost)
 app.add_typer(data_commands.app, name="data")
 app.command()(reinforce)
+app.command()(study)
 app.command()(embed)
 app.command()(index)
 app.command()(search)

@@ -1,0 +1,80 @@
+"""`pocketclip study`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocketclip.cli.options import Device, Json, wants_json
+
+if TYPE_CHECKING:
+    from pocketclip.study.record import StudyRecord
+
+
+def study(
+    study: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped study (pocketclip list studies).")
+    ],
+    changes: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the study or the recipe of every row; may be repeated."
+        ),
+    ] = [],  # noqa: B006 (typer copies it)
+    out: Annotated[Path | None, typer.Option(help="The study's folder; runs/STUDY_NAME by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave finished runs alone, go on with the others.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, which share the cores.")] = 1,
+    device: Device = "auto",
+    price: Annotated[
+        float | None, typer.Option(min=0, metavar="DOLLARS_PER_HOUR", help="Of this machine; adds what a run costs.")
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Train several recipes with several seeds and compare them in one table, on the validation split.
+
+    \b
+    Each run lies in OUT/ROW/seed-N; the table in OUT/study.json and OUT/study.md (docs/studies.md).
+
+    \b
+    Example, the first seed alone:
+      pocketclip study my_ladder.study.yaml --set seeds=[0] --price 0.10
+    """
+    from pocketclip.cli.progress import reporter
+    from pocketclip.errors import UserError
+    from pocketclip.study.grid import load_study
+    from pocketclip.study.runner import run_study
+
+    loaded = load_study(study, changes)
+    folder = out if out is not None else Path("runs") / loaded.name
+    with reporter() as shown:
+        record = run_study(
+            loaded,
+            folder,
+            reporter=shown,
+            resume=resume,
+            device=device,
+            dollars_per_hour=price,
+            num_jobs=jobs,
+        )
+    _show(record, as_json=wants_json(json_lines))
+    typer.echo(f"Record: {folder}/study.json   Table: {folder}/study.md", err=True)
+    if record.failed:
+        listed = "\n".join(f"{name}: {problem}" for name, problem in record.failed.items())
+        raise UserError(f"{len(record.failed)} of {record.num_runs} runs failed; --resume tries them again.\n{listed}")
+
+
+def _show(record: "StudyRecord", *, as_json: bool) -> None:
+    """One line a row to stdout, what the numbers mean to stderr."""
+    import json
+
+    from pocketclip.cli.tables import print_table
+    from pocketclip.study.table import score_columns, score_rows, size_columns, size_rows, study_notes
+
+    if as_json:
+        for row in record.rows:
+            typer.echo(json.dumps(row.model_dump(mode="json"), ensure_ascii=False))
+        return
+    print_table(f"{record.name}: scores, and differences to the first row", score_columns(record), score_rows(record))
+    print_table("parameters, time", size_columns(record), size_rows(record))
+    for line in study_notes(record):
+        typer.echo(line, err=True)

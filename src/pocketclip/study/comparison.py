@@ -1,0 +1,195 @@
+"""A study's table: each row's means over seeds with intervals, and its differences to the first row."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pocketclip.cost.price import price_dollars
+from pocketclip.errors import UserError
+from pocketclip.records import Interval, Provenance
+from pocketclip.study.grid import RECALLS, Row, Study
+from pocketclip.study.intervals import Floats, join, resampled_shares
+from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
+from pocketclip.study.runs import FinishedRun
+
+
+def compare(
+    study: Study,
+    finished: Mapping[str, Sequence[FinishedRun]],
+    samples: Mapping[str, int],
+    *,
+    failed: Mapping[str, str],
+    dollars_per_hour: float | None,
+    num_jobs: int,
+) -> StudyRecord:
+    """Make the record of what is finished so far.
+
+    Args:
+        study: its rows in order; the first is what the others are compared with.
+        finished: runs by the row's name.
+        samples: what each row's runs see, by its name.
+        failed: what went wrong, by run.
+        dollars_per_hour: of this machine.
+        num_jobs: runs at a time.
+
+    Raises:
+        UserError: nothing is finished, or a metric was not measured.
+    """
+    every = [run for row in study.rows for run in finished[row.name]]
+    if not every:
+        raise UserError(f"{study.name}: no run is finished, so there is nothing to compare.")
+    result = every[0].evaluations[0]
+    notes = _notes(study, every)
+    paired = all(_same_queries(run, every[0]) for run in every)
+    first = finished[study.rows[0].name]
+    return StudyRecord(
+        name=study.name,
+        changes=list(study.changes),
+        dataset=result.dataset,
+        num_images=result.num_images,
+        num_captions=result.num_captions,
+        seeds=list(study.config.seeds),
+        dollars_per_hour=dollars_per_hour,
+        num_jobs=num_jobs,
+        num_runs=len(study.rows) * len(study.config.seeds),
+        num_finished=len(every),
+        failed=dict(failed),
+        notes=notes if paired else [*notes, "not all runs ranked the same queries, so intervals are of the seeds only"],
+        rows=[
+            _row_result(
+                row,
+                _measures(study.config.metrics, finished[row.name], None if number == 0 else first, paired=paired),
+                finished[row.name],
+                samples[row.name],
+                dollars_per_hour,
+            )
+            for number, row in enumerate(study.rows)
+        ],
+        provenance=Provenance(),
+    )
+
+
+def _same_queries(run: FinishedRun, other: FinishedRun) -> bool:
+    if run.ranks is None or other.ranks is None:
+        return False
+    return np.array_equal(run.ranks["text_images"], other.ranks["text_images"])
+
+
+def _notes(study: Study, runs: Sequence[FinishedRun]) -> list[str]:
+    notes = []
+    machines = sorted({run.record.provenance.hardware for run in runs})
+    if len(machines) > 1:
+        notes.append(f"runs are of several machines: {'; '.join(machines)}")
+    if any(row.recipe.train.keep == "best" or row.recipe.train.early_stopping for row in study.rows):
+        notes.append("weights were chosen on the same split that is shown, which flatters every row")
+    versions = sorted({run.record.provenance.code_version for run in runs})
+    if len(versions) > 1:
+        notes.append(f"runs are of several versions of the code: {', '.join(versions)}")
+    return notes
+
+
+def _measures(
+    metrics: Sequence[str], runs: Sequence[FinishedRun], first: Sequence[FinishedRun] | None, *, paired: bool
+) -> dict[str, Measure]:
+    """Each metric of a row."""
+    if not runs:
+        return {}
+    shares = _shares(metrics, runs) if paired else {}
+    means = {}
+    for metric in metrics:
+        values = [run.value(metric) for run in runs]
+        mean = join(float(np.mean(values)), shares.get(metric), values)
+        if metric in shares:  # a share of queries ends at 0 and 1
+            mean = Interval(value=mean.value, low=max(0.0, mean.low), high=min(1.0, mean.high))
+        means[metric] = mean
+    differences = {} if first is None else _differences(metrics, runs, first, paired=paired)
+    return {metric: Measure(mean=means[metric], difference=differences.get(metric)) for metric in metrics}
+
+
+def _differences(
+    metrics: Sequence[str], runs: Sequence[FinishedRun], first: Sequence[FinishedRun], *, paired: bool
+) -> dict[str, Interval]:
+    """A row less the first row, over the seeds that both have."""
+    seeds = {run.seed for run in runs} & {run.seed for run in first}
+    ours, theirs = ([run for run in part if run.seed in seeds] for part in (runs, first))
+    if not seeds or (len(seeds) == 1 and not paired):
+        return {}
+    plus, minus = (_shares(metrics, part) if paired else {} for part in (ours, theirs))
+    found = {}
+    for metric in metrics:
+        if metric not in plus and len(seeds) == 1:
+            continue
+        values = [
+            run.value(metric) - next(other.value(metric) for other in theirs if other.seed == run.seed) for run in ours
+        ]
+        # The draws of both are the same, so that their difference is that of a paired resampling
+        resamples = plus[metric] - minus[metric] if metric in plus else None
+        found[metric] = join(float(np.mean(values)), resamples, values)
+    return found
+
+
+def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
+    """Resamples of the mean over runs of each metric that is a share of queries."""
+    asked = [metric for metric in metrics if metric in RECALLS or metric == "mean_recall"]
+    if not asked:
+        return {}
+    hits = np.mean([_hits(run) for run in runs], axis=0)
+    shares = resampled_shares(hits, _counts(runs[0]))
+    by_name = {name: shares[:, number] for number, name in enumerate(RECALLS)}
+    by_name["mean_recall"] = shares.mean(axis=1)
+    return {metric: by_name[metric] for metric in asked}
+
+
+def _hits(run: FinishedRun) -> Floats:
+    """(6, N), found queries of each picture, in the order of `RECALLS`."""
+    assert run.ranks is not None
+    num_images = len(run.ranks["image_to_text"])
+    rows = []
+    for name in RECALLS:
+        way, _, k = name.partition("_recall@")
+        found = (run.ranks[way] < int(k)).astype(np.float64)
+        if way == "text_to_image":
+            found = np.bincount(run.ranks["text_images"], weights=found, minlength=num_images).astype(np.float64)
+        rows.append(found)
+    return np.stack(rows)
+
+
+def _counts(run: FinishedRun) -> Floats:
+    """(6, N), queries of each picture."""
+    assert run.ranks is not None
+    num_images = len(run.ranks["image_to_text"])
+    captions = np.bincount(run.ranks["text_images"], minlength=num_images).astype(np.float64)
+    return np.stack([captions if name.startswith("text_to_image") else np.ones(num_images) for name in RECALLS])
+
+
+def _row_result(
+    row: Row,
+    measures: dict[str, Measure],
+    runs: Sequence[FinishedRun],
+    samples_seen: int,
+    dollars_per_hour: float | None,
+) -> RowResult:
+    seconds = float(np.mean([run.record.seconds["total"] for run in runs])) if runs else None
+    priced = None if seconds is None or dollars_per_hour is None else price_dollars(seconds, dollars_per_hour)
+    return RowResult(
+        name=row.name,
+        folder=row.slug,
+        recipe=row.recipe_name,
+        set=dict(row.settings),
+        samples_seen=samples_seen,
+        metrics=measures,
+        parameters=runs[0].parameters if runs else {},
+        minutes=None if seconds is None else round(seconds / 60, 3),
+        dollars=None if priced is None else round(priced, 6),
+        runs=[
+            SeedResult(
+                seed=run.seed,
+                metrics=run.metrics,
+                num_steps=run.record.num_steps,
+                seconds=round(run.record.seconds["total"], 2),
+                recipe_hash=run.record.recipe_hash,
+                **run.record.provenance.model_dump(include={"hardware", "code_version", "date"}),
+            )
+            for run in runs
+        ],
+    )

@@ -1,0 +1,109 @@
+"""Several runs at once, each in a process of its own with its share of the cores."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from pocketclip.errors import Interrupted
+from pocketclip.hardware import available_cores
+from pocketclip.study.runs import Task, carry_out
+
+
+class Silent:
+    """Shows nothing: bars of several runs would write over each other."""
+
+    def start(self, name: str, total: int, done: int) -> None:
+        """A stage begins."""
+
+    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """A training step is done."""
+
+    def encoding(self, what: str, done: int, total: int) -> None:
+        """A source passes through a frozen tower."""
+
+    def note(self, message: str) -> None:
+        """A line worth reading; it stands in the run's records too."""
+
+
+def carry_out_at_once(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, str | None]]:
+    """Carry out runs, `num_jobs` at a time, in processes of their own.
+
+    Yields:
+        Each run as it ends, with what went wrong in one line or None.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; every run under way was told to stop with a checkpoint.
+    """
+    waiting, running = list(tasks), dict[Connection, tuple[BaseProcess, Task]]()
+    threads = max(1, available_cores() // num_jobs)
+    with _sigterm_as_ctrl_c():
+        try:
+            while waiting or running:
+                while waiting and len(running) < num_jobs:
+                    process, ours = _start(waiting[0], threads)
+                    running[ours] = process, waiting.pop(0)
+                for ended in wait(list(running)):
+                    assert isinstance(ended, Connection)
+                    process, task = running.pop(ended)
+                    yield task, _outcome(process, ended)
+        except BaseException as error:
+            for process, _ in running.values():
+                process.terminate()  # SIGTERM, which a run answers with a checkpoint
+            for process, _ in running.values():
+                process.join()
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(f"Stopped with {len(waiting) + len(running)} runs to go.") from None
+            raise
+
+
+def _start(task: Task, threads: int) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(task, threads, theirs), daemon=False)
+    process.start()
+    theirs.close()  # so that the pipe ends with the child
+    return process, ours
+
+
+def _child(task: Task, threads: int, pipe: Connection) -> None:
+    """One run; sends what went wrong, or None."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C reaches the parent alone, which passes one signal on
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        pipe.send(carry_out(task, Silent()))
+    except Interrupted as stop:
+        pipe.send(str(stop))
+        sys.exit(130)
+
+
+def _outcome(process: BaseProcess, pipe: Connection) -> str | None:
+    try:
+        problem: str | None = pipe.recv()
+    except EOFError:
+        process.join()
+        return f"its process ended with code {process.exitcode}; code -9 is often a machine out of memory"
+    process.join()
+    return problem
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """While open, SIGTERM is Ctrl-C, so that no process is left behind."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

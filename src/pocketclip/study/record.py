@@ -1,0 +1,96 @@
+"""What a study found, as a record."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.records import Interval, Provenance
+from pocketclip.study.intervals import MEANING
+
+
+class SeedResult(Config):
+    """One run of a row."""
+
+    seed: int
+    metrics: dict[str, float]
+    num_steps: int
+    seconds: float
+    recipe_hash: str
+    hardware: str
+    code_version: str
+    date: str
+
+
+class Measure(Config):
+    """A metric of a row: the mean over its seeds, and how far it is from the first row's."""
+
+    mean: Interval
+    difference: Interval | None = None
+    """None for the first row itself, and where the two have no seed in common, or nothing tells the spread."""
+
+
+class RowResult(Config):
+    """One row of the table; `metrics` are empty before its first run is finished."""
+
+    name: str
+    folder: str
+    recipe: str
+    set: dict[str, Any]
+    samples_seen: int
+    """Steps times batch size, as planned."""
+    metrics: dict[str, Measure]
+    parameters: dict[str, int]
+    minutes: float | None
+    """Of a run, mean over seeds."""
+    dollars: float | None
+    """Of a run at the study's price; None where none was given."""
+    runs: list[SeedResult]
+
+
+class StudyRecord(Config):
+    """Everything a study found."""
+
+    kind: Literal["study"] = "study"
+    name: str
+    changes: list[str]
+    split: Literal["val"] = "val"
+    dataset: str
+    num_images: int
+    num_captions: int
+    seeds: list[int]
+    intervals: str = MEANING
+    dollars_per_hour: float | None
+    num_jobs: int
+    """Runs at a time; times of runs that shared a machine are longer."""
+    num_runs: int
+    num_finished: int
+    failed: dict[str, str]
+    """What went wrong, by run."""
+    notes: list[str]
+    rows: list[RowResult]
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object, with what every record of `results/` has at its top."""
+        values = self.model_dump(mode="json")
+        provenance = values.pop("provenance")
+        return {"kind": values["kind"], "name": values["name"], **provenance, **values}
+
+
+def read_study(folder: Path) -> StudyRecord | None:
+    """The record of a study's folder; None where it holds none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / "study.json"
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["provenance"] = {key: values.pop(key) for key in Provenance.model_fields}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not the record of a study ({error!r}).") from error
+    return StudyRecord.parse(values, place=str(path))
