@@ -77,7 +77,7 @@ def read_labels(source: Source) -> Labels:
             values[index] = NO_LABEL if label is None or label < 0 else label
     if not (values != NO_LABEL).any():
         raise UserError(
-            f"{source.name}: no image has a class. Classes come from KEY.cls or \"label\" in the JSON of "
+            f'{source.name}: no image has a class. Classes come from KEY.cls or "label" in the JSON of '
             "webdataset:SHARDS, and from one folder a class with folder:DIR,classes=folders."
         )
     names = source.class_names if isinstance(source, LabelledSource) else None
@@ -97,7 +97,9 @@ def match_classes(train: Labels, test: Labels) -> Task:
     numbers = np.unique(train.values[train.values != NO_LABEL]).tolist()
     names = [train.name(number) for number in numbers]
     if len(names) < 2:
-        raise UserError(f"{train.place}: every example is of one class ({', '.join(names)}); a probe needs two or more.")
+        raise UserError(
+            f"{train.place}: every example is of one class ({', '.join(names)}); a probe needs two or more."
+        )
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise UserError(f"{train.place}: several classes are called {', '.join(twice)}; names should differ.")

@@ -101,12 +101,14 @@ def open_texts(spec: str, *, place: str) -> LabelledTexts:
     Raises:
         UserError: an unknown kind or setting, or a file that cannot be read.
     """
-    kind, colon, rest = spec.partition(":")
+    kind, _, rest = spec.partition(":")
     if kind not in set(SUFFIXES.values()):
         file, _, _ = spec.partition(",")
         suffix = Path(file).suffix.lower()
         if suffix not in SUFFIXES:
-            raise UserError(f"{place}: texts come from csv:FILE or jsonl:FILE, with columns text and label (got {spec!r}).")
+            raise UserError(
+                f"{place}: texts come from csv:FILE or jsonl:FILE, with columns text and label (got {spec!r})."
+            )
         kind, rest = SUFFIXES[suffix], spec
     file, *settings = rest.split(",")
     values: dict[str, Any] = {"kind": kind, "file": file}

@@ -1,0 +1,211 @@
+"""How much of some classes frozen features know: a multinomial logistic regression, as CLIP's linear probe.
+
+Features are shifted to mean 0 and scaled to a mean squared length of 1, by one number, so that the same strengths of
+the regulariser suit every tower. The strength is chosen on a part of the training examples, and the classifier is
+then fitted to all of them; the test examples are looked at once.
+Reference: CLIP, https://arxiv.org/abs/2103.00020, appendix A.3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketclip.errors import UserError
+
+PENALTIES = tuple(10 ** (-number / 2) for number in range(1, 17))
+"""Strengths that are tried, from strong to weak: 0.3 to 1e-8."""
+PATIENCE = 4
+"""Strengths in a row that are no better than the best so far, before the rest are left out."""
+VALIDATION_SHARE = 0.2
+MAX_ITERATIONS = 1000
+ROWS_A_PASS = 1 << 16
+
+Floats = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Weights and bias of a linear classifier."""
+
+    weight: Float[Tensor, "C F"]
+    bias: Float[Tensor, " C"]
+
+    def __call__(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
+        """Logits of each class."""
+        return features @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a linear probe found."""
+
+    correct: npt.NDArray[np.bool_]
+    """(N,), whether each test example got its class."""
+    penalty: float
+    """The chosen strength of the regulariser."""
+    validation_accuracy: float
+    """Of that strength, on the part of the training examples it was chosen on."""
+
+
+def linear_probe(
+    train: Floats,
+    train_labels: Classes,
+    test: Floats,
+    test_labels: Classes,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    device: torch.device | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Probe:
+    """Learn classes from training features and answer on test features.
+
+    Args:
+        train: (N, F), not normalised.
+        train_labels: (N,), every class from 0 to `num_classes - 1`.
+        test: (N, F) of the test examples.
+        test_labels: (N,) of them.
+        num_classes: C, at least 2.
+        seed: of the part that the regulariser is chosen on.
+        device: where to compute; None is the CPU.
+        on_progress: told of fits done and in all.
+
+    Raises:
+        UserError: no class has two training examples, so that nothing can be chosen; or features are not finite.
+    """
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        raise UserError("linear_probe: the model gives features that are not finite; its weights are damaged.")
+    fitted, held = stratified_parts(train_labels, VALIDATION_SHARE, seed)
+    if len(held) == 0:
+        raise UserError("linear_probe: no class has two training examples to choose the regulariser with; bring more.")
+    on = device or torch.device("cpu")
+    shift, scale = train.mean(axis=0), 1.0
+    scale = 1 / max(float(np.sqrt(((train - shift) ** 2).sum(axis=1).mean())), 1e-12)
+    features, labels = _moved(train, shift, scale, on), torch.from_numpy(train_labels).to(on)
+    own, other = torch.from_numpy(fitted).to(on), torch.from_numpy(held).to(on)
+    parts = features[own], labels[own], features[other], labels[other]
+    best = _choose(*parts, num_classes=num_classes, on_progress=on_progress)
+    final = fit_classifier(features, labels, num_classes=num_classes, penalty=best.penalty, start=best.classifier)
+    if on_progress is not None:
+        on_progress(len(PENALTIES) + 1, len(PENALTIES) + 1)
+    return Probe(_correct(final, _moved(test, shift, scale, on), test_labels), best.penalty, best.accuracy)
+
+
+class _Tried(NamedTuple):
+    """A strength of the regulariser; the most accurate is the best, and of equal ones that with the lowest loss."""
+
+    accuracy: float
+    likelihood: float
+    penalty: float
+    classifier: Classifier
+
+
+def _choose(
+    features: Tensor,
+    labels: Tensor,
+    held_features: Tensor,
+    held_labels: Tensor,
+    *,
+    num_classes: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> _Tried:
+    best: _Tried | None = None
+    start: Classifier | None = None
+    num_worse = 0
+    for number, penalty in enumerate(PENALTIES):
+        start = fit_classifier(features, labels, num_classes=num_classes, penalty=penalty, start=start)
+        logits = start(held_features)
+        accuracy = float((logits.argmax(1) == held_labels).float().mean())
+        tried = _Tried(accuracy, -float(F.cross_entropy(logits, held_labels)), penalty, start)
+        if on_progress is not None:
+            on_progress(number + 1, len(PENALTIES) + 1)
+        if best is None or tried[:2] > best[:2]:
+            best, num_worse = tried, 0
+        elif (num_worse := num_worse + 1) == PATIENCE:
+            break
+    assert best is not None, "PENALTIES is empty"
+    return best
+
+
+def _moved(features: Floats, shift: Floats, scale: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(((features - shift) * scale).astype(np.float32)).to(device)
+
+
+def _correct(classifier: Classifier, features: Tensor, labels: Classes) -> npt.NDArray[np.bool_]:
+    parts = [classifier(rows).argmax(1).cpu().numpy() for rows in features.split(ROWS_A_PASS)]
+    answers = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    return np.asarray(answers == labels)
+
+
+def stratified_parts(labels: Classes, share: float, seed: int) -> tuple[Classes, Classes]:
+    """Example numbers in two parts: a share of every class's examples is held out, and one of each class is not.
+
+    Args:
+        labels: (N,) classes.
+        share: of each class, rounded, at least 1 where a class has 2.
+        seed: of the choice.
+
+    Returns:
+        (the larger part, the held-out part), both in ascending order.
+    """
+    random = np.random.default_rng(seed)
+    held: list[int] = []
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        held.extend(members[: min(len(members) - 1, max(1, round(len(members) * share)))].tolist())
+    is_held = np.zeros(len(labels), bool)
+    is_held[held] = True
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def fit_classifier(
+    features: Float[Tensor, "N F"],
+    labels: Int[Tensor, " N"],
+    *,
+    num_classes: int,
+    penalty: float,
+    start: Classifier | None = None,
+) -> Classifier:
+    """The minimum of the mean cross-entropy plus penalty / 2 times the squared norm of the weights, by L-BFGS.
+
+    scikit-learn's LogisticRegression has the same minimum with C = 1 / (penalty x N). The bias is not penalised, so
+    adding a constant to every feature changes no answer.
+
+    Args:
+        features: (N, F).
+        labels: (N,) classes from 0 to `num_classes - 1`.
+        num_classes: C.
+        penalty: strength of the regulariser.
+        start: where to begin; None begins at zero. The minimum is the same, and nearer from that of a like penalty.
+    """
+    shape = (num_classes, features.shape[1] + 1)
+    joined = features.new_zeros(shape) if start is None else torch.cat([start.weight, start.bias[:, None]], 1)
+    joined.requires_grad_(True)
+    optimizer = torch.optim.LBFGS(
+        [joined],
+        max_iter=MAX_ITERATIONS,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-9,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        weight = joined[:, :-1]
+        value = F.cross_entropy(features @ weight.T + joined[:, -1], labels) + penalty / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    found = joined.detach()
+    return Classifier(found[:, :-1], found[:, -1])
