@@ -1,4 +1,4 @@
-"""`pocketclip data` with its commands `inspect` and `convert`; `filter` and `features` have files of their own."""
+"""`pocketclip data` with its commands `inspect` and `convert`; the others have files of their own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from pocketclip.cli.features import features
 from pocketclip.cli.filter import filter_source
+from pocketclip.cli.mix import mix
 from pocketclip.cli.options import Json, MaxBrokenShare, SourceText, source_text, wants_json
 
 app = typer.Typer(help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True)
@@ -109,4 +110,5 @@ def convert(
 
 
 app.command("filter")(filter_source)
+app.command()(mix)
 app.command("features")(features)

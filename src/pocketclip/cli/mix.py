@@ -1,0 +1,129 @@
+"""`pocketclip data mix`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocketclip.cli.options import Json, MaxBrokenShare, source_text, wants_json
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+
+if TYPE_CHECKING:
+    from pocketclip.data.mix import MixConfig
+    from pocketclip.data.mixed import MixReport
+
+
+def mix(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE[@WEIGHT]...",
+            help="KIND:PLACE, then @ and the share of its items to take, unless all are: csv:pairs.csv@0.5.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    without: Annotated[
+        list[str],
+        typer.Option(metavar="SOURCE", help="Leave out pictures near those of this test split; may be repeated."),
+    ] = [],  # noqa: B006
+    max_distance: Annotated[int, typer.Option(help="Bits of 64 in which hashes of near duplicates may differ.")] = 4,
+    join_captions: Annotated[
+        bool, typer.Option("--join-captions", help="Give the captions of dropped duplicates to the one that stays.")
+    ] = False,
+    min_caption_words: Annotated[int, typer.Option(help="Drop captions of fewer words.")] = 2,
+    max_caption_words: Annotated[int, typer.Option(help="Drop captions of more words.")] = 128,
+    max_captions: Annotated[int | None, typer.Option(help="Keep so many captions of an image, the first ones.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw from sources with a weight below 1.")] = 0,
+    name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in a shard.")] = 1000,
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    resume: Resume = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count, but write no shard.")] = False,
+    max_broken_share: MaxBrokenShare = 0.01,
+    json_lines: Json = False,
+) -> None:
+    """Mix sources into WebDataset shards: a share of each, captions cleaned, near duplicates left out.
+
+    \b
+    A weight is the share of a source's items that is taken, drawn by the seed before anything is dropped. Of pictures
+    that are nearly the same in any of the sources, the one with the most captions stays; of equals, the first.
+
+    \b
+    Example:
+      pocketclip data mix csv:ours.csv folder:scraped@0.5 --without folder:test --out mixed
+    """
+    from pocketclip.data.blocks import compute_in_threads
+    from pocketclip.data.cluster import open_engine
+    from pocketclip.data.mix import MixConfig, parse_part
+    from pocketclip.data.mixed import write_mixed
+
+    parts = [parse_part(text) for text in sources]
+    values = {
+        "parts": [{"source": source_text(part.source), "weight": part.weight} for part in parts],
+        "without": [source_text(text) for text in without],
+        "captions": {"min_words": min_caption_words, "max_words": max_caption_words, "max_captions": max_captions},
+        "max_distance": max_distance,
+        "join_captions": join_captions,
+        "seed": seed,
+    }
+    config = MixConfig.parse(values, place="pocketclip data mix")
+    with open_engine(engine, ray_address) as compute, _progress(max_broken_share) as progress:
+        report = write_mixed(
+            config,
+            out,
+            compute_in_threads if engine == "local" else compute,
+            progress,
+            name=name,
+            samples_per_shard=samples_per_shard,
+            resume=resume,
+            dry_run=dry_run,
+        )
+    _show(config, report, out, name, as_json=wants_json(json_lines))
+
+
+@contextmanager
+def _progress(max_broken_share: float) -> Iterator[Callable[[str, int, int, list[str]], None]]:
+    """A function that shows how far each part of the work is and stops above a share of broken items in one."""
+    from pocketclip.cli.progress import reporter
+    from pocketclip.data.broken import BrokenItems
+
+    broken: dict[str, BrokenItems] = {}
+    with reporter() as shown:
+
+        def progress(work: str, done: int, total: int, messages: list[str]) -> None:
+            counted = broken.setdefault(work, BrokenItems(total, max_broken_share, setting="--max-broken-share"))
+            for message in counted.add(messages):
+                shown.note(f"left out: {message}")
+            shown.work(work, done, total)
+
+        yield progress
+
+
+def _show(config: "MixConfig", report: "MixReport", out: Path, name: str, *, as_json: bool) -> None:
+    """Counts to stdout, where the shards lie to stderr."""
+    import json
+
+    from pocketclip.cli.tables import print_table
+
+    last = report.num_shards - 1
+    place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last > 0 else f"{out}/{name}-000000.tar"
+    counts = f"{report.num_images:,} images with {report.num_captions:,} captions"
+    if report.num_shards:
+        typer.echo(f"{counts} in {report.num_shards} shards: webdataset:{place}", err=True)
+    else:
+        typer.echo(f"{counts} would be written; write them with --resume instead of --dry-run", err=True)
+    if config.without:
+        typer.echo(f"{sum(source.num_held_out for source in report.sources):,} images near held-out ones", err=True)
+    else:
+        typer.echo("No source is held out: name the test splits you will measure on with --without.", err=True)
+    if as_json:
+        typer.echo(json.dumps(report.model_dump(), ensure_ascii=False))
+        return
+    columns = ("", "taken", "broken", "held\nout", "no\ncaption", "duplicates", "images", "captions")
+    names = ("taken", "broken", "held_out", "without_caption", "duplicates", "images", "captions")
+    rows = [[one.source, *(f"{getattr(one, f'num_{column}'):,}" for column in names)] for one in report.sources]
+    print_table(str(out), columns, rows)
