@@ -13,8 +13,10 @@ from pocketclip.data.coco import CocoSourceConfig, KarpathySourceConfig
 from pocketclip.data.flickr import FlickrSourceConfig
 from pocketclip.data.folder import FolderSourceConfig
 from pocketclip.data.hub import HubSourceConfig
+from pocketclip.data.nlvr import Nlvr2SourceConfig
 from pocketclip.data.openmoji import OpenmojiSourceConfig
 from pocketclip.data.reinforced import ReinforcedSourceConfig
+from pocketclip.data.scene_pairs import ScenePairsSourceConfig
 from pocketclip.data.scenes import ScenesSourceConfig
 from pocketclip.data.source import Sample, Source, hold_out
 from pocketclip.data.table import TableSourceConfig
@@ -31,6 +33,8 @@ _Union = (
     | HubSourceConfig
     | OpenmojiSourceConfig
     | ScenesSourceConfig
+    | Nlvr2SourceConfig
+    | ScenePairsSourceConfig
     | ReinforcedSourceConfig
 )
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketclip.data.augment import Augmentation, ViewParameters, render_view, shortest_side
 from pocketclip.data.decode import Pixels, decode_picture, jpeg_decoder
+from pocketclip.data.nlvr import images_per_example
 from pocketclip.data.reinforced import Reinforcement, StoredColumns
 from pocketclip.data.source import Source, caption_id
 from pocketclip.data.teaching import (
@@ -112,6 +113,7 @@ class Pair:
     """The same view at the further sizes that live teachers want."""
     features: npt.NDArray[np.float32] | None = None
     """(1 + K, W), what stored teachers make of the view and of each caption."""
+    label: int | None = None
 
 
 class PairDataset(Dataset[Pair | str]):
@@ -179,7 +181,7 @@ class PairDataset(Dataset[Pair | str]):
         features = None
         if self.with_features and stored is not None:
             features = stored.features[[number, *(len(stored.views) + text for text in chosen)]]
-        return Pair(pixels, [texts[text] for text in chosen], index, tuple(others), features)
+        return Pair(pixels, [texts[text] for text in chosen], index, tuple(others), features, sample.label)
 
     def _view(
         self, size: tuple[int, int], epoch: int, item: int, stored: Reinforcement | None
@@ -205,9 +207,12 @@ class Collate:
     """Which of a pair's pixels each live teacher reads: 0 the student's, then `others`."""
     teachers: tuple[StoredColumns, ...] = ()
     """Of stored teachers, where their features are wanted."""
+    per_example: int = 1
+    """How many items that follow each other are used, or left out, together."""
 
     def __call__(self, items: Sequence[Pair | str]) -> dict[str, Any]:
-        pairs = [item for item in items if isinstance(item, Pair)]
+        firsts = range(0, len(items), self.per_example)
+        pairs = [pair for first in firsts for pair in _unbroken(items[first : first + self.per_example])]
         captions = [caption for pair in pairs for caption in pair.captions]
         tokens, mask = self.tokenizer.encode(captions)
         views = [(pair.pixels, *pair.others) for pair in pairs]
@@ -222,6 +227,8 @@ class Collate:
             "broken": [item for item in items if isinstance(item, str)],
             "num_synthetic": self.num_synthetic,
         }
+        if self.per_example > 1:
+            columns["labels"] = torch.tensor([pair.label for pair in pairs[:: self.per_example]], dtype=torch.int64)
         if self.teachers:
             columns["teachers"] = join_features(rows, self.teachers)
         if self.readers:
@@ -229,16 +236,24 @@ class Collate:
         return columns
 
 
+def _unbroken(items: Sequence[Pair | str]) -> list[Pair]:
+    """The images of an example; none of them where one is broken."""
+    pairs = [item for item in items if isinstance(item, Pair)]
+    return pairs if len(pairs) == len(items) else []
+
+
 class _StepSampler(Sampler[list[tuple[int, int]]]):
     """The places of every step from `start_step` on, or a rank's share of them."""
 
-    def __init__(self, plan: BatchPlan, start_step: int, num_steps: int, share: slice) -> None:
+    def __init__(self, plan: BatchPlan, start_step: int, num_steps: int, share: slice, per_example: int) -> None:
         self.plan, self.start_step, self.num_steps, self.share = plan, start_step, num_steps, share
+        self.members = range(per_example)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.start_step, self.num_steps):
             epoch, indices = self.plan.batch(step)
-            yield [(epoch, int(index)) for index in indices[self.share]]
+            firsts = (int(index) * len(self.members) for index in indices[self.share])
+            yield [(epoch, first + member) for first in firsts for member in self.members]
 
     def __len__(self) -> int:
         return max(0, self.num_steps - self.start_step)
@@ -265,7 +280,7 @@ def training_batches(
     """Batches of steps `start_step` to `num_steps`, one each.
 
     Args:
-        source: samples by number; `plan.num_samples` of them.
+        source: samples by number; `plan.num_samples` of them, or examples of two images each.
         plan: order and batch size.
         augmentation: makes each view.
         tokenizer: text to ids, padded to a batch's longest.
@@ -281,7 +296,7 @@ def training_batches(
         readers: of live teachers; the batches bring what each of them wants to encode.
         with_features: whether the batches bring what the teachers of a reinforced source make of them.
     """
-    share = plan.share(rank, world_size)
+    share, per_example = plan.share(rank, world_size), images_per_example(source)
     if num_workers is None:
         num_workers = min(8, max(1, available_cores() // local_world_size() - 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
@@ -301,10 +316,11 @@ def training_batches(
         tuple(readers),
         tuple(size_of_readers(augmentation.preprocess, readers)),
         dataset.stored.teachers if with_features and dataset.stored is not None else (),
+        per_example,
     )
     loader = DataLoader(
         dataset,
-        batch_sampler=_StepSampler(plan, start_step, num_steps, share),
+        batch_sampler=_StepSampler(plan, start_step, num_steps, share, per_example),
         collate_fn=collate,
         num_workers=num_workers,
         pin_memory=pin_memory,

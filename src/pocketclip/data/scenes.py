@@ -103,7 +103,9 @@ class ScenesSource:
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
         place = f"{self.name}: scene {index}"
-        return Sample(f"scene-{index:06d}", draw_scene(scene, self.image_size), scene.captions[:2], place, self.label(index))
+        return Sample(
+            f"scene-{index:06d}", draw_scene(scene, self.image_size), scene.captions[:2], place, self.label(index)
+        )
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The two sentences that only this scene fulfils; nothing is drawn."""

@@ -1,0 +1,66 @@
+"""Whether a sentence is true of two images, from the embeddings of the three."""
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketclip.config import Config
+
+
+class PairHeadConfig(Config):
+    """The `model.pair_head` section of a recipe."""
+
+    hidden_width: PositiveInt = 512
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    def build(self, embed_dim: int) -> "PairHead":
+        """A head over embeddings of D numbers."""
+        return PairHead(embed_dim, self.hidden_width, self.dropout)
+
+
+class PairHead(nn.Module):
+    """Compares the sentence with each image by the same layers, then judges what was found left and right.
+
+    Both images pass the same layers because a sentence asks the same of each; only the judgement knows the sides. It
+    is a function of directions: embeddings of any length give the same.
+    """
+
+    def __init__(self, embed_dim: int, hidden_width: int, dropout: float) -> None:
+        super().__init__()
+        self.image_query = nn.Linear(embed_dim, hidden_width)
+        self.text_query = nn.Linear(embed_dim, hidden_width)
+        self.compare = nn.Sequential(
+            nn.LayerNorm(3 * hidden_width),
+            nn.Linear(3 * hidden_width, hidden_width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_width, hidden_width),
+            nn.GELU(),
+        )
+        self.judge = nn.Sequential(
+            nn.Linear(5 * hidden_width, hidden_width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_width, hidden_width),
+            nn.GELU(),
+            nn.Linear(hidden_width, 1),
+        )
+
+    def forward(self, image: Float[Tensor, "B D"], text: Float[Tensor, "B D"]) -> Float[Tensor, " P"]:
+        """The logit of `true` for each of P = B / 2 examples.
+
+        Args:
+            image: (B, D), the left and the right image of each example behind one another.
+            text: (B, D), their sentence, once for each of the two.
+        """
+        scale = image.shape[1] ** 0.5  # numbers of about 1, as the layers are made for
+        images = self.image_query(F.normalize(image.float(), dim=1) * scale)
+        texts = self.text_query(F.normalize(text.float(), dim=1) * scale)
+        found = self.compare(torch.cat([images, texts, images * texts], dim=1))
+        left, right, sentence = found[0::2], found[1::2], texts[0::2]
+        logits: Tensor = self.judge(torch.cat([left, right, left * right, (left - right).abs(), sentence], dim=1))
+        return logits.squeeze(1)
