@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("losses", "recipes", "sizes", "sources", "studies", "tasks", "towers")
+KINDS = ("hardware", "losses", "recipes", "sizes", "sources", "studies", "tasks", "towers")
 
 
 def list_command(
@@ -29,6 +29,17 @@ def _recipes() -> list[str]:
     from pocketclip.recipe import find_recipe, list_recipes
 
     return [_with_first_line(name, find_recipe(name)) for name in list_recipes()]
+
+
+def _hardware() -> list[str]:
+    from pocketclip.cost.plan import hardware_table
+
+    lines = []
+    for name, machine in hardware_table().items():
+        price = "" if machine.dollars_per_hour is None else f"${machine.dollars_per_hour:.2f} an hour: "
+        source = f"{price}{machine.price_source}" + (f", {machine.price_date}" if machine.price_date else "")
+        lines.append(f"{name:14} {machine.description}; {source}")
+    return lines
 
 
 def _studies() -> list[str]:

@@ -12,6 +12,7 @@ from pocketclip.cli.embed import embed
 from pocketclip.cli.evaluate import evaluate
 from pocketclip.cli.index import index
 from pocketclip.cli.list import list_command
+from pocketclip.cli.plan import plan
 from pocketclip.cli.quickstart import quickstart
 from pocketclip.cli.reinforce import reinforce
 from pocketclip.cli.report import report
@@ -33,6 +34,7 @@ app.command()(quickstart)
 app.command()(train)
 app.command()(evaluate)
 app.command()(cost)
+app.command()(plan)
 app.add_typer(data_commands.app, name="data")
 app.command()(reinforce)
 app.command()(study)

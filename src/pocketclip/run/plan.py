@@ -1,9 +1,17 @@
-"""What a run will take, from its recipe and the data it names."""
+"""What a run will take, from its recipe, the data it names and what was measured before."""
 
+import torch
+
+from pocketclip.cost.plan import Hardware, Plan, Throughput, find_hardware, hours_and_dollars, published_run
 from pocketclip.data import Source
 from pocketclip.data.source import readable_captions
+from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
+from pocketclip.records import Provenance
+from pocketclip.run.measure import measure_throughput
 from pocketclip.run.setup import open_data
+from pocketclip.run.speed import known_throughput
+from pocketclip.run.storage import storage_bytes
 from pocketclip.train import TrainConfig
 
 
@@ -14,8 +22,12 @@ def samples_seen(recipe: Recipe) -> int:
         UserError: the data cannot be opened.
     """
     train, _ = open_data(recipe.data)
-    stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
-    return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in stages)
+    return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in stages_of(recipe))
+
+
+def stages_of(recipe: Recipe) -> list[TrainConfig]:
+    """The stages of a run, first to last."""
+    return [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
 
 
 def items_of_epoch(source: Source, stage: TrainConfig) -> int:
@@ -33,3 +45,128 @@ def samples_of_stage(stage: TrainConfig, num_items: int) -> int:
         num_items: of one epoch; whole batches only are trained on.
     """
     return stage.total_steps(num_items // stage.batch_size) * stage.batch_size
+
+
+def plan_run(
+    recipe: Recipe,
+    name: str,
+    hardware_name: str,
+    *,
+    changes: tuple[str, ...] = (),
+    throughput: float | None = None,
+    num_samples: int | None = None,
+    dollars_per_hour: float | None = None,
+    measure: bool = False,
+) -> Plan:
+    """Hours, dollars and storage of a run.
+
+    The throughput is, in this order: the given one, one measured now if asked for, that of a record of this recipe on
+    such a machine, a published one, or an estimate with a range.
+
+    Args:
+        recipe: what would be done.
+        name: the recipe's, as records and published runs call it.
+        hardware_name: of the table in `cost/hardware.json`, or `this`.
+        changes: `key=value` changes of the recipe, which a record must have too.
+        throughput: samples a second, if known.
+        num_samples: of one epoch, in the place of the data's own number.
+        dollars_per_hour: in the place of the table's price.
+        measure: train a few steps on this machine first.
+
+    Raises:
+        UserError: unknown hardware, no way to know the number of samples or the speed, or settings without effect.
+    """
+    hardware = find_hardware(hardware_name)
+    _check(hardware_name, throughput, num_samples, dollars_per_hour, measure)
+    source, missing = _open(recipe)
+    items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
+    seen = sum(samples_of_stage(stage, items) for stage in stages_of(recipe))
+    if seen == 0:
+        raise UserError(f"{name}: {items:,} samples are fewer than a batch of {recipe.train.batch_size}.")
+    with torch.device("meta"):  # shapes are enough to count
+        model = recipe.model.build(load_pretrained=False)
+    if throughput is not None:
+        rate = Throughput.exactly(throughput, "given", "given with --throughput")
+    elif measure:
+        rate = measure_throughput(recipe)
+    else:
+        rate = known_throughput(
+            recipe, name, hardware_name, changes=changes, model=model, num_items=items, samples_seen=seen
+        )
+    price = hardware.dollars_per_hour if dollars_per_hour is None else dollars_per_hour
+    (hours, shortest, longest), dollars = hours_and_dollars(seen, rate, price)
+    return Plan(
+        recipe=name,
+        hardware=hardware_name,
+        samples_per_epoch=items,
+        samples_source=samples_source,
+        samples_seen=seen,
+        throughput=rate,
+        hours=hours,
+        hours_low=shortest,
+        hours_high=longest,
+        dollars_per_hour=price,
+        price_source="given with --price" if dollars_per_hour is not None else _price_source(hardware),
+        dollars=dollars,
+        storage_bytes=storage_bytes(recipe, model, source, items),
+        notes=_notes(recipe, rate, missing),
+        provenance=Provenance(),
+    )
+
+
+def _check(
+    hardware_name: str,
+    throughput: float | None,
+    num_samples: int | None,
+    dollars_per_hour: float | None,
+    measure: bool,
+) -> None:
+    for option, value in (("throughput", throughput), ("samples", num_samples)):
+        if value is not None and value <= 0:
+            raise UserError(f"--{option} {value:g}: should be above 0.")
+    if dollars_per_hour is not None and dollars_per_hour < 0:
+        raise UserError(f"--price {dollars_per_hour:g}: should not be below 0.")
+    if measure and hardware_name != "this":
+        raise UserError(
+            f"--measure trains on this machine; with --hardware {hardware_name} it means nothing. Use this."
+        )
+    if measure and throughput is not None:
+        raise UserError("--measure has no effect with --throughput; leave one of them out.")
+
+
+def _open(recipe: Recipe) -> tuple[Source | None, str]:
+    """The training source, or why there is none."""
+    try:
+        return open_data(recipe.data)[0], ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _samples_per_epoch(
+    recipe: Recipe, name: str, source: Source | None, given: int | None, missing: str
+) -> tuple[int, str]:
+    if given is not None:
+        return given, "given with --samples"
+    if source is not None:
+        return items_of_epoch(source, recipe.train), source.name
+    published = published_run(name)
+    if published is not None:
+        return published.samples_per_epoch, f"published ({published.source})"
+    raise UserError(f"{missing} Give the number of samples of an epoch with --samples.")
+
+
+def _price_source(hardware: Hardware) -> str:
+    return f"{hardware.price_source}, {hardware.price_date}" if hardware.price_date else hardware.price_source
+
+
+def _notes(recipe: Recipe, rate: Throughput, missing: str) -> list[str]:
+    notes = []
+    if rate.origin == "estimated":
+        notes.append("an estimate; before a long run, measure: a few hundred steps on the machine, or --measure on it")
+        if recipe.teachers:
+            notes.append("live teachers are not in the estimate")
+    if any(stage.early_stopping is not None for stage in stages_of(recipe)):
+        notes.append("early stopping may end it sooner")
+    if missing:
+        notes.append(f"the data are not on this machine ({missing.splitlines()[0]})")
+    return notes

@@ -11,9 +11,9 @@ from pocketclip.records import Interval
 
 Floats = npt.NDArray[np.float64]
 MEANING = (
-    "95 %: resampling of the pictures (those of the mean over seeds; for a difference both rows' scores on the same "
-    "pictures) joined in quadrature with Student's t over seeds. With one seed it holds the pictures only, and not what "
-    "another seed would give."
+    "95 %: resampling of the pictures (of the mean over seeds; for a difference both rows' scores on the same "
+    "pictures) joined in quadrature with Student's t over seeds. With one seed they hold the pictures only, and not "
+    "what another seed would give."
 )
 _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 

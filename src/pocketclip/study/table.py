@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pocketclip.cost.plan import Plan
 from pocketclip.records import CostResult, EvalResult, Interval, RunRecord
 from pocketclip.study.record import RowResult, StudyRecord
 
@@ -217,3 +218,32 @@ def study_notes(record: StudyRecord) -> list[str]:
         lines.append(f"{record.num_finished} of {record.num_runs} runs are finished.")
     lines += [f"Failed: {name}: {problem}" for name, problem in record.failed.items()]
     return [*lines, *(f"Note: {note}." for note in record.notes)]
+
+
+def plan_rows(plan: Plan) -> list[list[str]]:
+    """What a run will take, with its range where it is an estimate."""
+    rate = plan.throughput
+    ranged = rate.low < rate.high
+    speed = f"{rate.value:,.4g}" + (f" ({rate.low:,.4g} to {rate.high:,.4g})" if ranged else "")
+    rows = [
+        ["samples of an epoch", f"{plan.samples_per_epoch:,}"],
+        ["samples of the whole run", f"{plan.samples_seen:,}"],
+        [f"samples a second, {rate.origin}", speed],
+        ["time", _duration(plan.hours)],
+    ]
+    if ranged:
+        rows[-1][1] += f" ({_duration(plan.hours_low)} to {_duration(plan.hours_high)})"
+    if plan.dollars is not None and plan.dollars_per_hour is not None:
+        low, high = (hours * plan.dollars_per_hour for hours in (plan.hours_low, plan.hours_high))
+        between = f" (${low:,.2f} to ${high:,.2f})" if ranged else ""
+        rows.append([f"price at ${plan.dollars_per_hour:g} an hour", f"${plan.dollars:,.2f}{between}"])
+    for what, num_bytes in plan.storage_bytes.items():
+        shown = "not known here" if num_bytes is None else f"{num_bytes / 1e9:,.2f} GB"
+        rows.append([f"storage, {what.replace('_', ' ')}", shown])
+    return rows
+
+
+def _duration(hours: float) -> str:
+    if hours < 1 / 30:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:,.1f} h"

@@ -1,0 +1,81 @@
+"""A few steps of a recipe on this machine, to know its speed."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pocketclip.cost.plan import Throughput
+from pocketclip.data.scenes import ScenesSourceConfig
+from pocketclip.errors import UserError
+from pocketclip.hardware import describe_hardware
+from pocketclip.recipe import Recipe
+from pocketclip.run.train import train
+
+NUM_STEPS, NUM_WARM_UP = 8, 3
+
+
+class _Speeds:
+    """Remembers how fast each step was."""
+
+    def __init__(self) -> None:
+        self.speeds: list[float] = []
+
+    def start(self, name: str, total: int, done: int) -> None:
+        """A stage begins."""
+
+    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """A training step is done."""
+        self.speeds.append(images_per_second)
+
+    def encoding(self, what: str, done: int, total: int) -> None:
+        """A source passes through a frozen tower."""
+
+    def note(self, message: str) -> None:
+        """A line worth reading."""
+
+
+def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Throughput:
+    """Train some steps with the recipe's own model, batch size and objective on drawn pictures; nothing is kept.
+
+    Weights from the hub are left out, which does not change the speed. The range is that of the single steps.
+
+    Args:
+        recipe: one that trains towers; heads on cached features are done in minutes anyway.
+        num_steps: the first `NUM_WARM_UP` of them do not count.
+
+    Raises:
+        UserError: the recipe trains on cached or reinforced features.
+    """
+    if recipe.train.cache is not None or recipe.data.train.kind == "reinforced":
+        what = "cached features" if recipe.train.cache is not None else "reinforced data"
+        raise UserError(f"--measure draws pictures of its own, and this recipe trains on {what}; give --throughput.")
+    speeds = _Speeds()
+    with tempfile.TemporaryDirectory() as place:
+        train(_small(recipe, num_steps), Path(place) / "run", name="measure", reporter=speeds)
+    counted = speeds.speeds[NUM_WARM_UP:]
+    source = f"measured now: {len(counted)} steps of {recipe.train.batch_size} on drawn pictures, {describe_hardware()}"
+    return Throughput(
+        value=float(np.median(counted)), low=min(counted), high=max(counted), origin="measured", source=source
+    )
+
+
+def _small(recipe: Recipe, num_steps: int) -> Recipe:
+    """The same work on drawn pictures for some steps."""
+    size = min(1024, recipe.model.image_encoder.image_size)
+    count = max(recipe.train.batch_size, 8)
+    scenes = ScenesSourceConfig(count=count, image_size=size)
+    data = recipe.data.model_copy(
+        update={"train": scenes, "val": ScenesSourceConfig(count=8, seed=1, image_size=size), "test": None}
+    )
+    stage = recipe.train.model_copy(
+        update={"num_steps": num_steps, "num_epochs": None, "evaluate_every": None, "early_stopping": None,
+                "keep": "last", "log_every": num_steps}
+    )  # fmt: skip
+    model = recipe.model
+    for part in ("image_encoder", "text_encoder"):
+        tower = getattr(model, part)
+        if tower.pretrained == "hub":
+            model = model.model_copy(update={part: tower.model_copy(update={"pretrained": "none"})})
+    return recipe.model_copy(update={"data": data, "train": stage, "heads_first": None, "model": model})

@@ -1,0 +1,114 @@
+"""How fast a recipe trains on a machine: from a record, a published run, or an estimate."""
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pocketclip.cost.flops import tower_macs
+from pocketclip.cost.plan import Throughput, estimated_throughput, find_hardware, published_run
+from pocketclip.cost.weigh import CAPTION_TOKENS
+from pocketclip.errors import UserError
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.recipe import Recipe
+from pocketclip.train import TrainConfig
+
+
+def known_throughput(
+    recipe: Recipe,
+    name: str,
+    hardware_name: str,
+    *,
+    changes: Sequence[str],
+    model: DualEncoder,
+    num_items: int,
+    samples_seen: int,
+) -> Throughput:
+    """Samples a second over a whole run: measured and on record, else published, else estimated.
+
+    Args:
+        recipe: what would be done.
+        name: the recipe's.
+        hardware_name: of the table.
+        changes: of the recipe; a record must have the same, and a published run has none.
+        model: on any device, the meta device too.
+        num_items: of one epoch.
+        samples_seen: in the whole run.
+
+    Raises:
+        UserError: none of these is known.
+    """
+    hardware = find_hardware(hardware_name)
+    for place, record in _records(name, changes):
+        if hardware.fits(str(record.get("hardware", ""))):
+            return _recorded(recipe, place, record, num_items, samples_seen)
+    published = published_run(name, hardware_name)
+    if published is not None and not changes:
+        source = (
+            f"published: {published.hours} h for {published.num_epochs:g} x {published.samples_per_epoch:,} samples"
+        )
+        return Throughput.exactly(published.throughput, "published", f"{source} ({published.source})")
+    if hardware.peak_teraflops is None:
+        raise UserError(
+            f"{name}: no speed is on record for this machine ({hardware.description}); give --throughput, or --measure."
+        )
+    return estimated_throughput(training_flops(recipe, model, num_items) / samples_seen, hardware.peak_teraflops)
+
+
+def record_folder() -> Path:
+    """The records that come with the package."""
+    inside = Path(str(resources.files("pocketclip"))) / "results"
+    return inside if inside.is_dir() else Path(__file__).parents[3] / "results"
+
+
+def _records(name: str, changes: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Records of `benchmarks/recipe.py` of a recipe with the same changes."""
+    for path in sorted(record_folder().glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if (record.get("kind"), record.get("recipe")) == ("recipe", name) and record["changes"] == list(changes):
+            yield path, record
+
+
+def _recorded(recipe: Recipe, place: Path, record: dict[str, Any], num_items: int, samples_seen: int) -> Throughput:
+    """Of the whole command, from nothing; its time grows with the number of steps."""
+    stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
+    steps = sum(stage.total_steps(num_items // stage.batch_size) for stage in stages)
+    seconds = record["wall_seconds_median"] * steps / record["runs"][0]["num_steps"]
+    source = (
+        f"measured: results/{place.name}, {record['wall_seconds_median']} s for {record['runs'][0]['num_steps']:,} steps "
+        f"and everything around them, {record['hardware']}, {record['date'][:10]}"
+    )
+    return Throughput.exactly(samples_seen / seconds, "measured", source)
+
+
+def training_flops(recipe: Recipe, model: DualEncoder, num_items: int) -> float:
+    """Floating-point operations of a run without evaluations, two a multiply-accumulate.
+
+    A backward pass costs twice its forward pass; gradient caching and checkpointed activations add a forward pass. On
+    cached features the frozen towers run once over each picture's views and one text; the heads are left out.
+
+    Args:
+        recipe: what would be done.
+        model: its model, on any device.
+        num_items: of one epoch.
+    """
+    image_size = recipe.model.image_encoder.image_size
+    tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
+    with torch.device("meta"):
+        macs = tower_macs(model, image_size=image_size, context_length=tokens)
+    stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
+    return 2.0 * sum(_stage_macs(stage, macs["macs_image"], macs["macs_text"], num_items) for stage in stages)
+
+
+def _stage_macs(stage: TrainConfig, image: int, text: int, num_items: int) -> int:
+    if stage.cache is not None:
+        return num_items * (len(stage.cache.views) * image + text)
+    rates = stage.learning_rate
+    again = 1 if stage.chunk_size is not None or stage.checkpoint_activations else 0
+    passes = [1 if rate is None else 3 + again for rate in (rates.image_encoder, rates.text_encoder)]
+    captions = stage.captions_per_image + stage.synthetic_captions_per_image
+    samples = stage.total_steps(num_items // stage.batch_size) * stage.batch_size
+    return samples * (passes[0] * image + captions * passes[1] * text)

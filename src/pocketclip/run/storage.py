@@ -1,0 +1,78 @@
+"""What a run keeps on disk."""
+
+import numpy as np
+
+from pocketclip.cost.parameters import count_parameters
+from pocketclip.cost.plan import checkpoint_bytes
+from pocketclip.data import Source
+from pocketclip.data.reinforced import ReinforcedSource
+from pocketclip.errors import BrokenItemError
+from pocketclip.models.dual_encoder import PARTS, DualEncoder
+from pocketclip.recipe import Recipe
+
+SAMPLED = 200
+"""Samples whose size is looked at."""
+
+
+def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num_items: int) -> dict[str, int | None]:
+    """Bytes by what they are for; None where it is not known here.
+
+    Args:
+        recipe: what would be done.
+        model: its model, on any device.
+        source: the training data, where they are on this machine.
+        num_items: of one epoch, which may be more than the source holds here.
+    """
+    found: dict[str, int | None] = {"data": None if source is None else _data_bytes(source, num_items)}
+    found["checkpoints"] = _checkpoints(recipe, model)
+    found["bundle"] = 4 * count_parameters(model)
+    cached = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None and stage.cache is not None]
+    if cached:
+        views = max(len(stage.cache.views) for stage in cached if stage.cache is not None)
+        captions = 1.0 if source is None else _mean_captions(source)
+        image, text = (int(encoder.feature_dim) for encoder in (model.image_encoder, model.text_encoder))
+        found["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
+    return found
+
+
+def _data_bytes(source: Source, num_items: int) -> int:
+    """Pictures and captions, from some samples; a reinforced folder is weighed whole."""
+    if isinstance(source, ReinforcedSource):
+        return sum(shard.num_bytes for shard in source.manifest.shards)
+    sizes = []
+    for index in _spread(source):
+        try:
+            sample = source[index]
+        except BrokenItemError:
+            continue
+        sizes.append(len(sample.image) + sum(len(text.encode()) for text in sample.captions))
+    return round(float(np.mean(sizes or [0])) * min(num_items, len(source)))
+
+
+def _mean_captions(source: Source) -> float:
+    counts = []
+    for index in _spread(source):
+        try:
+            counts.append(len(source.captions(index)))
+        except BrokenItemError:
+            continue
+    return float(np.mean(counts or [1]))
+
+
+def _spread(source: Source) -> list[int]:
+    return [int(index) for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLED, len(source))).astype(int))]
+
+
+def _checkpoints(recipe: Recipe, model: DualEncoder) -> int:
+    """The most that lies there at a time: the kept ones, the one being written, and the best weights."""
+    stage, total = recipe.train, count_parameters(model)
+    if stage.cache is not None:
+        total = sum(value.numel() for _, value in model.part_parameters("heads"))  # the towers are not in them
+    trained = sum(
+        value.numel()
+        for part in PARTS
+        if getattr(stage.learning_rate, part) is not None
+        for _, value in model.part_parameters(part)
+    )
+    each = checkpoint_bytes(total, trained, with_average=stage.ema_decay is not None)
+    return each * (stage.num_checkpoints + 1) + (4 * total if stage.keep == "best" else 0)
