@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.config import Config
 from pocketclip.data import SourceConfig
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.distill import TeacherConfig
+from pocketclip.distill import TeacherConfig, TimmTeacherConfig
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.dual_encoder import DualEncoderConfig
@@ -77,6 +77,41 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _teachers_know_what_is_asked(self) -> Self:
+        for teacher in self.teachers:
+            if self.objective.needs_teacher_captions and isinstance(teacher, TimmTeacherConfig):
+                raise ValueError(
+                    f"teachers: {teacher.kind} {teacher.name} knows images only, and objective.kind "
+                    f"{self.objective.kind} asks about captions too; choose a bundle, open_clip or huggingface "
+                    "teacher, or objective.kind s_smke"
+                )
+        if self.objective.kind == "s_smke" and self.objective.distill.kind == "logits":
+            classifiers = [one for one in self.teachers if isinstance(one, TimmTeacherConfig)]
+            if not any(one.feature == "logits" for one in classifiers):
+                raise ValueError(
+                    "objective.distill.kind logits compares classes, so it needs live teachers: [{kind: timm, "
+                    "feature: logits, ...}]; embeddings are for mse and contrastive"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _s_smke_fits_the_model_and_the_batch(self) -> Self:
+        objective, batch_size = self.objective, self.train.batch_size
+        if objective.kind != "s_smke":
+            return self
+        if "hidden" in objective.contrastive and self.model.shared_encoder is None:
+            raise ValueError(
+                "objective.contrastive: hidden is a layer of model.shared_encoder, which this model has not; give it "
+                "one, or leave hidden out"
+            )
+        if 0 < objective.queue_size < batch_size:
+            raise ValueError(
+                f"objective.distill.queue_size: {objective.queue_size} is less than train.batch_size, {batch_size}; a "
+                "queue takes in a whole batch at once, so make it larger, or 0 for none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _teachers_are_there_and_heard(self) -> Self:
         kind, stored = self.objective.kind, self.data.train.kind == "reinforced"
         if self.objective.uses_teachers and not stored and not self.teachers:
@@ -85,10 +120,10 @@ class Recipe(Config):
                 "data.train: reinforced:DIR, which `pocketclip reinforce` writes"
             )
         if self.teachers and not self.objective.uses_teachers:
-            silent = " with distill_weight 0" if kind == "reinforced" else ""
+            silent = {"reinforced": " with distill_weight 0", "s_smke": " with distill.kind none"}.get(kind, "")
             raise ValueError(
-                f"teachers have no effect with objective.kind {kind}{silent}; leave them out, or choose reinforced or "
-                "distillation"
+                f"teachers have no effect with objective.kind {kind}{silent}; leave them out, or choose reinforced, "
+                "distillation or s_smke"
             )
         if self.teachers and stored:
             raise ValueError(

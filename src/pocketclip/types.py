@@ -6,6 +6,7 @@ Shape letters, the same everywhere:
     D embedding width                F feature width of a tower
     H, W pixels                      N images, Q captions of a whole split
     C classes                        T teachers
+    P examples of two images each, P = B / 2
     S synthetic captions of the K    W embedding width of a teacher
 """
 
@@ -23,7 +24,7 @@ class TeacherFeatures:
     """What one teacher makes of a batch; nothing flows back into it."""
 
     image: Float[Tensor, "B W"]
-    """(B, W), unit length per row."""
+    """(B, W), unit length per row; as they are of a teacher that knows images only and was not trained by cosines."""
     text: Float[Tensor, "M W"] | None
     """(M, W), unit length per row; None of a teacher that knows images only."""
     scale: float
@@ -46,7 +47,7 @@ class TeacherInputs:
     images: UInt8[Tensor, "B 3 H W"]
     """(B, 3, H, W) bytes, at the teacher's own size."""
     tokens: Int[Tensor, "M L"]
-    """(M, L), the ids of the teacher's own tokenizer."""
+    """(M, L), the ids of the teacher's own tokenizer; (M, 0) of a teacher that knows images only."""
     token_mask: Bool[Tensor, "M L"]
     """(M, L), True where a token stands."""
 
@@ -84,7 +85,8 @@ class ImageTextBatch:
     num_synthetic: int = 0
     """S; the last S of the K captions of each image are synthetic."""
     labels: Int[Tensor, "..."] | None = None
-    """What a classifier should answer, such as each image's class; None where nothing is classified."""
+    """What a classifier should answer, such as each image's class, or (P,) 1 where a sentence is true of two images;
+    None where nothing is classified."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,6 +150,8 @@ class Features:
     """Added to every logit; 0 unless the loss is sigmoid."""
     layers: tuple[LayerFeatures, ...] = ()
     """Inner layers of a shared encoder, first to last, that an objective may look at; empty of two plain towers."""
+    pair_logits: Float[Tensor, " P"] | None = None
+    """(P,), that the sentence is true of images 2 p and 2 p + 1; None without a pair head or labels."""
 
     def with_caption(self, number: int, captions_per_image: int) -> "Features":
         """Of each image's K texts only the one of this number; the twin of `ImageTextBatch.with_caption`."""

@@ -25,7 +25,8 @@ class TeacherReader:
     """How a live teacher reads views and captions."""
 
     preprocess: PreprocessConfig
-    encode: EncodeTexts
+    encode: EncodeTexts | None
+    """None where nobody asks it about captions."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,11 @@ def join_inputs(
     """
     inputs = []
     for reader, size in zip(readers, sizes, strict=True):
-        tokens, mask = reader.encode(captions)
+        if reader.encode is None:
+            empty = (len(captions), 0)
+            tokens, mask = np.zeros(empty, np.int64), np.zeros(empty, np.bool_)
+        else:
+            tokens, mask = reader.encode(captions)
         inputs.append(
             {"images": pixels[size], "tokens": torch.from_numpy(tokens), "token_mask": torch.from_numpy(mask)}
         )

@@ -12,10 +12,12 @@ from pocketclip.distill.bundle import BundleTeacherConfig
 from pocketclip.distill.huggingface import HuggingFaceTeacherConfig
 from pocketclip.distill.open_clip import OpenClipTeacherConfig
 from pocketclip.distill.teacher import Teacher
+from pocketclip.distill.timm import TimmTeacherConfig
 from pocketclip.models.precision import Precision
 
 TeacherConfig = Annotated[
-    BundleTeacherConfig | OpenClipTeacherConfig | HuggingFaceTeacherConfig, Field(discriminator="kind")
+    BundleTeacherConfig | OpenClipTeacherConfig | HuggingFaceTeacherConfig | TimmTeacherConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -32,4 +34,4 @@ def build_teachers(
     return [replace(teacher, name=name) for teacher, name in zip(teachers, names, strict=True)]
 
 
-__all__ = ["Teacher", "TeacherConfig", "build_teachers"]
+__all__ = ["Teacher", "TeacherConfig", "TimmTeacherConfig", "build_teachers"]

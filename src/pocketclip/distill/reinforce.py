@@ -22,7 +22,7 @@ from pocketclip.data.decode import Picture, Pixels, decode_picture
 from pocketclip.data.encode import in_threads
 from pocketclip.data.reinforced import Floats, Manifest, ReinforcedSample, StoredTeacher, StoredType
 from pocketclip.data.source import Sample
-from pocketclip.distill import Teacher, TeacherConfig, build_teachers
+from pocketclip.distill import Teacher, TeacherConfig, TimmTeacherConfig, build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.models.backends import requested_inference
@@ -59,6 +59,16 @@ class ReinforceConfig(Config):
     def _views_differ(self) -> Self:
         if self.num_views > 1 and self.augment == AugmentConfig():
             raise ValueError("num_views above 1 needs something in augment that differs, such as crop_scale: [0.08, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_know_captions(self) -> Self:
+        for teacher in self.teachers:
+            if isinstance(teacher, TimmTeacherConfig):
+                raise ValueError(
+                    f"teachers: {teacher.kind} {teacher.name} knows images only, and what is stored is of captions "
+                    "too; ask it live, in a recipe of `pocketclip train` with objective.kind s_smke"
+                )
         return self
 
 
@@ -182,6 +192,7 @@ class Reinforcer:
     def _encode_batch(self, texts: Sequence[str]) -> Floats:
         found = []
         for teacher in self.teachers:
+            assert teacher.tokenize is not None, "the recipe refuses teachers that know images only"
             tokens, mask = teacher.tokenize(texts)
             found.append(teacher.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy())
         return np.concatenate(found, axis=1)

@@ -1,7 +1,7 @@
-"""A teacher: a trained dual encoder that is only asked, each with its own tokenizer, size and colours."""
+"""A teacher: a trained model that is only asked, each with its own tokenizer, size and colours."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ Scale = Annotated[float, Field(gt=0)] | Literal["own"]
 
 @dataclass(frozen=True)
 class Teacher:
-    """Encodes pictures and captions without a gradient; safe to call from several threads."""
+    """Encodes pictures, and captions where it knows some, without a gradient; safe to call from several threads."""
 
     name: str
     """Safe in file names; unique in a run."""
@@ -34,21 +34,30 @@ class Teacher:
     fingerprint: str
     """Sixteen hex digits that change with its weights and with the settings that shape its embeddings."""
     device: torch.device
-    tokenize: Callable[[Sequence[str]], Tokens]
-    """M captions to (M, L) ids and (M, L) mask, True where a token stands."""
     embed_images: Callable[[Tensor], Tensor]
     """(B, 3, H, W) bytes on the device to (B, width)."""
-    embed_tokens: Callable[[Tensor, Tensor], Tensor]
-    """(M, L) ids and mask on the device to (M, width)."""
+    tokenize: Callable[[Sequence[str]], Tokens] | None = None
+    """M captions to (M, L) ids and (M, L) mask, True where a token stands; None where it knows images only."""
+    embed_tokens: Callable[[Tensor, Tensor], Tensor] | None = None
+    """(M, L) ids and mask on the device to (M, width); None where it knows images only."""
+    normalize: bool = True
+    """Whether an image's vector is brought to length 1; of one that was not trained by cosines the length says
+    something too."""
+
+    def images_only(self) -> "Teacher":
+        """The same teacher without its text side."""
+        return replace(self, tokenize=None, embed_tokens=None)
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) bytes to (B, width) float32 of unit length."""
-        return nn.functional.normalize(self.embed_images(images.to(self.device)).float(), dim=1)
+        """(B, 3, H, W) bytes to (B, width) float32, of unit length with `normalize`."""
+        found = self.embed_images(images.to(self.device)).float()
+        return nn.functional.normalize(found, dim=1) if self.normalize else found
 
     @torch.no_grad()
     def encode_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         """(M, L) ids and mask to (M, width) float32 of unit length."""
+        assert self.embed_tokens is not None, "this teacher knows images only"
         found = self.embed_tokens(tokens.to(self.device), token_mask.to(self.device))
         return nn.functional.normalize(found.float(), dim=1)
 

@@ -8,6 +8,7 @@ from pocketclip.losses.interactive import interactive_loss
 from pocketclip.losses.multi_positive import multi_positive_loss, positive_pairs
 from pocketclip.losses.sigmoid import sigmoid_loss
 from pocketclip.losses.soft_target import soft_target_loss
+from pocketclip.losses.target import target_contrast_loss, target_distance_loss, target_logits_loss
 
 __all__ = [
     "affinity_loss",
@@ -20,4 +21,7 @@ __all__ = [
     "positive_pairs",
     "sigmoid_loss",
     "soft_target_loss",
+    "target_contrast_loss",
+    "target_distance_loss",
+    "target_logits_loss",
 ]

@@ -6,10 +6,17 @@ from pydantic import Field
 
 from pocketclip.objectives.contrastive import ContrastiveObjective, ContrastiveObjectiveConfig
 from pocketclip.objectives.distillation import DistillationObjective, DistillationObjectiveConfig
+from pocketclip.objectives.pairs import PairsObjective, PairsObjectiveConfig
 from pocketclip.objectives.reinforced import ReinforcedObjective, ReinforcedObjectiveConfig
+from pocketclip.objectives.s_smke import SSmkeObjective, SSmkeObjectiveConfig
 
 ObjectiveConfig = Annotated[
-    ContrastiveObjectiveConfig | ReinforcedObjectiveConfig | DistillationObjectiveConfig, Field(discriminator="kind")
+    ContrastiveObjectiveConfig
+    | ReinforcedObjectiveConfig
+    | DistillationObjectiveConfig
+    | SSmkeObjectiveConfig
+    | PairsObjectiveConfig,
+    Field(discriminator="kind"),
 ]
 """The union of every method; its members are told apart by `kind`."""
 
@@ -19,6 +26,10 @@ __all__ = [
     "DistillationObjective",
     "DistillationObjectiveConfig",
     "ObjectiveConfig",
+    "PairsObjective",
+    "PairsObjectiveConfig",
     "ReinforcedObjective",
     "ReinforcedObjectiveConfig",
+    "SSmkeObjective",
+    "SSmkeObjectiveConfig",
 ]

@@ -73,6 +73,11 @@ class ContrastiveObjectiveConfig(Config):
         return False
 
     @property
+    def needs_teacher_captions(self) -> bool:
+        """Whether its teachers have to know captions too."""
+        return False
+
+    @property
     def validation(self) -> "ContrastiveObjectiveConfig":
         """What is measured on a validation split: the same."""
         return self

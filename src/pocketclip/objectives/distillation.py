@@ -21,7 +21,14 @@ from pocketclip.objectives.contrastive import (
     in_tiles,
     unit_features,
 )
-from pocketclip.objectives.teachers import caption_by_caption, check_scales, teacher_affinity, with_scales
+from pocketclip.objectives.teachers import (
+    caption_by_caption,
+    captions_of,
+    check_scales,
+    own_part,
+    teacher_affinity,
+    with_scales,
+)
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
@@ -116,6 +123,11 @@ class DistillationObjectiveConfig(Config):
         return True
 
     @property
+    def needs_teacher_captions(self) -> bool:
+        """Whether its teachers have to know captions too."""
+        return True
+
+    @property
     def validation(self) -> ContrastiveObjectiveConfig:
         """What is measured on a validation split, of which no teacher was asked."""
         return ContrastiveObjectiveConfig(loss=self.pair_loss or ClipLossConfig())
@@ -196,7 +208,7 @@ class DistillationObjective(nn.Module):
         for number, teacher in enumerate(teachers):
             image, text = self._in_width_of(number, features)
             if isinstance(term, FeatureTermConfig):
-                loss = feature_loss(image, text, teacher.image, teacher.text) * _own_part(image, batch)
+                loss = feature_loss(image, text, teacher.image, captions_of(teacher)) * own_part(image, batch)
             elif isinstance(term, InteractiveTermConfig):
                 assert self.log_scales is not None
                 loss = _interactive(image, text, teacher, self.log_scales[number].exp(), batch)
@@ -221,25 +233,16 @@ def _mean(losses: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(losses)).mean()
 
 
-def _own_part(own: Tensor, batch: ImageTextBatch) -> float:
-    """What a mean over this rank's rows counts for, so that the mean over ranks is that over all rows."""
-    return len(batch.shares) * len(own) / sum(batch.shares) if len(batch.shares) > 1 else 1.0
-
-
 def _interactive(image: Tensor, text: Tensor, teacher: TeacherFeatures, scale: Tensor, batch: ImageTextBatch) -> Tensor:
     """This rank's students among all teachers' embeddings."""
-    theirs, first = (teacher.image, teacher.text), 0
-    if len(batch.shares) > 1:
-        theirs = distributed.gather(teacher.image, batch.shares), distributed.gather(teacher.text, batch.shares)
-        first = sum(batch.shares[: distributed.rank()])
+    theirs = distributed.gather(teacher.image, batch.shares), distributed.gather(captions_of(teacher), batch.shares)
+    first = sum(batch.shares[: distributed.rank()])
     interactive = tiled_interactive_loss if in_tiles(image, theirs[1]) else interactive_loss
-    return interactive(image, text, *theirs, scale, first=first) * _own_part(image, batch)
+    return interactive(image, text, *theirs, scale, first=first) * own_part(image, batch)
 
 
 def _gradient(image: Tensor, text: Tensor, scale: Tensor, teacher: TeacherFeatures, batch: ImageTextBatch) -> Tensor:
     """Every rank computes the loss of the whole batch: a pair's gradient needs all rows and all columns."""
-    parts = image, text, teacher.image, teacher.text
-    if len(batch.shares) > 1:
-        image, text, teacher_image, teacher_text = (distributed.gather(part, batch.shares) for part in parts)
-        return gradient_loss(image, text, scale, teacher_image, teacher_text, teacher.scale)
-    return gradient_loss(image, text, scale, teacher.image, teacher.text, teacher.scale)
+    parts = image, text, teacher.image, captions_of(teacher)
+    image, text, teacher_image, teacher_text = (distributed.gather(part, batch.shares) for part in parts)
+    return gradient_loss(image, text, scale, teacher_image, teacher_text, teacher.scale)

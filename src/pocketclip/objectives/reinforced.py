@@ -37,6 +37,11 @@ class ReinforcedObjectiveConfig(Config):
         return self.distill_weight > 0
 
     @property
+    def needs_teacher_captions(self) -> bool:
+        """Whether its teachers have to know captions too."""
+        return self.uses_teachers
+
+    @property
     def validation(self) -> ContrastiveObjectiveConfig:
         """What is measured on a validation split, of which no teacher was asked."""
         return ContrastiveObjectiveConfig()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from pocketclip.errors import UserError
@@ -63,6 +63,17 @@ def check_scales(scales: Sequence[float] | None, num_teachers: int) -> None:
         )
 
 
+def captions_of(teacher: TeacherFeatures) -> Float[Tensor, "M W"]:
+    """What a teacher makes of the captions; recipes do not put one that knows images only before a method that asks."""
+    assert teacher.text is not None, "this teacher knows images only"
+    return teacher.text
+
+
+def own_part(own: Shaped[Tensor, "B ..."], batch: ImageTextBatch) -> float:
+    """What a mean over this rank's rows counts for, so that the mean over ranks is that over all rows."""
+    return len(batch.shares) * len(own) / sum(batch.shares) if len(batch.shares) > 1 else 1.0
+
+
 def teacher_affinity(
     features: Features, batch: ImageTextBatch, teachers: Sequence[TeacherFeatures]
 ) -> Float[Tensor, ""]:
@@ -77,7 +88,7 @@ def teacher_affinity(
     image, text = unit_features(features)
     theirs = (
         [teacher.image for teacher in teachers],
-        [teacher.text for teacher in teachers],
+        [captions_of(teacher) for teacher in teachers],
         [teacher.scale for teacher in teachers],
     )
     if len(batch.shares) > 1:

@@ -44,9 +44,10 @@ def _features(teacher: Teacher, inputs: TeacherInputs, chunk_size: int | None) -
     images, texts = [], []
     for start, stop in chunk_bounds(count, -(-count // (chunk_size or count))):
         images.append(teacher.encode_image(inputs.images[start:stop]))
-        own = slice(start * captions_per_image, stop * captions_per_image)
-        texts.append(teacher.encode_text(inputs.tokens[own], inputs.token_mask[own]))
-    return TeacherFeatures(torch.cat(images), torch.cat(texts), teacher.scale)
+        if teacher.embed_tokens is not None:
+            own = slice(start * captions_per_image, stop * captions_per_image)
+            texts.append(teacher.encode_text(inputs.tokens[own], inputs.token_mask[own]))
+    return TeacherFeatures(torch.cat(images), torch.cat(texts) if texts else None, teacher.scale)
 
 
 @dataclass(frozen=True)
@@ -87,5 +88,8 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
         return Teaching()
     if stored is not None:
         return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), with_features=True)
-    live = LiveTeachers(build_teachers(recipe.teachers, device, recipe.train.precision))
+    teachers = build_teachers(recipe.teachers, device, recipe.train.precision)
+    if not recipe.objective.needs_teacher_captions:
+        teachers = [teacher.images_only() for teacher in teachers]
+    live = LiveTeachers(teachers)
     return Teaching(tuple(teacher.width for teacher in live.teachers), live)

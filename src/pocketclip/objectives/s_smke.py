@@ -1,0 +1,257 @@
+"""S-SMKE: contrast on several layers of a shared encoder, and a frozen image teacher's vector as everyone's target."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketclip import distributed
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.losses import target_contrast_loss, target_distance_loss, target_logits_loss
+from pocketclip.losses.queue import NOBODY, FeatureQueue
+from pocketclip.objectives.contrastive import (
+    ClipLossConfig,
+    ContrastiveObjectiveConfig,
+    LossConfig,
+    contrastive_loss,
+)
+from pocketclip.objectives.teachers import caption_by_caption, own_part
+from pocketclip.types import Features, ImageTextBatch
+
+START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
+"""Of the objective's own inverse temperatures, as logarithms; the same as CLIP's."""
+Layer = Literal["hidden", "output", "teacher_head"]
+
+
+class NoDistillConfig(Config):
+    """No teacher: the contrastive losses alone."""
+
+    kind: Literal["none"] = "none"
+
+
+class MseDistillConfig(Config):
+    """The student's vectors end where the teacher's are, lengths and all: the first form of S-SMKE."""
+
+    kind: Literal["mse"] = "mse"
+    weight: PositiveFloat = 1.0
+
+
+class LogitsDistillConfig(Config):
+    """The student gives the teacher's classes their probabilities, as SHRe does."""
+
+    kind: Literal["logits"] = "logits"
+    weight: PositiveFloat = 1.0
+
+
+class ContrastiveDistillConfig(Config):
+    """The student finds its image's vector among those of the batch and of a queue: the final form of S-SMKE."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    weight: PositiveFloat = 1.0
+    queue_size: NonNegativeInt = 0
+    """The teacher's vectors of how many earlier images are further negatives; 0 has none, S-SMKE takes 65,536."""
+    queue_of: Literal["teacher", "student"] = "teacher"
+    same_image: Literal["negative", "left_out"] = "negative"
+    """What another vector of the same image is, in the batch or in the queue: `negative` as published, which does no
+    harm where a queue is a small part of the images; `left_out` where it holds most of them."""
+
+    @model_validator(mode="after")
+    def _queue_stays_valid(self) -> "ContrastiveDistillConfig":
+        if self.queue_of == "student":
+            raise ValueError(
+                "queue_of: student collapses: a student's vectors of earlier steps are those of another model, and "
+                "telling them from new ones is all that it learns (published: 0.001 % on ImageNet); the vectors of a "
+                "frozen teacher stay valid, so take queue_of: teacher"
+            )
+        return self
+
+
+DistillConfig = Annotated[
+    NoDistillConfig | MseDistillConfig | LogitsDistillConfig | ContrastiveDistillConfig, Field(discriminator="kind")
+]
+
+
+class SSmkeObjectiveConfig(Config):
+    """The loss of S-SMKE, of its ancestors and of each step between them."""
+
+    kind: Literal["s_smke"] = "s_smke"
+    contrastive: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("hidden", "output")
+    """Layers that carry CLIP's loss, of which the mean is taken: the last hidden layer of the shared encoder, its
+    output, which is the embedding, and the head in the teacher's width."""
+    contrastive_weight: PositiveFloat = 1.0
+    distill: DistillConfig
+
+    @model_validator(mode="after")
+    def _layers_make_sense(self) -> "SSmkeObjectiveConfig":
+        twice = sorted({layer for layer in self.contrastive if self.contrastive.count(layer) > 1})
+        if twice:
+            raise ValueError(f"contrastive: {', '.join(twice)} is given twice")
+        if "teacher_head" in self.contrastive and self.distill.kind == "none":
+            raise ValueError("contrastive: teacher_head is there with a teacher only; leave it out with distill: none")
+        return self
+
+    @property
+    def pair_loss(self) -> LossConfig:
+        """The loss over pairs of each layer."""
+        return ClipLossConfig()
+
+    @property
+    def uses_teachers(self) -> bool:
+        """Whether it reads what teachers made of a batch."""
+        return self.distill.kind != "none"
+
+    @property
+    def needs_teacher_captions(self) -> bool:
+        """Whether its teachers have to know captions too."""
+        return False
+
+    @property
+    def queue_size(self) -> int:
+        """Places of the queue; 0 without one."""
+        return self.distill.queue_size if isinstance(self.distill, ContrastiveDistillConfig) else 0
+
+    @property
+    def validation(self) -> ContrastiveObjectiveConfig:
+        """What is measured on a validation split, of which no teacher was asked."""
+        return ContrastiveObjectiveConfig()
+
+    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "SSmkeObjective":
+        """An objective for the training loop.
+
+        Args:
+            embed_dim: of the student.
+            teacher_widths: of each teacher.
+
+        Raises:
+            UserError: several teachers.
+        """
+        if len(teacher_widths) > 1:
+            raise UserError(
+                f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "
+                "choose one with data.train.teachers where the data are reinforced."
+            )
+        return SSmkeObjective(self, embed_dim, teacher_widths[0] if teacher_widths else None)
+
+
+class SSmkeObjective(nn.Module):
+    """Contrast on layers of the shared encoder, and distillation from the teacher's vectors of the images.
+
+    Reference: T. Cares, "Self-Supervised Multimodal Knowledge Extraction", master's thesis, HS Hannover, 2024,
+    https://github.com/TimCares/EV-LP. There each rank contrasts its students with its own targets and the queue; here
+    with those of the whole batch, so that several ranks learn what one would. There the queue begins with random
+    vectors; here the part that was never filled is left out.
+
+    Args:
+        config: layers and distillation.
+        embed_dim: of the student; needed with a teacher.
+        teacher_width: of its vectors; None without one.
+    """
+
+    def __init__(self, config: SSmkeObjectiveConfig, embed_dim: int | None, teacher_width: int | None) -> None:
+        super().__init__()
+        self.layers, self.contrastive_weight = config.contrastive, config.contrastive_weight
+        self.distill = config.distill
+        self.distill_weight = 0.0 if isinstance(config.distill, NoDistillConfig) else config.distill.weight
+        scaled: list[str] = [layer for layer in config.contrastive if layer != "output"]  # that scale is the model's
+        if config.distill.kind == "contrastive":
+            scaled.append("distill")
+        self.log_scales = nn.ParameterDict({name: nn.Parameter(torch.tensor(START_SCALE)) for name in scaled})
+        self.head: nn.Module | None = None
+        self.queue: FeatureQueue | None = None
+        if config.uses_teachers:
+            assert embed_dim is not None
+            assert teacher_width is not None
+            self.head = nn.Sequential(nn.LayerNorm(embed_dim, eps=1e-6), nn.Linear(embed_dim, teacher_width))
+            if config.queue_size:
+                self.queue = FeatureQueue(config.queue_size, teacher_width)
+
+    def forward(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
+        """`clip_LAYER` of each layer, then `distill_image` and `distill_text`; synthetic captions apart.
+
+        Args:
+            features: of the batch; the head in the teacher's width is applied here.
+            batch: with the teacher's vectors where there is one.
+        """
+        self._clamp_scales()
+        headed = None
+        if self.head is not None:
+            headed = replace(features, image=self.head(features.image), text=self.head(features.text), layers=())
+        losses: dict[str, Tensor] = {}
+        for layer in self.layers:
+            chosen = self._of_layer(layer, features, headed)
+            for name, value in caption_by_caption(f"clip_{layer}", _clip, chosen, batch).items():
+                losses[name] = self.contrastive_weight / len(self.layers) * value
+        if headed is not None:
+            losses |= self._distill(headed, batch)
+        return losses
+
+    @torch.no_grad()
+    def _clamp_scales(self) -> None:
+        """Keep the inverse temperatures between 1 and 100, as CLIP does."""
+        for scale in self.log_scales.values():
+            scale.clamp_(0, MAX_SCALE)
+
+    def _of_layer(self, layer: Layer, features: Features, headed: Features | None) -> Features:
+        """A layer's vectors with its own temperature."""
+        if layer == "output":
+            return features
+        scale = self.log_scales[layer].exp()
+        if layer == "teacher_head":
+            assert headed is not None
+            return replace(headed, logit_scale=scale)
+        assert features.layers, "recipes ask for the hidden layer of models with a shared encoder only"
+        return replace(features, image=features.layers[-1].image, text=features.layers[-1].text, logit_scale=scale)
+
+    def _distill(self, headed: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
+        """Half the loss of the images and half that of the texts."""
+        assert len(batch.teachers) == 1, "the batch should carry the features of one teacher"
+        target = batch.teachers[0].image
+        if isinstance(self.distill, ContrastiveDistillConfig):
+            compare = self._contrast(target, batch, self.distill)
+        elif isinstance(self.distill, MseDistillConfig):
+            compare = partial(target_distance_loss, target=target)
+        else:
+            compare = partial(target_logits_loss, target=target)
+
+        def text_loss(headed: Features, batch: ImageTextBatch) -> Tensor:
+            del batch
+            return compare(headed.text)
+
+        losses = {"distill_image": compare(headed.image)}
+        losses |= caption_by_caption("distill_text", text_loss, headed, batch)
+        weight = 0.5 * self.distill_weight * own_part(target, batch)
+        return {name: weight * value for name, value in losses.items()}
+
+    def _contrast(
+        self, target: Tensor, batch: ImageTextBatch, config: ContrastiveDistillConfig
+    ) -> Callable[[Tensor], Tensor]:
+        """The contrastive loss of this rank's students; the queue then takes in the targets of all ranks."""
+        new = distributed.gather(F.normalize(target, dim=1), batch.shares)
+        new_ids = distributed.gather(batch.image_ids, batch.shares)
+        labels = sum(batch.shares[: distributed.rank()]) + torch.arange(len(target), device=target.device)
+        candidates, ids = new, new_ids
+        if self.queue is not None:  # copied, since the queue changes before the backward pass
+            candidates, ids = torch.cat([new, self.queue.rows]), torch.cat([new_ids, self.queue.image_ids])
+            if self.training:
+                self.queue.push(new, new_ids)
+        left_out = (ids == NOBODY).repeat(len(target), 1)
+        if config.same_image == "left_out":
+            left_out |= batch.image_ids[:, None] == ids
+            left_out.scatter_(1, labels[:, None], False)
+        scale = self.log_scales["distill"].exp()
+
+        def compare(student: Tensor) -> Tensor:
+            return target_contrast_loss(F.normalize(student, dim=1), candidates, scale, labels, left_out)
+
+        return compare
+
+
+def _clip(features: Features, batch: ImageTextBatch) -> Tensor:
+    return contrastive_loss(ClipLossConfig(), features, batch)

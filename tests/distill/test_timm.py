@@ -1,0 +1,101 @@
+"""timm models as teachers of images."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pocketclip.distill import TimmTeacherConfig, build_teachers
+from pocketclip.distill.reinforce import ReinforceConfig
+from pocketclip.distill.teacher import Teacher
+from pocketclip.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def make(feature: str = "cls", **changes: Any) -> Teacher:
+    values = {"name": "test_vit", "pretrained": "none", "image_size": 32, "feature": feature, **changes}
+    torch.manual_seed(0)
+    return TimmTeacherConfig.parse(values, place="test").build(CPU, "float32")
+
+
+def pictures(count: int = 3, size: int = 32) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_class_token_comes_before_the_final_norm_and_as_long_as_it_is() -> None:
+    teacher = make()
+    found = teacher.encode_image(pictures())
+    assert (teacher.kind, teacher.name, teacher.width, teacher.preprocess.image_size) == ("timm", "test_vit", 64, 32)
+    assert found.shape == (3, 64)
+    encoder = teacher.embed_images.__closure__  # type: ignore[attr-defined]
+    tower = next(cell.cell_contents for cell in encoder if isinstance(cell.cell_contents, torch.nn.Module)).tower
+    tokens: list[torch.Tensor] = []
+    tower.blocks[-1].register_forward_hook(lambda module, inputs, output: tokens.append(output))
+    found = teacher.encode_image(pictures())
+    torch.testing.assert_close(found, tokens[0][:, 0])
+    lengths = found.norm(dim=1)
+    assert not torch.allclose(lengths, torch.ones(3), atol=0.01)
+
+
+@pytest.mark.parametrize(("feature", "width"), [("average", 256), ("logits", 1000)])
+def test_a_convolutional_classifier_gives_its_average_or_its_logits(feature: str, width: int) -> None:
+    teacher = make(feature, name="test_resnet")
+    assert teacher.width == teacher.encode_image(pictures()).shape[1]
+    assert feature != "logits" or teacher.width == width
+
+
+def test_it_knows_no_captions() -> None:
+    teacher = make()
+    assert teacher.tokenize is None
+    with pytest.raises(AssertionError, match="knows images only"):
+        teacher.encode_text(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
+
+
+def test_weights_from_a_file_with_and_without_the_classifier(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(5)
+    model = timm.create_model("test_resnet").eval()
+    torch.save(model.state_dict(), tmp_path / "resnet.pth")
+    settings = {"name": "test_resnet", "pretrained": str(tmp_path / "resnet.pth")}
+    logits, average = make("logits", **settings), make("average", **settings)
+    assert logits.name == "test_resnet-resnet"
+    with torch.no_grad():
+        head = model.get_classifier()
+        torch.testing.assert_close(logits.encode_image(pictures()), head(average.encode_image(pictures())))
+
+
+def test_the_mark_changes_with_the_feature_and_the_weights() -> None:
+    torch.manual_seed(0)
+    marks = {make().fingerprint, make("average").fingerprint, make(image_size=64).fingerprint}
+    assert len(marks) == 3
+    assert make().fingerprint in marks
+
+
+def test_two_of_a_kind_get_two_names() -> None:
+    config = TimmTeacherConfig(name="test_vit", pretrained="none", feature="cls", image_size=32)
+    assert len({teacher.name for teacher in build_teachers([config, config], CPU)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 40}, r"Teacher timm test_vit: image_size: this tower takes no pictures of 40 px"),
+        ({"name": "test_resnet"}, "Teacher timm test_resnet: cannot be built at 32 px .*token"),
+        ({"name": "test_vitt"}, "Unknown timm image tower 'test_vitt'.*test_vit"),
+        ({"pretrained": "nowhere.pth"}, r"Teacher timm test_vit: nowhere\.pth: no such weights file"),
+        ({"pretrained": "package"}, "weights in a pip package"),
+    ],
+)
+def test_what_cannot_be_had_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**changes)
+
+
+def test_what_is_stored_needs_captions_too() -> None:
+    teacher = {"kind": "timm", "name": "test_vit", "pretrained": "none", "feature": "cls"}
+    values = {"source": "scenes", "teachers": [teacher], "augment": {"flip": True}, "num_views": 2}
+    with pytest.raises(UserError, match="teachers: timm test_vit knows images only"):
+        ReinforceConfig.parse(values, place="test")
