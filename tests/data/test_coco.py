@@ -117,3 +117,16 @@ def test_a_file_that_is_not_karpathys_is_named_with_the_reason(tmp_path: Path, v
     with pytest.raises(UserError, match=reason) as caught:
         open_source("karpathy:" + write(tmp_path, values))
     assert str(tmp_path / "a.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["coco", "karpathy"])
+def test_the_first_captions_of_an_image_are_kept_where_a_number_is_given(tmp_path: Path, kind: str) -> None:
+    five = [{"raw": f"text {number}"} for number in range(7)]
+    values = karpathy(sentences=five)
+    if kind == "coco":
+        values = coco(annotations=[{"image_id": 1, "caption": text["raw"]} for text in five])
+    spec = f"{kind}:" + write(tmp_path, values)
+    whole, cut = open_source(spec), open_source(f"{spec},max_captions=5")
+    assert (len(whole.captions(0)), cut.captions(0)) == (7, tuple(f"text {number}" for number in range(5)))
+    assert cut.name == f"{whole.name} (at most 5 captions an image)"
+    assert cut.fingerprint() != whole.fingerprint()

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from pocketclip.records import CostResult, EvalResult
+from pocketclip.records import CostResult, EvalResult, Interval
+
+_RETRIEVALS = {"retrieval": "Retrieval", "retrieval_1k_folds": "Retrieval in folds of 1,000"}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -21,12 +23,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def print_retrieval(results: Iterable[EvalResult]) -> None:
     """Recalls of each split in percent with 95 % intervals."""
+    from rich.console import Console
+
     from pocketclip.study.table import RETRIEVAL_COLUMNS, retrieval_rows
 
     for result in results:
         counts = f"{result.num_images:,} images, {result.num_captions:,} captions"
-        title = f"Retrieval on {result.split}: {counts}; percent [95 % interval]"
+        title = f"{_RETRIEVALS[result.task]} on {result.split}: {counts}; percent [95 % interval]"
         print_table(title, RETRIEVAL_COLUMNS, retrieval_rows(result))
+        mean = result.metrics.get("mean_recall")  # records of earlier versions have none
+        lines = [f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []
+        for line in [*lines, *result.notes]:
+            Console().print(line, highlight=False)
 
 
 def print_cost(cost: CostResult) -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from pocketclip.config import Config
 from pocketclip.data.source import ImageFiles, locate, read_text, unique_keys
 from pocketclip.errors import UserError
@@ -17,6 +19,8 @@ class CocoSourceConfig(Config):
     kind: Literal["coco"] = "coco"
     file: Path
     images: Path
+    max_captions: PositiveInt | None = None
+    """Of an image, the first ones; None: all of them."""
 
     def open(self) -> ImageFiles:
         """Read the annotations; images without a caption are left out.
@@ -35,7 +39,7 @@ class CocoSourceConfig(Config):
             raise UserError(
                 f"{file}: not COCO captions: needs 'images' and 'annotations' with 'caption' (missing {error})."
             ) from error
-        return _image_files(f"coco:{self.file}", file, root, captions)
+        return _image_files(f"coco:{self.file}", file, root, captions, self.max_captions)
 
 
 class KarpathySourceConfig(Config):
@@ -47,6 +51,8 @@ class KarpathySourceConfig(Config):
     images: Path
     split: str = "train"
     """One or more of the file's splits joined by `+`, as in `train+restval`."""
+    max_captions: PositiveInt | None = None
+    """Of an image, the first ones, as papers take five of COCO's; None: all of them."""
 
     def open(self) -> ImageFiles:
         """Read one split.
@@ -73,7 +79,7 @@ class KarpathySourceConfig(Config):
                 f"{file}: not a Karpathy split: needs 'images' with 'filename', 'split' and 'sentences' "
                 f"(missing {error})."
             ) from error
-        return _image_files(f"karpathy:{self.file}#{self.split}", file, root, captions)
+        return _image_files(f"karpathy:{self.file}#{self.split}", file, root, captions, self.max_captions)
 
 
 def _read(file: Path) -> Any:
@@ -83,7 +89,9 @@ def _read(file: Path) -> Any:
         raise UserError(f"{file}: not valid JSON ({error}).") from error
 
 
-def _image_files(name: str, file: Path, root: Path, captions: dict[str, list[str]]) -> ImageFiles:
+def _image_files(
+    name: str, file: Path, root: Path, captions: dict[str, list[str]], max_captions: int | None
+) -> ImageFiles:
     if not captions:
         raise UserError(f"{file}: no captions here.")
     for image, texts in captions.items():
@@ -91,4 +99,6 @@ def _image_files(name: str, file: Path, root: Path, captions: dict[str, list[str
             raise UserError(f"{file}: a file name or caption is not text ({image!r}: {str(texts)[:60]}).")
     paths = [resolve_inside(root, image, place=str(file)) for image in captions]
     keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
-    return ImageFiles(name, paths, [tuple(texts) for texts in captions.values()], keys)
+    if max_captions is not None:
+        name += f" (at most {max_captions} captions an image)"
+    return ImageFiles(name, paths, [tuple(texts[:max_captions]) for texts in captions.values()], keys)

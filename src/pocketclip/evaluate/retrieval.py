@@ -4,7 +4,7 @@ Every caption is a query over all images, each of which stands in the gallery on
 captions is. Ties count against the model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.statistics import bootstrap_ratio
+from pocketclip.evaluate.statistics import HitsAndCounts, bootstrap_ratios
 from pocketclip.records import Interval
 
 TIE = 1e-6
@@ -91,17 +91,33 @@ def point_metrics(ranks: Ranks) -> dict[str, float]:
 
 
 def retrieval_metrics(ranks: Ranks) -> dict[str, Interval | float]:
-    """`point_metrics` with 95 % intervals around the recalls, from resampling images (see `statistics`)."""
+    """`point_metrics` and the mean recall, with 95 % intervals around recalls, from resampling images."""
+    return averaged_metrics([ranks])
+
+
+def averaged_metrics(folds: Sequence[Ranks]) -> dict[str, Interval | float]:
+    """The mean of each metric over galleries that were ranked apart; images are resampled within their gallery.
+
+    `mean_recall` is the mean of the six recalls, which papers also call average recall.
+    """
+    points = [point_metrics(ranks) for ranks in folds]
+    metrics: dict[str, Interval | float] = {
+        name: float(np.mean([point[name] for point in points])) for name in points[0]
+    }
+    recalls, metrics["mean_recall"] = bootstrap_ratios([_found_by_image(ranks) for ranks in folds])
+    names = [f"{direction}_recall@{k}" for direction in ("text_to_image", "image_to_text") for k in RECALLS]
+    return {**metrics, **dict(zip(names, recalls, strict=True))}
+
+
+def _found_by_image(ranks: Ranks) -> HitsAndCounts:
+    """(N, 6) and (N, 6): of each image, queries answered within 1, 5 and 10, and queries; captions, then the image."""
     num_images = len(ranks.image_to_text)
     captions = np.bincount(ranks.text_images, minlength=num_images).astype(np.float64)
-    metrics: dict[str, Interval | float] = dict(point_metrics(ranks))
-    for k in RECALLS:
-        found = (ranks.text_to_image < k).astype(np.float64)
-        by_image = np.bincount(ranks.text_images, weights=found, minlength=num_images).astype(np.float64)
-        metrics[f"text_to_image_recall@{k}"] = bootstrap_ratio(by_image, captions)
-        hits = (ranks.image_to_text < k).astype(np.float64)
-        metrics[f"image_to_text_recall@{k}"] = bootstrap_ratio(hits, np.ones(num_images))
-    return metrics
+    found = [np.bincount(ranks.text_images, weights=ranks.text_to_image < k, minlength=num_images) for k in RECALLS] + [
+        (ranks.image_to_text < k).astype(np.float64) for k in RECALLS
+    ]
+    ones = np.ones(num_images)
+    return np.stack(found, axis=1), np.stack([captions] * len(RECALLS) + [ones] * len(RECALLS), axis=1)
 
 
 def mean_recall(metrics: Mapping[str, float]) -> float:

@@ -1,0 +1,54 @@
+"""The 1K protocol of COCO: the test images in folds of a thousand, each a gallery of its own, scores averaged."""
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from pocketclip.errors import UserError
+from pocketclip.evaluate.retrieval import Ranks, retrieval_ranks
+
+FOLD = 1000
+
+
+def check_folds(num_items: int, *, name: str) -> None:
+    """See that a source can be cut into whole folds.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if num_items == 0 or num_items % FOLD:
+        raise UserError(
+            f"{name}: {num_items:,} images are no whole folds of {FOLD:,}; the published protocol takes the 5,000 of "
+            "Karpathy's COCO test split: karpathy:dataset_coco.json,IMAGES_DIR,test."
+        )
+
+
+def fold_ranks(
+    image_embeddings: Float[ndarray, "N D"],
+    text_embeddings: Float[ndarray, "Q D"],
+    text_images: Int[ndarray, " Q"],
+    indices: Int[ndarray, " N"],
+) -> list[Ranks]:
+    """`retrieval_ranks` of each fold: its captions and its images, none of the others.
+
+    A fold is a thousand consecutive images of the source, as in the evaluation of VSE++ that later papers follow
+    (https://arxiv.org/abs/1707.05612). An image that could not be read leaves its own fold smaller and moves no other.
+
+    Args:
+        image_embeddings: (N, D), unit length per row.
+        text_embeddings: (Q, D), unit length per row.
+        text_images: (Q,), row of the image each text was written for.
+        indices: (N,), number in the source of each image.
+
+    Raises:
+        UserError: see `retrieval_ranks`.
+    """
+    folds: npt.NDArray[np.int64] = indices // FOLD
+    ranks = []
+    for fold in np.unique(folds):
+        rows = np.flatnonzero(folds == fold)
+        texts = np.flatnonzero(folds[text_images] == fold)
+        own_images = np.searchsorted(rows, text_images[texts])  # rows of the fold are in order
+        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images))
+    return ranks
