@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pocketclip.models.dual_encoder import PARTS, DualEncoder
+from pocketclip.models.dual_encoder import PARTS, DualEncoder, SharedDualEncoder
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -11,13 +11,20 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def parameters_by_part(model: DualEncoder) -> dict[str, int]:
-    """Towers without heads, the heads, the text tower's embedding table, and the whole."""
+    """Towers without heads, the heads, the text tower's embedding table, and the whole.
+
+    Of a model whose towers share an encoder also that one, which counts neither as a tower nor as a head.
+    """
     counts = {part: sum(value.numel() for _, value in model.part_parameters(part)) for part in PARTS}
     tables = {id(m.weight): m.weight.numel() for m in model.text_encoder.modules() if isinstance(m, nn.Embedding)}
+    shared = {}
+    if isinstance(model, SharedDualEncoder):
+        shared["parameters_shared"] = count_parameters(model.shared_encoder)
     return {
         "parameters_image": counts["image_encoder"],
         "parameters_text": counts["text_encoder"],
         "parameters_text_embeddings": sum(tables.values()),
-        "parameters_heads": counts["heads"],
+        **shared,
+        "parameters_heads": counts["heads"] - sum(shared.values()),
         "parameters_total": sum(counts.values()),
     }

@@ -14,8 +14,8 @@ from pocketclip.hardware import describe_hardware
 from pocketclip.records import Provenance
 
 UTILISATION = (0.08, 0.15, 0.35)
-"""Low, likely and high share of the peak that training a small image-text model reaches. Published runs: 0.11 (open_clip
-ViT-B/32, 773 samples a second on an A100), 0.13 (ViT-B/16, 332), 0.19 (S-SMKE with its teacher on two RTX 4090)."""
+"""Low, likely and high share of the peak that training a small image-text model reaches. Published runs: 0.11
+(open_clip ViT-B/32, 773 samples a second on an A100), 0.13 (ViT-B/16, 332), 0.19 (S-SMKE, two RTX 4090)."""
 Origin = Literal["given", "measured", "published", "estimated"]
 
 

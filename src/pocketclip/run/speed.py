@@ -76,10 +76,11 @@ def _recorded(recipe: Recipe, place: Path, record: dict[str, Any], num_items: in
     """Of the whole command, from nothing; its time grows with the number of steps."""
     stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
     steps = sum(stage.total_steps(num_items // stage.batch_size) for stage in stages)
-    seconds = record["wall_seconds_median"] * steps / record["runs"][0]["num_steps"]
+    recorded = record["runs"][0]["num_steps"]
+    seconds = record["wall_seconds_median"] * steps / recorded
     source = (
-        f"measured: results/{place.name}, {record['wall_seconds_median']} s for {record['runs'][0]['num_steps']:,} steps "
-        f"and everything around them, {record['hardware']}, {record['date'][:10]}"
+        f"measured: results/{place.name}, {record['wall_seconds_median']} s for {recorded:,} steps and all around them, "
+        f"{record['hardware']}, {record['date'][:10]}"
     )
     return Throughput.exactly(samples_seen / seconds, "measured", source)
 

@@ -172,7 +172,7 @@ def _load_row(config: StudyConfig, row: RowConfig, changes: Sequence[str], path:
     assert name is not None  # checked by the config
     beside = path.parent / name
     place = str(beside) if beside.is_file() else name
-    own = [f"{key}={_as_text(value)}" for key, value in row.set.items()]
+    own = [f"{key}={as_text(value)}" for key, value in row.set.items()]
     always = ["data.test=null", f"seed={config.seeds[0]}"]  # a study compares on val, and leaves test for the end
     try:
         recipe = load_recipe(place, [*changes, *own, *always])
@@ -182,8 +182,8 @@ def _load_row(config: StudyConfig, row: RowConfig, changes: Sequence[str], path:
     return Row(row.name, slug(row.name), name, row.set, recipe)
 
 
-def _as_text(value: Any) -> str:
-    """A value as `--set` takes it."""
+def as_text(value: Any) -> str:
+    """A value as `--set` takes it, so that reading it again gives the same value."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("...\n").strip()
 

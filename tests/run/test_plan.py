@@ -1,0 +1,123 @@
+"""What a run will take: from a record, a published run, an estimate, or the user."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import tiny_recipe_settings
+from pocketclip.cost.plan import Plan
+from pocketclip.errors import UserError
+from pocketclip.recipe import Recipe, list_recipes, load_recipe
+from pocketclip.run.measure import measure_throughput
+from pocketclip.run.plan import plan_run, samples_seen
+from pocketclip.run.speed import record_folder
+from pocketclip.study.table import plan_rows
+
+HERE = "flickr/flickr8k_heads_cpu"
+
+
+def recipe(**train: Any) -> Recipe:
+    return Recipe.parse(tiny_recipe_settings(**train), place="test")
+
+
+def plan(hardware: str = "a100", name: str = "mine", made: Recipe | None = None, **options: Any) -> Plan:
+    return plan_run(made or recipe(), name, hardware, **options)
+
+
+def test_samples_are_steps_times_batch_size() -> None:
+    assert samples_seen(recipe()) == 16
+    assert samples_seen(recipe(num_steps=None, num_epochs=2.5)) == 60
+    assert samples_seen(recipe(num_steps=None, num_epochs=1, batch_size=5)) == 20
+    assert samples_seen(recipe(num_steps=None, num_epochs=1, epoch="captions")) == 48
+
+
+def test_a_given_speed_and_price_are_plain_arithmetic() -> None:
+    found = plan("this", throughput=2.0, dollars_per_hour=3600.0)
+    assert (found.hours, found.dollars, found.samples_seen) == (pytest.approx(8 / 3600), pytest.approx(8.0), 16)
+    assert found.storage_bytes["data"] and found.storage_bytes["checkpoints"] and found.storage_bytes["bundle"]
+    assert ["time", "8 s"] in plan_rows(found)
+    assert ["price at $3600 an hour", "$8.00"] in plan_rows(found)
+
+
+def test_without_record_or_publication_it_is_an_estimate_with_a_range() -> None:
+    found = plan(num_samples=1_000_000, made=recipe(num_steps=None, num_epochs=3))
+    assert found.throughput.origin == "estimated"
+    assert found.samples_seen == 3_000_000
+    assert found.hours_low < found.hours < found.hours_high
+    assert any("an estimate" in note for note in found.notes)
+    assert "to" in dict(plan_rows(found))["time"]
+
+
+def test_frozen_towers_cost_a_third_and_a_cache_less() -> None:
+    whole = plan(made=recipe(learning_rate={"heads": 0.1, "image_encoder": 0.1, "text_encoder": 0.1}))
+    frozen = plan(made=recipe(learning_rate={"heads": 0.1}))
+    again = plan(made=recipe(chunk_size=2))
+    assert frozen.throughput.value == pytest.approx(3 * whole.throughput.value)
+    assert again.throughput.value == pytest.approx(0.75 * whole.throughput.value)
+    cached = plan(made=recipe(cache={"views": ["centre"]}, num_steps=600))
+    assert cached.throughput.value > 10 * frozen.throughput.value
+    assert cached.storage_bytes["feature_cache"]
+    assert "feature_cache" not in whole.storage_bytes
+
+
+def test_the_record_answers_for_its_recipe() -> None:
+    record = json.loads((record_folder() / "flickr8k_heads_cpu.json").read_text())
+    found = plan("laptop-cpu-2", HERE, load_recipe(HERE), num_samples=6000, dollars_per_hour=1.0)
+    assert found.throughput.origin == "measured"
+    assert found.hours * 3600 == pytest.approx(record["wall_seconds_median"], rel=0.01)
+    assert found.dollars == pytest.approx(found.hours)
+    other = plan("laptop-cpu-2", HERE, load_recipe(HERE, ["train.num_epochs=9"]), num_samples=6000,
+                 changes=("train.num_epochs=9",))  # fmt: skip
+    assert other.throughput.origin == "estimated"  # no record of the changed recipe
+
+
+def test_published_hours_and_dollars(tmp_path: Path) -> None:
+    """The published counts stand in for data that are not here."""
+    missing = recipe(num_steps=None, num_epochs=7, batch_size=512)
+    missing = Recipe.parse(
+        missing.model_dump(mode="json") | {"data": {"train": f"folder:{tmp_path}/none", "val": "scenes:8"}}, place="x"
+    )
+    check_published(plan("rtx4090x2", "s_smke/pretrain", missing))
+
+
+def test_the_shipped_recipe_of_pretraining_is_planned_as_published() -> None:
+    if "s_smke/pretrain" not in list_recipes():
+        pytest.skip("no such recipe yet")
+    check_published(plan("rtx4090x2", "s_smke/pretrain", load_recipe("s_smke/pretrain")))
+
+
+def check_published(found: Plan) -> None:
+    assert found.throughput.origin == "published"
+    assert found.samples_per_epoch == 3_264_868
+    assert found.hours == pytest.approx(11.2, rel=0.1)
+    assert found.dollars == pytest.approx(15.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hardware": "b200"}, "Unknown hardware 'b200'"),
+        ({"hardware": "this"}, "give --throughput, or --measure"),
+        ({"throughput": 0.0}, "--throughput 0: should be above 0"),
+        ({"num_samples": -1}, "--samples -1: should be above 0"),
+        ({"num_samples": 3}, "fewer than a batch of 4"),
+        ({"dollars_per_hour": -1.0}, "--price -1: should not be below 0"),
+        ({"measure": True}, "--measure trains on this machine"),
+        ({"hardware": "this", "measure": True, "throughput": 1.0}, "has no effect with --throughput"),
+    ],
+)
+def test_bad_wishes_are_one_clear_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        plan(**{"made": recipe(num_steps=None, num_epochs=1), **options})
+    assert said in str(caught.value)
+
+
+def test_a_few_steps_are_measured() -> None:
+    rate = measure_throughput(recipe(), num_steps=5)
+    assert rate.origin == "measured"
+    assert 0 < rate.low <= rate.value <= rate.high
+    assert rate.source.startswith("measured now: 2 steps of 4 on drawn pictures")
+    with pytest.raises(UserError, match="trains on cached features"):
+        measure_throughput(recipe(cache={"views": ["centre"]}))

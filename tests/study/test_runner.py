@@ -1,0 +1,172 @@
+"""A study from file to table on tiny runs: resuming, failures, interruption, the record and its page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import QuietReporter, tiny_recipe_settings
+from pocketclip.errors import Interrupted, UserError
+from pocketclip.evaluate.retrieval import Ranks, point_metrics
+from pocketclip.study import runs as runs_module
+from pocketclip.study.grid import Study, load_study
+from pocketclip.study.record import StudyRecord, read_study
+from pocketclip.study.runner import run_study
+from pocketclip.study.table import score_columns, score_rows, size_rows, study_markdown, study_notes
+
+ROWS = [{"name": "plain"}, {"name": "fast heads", "set": {"train.learning_rate.heads": 0.01}}]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Study]:
+    """A function that writes and loads a tiny study."""
+    (tmp_path / "tiny.yaml").write_text(json.dumps(tiny_recipe_settings(num_steps=2)))
+
+    def make(rows: list[dict[str, Any]] = ROWS, *, changes: tuple[str, ...] = (), **keys: Any) -> Study:
+        path = tmp_path / "tiny.study.yaml"
+        path.write_text(json.dumps({"base": "tiny.yaml", "rows": rows, "seeds": [0, 1], **keys}))
+        return load_study(str(path), changes)
+
+    return make
+
+
+def carry_out(study: Study, folder: Path, **options: Any) -> tuple[StudyRecord, list[str]]:
+    reporter = QuietReporter()
+    return run_study(study, folder, reporter=reporter, device="cpu", **options), reporter.notes
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the runs that were trained."""
+    names: list[str] = []
+    train = runs_module.train
+
+    def noted(*args: Any, **options: Any) -> Any:
+        names.append(options["name"])
+        return train(*args, **options)
+
+    monkeypatch.setattr(runs_module, "train", noted)
+    return names
+
+
+def test_a_study_trains_every_row_with_every_seed_and_compares_them(
+    study: Callable[..., Study], tmp_path: Path, trained: list[str]
+) -> None:
+    metrics = ["text_to_image_recall@1", "mean_recall", "text_to_image_median_rank"]
+    folder = tmp_path / "out"
+    record, _ = carry_out(study(metrics=metrics), folder, dollars_per_hour=36.0)
+    assert trained == ["plain, seed 0", "fast heads, seed 0", "plain, seed 1", "fast heads, seed 1"]
+    first, second = record.rows
+    assert (record.num_finished, record.num_runs, record.num_images, record.num_captions) == (4, 4, 8, 16)
+    assert (first.samples_seen, first.folder, second.folder) == (8, "plain", "fast-heads")
+    assert first.parameters["parameters_total"] > first.parameters["parameters_image"] > 0
+    for row in record.rows:
+        for name, measure in row.metrics.items():
+            assert measure.mean.value == pytest.approx(np.mean([run.metrics[name] for run in row.runs]))
+            assert measure.mean.low <= measure.mean.value <= measure.mean.high
+    assert all(measure.difference is None for measure in first.metrics.values())
+    for name, measure in second.metrics.items():
+        assert measure.difference is not None
+        assert measure.difference.value == pytest.approx(measure.mean.value - first.metrics[name].mean.value)
+    assert first.dollars == pytest.approx(first.minutes * 0.6, rel=0.05)  # type: ignore[operator]
+    ranks = np.load(folder / "plain" / "seed-1" / "ranks_val.npz")
+    stored = point_metrics(Ranks(ranks["text_to_image"], ranks["image_to_text"], ranks["text_images"]))
+    assert stored.items() <= first.runs[1].metrics.items()
+    _check_files(record, folder)
+    again, notes = carry_out(study(metrics=metrics), folder, resume=True)
+    assert len(trained) == 4
+    assert notes == ["4 of 4 runs were finished before"]
+    assert again.rows[1].metrics == second.metrics
+
+
+def _check_files(record: StudyRecord, folder: Path) -> None:
+    values = json.loads((folder / "study.json").read_text())
+    assert {"kind", "command", "hardware", "date", "code_version"} <= values.keys()
+    assert read_study(folder) == record
+    assert (folder / "study.md").read_text() == study_markdown(record)
+    assert score_columns(record) == ["", "T→I R@1", "mean recall", "T→I median rank"]
+    lines = score_rows(record)[1][1].split("\n")
+    assert len(lines) in (2, 3, 4)
+    assert lines[-1].startswith(("[", "+", "-"))
+    assert size_rows(record)[0][1:4] == ["0.10 M", "0.03 M", "0.13 M"]
+    assert any("Every row sees 8 samples." in note for note in study_notes(record))
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(
+    study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = runs_module.train
+
+    def failing(recipe: Any, folder: Path, **options: Any) -> Any:
+        if options["name"] == "plain, seed 0":
+            folder.mkdir(parents=True)
+            raise RuntimeError("out of\nmemory")
+        if options["name"] == "fast heads, seed 1":
+            raise UserError("the disk is full")
+        return train(recipe, folder, **options)
+
+    monkeypatch.setattr(runs_module, "train", failing)
+    folder = tmp_path / "out"
+    record, _ = carry_out(study(), folder)
+    assert record.num_finished == 2
+    assert record.failed["fast heads, seed 1"] == "the disk is full"
+    assert record.failed["plain, seed 0"].startswith("RuntimeError: out of (all of it in")
+    assert "Traceback" in (folder / "plain" / "seed-0" / "error.txt").read_text()
+    measure = record.rows[1].metrics["text_to_image_recall@1"]
+    assert measure.difference is None  # no seed in common
+    assert score_rows(record)[0][0] == "plain (1 of 2 seeds)"
+    (folder / "plain" / "seed-0" / "error.txt").unlink()
+    monkeypatch.setattr(runs_module, "train", train)
+    again, _ = carry_out(study(), folder, resume=True)
+    assert (again.num_finished, again.failed) == (4, {})
+
+
+def test_a_stopped_study_has_a_table_of_what_is_finished(
+    study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = runs_module.train
+
+    def stopping(recipe: Any, folder: Path, **options: Any) -> Any:
+        if options["name"] != "plain, seed 0":
+            raise Interrupted("Stopped.")
+        return train(recipe, folder, **options)
+
+    monkeypatch.setattr(runs_module, "train", stopping)
+    with pytest.raises(Interrupted):
+        carry_out(study(), tmp_path / "out")
+    record = read_study(tmp_path / "out")
+    assert record is not None
+    assert (record.num_finished, record.num_runs) == (1, 4)
+    assert record.rows[1].metrics == {}
+    assert score_rows(record)[1][0] == "fast heads (0 of 2 seeds)"
+
+
+def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
+    study: Callable[..., Study], tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    one = {"rows": ROWS[:1], "seeds": [0]}
+    carry_out(study(**one), folder)
+    with pytest.raises(UserError, match=r"holds a study already. Go on with --resume"):
+        carry_out(study(**one), folder)
+    with pytest.raises(UserError, match=r"plain.seed-0: was made with another recipe"):
+        carry_out(study(**one, changes=("train.max_grad_norm=0.5",)), folder, resume=True)
+    with pytest.raises(UserError, match="is not empty and holds no study"):
+        carry_out(study(**one), tmp_path)
+    with pytest.raises(UserError, match=r"metrics: recall was not measured on val. Known: image_to_text_median_rank"):
+        carry_out(study(**one, metrics=["recall"]), folder, resume=True)
+    (folder / "plain" / "seed-0" / "ranks_val.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(UserError, match=r"the run is damaged .*; delete the folder and resume"):
+        carry_out(study(**one), folder, resume=True)
+
+
+@pytest.mark.slow
+def test_runs_at_once_give_the_same_table(study: Callable[..., Study], tmp_path: Path) -> None:
+    alone, _ = carry_out(study(), tmp_path / "alone")
+    together, _ = carry_out(study(), tmp_path / "together", num_jobs=2)
+    assert [row.metrics.keys() for row in together.rows] == [row.metrics.keys() for row in alone.rows]
+    assert together.num_finished == 4
+    assert "2 at a time" in " ".join(study_notes(together))

@@ -1,0 +1,16 @@
+"""Every shipped study loads, says what it shows, and names its own command."""
+
+import re
+
+import pytest
+
+from pocketclip.study.grid import find_study, list_studies, load_study
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_shipped_studies(name: str) -> None:
+    text = find_study(name).read_text(encoding="utf-8")
+    assert len(text.splitlines()[0]) > 20
+    assert text.startswith("# ")
+    assert f"pocketclip study {name}" in re.findall(r"^#   (pocketclip study \S+)", text, flags=re.MULTILINE)
+    assert len(load_study(name).rows) > 1
