@@ -1,0 +1,322 @@
+"""What training left of each tower's own skill: linear probes of the towers, before and after.
+
+A tower's features are what it gives before any head or shared encoder. The tower is compared with itself as it was
+before training: the same examples, the same probe, a classifier of its own. The embedding, behind head and shared
+encoder, is a further row.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pocketclip.data.encode import encode_texts, image_blocks
+from pocketclip.data.labels import NO_LABEL, Task, match_classes, read_labels
+from pocketclip.data.source import Source
+from pocketclip.data.texts import LabelledTexts
+from pocketclip.errors import UserError
+from pocketclip.evaluate.linear_probe import Probe, linear_probe
+from pocketclip.evaluate.statistics import bootstrap_ratio
+from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.models.inference import Runner
+from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.models.start import same_weights, starting_image_encoder, starting_text_encoder
+from pocketclip.preprocess import PreprocessConfig
+from pocketclip.records import EvalResult, Interval
+from pocketclip.tokenizer import Tokenizer
+
+OnWork = Callable[[str, int, int, list[str]], None]
+"""Told what goes on, how much of it is done, of how much in all, and which items were broken so far."""
+Floats = npt.NDArray[np.float32]
+RANDOM_START = "the tower started from random weights: there is no skill to compare with"
+NOT_TRAINED = "the tower was not trained: it is what it was"
+TEXT_BLOCK = 2048
+
+
+def silent(what: str, done: int, total: int, broken: list[str]) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Features of the examples that have a class and can be read."""
+
+    features: Floats
+    """(N, F)."""
+    labels: npt.NDArray[np.int64]
+    """(N,)."""
+    num_left_out: int
+    """Examples that have no class or cannot be read."""
+
+
+Parts = tuple[Part, Part]
+"""To learn from, and to be tested on."""
+
+
+def image_probe(
+    model: PretrainedModel,
+    train: Source,
+    test: Source,
+    *,
+    against_start: bool = True,
+    seed: int = 0,
+    on_work: OnWork = silent,
+) -> EvalResult:
+    """Accuracy of linear probes of the image tower, before training and after, and of the embedding.
+
+    Args:
+        model: whose tower.
+        train: labelled images to learn from.
+        test: labelled images to be tested on.
+        against_start: whether to build the tower as it was before training and compare.
+        seed: of the part that the regulariser is chosen on.
+        on_work: shows progress; may raise to stop.
+
+    Raises:
+        UserError: images without classes, classes that do not fit together, or a start that cannot be had.
+    """
+    task = match_classes(read_labels(train), read_labels(test))
+    start = starting_image_encoder(model.config) if against_start else None
+
+    def features(runner: Runner) -> Parts:
+        return (
+            image_part(runner, train, task.train, model.preprocess, "training images", on_work),
+            image_part(runner, test, task.test, model.preprocess, "test images", on_work),
+        )
+
+    def tower(encoder: nn.Module) -> Parts:
+        return features(tower_runner(model, encoder, CachedTower()))
+
+    own = model.model.image_encoder
+    parts, notes = _before_and_after(own, start, tower, against_start=against_start)
+    parts["_embedding"] = _embedding(model, model.model.image_head, parts[""], features)
+    metrics = measure(parts, task, seed=seed, device=model.runner.device, on_work=on_work)
+    return unimodal_result("linear_probe", test.name, metrics, notes, parts[""], num_images=len(parts[""][1].labels))
+
+
+def text_probe(
+    model: PretrainedModel,
+    train: LabelledTexts,
+    test: LabelledTexts,
+    *,
+    against_start: bool = True,
+    seed: int = 0,
+    on_work: OnWork = silent,
+) -> EvalResult:
+    """Accuracy of linear probes of the text tower, before training and after, and of the embedding; as `image_probe`.
+
+    Args:
+        model: whose tower.
+        train: labelled texts to learn from.
+        test: labelled texts to be tested on.
+        against_start: whether to build the tower as it was before training and compare.
+        seed: of the part that the regulariser is chosen on.
+        on_work: shows progress; may raise to stop.
+
+    Raises:
+        UserError: classes that do not fit together, or a start that cannot be had.
+    """
+    task = match_classes(train.labels, test.labels)
+    start = starting_text_encoder(model.config, model.tokenizer) if against_start else None
+    before, tokenizer = start if start is not None else (None, model.tokenizer)
+
+    def features(runner: Runner, tokenizer: Tokenizer) -> Parts:
+        return (
+            text_part(runner, train, task.train, tokenizer, "training texts", on_work),
+            text_part(runner, test, task.test, tokenizer, "test texts", on_work),
+        )
+
+    def tower(encoder: nn.Module) -> Parts:
+        runner = tower_runner(model, CachedTower(), encoder)
+        return features(runner, tokenizer if encoder is before else model.tokenizer)
+
+    own = model.model.text_encoder
+    parts, notes = _before_and_after(own, before, tower, against_start=against_start)
+    parts["_embedding"] = _embedding(
+        model, model.model.text_head, parts[""], lambda runner: features(runner, model.tokenizer)
+    )
+    metrics = measure(parts, task, seed=seed, device=model.runner.device, on_work=on_work)
+    return unimodal_result("text_probe", test.name, metrics, notes, parts[""], num_captions=len(test))
+
+
+def _before_and_after(
+    own: nn.Module, start: nn.Module | None, features: Callable[[nn.Module], Parts], *, against_start: bool
+) -> tuple[dict[str, Parts], list[str]]:
+    """Features of a tower, and under `_start` those of the same before training, with what there is to say of it."""
+    parts = {"": features(own)}
+    if start is None:
+        return parts, [RANDOM_START] if against_start else []
+    if same_weights(own, start):
+        return {**parts, "_start": parts[""]}, [NOT_TRAINED]
+    return {**parts, "_start": features(start)}, []
+
+
+def tower_runner(model: PretrainedModel, image_encoder: nn.Module, text_encoder: nn.Module) -> Runner:
+    """What encodes with bare towers as exactly as scores ask for, on the model's device."""
+    scores = model.runner_for_scores()
+    bare = DualEncoder(image_encoder, text_encoder, nn.Identity(), nn.Identity())
+    return Runner(bare, device=scores.device, precision=scores.precision, image_size=scores.image_size, heads=False)
+
+
+@torch.inference_mode()
+def _embedding(model: PretrainedModel, head: nn.Module, towers: Parts, encode: Callable[[Runner], Parts]) -> Parts:
+    """Embeddings: the head on the tower's features, or the whole way again where a shared encoder lies between."""
+    runner = model.runner_for_scores()
+    if getattr(model.model, "shared_encoder", None) is not None:
+        return encode(runner)
+    head = head.to(runner.device).eval()
+    train, test = (
+        Part(_project(part.features, head, runner.device), part.labels, part.num_left_out) for part in towers
+    )
+    return train, test
+
+
+def _project(features: Floats, head: nn.Module, device: torch.device, block: int = 8192) -> Floats:
+    parts = torch.from_numpy(features).split(block)
+    return np.concatenate([nn.functional.normalize(head(rows.to(device)), dim=1).cpu().numpy() for rows in parts])
+
+
+def image_part(
+    runner: Runner,
+    source: Source,
+    labels: npt.NDArray[np.int64],
+    preprocess: PreprocessConfig,
+    what: str,
+    on_work: OnWork,
+) -> Part:
+    """Features of a source's labelled images.
+
+    Args:
+        runner: encodes them.
+        source: the images.
+        labels: (N,) the class of each, or NO_LABEL.
+        preprocess: how they are resized.
+        what: they are, for progress and messages.
+        on_work: shows progress; may raise to stop.
+
+    Raises:
+        UserError: none can be read.
+    """
+    features, indices, broken = [], [], []
+    for block in image_blocks(source, runner.encode_images, preprocess):
+        broken += block.broken
+        if len(block.indices):
+            features.append(block.features[:, 0])
+            indices.append(block.indices)
+        on_work(f"encoding {what}", block.num_done, len(source), broken)
+    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
+    kept = labels[found] != NO_LABEL
+    if not kept.any():
+        raise UserError(f"{source.name}: none of the {what} with a class can be read.")
+    return Part(np.concatenate(features)[kept], labels[found][kept], len(source) - int(kept.sum()))
+
+
+def text_part(
+    runner: Runner,
+    texts: LabelledTexts,
+    labels: npt.NDArray[np.int64],
+    tokenizer: Tokenizer,
+    what: str,
+    on_work: OnWork,
+) -> Part:
+    """Features of labelled texts; see `image_part`."""
+    features = []
+    for first in range(0, len(texts), TEXT_BLOCK):
+        block = texts.texts[first : first + TEXT_BLOCK]
+        features.append(encode_texts(block, runner.encode_tokens, tokenizer))
+        on_work(f"encoding {what}", first + len(block), len(texts), [])
+    return Part(np.concatenate(features), labels, 0)
+
+
+def measure(
+    parts: Mapping[str, Parts], task: Task, *, seed: int, device: torch.device, on_work: OnWork
+) -> dict[str, Interval | float]:
+    """A probe of each kind of features, and how the accuracy changed where there is a `_start`.
+
+    Args:
+        parts: by the ending of the metrics' names.
+        task: the classes.
+        seed: of the part that the regulariser is chosen on.
+        device: where to fit.
+        on_work: shows progress.
+    """
+    num_classes = len(task.class_names)
+    probes: dict[str, Probe] = {}
+    for ending, (train, test) in parts.items():
+        if ending == "_start" and parts["_start"] is parts[""]:
+            probes[ending] = probes[""]
+            continue
+        name = f"probing {ending.strip('_') or 'tower'}"
+        probes[ending] = linear_probe(
+            train.features,
+            train.labels,
+            test.features,
+            test.labels,
+            num_classes=num_classes,
+            seed=seed,
+            device=device,
+            on_progress=lambda done, total, name=name: on_work(name, done, total, []),
+        )
+    metrics = accuracies({ending: probe.correct for ending, probe in probes.items()})
+    metrics |= {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
+    return metrics | class_counts(parts[""], num_classes)
+
+
+def accuracies(correct: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, Interval | float]:
+    """`top1_accuracy` of each ending, and `top1_accuracy_change` from `_start` to the empty one, all with intervals.
+
+    Of the change the examples are resampled with both answers together, since the two towers saw the same examples:
+    the interval is that of the difference, and narrower than those of its two ends suggest.
+
+    Args:
+        correct: (N,) each, whether each test example got its class.
+    """
+    ones = np.ones(len(correct[""]))
+    metrics: dict[str, Interval | float] = {
+        f"top1_accuracy{ending}": bootstrap_ratio(hits.astype(np.float64), ones) for ending, hits in correct.items()
+    }
+    if "_start" in correct:
+        change = correct[""].astype(np.float64) - correct["_start"].astype(np.float64)
+        metrics["top1_accuracy_change"] = bootstrap_ratio(change, ones)
+    return metrics
+
+
+def class_counts(parts: Parts, num_classes: int) -> dict[str, Interval | float]:
+    """How many classes and training examples, and what always answering the commonest training class would score."""
+    train, test = parts
+    commonest = int(np.bincount(train.labels, minlength=num_classes).argmax())
+    return {
+        "commonest_class_accuracy": float((test.labels == commonest).mean()),
+        "num_classes": float(num_classes),
+        "num_training_examples": float(len(train.labels)),
+    }
+
+
+def unimodal_result(
+    task: str,
+    dataset: str,
+    metrics: dict[str, Interval | float],
+    notes: list[str],
+    parts: Parts,
+    *,
+    num_images: int = 0,
+    num_captions: int = 0,
+) -> EvalResult:
+    """The record of a probe or of a fine-tuning."""
+    left_out = [
+        f"{part.num_left_out} {which} examples without a class, or broken, left out"
+        for which, part in zip(("training", "test"), parts, strict=True)
+        if part.num_left_out
+    ]
+    return EvalResult(
+        task=task,
+        dataset=dataset,
+        split="all",
+        num_images=num_images,
+        num_captions=num_captions,
+        metrics=metrics,
+        notes=[*notes, *left_out],
+    )

@@ -1,0 +1,60 @@
+"""The towers a model started from, built again from the weights that its config names."""
+
+import torch
+from torch import nn
+
+from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.text import TextEncoderConfig
+from pocketclip.tokenizer import Tokenizer
+
+
+def starting_image_encoder(config: DualEncoderConfig) -> nn.Module | None:
+    """The image tower before training; None where it started from random weights, and so without any skill.
+
+    Raises:
+        UserError: its weights cannot be had here.
+    """
+    if config.pretrained != "none":
+        encoder: nn.Module = config.build().image_encoder
+        return encoder
+    tower = config.image_encoder
+    return None if tower.pretrained == "none" and tower.inherit is None else tower.build()
+
+
+def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tuple[nn.Module, Tokenizer] | None:
+    """The text tower before training and its own tokenizer; None where it started from random weights.
+
+    Where training began by dropping words that do not occur, this is the tower with all of them.
+
+    Args:
+        config: of the trained model.
+        tokenizer: of the trained model, which is the tower's own unless words were dropped.
+
+    Raises:
+        UserError: its weights or its tokenizer cannot be had here.
+    """
+    if config.pretrained != "none":
+        return config.build().text_encoder, tokenizer
+    tower = config.text_encoder
+    if tower.pretrained == "none" and tower.inherit is None:
+        return None
+    if getattr(tower, "vocabulary", "all") == "occurring":
+        return _whole_vocabulary(tower).build(), tower.build_tokenizer()
+    return tower.build(), tokenizer
+
+
+def _whole_vocabulary(tower: TextEncoderConfig) -> TextEncoderConfig:
+    """The config as it was before word embeddings were dropped, which gave tokens new numbers."""
+    architecture = getattr(tower, "architecture", None) or {}
+    kept = {key: value for key, value in architecture.items() if key != "vocab_size" and not key.endswith("_token_id")}
+    return tower.model_copy(update={"architecture": kept or None})
+
+
+@torch.no_grad()
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules hold the same numbers under the same names: a tower that was frozen, and its start."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(
+        value.shape == second[name].shape and torch.equal(value.cpu(), second[name].cpu())
+        for name, value in first.items()
+    )
