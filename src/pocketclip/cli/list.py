@@ -56,7 +56,7 @@ def _with_first_line(name: str, file: Path) -> str:
 def _sizes() -> list[str]:
     import torch
 
-    from pocketclip.cost.parameters import count_parameters
+    from pocketclip.cost.parameters import count_parameters, parameters_by_part
     from pocketclip.models.dual_encoder import DualEncoderConfig
     from pocketclip.models.sizes import list_sizes
 
@@ -67,9 +67,11 @@ def _sizes() -> list[str]:
             model = config.build(load_pretrained=False)
         image = count_parameters(model.image_encoder) + count_parameters(model.image_head)
         text = count_parameters(model.text_encoder) + count_parameters(model.text_head)
+        counts = parameters_by_part(model)
+        shared = f"   shared {counts['parameters_shared'] / 1e6:4.1f}" if "parameters_shared" in counts else ""
         lines.append(
             f"{name:30} image {image / 1e6:6.1f} at {config.image_encoder.image_size} px   text {text / 1e6:6.1f}, "
-            f"{model.text_encoder.token_embedding.weight.numel() / 1e6:4.1f} of them word embeddings"
+            f"{counts['parameters_text_embeddings'] / 1e6:4.1f} of them word embeddings{shared}"
         )
     return lines
 
@@ -101,9 +103,11 @@ def _losses() -> list[str]:
 
 
 def _tasks() -> list[str]:
+    from pocketclip.cli.unimodal import TASKS as UNIMODAL
     from pocketclip.evaluate.tasks import TASKS
 
-    return [f"{name:16} {(task.__doc__ or '').splitlines()[0]}" for name, task in TASKS.items()]
+    lines = [f"{name:16} {(task.__doc__ or '').splitlines()[0]}" for name, task in TASKS.items()]
+    return [*lines, *(f"{name:16} {what}" for name, what in UNIMODAL.items())]
 
 
 def _towers() -> list[str]:

@@ -48,6 +48,9 @@ class DualEncoderConfig(Config):
     """Start of the learned bias of a sigmoid loss, such as -ln(B - 1); None for losses without one."""
     pretrained: str = "none"
     """A file with the weights of a whole published model: towers, heads and temperature (see `models/published.py`)."""
+    bundle: str | None = None
+    """A bundle, a run folder or a hub name to start from: all of its weights, and its tokenizer. A pair head that it
+    has not starts at random."""
 
     @model_validator(mode="before")
     @classmethod
@@ -85,14 +88,17 @@ class DualEncoderConfig(Config):
 
     @model_validator(mode="after")
     def _weights_come_from_one_place(self) -> "DualEncoderConfig":
-        if self.pretrained == "none":
+        if self.pretrained == "none" and self.bundle is None:
             return self
+        origin = "pretrained" if self.bundle is None else "bundle"
         for part in ("image_encoder", "text_encoder"):
             if getattr(self, part).pretrained != "none":
-                raise ValueError(f"pretrained fills both towers, so {part}.pretrained should be none")
+                raise ValueError(f"{origin} fills both towers, so {part}.pretrained should be none")
             if getattr(self, part).inherit is not None:
-                raise ValueError(f"pretrained fills both towers, so {part}.inherit should be left out")
-        if self.text_encoder.tokenizer == "captions":
+                raise ValueError(f"{origin} fills both towers, so {part}.inherit should be left out")
+        if self.bundle is not None and self.pretrained != "none":
+            raise ValueError("pretrained and bundle both fill the whole model; leave one out")
+        if self.bundle is None and self.text_encoder.tokenizer == "captions":
             raise ValueError("pretrained word embeddings belong to their own tokenizer, not to tokenizer: captions")
         return self
 

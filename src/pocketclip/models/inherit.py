@@ -88,9 +88,10 @@ def _build(config: Any, *, load_pretrained: bool = True) -> nn.Module:
 def _from_bundle(place: str, kind: type[Config], part: Part) -> nn.Module:
     bundle = read_bundle(place)
     config = kind.parse(bundle.config.model.get(part), place=f"{bundle.folder / 'config.json'}: model.{part}")
-    encoder: Any = _build(config, load_pretrained=False)
-    if bundle.config.model.get("shared_encoder") is not None:
-        encoder.give_tokens()
+    encoder = _build(config, load_pretrained=False)
+    give_tokens = getattr(encoder, "give_tokens", None)
+    if give_tokens is not None and bundle.config.model.get("shared_encoder") is not None:
+        give_tokens()  # which lets go of what the bundle has no weights for
     every = read_state_dict(bundle.weights)
     weights = {name.removeprefix(f"{part}."): value for name, value in every.items() if name.startswith(f"{part}.")}
     load_weights(encoder, weights, place=str(bundle.weights))

@@ -239,7 +239,8 @@ class SharedBlock(nn.Module):
         return output
 
     def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        heads: Tensor = states.unflatten(-1, (self.num_heads, -1))
+        return heads.transpose(1, 2)
 
     def _add(self, tokens: Tensor, added: Tensor, scale: Tensor | None) -> Tensor:
         if scale is not None:

@@ -24,6 +24,7 @@ def model_card(
     counts = {part: sum(p.numel() for _, p in model.part_parameters(part)) for part in PARTS}
     rows = [line for split, result in results.items() for line in _score_rows(split, result)]
     settings = recipe.model
+    shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
     image, text = recipe.model.image_encoder, recipe.model.text_encoder
     return f"""{_HEADER}
 # {name}
@@ -34,7 +35,7 @@ A dual encoder that finds images by sentence and sentences by image, made with p
 |---|---|---|
 | image encoder | {image.name}, {image.image_size} px, from: {image.pretrained} | {counts["image_encoder"]:,} |
 | text encoder | {text.name}, {text.context_length} tokens, from: {text.pretrained} | {counts["text_encoder"]:,} |
-| heads | {settings.image_head.kind}, {settings.text_head.kind} to {settings.embed_dim} | {counts["heads"]:,} |
+| heads | {settings.image_head.kind}, {settings.text_head.kind} to {settings.embed_dim}{shared} | {counts["heads"]:,} |
 
 ## Use
 

@@ -125,7 +125,11 @@ class TimmImageEncoder(nn.Module):
         super().__init__()
         self.tower: Any = tower
         self.joined_stages = config.joined_stages
-        self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
+        self.settings: dict[str, Any] = {
+            "name": config.name,
+            "pooling": config.pooling,
+            "joined_stages": config.joined_stages,
+        }
         self.gives_tokens = False
         data = require("timm.data", extra="train").resolve_model_data_config(tower)
         native = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
