@@ -36,7 +36,8 @@ def test_samples_are_steps_times_batch_size() -> None:
 def test_a_given_speed_and_price_are_plain_arithmetic() -> None:
     found = plan("this", throughput=2.0, dollars_per_hour=3600.0)
     assert (found.hours, found.dollars, found.samples_seen) == (pytest.approx(8 / 3600), pytest.approx(8.0), 16)
-    assert found.storage_bytes["data"] and found.storage_bytes["checkpoints"] and found.storage_bytes["bundle"]
+    assert found.storage_bytes.keys() == {"data", "checkpoints", "bundle"}
+    assert all(found.storage_bytes.values())
     assert ["time", "8 s"] in plan_rows(found)
     assert ["price at $3600 an hour", "$8.00"] in plan_rows(found)
 

@@ -76,7 +76,7 @@ def test_changes_reach_every_row_and_leave_the_rows_differences(write: Write) ->
     study = load_study(str(write()), ["train.num_steps=2", "seeds=[5]", "train.augment.crop_scale=[0.5, 1.0]"])
     assert study.config.seeds == (5,)
     assert [row.recipe.train.num_steps for row in study.rows] == [2, 2]
-    assert [row.recipe.train.augment.crop_scale for row in study.rows][0] == (0.5, 1.0)
+    assert study.rows[0].recipe.train.augment.crop_scale == (0.5, 1.0)
     assert study.rows[1].recipe.train.augment.flip
 
 

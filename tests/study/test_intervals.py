@@ -15,7 +15,7 @@ RANDOM = np.random.default_rng(3)
     ("degrees", "quantile"), [(1, 12.7062), (2, 4.3027), (10, 2.2281), (11, 2.2010), (20, 2.0860), (1000, 1.9623)]
 )
 def test_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
-    assert student_t(degrees) == pytest.approx(quantile, abs=1e-4)
+    assert student_t(degrees) == pytest.approx(quantile, abs=2e-4)
 
 
 def test_seeds_alone_give_students_interval() -> None:

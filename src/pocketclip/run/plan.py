@@ -81,8 +81,8 @@ def plan_run(
     source, missing = _open(recipe)
     items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
     seen = sum(samples_of_stage(stage, items) for stage in stages_of(recipe))
-    if seen == 0:
-        raise UserError(f"{name}: {items:,} samples are fewer than a batch of {recipe.train.batch_size}.")
+    if items < (batch := max(stage.batch_size for stage in stages_of(recipe))):
+        raise UserError(f"{name}: {items:,} samples are fewer than a batch of {batch}.")
     with torch.device("meta"):  # shapes are enough to count
         model = recipe.model.build(load_pretrained=False)
     if throughput is not None:
@@ -90,9 +90,7 @@ def plan_run(
     elif measure:
         rate = measure_throughput(recipe)
     else:
-        rate = known_throughput(
-            recipe, name, hardware_name, changes=changes, model=model, num_items=items, samples_seen=seen
-        )
+        rate = known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
     price = hardware.dollars_per_hour if dollars_per_hour is None else dollars_per_hour
     (hours, shortest, longest), dollars = hours_and_dollars(seen, rate, price)
     return Plan(

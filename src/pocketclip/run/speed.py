@@ -6,13 +6,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.plan import Throughput, estimated_throughput, find_hardware, published_run
 from pocketclip.cost.weigh import CAPTION_TOKENS
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe
 from pocketclip.train import TrainConfig
 
@@ -23,7 +20,6 @@ def known_throughput(
     hardware_name: str,
     *,
     changes: Sequence[str],
-    model: DualEncoder,
     num_items: int,
     samples_seen: int,
 ) -> Throughput:
@@ -34,7 +30,6 @@ def known_throughput(
         name: the recipe's.
         hardware_name: of the table.
         changes: of the recipe; a record must have the same, and a published run has none.
-        model: on any device, the meta device too.
         num_items: of one epoch.
         samples_seen: in the whole run.
 
@@ -55,7 +50,7 @@ def known_throughput(
         raise UserError(
             f"{name}: no speed is on record for this machine ({hardware.description}); give --throughput, or --measure."
         )
-    return estimated_throughput(training_flops(recipe, model, num_items) / samples_seen, hardware.peak_teraflops)
+    return estimated_throughput(training_flops(recipe, num_items) / samples_seen, hardware.peak_teraflops)
 
 
 def record_folder() -> Path:
@@ -79,13 +74,13 @@ def _recorded(recipe: Recipe, place: Path, record: dict[str, Any], num_items: in
     recorded = record["runs"][0]["num_steps"]
     seconds = record["wall_seconds_median"] * steps / recorded
     source = (
-        f"measured: results/{place.name}, {record['wall_seconds_median']} s for {recorded:,} steps and all around them, "
-        f"{record['hardware']}, {record['date'][:10]}"
+        f"measured: results/{place.name}, {record['wall_seconds_median']} s for {recorded:,} steps and all around "
+        f"them, {record['hardware']}, {record['date'][:10]}"
     )
     return Throughput.exactly(samples_seen / seconds, "measured", source)
 
 
-def training_flops(recipe: Recipe, model: DualEncoder, num_items: int) -> float:
+def training_flops(recipe: Recipe, num_items: int) -> float:
     """Floating-point operations of a run without evaluations, two a multiply-accumulate.
 
     A backward pass costs twice its forward pass; gradient caching and checkpointed activations add a forward pass. On
@@ -93,13 +88,12 @@ def training_flops(recipe: Recipe, model: DualEncoder, num_items: int) -> float:
 
     Args:
         recipe: what would be done.
-        model: its model, on any device.
         num_items: of one epoch.
     """
     image_size = recipe.model.image_encoder.image_size
     tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
-    with torch.device("meta"):
-        macs = tower_macs(model, image_size=image_size, context_length=tokens)
+    model = recipe.model.build(load_pretrained=False)
+    macs = tower_macs(model, image_size=image_size, context_length=tokens)
     stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
     return 2.0 * sum(_stage_macs(stage, macs["macs_image"], macs["macs_text"], num_items) for stage in stages)
 

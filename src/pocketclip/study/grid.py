@@ -33,7 +33,7 @@ class StudyConfig(Config):
 
     base: str | None = None
     """The recipe that rows start from, by name or path; None where every row names one of its own."""
-    rows: Annotated[tuple[RowConfig, ...], Field(min_length=1)]
+    rows: tuple[RowConfig, ...]
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = RECALLS
     """Columns of the table, all of the validation split; `mean_recall` is the mean of the six recalls."""
@@ -42,6 +42,8 @@ class StudyConfig(Config):
 
     @model_validator(mode="after")
     def _rows_can_be_told_apart(self) -> Self:
+        if not self.rows:  # not a length of the field, which would add a line to every problem inside a row
+            raise ValueError("rows needs at least one")
         seen: dict[str, str] = {}
         for row in self.rows:
             place = slug(row.name)

@@ -21,7 +21,7 @@ _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2
 def student_t(degrees: int) -> float:
     """The 97.5 % quantile of Student's t.
 
-    Above ten degrees of freedom by the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5), right to 1e-4.
+    Above ten degrees of freedom by the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5), right to 2e-4.
     """
     if degrees <= len(_T):
         return _T[degrees - 1]

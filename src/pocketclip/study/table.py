@@ -9,6 +9,7 @@ from pocketclip.study.record import RowResult, StudyRecord
 
 RETRIEVAL_COLUMNS = ("", "R@1", "R@5", "R@10", "median\nrank")
 COST_COLUMNS = ("", "image", "text")
+UNIMODAL_COLUMNS = ("", "top-1 accuracy")
 
 _COSTS = (
     ("parameters", "parameters_image", "parameters_text", "M"),
@@ -35,6 +36,28 @@ def retrieval_rows(result: EvalResult) -> list[list[str]]:
         rank = result.metrics[f"{direction}_median_rank"]
         rows.append([label, *cells, f"{rank:g}" if isinstance(rank, float) else ""])
     return rows
+
+
+def unimodal_title(result: EvalResult) -> str:
+    """What a probe or a fine-tuning was measured on."""
+    counts = f"{result.num_images:,} images" if result.num_images else f"{result.num_captions:,} texts"
+    classes, trained = result.metrics["num_classes"], result.metrics["num_training_examples"]
+    assert isinstance(classes, float)
+    assert isinstance(trained, float)
+    what = result.task.replace("_", " ").capitalize()
+    return f"{what} on {counts} of {classes:g} classes, learned from {trained:,.0f}; percent [95 % interval]"
+
+
+def unimodal_rows(result: EvalResult) -> list[list[str]]:
+    """Accuracies in percent with 95 % intervals, as in `UNIMODAL_COLUMNS`."""
+    labels = {
+        "top1_accuracy": "the tower, trained",
+        "top1_accuracy_start": "the tower before training",
+        "top1_accuracy_change": "change",
+        "top1_accuracy_embedding": "the embedding",
+        "commonest_class_accuracy": "always the commonest class",
+    }
+    return [[label, _percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
 
 
 def cost_rows(cost: CostResult) -> list[list[str]]:
