@@ -4,13 +4,14 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import ATTACK, Page
 
+from pages import ATTACK, Page
 from pocketclip.data import open_source
 from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.errors import UserError
@@ -100,7 +101,7 @@ def test_pictures_have_words_and_headings_their_order(show: Show) -> None:
     levels = [int(tag[1]) for tag in page.tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert ("html", "lang", "en") in page.attributes
 
 

@@ -2,57 +2,19 @@
 
 import json
 import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pages import ATTACK, Page
 from pocketclip.errors import UserError
 from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
 from pocketclip.study.gallery import Example, Gallery, Result, write_gallery
 from pocketclip.study.report import read_run, write_report
 
 HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
-ATTACK = "<script>alert('x')</script> & \"quotes\""
 PIXEL = "/9j/4AAQSkZJRg=="
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text; stops at a tag that is not closed in its turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.tags: list[str] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        """All that is read, in one line."""
-        return " ".join(" ".join(self.words).split())
 
 
 def evaluation(split: str, recall: float, images: int = 8) -> EvalResult:
@@ -165,7 +127,7 @@ def test_the_run_its_cost_and_its_recipe_are_told(run: Path) -> None:
 
 def test_the_gallery_marks_what_is_right(run: Path) -> None:
     _, page = report(run)
-    assert page.text.count("✓") == 2
+    assert page.text.count("✓ right") == 2
     assert [tag for tag, name, value in page.attributes if (name, value) == ("class", "match")] == ["li", "li"]
     assert "right image at rank 1" in page.text
     assert "right sentence at rank 2" in page.text

@@ -35,7 +35,7 @@ PUBLISHED = (
         "chips. Dollars: estimated by the author of S-SMKE.",
     ),
     Approach(
-        *("S-SMKE", "117 M", "3.3 M", "$15.50"),
+        *("S-SMKE", "117 M", "3.3 M", "$15.5"),
         "Cares 2024, thesis at Hochschule Hannover (github.com/TimCares/MasterThesis): 11.2 hours of two RTX 4090 GPUs "
         "at $1.38 an hour for both. The estimates above are from there.",
     ),
