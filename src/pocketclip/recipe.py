@@ -19,6 +19,8 @@ from pocketclip.objectives import ObjectiveConfig
 from pocketclip.train.config import TrainConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PAIR_SOURCES = ("nlvr2", "scene_pairs")
+"""Kinds of sources with a sentence about each two images."""
 STUDY_SUFFIX = ".study.yaml"
 """Of the files of `pocketclip study`, which lie among the recipes they compare."""
 
@@ -56,6 +58,11 @@ class Recipe(Config):
             raise ValueError("heads_first needs a cache section; without one, give its settings to train")
         if self.heads_first is not None and self.train.cache is not None:
             raise ValueError("heads_first and train both use the cache; join them into train")
+        if self.model.shared_encoder is not None and (self.heads_first is not None or self.train.cache is not None):
+            raise ValueError(
+                "model.shared_encoder is trained on all tokens, and the cache keeps one vector an image or text: leave "
+                f"{'train.cache' if self.heads_first is None else 'heads_first'} out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -109,6 +116,33 @@ class Recipe(Config):
                 f"objective.distill.queue_size: {objective.queue_size} is less than train.batch_size, {batch_size}; a "
                 "queue takes in a whole batch at once, so make it larger, or 0 for none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_of_images_are_judged(self) -> Self:
+        sources = {name: getattr(self.data, name) for name in ("train", "val", "test")}
+        if self.objective.kind != "pairs":
+            judged = [name for name, source in sources.items() if source is not None and source.kind in PAIR_SOURCES]
+            if judged:
+                raise ValueError(f"data.{judged[0]}: a sentence about two images is for objective.kind pairs only")
+            if self.model.pair_head is not None:
+                raise ValueError(
+                    f"model.pair_head has no effect with objective.kind {self.objective.kind}; leave it out"
+                )
+            return self
+        if self.data.val is None:
+            raise ValueError("objective.kind pairs needs data.val: held-out images would lose their partners")
+        for name, source in sources.items():
+            if source is not None and source.kind not in PAIR_SOURCES:
+                raise ValueError(f"objective.kind pairs needs data.{name} of kind {' or '.join(PAIR_SOURCES)}")
+        if self.model.pair_head is None or self.train.learning_rate.heads is None:
+            raise ValueError("objective.kind pairs trains model.pair_head, so give one, and train.learning_rate.heads")
+        if self.train.cache is not None or self.heads_first is not None:
+            raise ValueError(
+                "objective.kind pairs needs images by twos, which no cache keeps; leave out cache, heads_first"
+            )
+        if (self.train.captions_per_image, self.train.epoch) != (1, "images"):
+            raise ValueError("objective.kind pairs has a sentence an example: captions_per_image 1, epoch images")
         return self
 
     @model_validator(mode="after")

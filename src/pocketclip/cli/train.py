@@ -83,11 +83,13 @@ def _show(outcome: "Outcome", *, as_json: bool) -> None:
 
     from pocketclip.cli.tables import print_retrieval
     from pocketclip.study.gallery import make_gallery, write_gallery
+    from pocketclip.study.table import has_recalls
 
     folder = outcome.folder
     split = "test" if "test" in outcome.splits else "val"
     shown = outcome.splits[split]
-    write_gallery(make_gallery(split, shown.source, shown.embeddings), folder)
+    if has_recalls(shown.result):  # pictures for sentences, and not pairs of them
+        write_gallery(make_gallery(split, shown.source, shown.embeddings), folder)
     results = [evaluated.result for evaluated in outcome.splits.values()]
     if as_json:
         for result in results:

@@ -8,7 +8,7 @@ either image alone tells more than a coin. Nothing is stored: a scene is drawn w
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ FORMS = ("left", "right", "one", "both", "total")
 """Which of the two images a sentence speaks of."""
 ASPECTS = ("count", "colour", "relation")
 """What is different in the scenes that a sentence is not true of."""
+Item = TypeVar("Item")
 TOTALS = {3: "three", 4: "four", 5: "five"}
 
 
@@ -225,5 +226,5 @@ def _name(group: Group) -> str:
     return f"{'an' if article == 'a' and group.colour[0] in 'aeiou' else article} {group.colour} {group.noun}"
 
 
-def _choose(items: Sequence[str] | Sequence[int], random: np.random.Generator):  # type: ignore[no-untyped-def]
+def _choose(items: Sequence[Item], random: np.random.Generator) -> Item:
     return items[int(random.integers(len(items)))]

@@ -16,6 +16,7 @@ from pocketclip.preprocess import ImageLike, PreprocessConfig, open_image, resiz
 from pocketclip.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]
+PAIR_HEAD = "pair_head."
 
 
 class PretrainedModel:
@@ -198,3 +199,29 @@ class PretrainedModel:
         return [
             {class_names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares
         ]
+
+
+def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer, DualEncoder]:
+    """A bundle's tokenizer, and a model to train on with its weights.
+
+    Args:
+        config: builds the model; all but its pair head should be built as the bundle's.
+        place: a bundle, a run folder or a hub name.
+
+    Raises:
+        UserError: there is no bundle, or its model is another one.
+    """
+    bundle = read_bundle(place)
+    built = DualEncoderConfig.parse(bundle.config.model, place=f"{bundle.folder / 'config.json'}: model")
+    text, length = config.text_encoder, bundle.tokenizer.context_length
+    if text.context_length != length:
+        raise UserError(
+            f"model.text_encoder.context_length: {place} was trained with {length} (got {text.context_length})."
+        )
+    size = {"vocab_size": built.text_encoder.vocabulary_size}
+    text = text.as_built(getattr(built.text_encoder, "architecture", None) or size)
+    model = config.model_copy(update={"text_encoder": text}).build(load_pretrained=False)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(PAIR_HEAD)}
+    weights = {**own, **read_state_dict(bundle.weights)}
+    load_weights(model, weights, place=str(bundle.weights), ignore="" if own else PAIR_HEAD)
+    return bundle.tokenizer, model

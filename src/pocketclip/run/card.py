@@ -22,7 +22,7 @@ def model_card(
 ) -> str:
     """Markdown with the front matter that model hubs read."""
     counts = {part: sum(p.numel() for _, p in model.part_parameters(part)) for part in PARTS}
-    rows = [line for split, result in results.items() for line in _score_rows(split, result)]
+    scores = _pair_scores(results) if recipe.objective.kind == "pairs" else _retrieval_scores(results)
     settings = recipe.model
     shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
     image, text = recipe.model.image_encoder, recipe.model.text_encoder
@@ -49,12 +49,7 @@ images @ texts.T
 
 ## Scores
 
-Percent, with 95 % intervals from resampling images. Every caption is a query; an image is found when any of its
-captions is; ties count against the model.
-
-| split | images / captions | direction | R@1 | R@5 | R@10 | median rank |
-|---|---|---|---|---|---|---|
-{chr(10).join(rows)}
+{scores}
 
 The validation split may have been used to choose settings, so its scores are slightly flattering.
 
@@ -78,6 +73,29 @@ Trained on the data named above and nothing else beyond its pretrained towers: e
 pictures, other languages, counting, reading text in pictures, and fine differences. Not tested for bias or for use in
 decisions about people.
 """
+
+
+def _retrieval_scores(results: Mapping[str, EvalResult]) -> str:
+    rows = [line for split, result in results.items() for line in _score_rows(split, result)]
+    return f"""Percent, with 95 % intervals from resampling images. Every caption is a query; an image is found when any of
+its captions is; ties count against the model.
+
+| split | images / captions | direction | R@1 | R@5 | R@10 | median rank |
+|---|---|---|---|---|---|---|
+{chr(10).join(rows)}"""
+
+
+def _pair_scores(results: Mapping[str, EvalResult]) -> str:
+    rows = []
+    for split, result in results.items():
+        cells = [value.percent() for value in result.metrics.values() if isinstance(value, Interval)]
+        rows.append(f"| {split} | {result.num_captions:,} | {' | '.join(cells)} |")
+    return f"""Percent, with 95 % intervals from resampling sentences. An example is two images and a sentence, true or
+false; a sentence is consistent where all of its examples are judged rightly.
+
+| split | examples | accuracy | consistency |
+|---|---|---|---|
+{chr(10).join(rows)}"""
 
 
 def _score_rows(split: str, result: EvalResult) -> list[str]:

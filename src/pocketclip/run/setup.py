@@ -13,6 +13,7 @@ from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.precision import resolve_precision
+from pocketclip.models.pretrained import start_from_bundle
 from pocketclip.recipe import DataConfig, Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
@@ -103,6 +104,8 @@ def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]
         recipe: its `model` section.
         source: gives the captions where the vocabulary depends on them.
     """
+    if recipe.model.bundle is not None:
+        return start_from_bundle(recipe.model, recipe.model.bundle)
     text = recipe.model.text_encoder
     if text.tokenizer != "captions":
         tokenizer = text.build_tokenizer()

@@ -20,8 +20,10 @@ from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.loader import BatchPlan, training_batches
+from pocketclip.data.nlvr import PairSource, images_per_example
 from pocketclip.data.source import readable_captions
 from pocketclip.evaluate.loss import mean_loss
+from pocketclip.evaluate.nlvr import pair_result, pair_scores
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import retrieval_result
 from pocketclip.hardware import keep_freed_memory
@@ -200,7 +202,9 @@ class _Run:
         if config.epoch == "captions":
             last_captions = np.cumsum([len(texts) for texts in readable_captions(self.train_source)])
             self.num_captions = int(last_captions[-1])
-        num_samples = len(self.train_source) if last_captions is None else self.num_captions or 0
+        num_samples = len(self.train_source) // images_per_example(self.train_source)
+        if last_captions is not None:
+            num_samples = self.num_captions or 0
         plan = BatchPlan(num_samples, config.batch_size, self.recipe.seed)
         num_steps = config.total_steps(plan.steps_per_epoch)
 
@@ -226,7 +230,10 @@ class _Run:
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             assert isinstance(model, DualEncoder)
             pairs = self._trained_features(model, self.val_source, self.recipe.train.precision)
-            return self._quick_evaluation(model.heads_only(), pairs, config)
+            heads = model.heads_only()
+            if heads.pair_head is not None and isinstance(self.val_source, PairSource):
+                return pair_scores(heads.pair_head, embed_pairs(heads.eval(), pairs, self.device), self.val_source)
+            return self._quick_evaluation(heads, pairs, config)
 
         return self._train(name, self.model, config, batches, evaluate, plan.steps_per_epoch)
 
@@ -321,10 +328,13 @@ class _Run:
         else:
             pairs = self._trained_features(self.model, source, precision_of_scores(self.recipe.train.precision))
         embeddings = embed_pairs(self.model.heads_only().to(self.device).eval(), pairs, self.device)
-        result = retrieval_result(embeddings, source, split=split).model_copy(
-            update={"seed": self.recipe.seed, "recipe_hash": recipe_hash(self.recipe)}
-        )
-        distributed.on_main(lambda: write_record(result, self.folder, f"retrieval_{split}"))
+        if self.recipe.objective.kind == "pairs":
+            result = pair_result(self.model.pair_head, embeddings, source, split=split)
+        else:
+            result = retrieval_result(embeddings, source, split=split)
+        origin = {"seed": self.recipe.seed, "recipe_hash": recipe_hash(self.recipe)}
+        result = result.model_copy(update=origin)
+        distributed.on_main(lambda: write_record(result, self.folder, f"{result.task}_{split}"))
         self.seconds[f"evaluation_{split}"] = time.perf_counter() - started
         return EvaluatedSplit(source, embeddings, result)
 

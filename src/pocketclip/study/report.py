@@ -10,7 +10,7 @@ from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
 from pocketclip.study.gallery import Gallery, read_gallery
 from pocketclip.study.page import render_page
 from pocketclip.study.plot import line_plot
-from pocketclip.study.table import cost_rows, percent, retrieval_rows, time_rows
+from pocketclip.study.table import accuracy_rows, cost_rows, has_recalls, percent, retrieval_rows, time_rows
 from pocketclip.train.metrics import read_metrics
 
 
@@ -95,6 +95,8 @@ def write_report(folders: list[Path], out: Path) -> Path:
         runs=runs,
         comparison=_comparison(runs) if len(runs) > 1 else [],
         retrieval_rows=retrieval_rows,
+        accuracy_rows=accuracy_rows,
+        has_recalls=has_recalls,
         cost_rows=cost_rows,
         time_rows=time_rows,
     )
@@ -106,7 +108,8 @@ def _comparison(runs: list[RunReport]) -> list[dict[str, Any]]:
     """One row a run: score, size, speed, time."""
     rows = []
     for run in runs:
-        result = min(run.evaluations, key=lambda result: result.split != "test", default=None)
+        retrieval = [result for result in run.evaluations if has_recalls(result)]
+        result = min(retrieval, key=lambda result: result.split != "test", default=None)
         metrics = run.cost.metrics if run.cost is not None else {}
         rows.append(
             {

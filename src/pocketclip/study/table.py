@@ -57,7 +57,21 @@ def unimodal_rows(result: EvalResult) -> list[list[str]]:
         "top1_accuracy_embedding": "the embedding",
         "commonest_class_accuracy": "always the commonest class",
     }
-    return [[label, _percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
+    return [[label, percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
+
+
+def has_recalls(result: EvalResult) -> bool:
+    """Whether a result is of retrieval; others have accuracies."""
+    return "text_to_image_recall@1" in result.metrics
+
+
+def accuracy_rows(result: EvalResult) -> list[list[str]]:
+    """Each metric that has an interval: its name and its percent."""
+    return [
+        [name.replace("_", " "), value.percent()]
+        for name, value in result.metrics.items()
+        if isinstance(value, Interval)
+    ]
 
 
 def cost_rows(cost: CostResult) -> list[list[str]]:
