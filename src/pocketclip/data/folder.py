@@ -53,9 +53,7 @@ class FolderSourceConfig(Config):
         folders = [path.relative_to(root).parts[0] if path.parent != root else None for path in paths]
         if folders.count(None):
             stray = paths[folders.index(None)]
-            raise UserError(
-                f"{root}: classes=folders: every picture should lie in its class's folder; {stray} does not."
-            )
+            raise UserError(f"{root}: classes=folders: {stray} does not lie in the folder of a class.")
         return FolderSource(name, paths, keys, tuple(str(folder) for folder in folders))
 
 

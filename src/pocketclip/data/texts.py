@@ -106,9 +106,7 @@ def open_texts(spec: str, *, place: str) -> LabelledTexts:
         file, _, _ = spec.partition(",")
         suffix = Path(file).suffix.lower()
         if suffix not in SUFFIXES:
-            raise UserError(
-                f"{place}: texts come from csv:FILE or jsonl:FILE, with columns text and label (got {spec!r})."
-            )
+            raise UserError(f"{place}: should be csv:FILE or jsonl:FILE with columns text and label (got {spec!r}).")
         kind, rest = SUFFIXES[suffix], spec
     file, *settings = rest.split(",")
     values: dict[str, Any] = {"kind": kind, "file": file}

@@ -1,0 +1,230 @@
+"""What an image tower can learn: it is trained on with a classifier, and so is the tower it started from."""
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from pocketclip.config import Config
+from pocketclip.data.augment import AugmentConfig, CropScale
+from pocketclip.data.broken import BrokenItems
+from pocketclip.data.labels import NO_LABEL, Task, match_classes, read_labels
+from pocketclip.data.loader import BatchPlan, training_batches
+from pocketclip.data.source import Sample, Source
+from pocketclip.errors import Interrupted
+from pocketclip.evaluate.unimodal import (
+    NOT_TRAINED,
+    RANDOM_START,
+    Part,
+    accuracies,
+    class_counts,
+    image_part,
+    unimodal_result,
+)
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.inference import Runner
+from pocketclip.models.precision import Precision
+from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.models.start import same_weights, starting_image_encoder
+from pocketclip.objectives.classification import ClassificationObjective
+from pocketclip.records import EvalResult
+from pocketclip.run.train import RunReporter
+from pocketclip.train import Trainer
+from pocketclip.train.config import TrainConfig
+from pocketclip.train.optimizer import AdamWConfig, LearningRates
+from pocketclip.train.schedule import CosineScheduleConfig
+from pocketclip.types import ImageTextBatch
+
+
+class FineTuningConfig(Config):
+    """How a tower is trained on; the same for the trained tower and for its start, and chosen on no test data."""
+
+    num_epochs: PositiveFloat = 5.0
+    batch_size: PositiveInt = Field(default=64, ge=2)
+    learning_rate: PositiveFloat = 1e-4
+    """Of the tower."""
+    head_learning_rate: PositiveFloat = 1e-3
+    """Of the classifier, which starts at zero."""
+    weight_decay: NonNegativeFloat = 0.05
+    crop_scale: CropScale | None = (0.5, 1.0)
+    flip: bool = True
+    max_broken_share: float = Field(default=0.01, ge=0, le=1)
+    precision: Precision = "auto"
+    num_workers: NonNegativeInt | None = None
+    seed: NonNegativeInt = 0
+
+    def train(self) -> TrainConfig:
+        """The settings of the training loop."""
+        return TrainConfig(
+            num_epochs=self.num_epochs,
+            batch_size=self.batch_size,
+            learning_rate=LearningRates(heads=self.head_learning_rate, image_encoder=self.learning_rate),
+            augment=AugmentConfig(crop_scale=self.crop_scale, flip=self.flip),
+            optimizer=AdamWConfig(weight_decay=self.weight_decay),
+            schedule=CosineScheduleConfig(),
+            precision=self.precision,
+            evaluate_every=None,
+            num_workers=self.num_workers,
+        )
+
+
+class NoTexts(nn.Module):
+    """Stands in for a text tower where only images are classified."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(M, width) of zeros."""
+        del mask
+        return torch.zeros(len(tokens), self.width, device=tokens.device)
+
+
+@dataclass(frozen=True)
+class ClassNameCaptions:
+    """The samples of a source that have a class, with its name as their caption."""
+
+    source: Source
+    indices: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    """(N,) of them."""
+    names: tuple[str, ...]
+    name: str
+
+    @classmethod
+    def of(cls, source: Source, labels: npt.NDArray[np.int64], names: tuple[str, ...]) -> "ClassNameCaptions":
+        """From the class of each sample, or NO_LABEL."""
+        indices = np.flatnonzero(labels != NO_LABEL)
+        return cls(source, indices, labels[indices], names, source.name)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return replace(self.source[int(self.indices[index])], captions=self.captions(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The name of the sample's class."""
+        return (self.names[self.labels[index]],)
+
+    def fingerprint(self) -> str:
+        """Of the source."""
+        return self.source.fingerprint()
+
+
+def fine_tuned(
+    model: PretrainedModel,
+    train: Source,
+    test: Source,
+    config: FineTuningConfig,
+    *,
+    reporter: RunReporter,
+    against_start: bool = True,
+) -> EvalResult:
+    """Accuracy of the image tower trained on with a classifier, and of its start trained on in the same way.
+
+    Args:
+        model: whose tower; it is copied.
+        train: labelled images to learn from.
+        test: labelled images to be tested on, once, after the last step.
+        config: how.
+        reporter: shows progress.
+        against_start: whether to do the same with the tower as it was before training.
+
+    Raises:
+        UserError: images without classes, classes that do not fit together, or a start that cannot be had.
+    """
+    task = match_classes(read_labels(train), read_labels(test))
+    start = starting_image_encoder(model.config) if against_start else None
+    notes = [RANDOM_START] if against_start and start is None else []
+    named = ClassNameCaptions.of(train, task.train, task.class_names)
+    own = model.model.image_encoder
+    correct, part = _train(model, own, named, test, task, config, reporter)
+    outcomes = {"": correct}
+    if start is not None and same_weights(start, own):
+        outcomes["_start"], notes = correct, [NOT_TRAINED]
+    elif start is not None:
+        outcomes["_start"], _ = _train(model, start, named, test, task, config, reporter, name="fine-tuning the start")
+    nothing = np.zeros((0, 0), np.float32)
+    parts = Part(nothing, named.labels, len(train) - len(named)), part
+    metrics = accuracies(outcomes) | class_counts(parts, len(task.class_names))
+    return unimodal_result("fine_tuning", test.name, metrics, notes, parts, num_images=len(part.labels))
+
+
+def _train(
+    model: PretrainedModel,
+    tower: nn.Module,
+    named: ClassNameCaptions,
+    test: Source,
+    task: Task,
+    config: FineTuningConfig,
+    reporter: RunReporter,
+    *,
+    name: str = "fine-tuning",
+) -> tuple[npt.NDArray[np.bool_], Part]:
+    """Whether each test image got its class from a copy of a tower that was trained on, and the test images."""
+    scores, num_classes = model.runner_for_scores(), len(task.class_names)
+    classifier = _classifier(copy.deepcopy(tower), num_classes).to(scores.device)
+    settings, plan = config.train(), BatchPlan(len(named), config.batch_size, config.seed)
+
+    def batches(first: int) -> Iterator[ImageTextBatch]:
+        for batch in training_batches(
+            named,
+            plan,
+            augmentation=settings.augment.build(model.preprocess),
+            tokenizer=model.tokenizer,
+            captions_per_image=1,
+            num_steps=settings.total_steps(plan.steps_per_epoch),
+            start_step=first,
+            num_workers=settings.num_workers,
+            pin_memory=scores.device.type == "cuda",
+        ):
+            yield replace(batch, labels=torch.from_numpy(named.labels)[batch.image_ids])
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            name,
+            classifier,
+            ClassificationObjective(),
+            batches,
+            settings,
+            steps_per_epoch=plan.steps_per_epoch,
+            evaluate=None,
+            folder=Path(folder),
+            seed=config.seed,
+            broken=BrokenItems(len(named), config.max_broken_share, setting="--set max_broken_share"),
+            reporter=reporter,
+        )
+        try:
+            trainer.run(resume=False)
+        except Interrupted as stop:
+            raise KeyboardInterrupt from stop  # its checkpoint goes with the folder, so nothing can go on
+    size, precision = scores.image_size, scores.precision
+    runner = Runner(classifier, device=scores.device, precision=precision, image_size=size)
+    part = image_part(
+        runner,
+        test,
+        task.test,
+        model.preprocess,
+        "test images",
+        lambda what, done, total, _: reporter.encoding(what.removeprefix("encoding "), done, total),
+    )
+    return np.asarray(part.features.argmax(axis=1) == part.labels), part
+
+
+def _classifier(tower: nn.Module, num_classes: int) -> DualEncoder:
+    """A tower with a linear layer of zeros behind it; the other half of the model has no part in it."""
+    width = tower.feature_dim
+    assert isinstance(width, int)
+    head = nn.Linear(width, num_classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return DualEncoder(tower, NoTexts(num_classes), head, nn.Identity(), learn_temperature=False)
