@@ -36,6 +36,11 @@ TINYCLIP = {  # millions: image, text without and with its word embeddings; GMAC
     "tinyclip_resnet_30m_text_29m": (29.58, 28.37, 25.30, None),  # MACs: tests/models/image/test_clip_resnet.py
     "tinyclip_resnet_19m_text_19m": (18.60, 18.91, 25.30, None),
 }
+SHARED = {  # millions: image, text, shared encoder; S-SMKE's are published, in sum with the head of its teacher's width
+    "s_smke": (43.27, 66.36, 7.09),
+    "s_smke_large": (85.8, 108.89, 14.18),
+    "s_smke_pocket": (3.37, 22.57, 1.78),
+}
 OURS = [name for name in list_sizes() if name.startswith("pocket_")]
 
 
@@ -52,7 +57,7 @@ def build(name: str) -> tuple[DualEncoderConfig, DualEncoder]:
 
 
 def test_every_size_is_checked_here() -> None:
-    assert {*PUBLISHED, *TINYCLIP, *OURS} == set(list_sizes())
+    assert {*PUBLISHED, *TINYCLIP, *SHARED, *OURS} == set(list_sizes())
     assert len(OURS) == 4
 
 
@@ -76,6 +81,24 @@ def test_tinyclips_parameters_and_macs(name: str) -> None:
     if gmacs is not None:
         macs = tower_macs(model, image_size=config.image_encoder.image_size, context_length=77)
         assert sum(macs.values()) / 1e9 == pytest.approx(gmacs, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_parameters_of_models_with_a_shared_encoder(name: str) -> None:
+    config, model = build(name)
+    counts = parameters_by_part(model)
+    found = [counts[f"parameters_{part}"] / 1e6 for part in ("image", "text", "shared")]
+    assert found == pytest.approx(SHARED[name], rel=2e-3)
+    assert config.embed_dim == model.shared_encoder.widths[0]
+
+
+def test_s_smke_is_as_large_as_published_with_its_teacher_and_without() -> None:
+    _, model = build("s_smke")
+    with torch.device("meta"):
+        teacher = TimmImageEncoderConfig(name="beitv2_base_patch16_224", pretrained="none").build()
+        head = torch.nn.Sequential(torch.nn.LayerNorm(768), torch.nn.Linear(768, 768))  # of training only
+    assert millions(model) + millions(head) == pytest.approx(117.2, rel=5e-3)
+    assert millions(model) + millions(head) + millions(teacher) == pytest.approx(203, rel=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +202,7 @@ def test_distilbert() -> None:
     assert millions(encoder) == pytest.approx(66.363, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "distilbert-base-uncased", "tiny-bert"])
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "bert-base-uncased", "distilbert-base-uncased", "tiny-bert"])
 def test_every_text_architecture_here_builds_by_its_name(name: str) -> None:
     settings = text_architecture(name)
     assert settings is not None
