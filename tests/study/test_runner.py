@@ -3,14 +3,21 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import QuietReporter, tiny_recipe_settings
+from pocketclip.data import open_source
+from pocketclip.data.encode import Embeddings
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.retrieval import Ranks, point_metrics
+from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.recipe import Recipe, dump_recipe
+from pocketclip.records import RunRecord, write_record
 from pocketclip.study import runs as runs_module
 from pocketclip.study.grid import Study, load_study
 from pocketclip.study.record import StudyRecord, read_study
@@ -38,27 +45,50 @@ def carry_out(study: Study, folder: Path, **options: Any) -> tuple[StudyRecord, 
     return run_study(study, folder, reporter=reporter, device="cpu", **options), reporter.notes
 
 
+class QuickTraining:
+    """Stands for `run.train`: leaves the records and embeddings of a run in no time."""
+
+    def __init__(self, model: PretrainedModel) -> None:
+        self.model = model
+        self.names: list[str] = []
+        self.problems: dict[str, Exception] = {}
+
+    def __call__(self, recipe: Recipe, folder: Path, *, name: str, **options: Any) -> SimpleNamespace:
+        self.names.append(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        if name in self.problems:
+            raise self.problems[name]
+        (folder / "recipe.yaml").write_text(dump_recipe(recipe))
+        random = np.random.default_rng([recipe.seed, round(1e4 * recipe.train.learning_rate.heads)])  # type: ignore[operator]
+        images, texts = (random.normal(size=(count, 4)).astype(np.float32) for count in (8, 16))
+        embeddings = Embeddings(images, texts, np.repeat(np.arange(8), 2), np.arange(8), [])
+        source = open_source({"kind": "scenes", "count": 8})
+        result = retrieval_result(embeddings, source, split="val")
+        record = RunRecord(
+            name=name, seed=recipe.seed, recipe_hash="ab", num_steps=2, num_images=24, num_captions=48,
+            seconds={"total": 120.0},
+        )  # fmt: skip
+        write_record(result, folder, "retrieval_val")
+        write_record(record, folder, "run")
+        val = SimpleNamespace(result=result, embeddings=embeddings)
+        return SimpleNamespace(folder=folder, splits={"val": val}, model=self.model)
+
+
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the runs that were trained."""
-    names: list[str] = []
-    train = runs_module.train
-
-    def noted(*args: Any, **options: Any) -> Any:
-        names.append(options["name"])
-        return train(*args, **options)
-
-    monkeypatch.setattr(runs_module, "train", noted)
-    return names
+def training(tiny_pretrained: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> QuickTraining:
+    """In the place of real training."""
+    quick = QuickTraining(tiny_pretrained)
+    monkeypatch.setattr(runs_module, "train", quick)
+    return quick
 
 
 def test_a_study_trains_every_row_with_every_seed_and_compares_them(
-    study: Callable[..., Study], tmp_path: Path, trained: list[str]
+    study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:
     metrics = ["text_to_image_recall@1", "mean_recall", "text_to_image_median_rank"]
     folder = tmp_path / "out"
     record, _ = carry_out(study(metrics=metrics), folder, dollars_per_hour=36.0)
-    assert trained == ["plain, seed 0", "fast heads, seed 0", "plain, seed 1", "fast heads, seed 1"]
+    assert training.names == ["plain, seed 0", "fast heads, seed 0", "plain, seed 1", "fast heads, seed 1"]
     first, second = record.rows
     assert (record.num_finished, record.num_runs, record.num_images, record.num_captions) == (4, 4, 8, 16)
     assert (first.samples_seen, first.folder, second.folder) == (8, "plain", "fast-heads")
@@ -71,13 +101,13 @@ def test_a_study_trains_every_row_with_every_seed_and_compares_them(
     for name, measure in second.metrics.items():
         assert measure.difference is not None
         assert measure.difference.value == pytest.approx(measure.mean.value - first.metrics[name].mean.value)
-    assert first.dollars == pytest.approx(first.minutes * 0.6, rel=0.05)  # type: ignore[operator]
-    ranks = np.load(folder / "plain" / "seed-1" / "ranks_val.npz")
-    stored = point_metrics(Ranks(ranks["text_to_image"], ranks["image_to_text"], ranks["text_images"]))
-    assert stored.items() <= first.runs[1].metrics.items()
+    assert first.dollars == pytest.approx(1.2)
+    stored = np.load(folder / "plain" / "seed-1" / "ranks_val.npz")
+    ranks = [stored[name].astype(np.int64) for name in ("text_to_image", "image_to_text", "text_images")]
+    assert point_metrics(Ranks(*ranks)).items() <= first.runs[1].metrics.items()
     _check_files(record, folder)
     again, notes = carry_out(study(metrics=metrics), folder, resume=True)
-    assert len(trained) == 4
+    assert len(training.names) == 4
     assert notes == ["4 of 4 runs were finished before"]
     assert again.rows[1].metrics == second.metrics
 
@@ -96,19 +126,12 @@ def _check_files(record: StudyRecord, folder: Path) -> None:
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(
-    study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:
-    train = runs_module.train
-
-    def failing(recipe: Any, folder: Path, **options: Any) -> Any:
-        if options["name"] == "plain, seed 0":
-            folder.mkdir(parents=True)
-            raise RuntimeError("out of\nmemory")
-        if options["name"] == "fast heads, seed 1":
-            raise UserError("the disk is full")
-        return train(recipe, folder, **options)
-
-    monkeypatch.setattr(runs_module, "train", failing)
+    training.problems = {
+        "plain, seed 0": RuntimeError("out of\nmemory"),
+        "fast heads, seed 1": UserError("the disk is full"),
+    }
     folder = tmp_path / "out"
     record, _ = carry_out(study(), folder)
     assert record.num_finished == 2
@@ -118,23 +141,16 @@ def test_a_failed_run_is_named_and_the_others_go_on(
     measure = record.rows[1].metrics["text_to_image_recall@1"]
     assert measure.difference is None  # no seed in common
     assert score_rows(record)[0][0] == "plain (1 of 2 seeds)"
-    (folder / "plain" / "seed-0" / "error.txt").unlink()
-    monkeypatch.setattr(runs_module, "train", train)
+    training.problems = {}
     again, _ = carry_out(study(), folder, resume=True)
     assert (again.num_finished, again.failed) == (4, {})
+    assert not (folder / "plain" / "seed-0" / "error.txt").exists()
 
 
 def test_a_stopped_study_has_a_table_of_what_is_finished(
-    study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:
-    train = runs_module.train
-
-    def stopping(recipe: Any, folder: Path, **options: Any) -> Any:
-        if options["name"] != "plain, seed 0":
-            raise Interrupted("Stopped.")
-        return train(recipe, folder, **options)
-
-    monkeypatch.setattr(runs_module, "train", stopping)
+    training.problems = {"fast heads, seed 0": Interrupted("Stopped.")}
     with pytest.raises(Interrupted):
         carry_out(study(), tmp_path / "out")
     record = read_study(tmp_path / "out")
@@ -145,7 +161,7 @@ def test_a_stopped_study_has_a_table_of_what_is_finished(
 
 
 def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
-    study: Callable[..., Study], tmp_path: Path
+    study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:
     folder = tmp_path / "out"
     one = {"rows": ROWS[:1], "seeds": [0]}

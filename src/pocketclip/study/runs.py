@@ -5,6 +5,7 @@ import json
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -159,7 +160,7 @@ def read_finished(folder: Path, seed: int) -> FinishedRun:
         if (folder / RANKS).is_file():
             with np.load(folder / RANKS, allow_pickle=False) as stored:
                 ranks = {name: stored[name].astype(np.int64) for name in stored.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise UserError(f"{folder}: the run is damaged ({first_line(error)}); delete the folder and resume.") from error
     if run is None or not evaluations:
         raise UserError(f"{folder}: the run is damaged (records are missing); delete the folder and resume.")
