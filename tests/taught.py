@@ -1,14 +1,20 @@
-"""Batches that carry what teachers made of them."""
+"""Batches that carry what teachers made of them, and runs that learn from it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from conftest import QuietReporter
 from pocketclip.data import open_source
 from pocketclip.data.augment import AugmentConfig, draw_view
 from pocketclip.data.reinforced import Manifest, ReinforcedSample, StoredTeacher, write_manifest, write_shard
+from pocketclip.recipe import Recipe
+from pocketclip.run import train
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 WIDTHS, SCALES = (5, 7), (30.0, 12.0)
@@ -62,3 +68,21 @@ def write_reinforced(folder: Path, count: int = 12, *, num_synthetic: int = 1, v
 
     write_manifest(folder, manifest, [write_shard(folder / "reinforced-000000.tar", map(made, range(count)), manifest)])
     return folder
+
+
+def run_and_resume(recipe: Recipe, folder: Path, killed_at: int | None) -> dict[str, Tensor]:
+    """The weights of a run, which was killed after a step and then resumed."""
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    class Killing(QuietReporter):
+        def step(self, done: int, images_per_second: float, metrics: Any) -> None:
+            if done == killed_at:
+                raise Killed
+
+    if killed_at is not None:
+        with pytest.raises(Killed):
+            train(recipe, folder, name="test", reporter=Killing())
+    outcome = train(recipe, folder, name="test", reporter=QuietReporter(), resume=killed_at is not None)
+    return outcome.model.model.state_dict()

@@ -10,6 +10,7 @@ import yaml
 import teachers
 from conftest import QuietReporter
 from pocketclip.data.blocks import compute_here
+from pocketclip.distill import TeacherConfig, TimmTeacherConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.recipe import Recipe, find_recipe, is_reinforcement, list_recipes, load_recipe, load_reinforcement
@@ -26,6 +27,13 @@ SMALL = [
 ]
 
 
+def small_teacher(teacher: TeacherConfig) -> str:
+    """One of the same kind and feature that needs no hub."""
+    assert isinstance(teacher, TimmTeacherConfig)
+    name = "test_vit" if teacher.feature == "cls" else "test_resnet"
+    return f"{{kind: timm, name: {name}, pretrained: none, feature: {teacher.feature}, image_size: 32}}"
+
+
 def small(name: str) -> Recipe:
     """The recipe on a few scenes, without a hub."""
     recipe = load_recipe(name)
@@ -37,6 +45,11 @@ def small(name: str) -> Recipe:
     for part in ("image_encoder", "text_encoder"):
         if getattr(recipe.model, part).pretrained == "hub":
             changes.append(f"model.{part}.pretrained=none")
+            if recipe.model.shared_encoder is not None:  # a size of 117 M parameters, and its teacher's 86 M
+                changes.append(f"model.{part}.num_layers=1")
+    if recipe.model.bundle is not None:
+        changes += ["model.bundle=null", "model.image_encoder.num_layers=1", "model.text_encoder.num_layers=1"]
+    changes += [f"teachers=[{small_teacher(teacher)}]" for teacher in recipe.teachers]
     if recipe.train.cache is None:
         changes.append("train.num_workers=0")
     return load_recipe(name, changes)

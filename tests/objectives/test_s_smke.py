@@ -239,7 +239,7 @@ def steps(rank: int, distill: dict[str, Any], captions: int) -> list[torch.Tenso
         gradients = torch.autograd.grad(loss, [*parameters, part.image, part.text])
         means = [value.detach().clone() for value in (*losses.values(), *gradients[: len(parameters)])]
         distributed.average_in_place(means)
-        counts = ([share for share in shares], [share * captions for share in shares])
+        counts = (list(shares), [share * captions for share in shares])
         sides = [distributed.gather(grad, count) / size for grad, count in zip(gradients[-2:], counts, strict=True)]
         found += [*means, *sides]
     if objective.queue is not None:

@@ -19,7 +19,7 @@ from pocketclip.run.teaching import open_teaching
 from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.metrics import read_metrics
 from processes import run_ranks
-from taught import write_reinforced
+from taught import run_and_resume, write_reinforced
 
 TERMS = [{"kind": kind} for kind in ("contrastive", "affinity", "feature", "relational", "interactive", "gradient")]
 OBJECTIVES = {
@@ -48,24 +48,6 @@ def test_a_student_learns_from_stored_teachers(tmp_path: Path, kind: str) -> Non
     assert {"val_clip", "val_loss"} & outcome.record.metrics.keys()
     weights = (tmp_path / "run" / "bundle" / "model.safetensors").read_bytes()
     assert b"image_maps" not in weights, "what an objective learns is not shipped"
-
-
-def run_and_resume(recipe: Recipe, folder: Path, killed_at: int | None) -> dict[str, Tensor]:
-    """The weights of a run, which was killed after a step and then resumed."""
-
-    class Killed(Exception):  # noqa: N818
-        pass
-
-    class Killing(QuietReporter):
-        def step(self, done: int, images_per_second: float, metrics: Any) -> None:
-            if done == killed_at:
-                raise Killed
-
-    if killed_at is not None:
-        with pytest.raises(Killed):
-            train(recipe, folder, name="test", reporter=Killing())
-    outcome = train(recipe, folder, name="test", reporter=QuietReporter(), resume=killed_at is not None)
-    return outcome.model.model.state_dict()
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)

@@ -1,6 +1,7 @@
 """Parameter groups: a rate for each part, no decay for one-dimensional parameters, frozen parts left out."""
 
 import torch
+from torch import nn
 
 from conftest import tiny_model_settings
 from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
@@ -69,3 +70,29 @@ def test_the_study_decays_every_parameter() -> None:
         tiny_model(), AdamWConfig(weight_decay=0.1, decay_one_dimensional=True), LearningRates(heads=1e-3)
     )
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+
+
+def test_embeddings_can_be_left_out_of_the_decay() -> None:
+    tower = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 4))
+    image = WithClassToken()
+    model = DualEncoder(image, tower, nn.Linear(4, 4), nn.Linear(4, 4))
+    rates = LearningRates(heads=0.1, image_encoder=0.1, text_encoder=0.1)
+    for decays in (True, False):
+        optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.5, decay_embeddings=decays), rates)
+        decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+        assert len(decay) == len(list(model.parameters()))
+        assert decay[id(tower[0].weight)] == decay[id(image.cls_token)] == (0.5 if decays else 0)
+        assert decay[id(tower[1].weight)] == decay[id(image.blocks.weight)] == 0.5
+        assert decay[id(tower[1].bias)] == 0
+
+
+class WithClassToken(nn.Module):
+    """Says, as timm's towers do, what should not decay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.blocks = nn.Linear(4, 4)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"cls_token", "pos_embed"}

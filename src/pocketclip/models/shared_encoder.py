@@ -141,6 +141,10 @@ class SharedTransformer(nn.Module):
         )
         _start(self)
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of embeddings, as timm's towers give theirs; see `AdamWConfig.decay_embeddings`."""
+        return {"token_types"}
+
     def forward(
         self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, modality: Modality
     ) -> tuple[Float[Tensor, "B D"], Layers]:

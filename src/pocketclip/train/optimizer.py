@@ -27,6 +27,8 @@ class AdamWConfig(Config):
     weight_decay: NonNegativeFloat = 0.1
     decay_one_dimensional: bool = False
     """Whether biases, norms and the temperature decay too; the small-encoder study does so."""
+    decay_embeddings: bool = True
+    """Whether words, positions, class tokens and the like decay; S-SMKE leaves them out."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: PositiveFloat = 1e-6
 
@@ -54,6 +56,7 @@ def build_optimizer(
             "give it one."
         )
     groups: list[dict[str, Any]] = []
+    spared = set() if config.decay_embeddings else {id(parameter) for parameter in embeddings_of(model)}
     frozen = {id(parameter) for parameter in model.frozen_parameters()}
     for part in PARTS:
         rate = getattr(rates, part)
@@ -62,15 +65,30 @@ def build_optimizer(
         if rate is None:
             continue
         parameters = [parameter for _, parameter in model.part_parameters(part) if parameter.requires_grad]
-        groups += _groups(parameters, config, part=part, lr=rate)
-    groups += _groups(others, config, part="objective", lr=rates.heads)
+        groups += _groups(parameters, config, spared, part=part, lr=rate)
+    groups += _groups(others, config, spared, part="objective", lr=rates.heads)
     return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
 
 
-def _groups(parameters: Sequence[nn.Parameter], config: AdamWConfig, **settings: Any) -> list[dict[str, Any]]:
+def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
+    """Tables of words, positions and types, and what timm's towers name beside them, such as their class token."""
+    found = []
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            found.append(module.weight)
+        elif hasattr(module, "no_weight_decay"):
+            own = dict(module.named_parameters())
+            found += [own[name] for name in sorted(module.no_weight_decay()) if name in own]
+    return found
+
+
+def _groups(
+    parameters: Sequence[nn.Parameter], config: AdamWConfig, spared: set[int], **settings: Any
+) -> list[dict[str, Any]]:
     groups = []
-    plain = [p for p in parameters if p.ndim < 2 and not config.decay_one_dimensional]
-    decayed = [p for p in parameters if p.ndim >= 2 or config.decay_one_dimensional]
+    decays = [id(p) not in spared and (p.ndim >= 2 or config.decay_one_dimensional) for p in parameters]
+    plain = [p for p, decay in zip(parameters, decays, strict=True) if not decay]
+    decayed = [p for p, decay in zip(parameters, decays, strict=True) if decay]
     for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):
         for numbers in (False, True):
             same = [p for p in chosen if (p.ndim == 0) == numbers]
