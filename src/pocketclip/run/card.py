@@ -77,8 +77,8 @@ decisions about people.
 
 def _retrieval_scores(results: Mapping[str, EvalResult]) -> str:
     rows = [line for split, result in results.items() for line in _score_rows(split, result)]
-    return f"""Percent, with 95 % intervals from resampling images. Every caption is a query; an image is found when any of
-its captions is; ties count against the model.
+    return f"""Percent, with 95 % intervals from resampling images. Every caption is a query; an image is found
+when any of its captions is; ties count against the model.
 
 | split | images / captions | direction | R@1 | R@5 | R@10 | median rank |
 |---|---|---|---|---|---|---|

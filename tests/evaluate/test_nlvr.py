@@ -1,0 +1,82 @@
+"""Accuracy and consistency against counting by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import build_tiny_pretrained
+from pocketclip.data import open_source
+from pocketclip.data.encode import Embeddings
+from pocketclip.errors import UserError
+from pocketclip.evaluate.nlvr import hits_by_sentence, judge, pair_metrics, pair_result, pair_scores
+from pocketclip.evaluate.tasks import run_task
+from pocketclip.models.pair_head import PairHead
+from pocketclip.records import Interval
+
+
+class FirstNumber(torch.nn.Module):
+    """Says what the left image's first number says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(text[0::2], text[1::2])
+        return image[0::2, 0] + self.zero
+
+
+def make_embeddings(says: list[float], missing: tuple[int, ...] = ()) -> Embeddings:
+    """Embeddings of examples whose left image says so; the samples in `missing` could not be read."""
+    indices = np.array([index for index in range(2 * len(says)) if index not in missing])
+    images = np.array([[says[index // 2] if index % 2 == 0 else 0.0, 1.0] for index in indices], np.float32)
+    texts = np.array([[float(index // 2), 1.0] for index in indices], np.float32)
+    order = np.random.default_rng(0).permutation(len(indices))  # texts need not come in the order of their images
+    return Embeddings(images, texts[order], order, indices, [])
+
+
+def test_known_values() -> None:
+    source = open_source("scene_pairs:8")  # labels true, false, true, false, ...; two sentences of four
+    embeddings = make_embeddings([1, -1, 1, -1, 1, -1, 1, 1])
+    scores = pair_scores(FirstNumber(), embeddings, source)  # type: ignore[arg-type]
+    assert (scores["accuracy"], scores["consistency"]) == (7 / 8, 1 / 2)
+    result = pair_result(FirstNumber(), embeddings, source, split="val")
+    assert (result.task, result.split, result.num_images, result.num_captions) == ("nlvr2", "val", 16, 8)
+    accuracy, consistency = result.metrics["accuracy"], result.metrics["consistency"]
+    assert isinstance(accuracy, Interval)
+    assert isinstance(consistency, Interval)
+    assert (accuracy.value, consistency.value) == (7 / 8, 1 / 2)
+    assert accuracy.low <= accuracy.value <= accuracy.high
+
+
+def test_examples_with_an_unreadable_image_are_left_out() -> None:
+    source = open_source("scene_pairs:8")
+    examples, logits = judge(FirstNumber(), make_embeddings([1, -1] * 4, missing=(3, 4, 5, 8)))
+    assert examples.tolist() == [0, 3, 5, 6, 7]
+    assert len(logits) == 5
+    result = pair_result(FirstNumber(), make_embeddings([1, -1] * 4, missing=(3, 4, 5, 8)), source)
+    assert result.notes == ["3 examples left out, of which an image cannot be read"]
+    with pytest.raises(UserError, match="of no example"):
+        pair_result(FirstNumber(), make_embeddings([1, -1] * 4, missing=tuple(range(1, 16, 2))), source)
+
+
+def test_consistency_against_a_slow_loop() -> None:
+    random = np.random.default_rng(0)
+    correct, sentences = random.random(60) < 0.8, random.integers(0, 20, 60)
+    hits, counts = hits_by_sentence(correct, sentences)
+    assert (hits.sum(), counts.sum()) == (correct.sum(), 60)
+    by_hand = [all(correct[sentences == sentence]) for sentence in np.unique(sentences)]
+    metrics = pair_metrics(correct, sentences)
+    assert metrics["consistency"].value == pytest.approx(np.mean(by_hand))  # type: ignore[union-attr]
+    assert metrics["accuracy"].value == pytest.approx(correct.mean())  # type: ignore[union-attr]
+
+
+def test_the_task_says_what_it_needs() -> None:
+    model = build_tiny_pretrained()
+    with pytest.raises(UserError, match="has single images; judging pairs needs nlvr2"):
+        run_task("nlvr2", model, open_source("scenes:8,image_size=32"))
+    pairs = open_source("scene_pairs:8,image_size=32")
+    with pytest.raises(UserError, match="no pair head"):
+        run_task("nlvr2", model, pairs)
+    model.model.pair_head = PairHead(16, 8, 0.0)
+    assert run_task("nlvr2", model, pairs).num_captions == 8
