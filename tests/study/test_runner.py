@@ -121,7 +121,8 @@ def _check_files(record: StudyRecord, folder: Path) -> None:
     lines = score_rows(record)[1][1].split("\n")
     assert len(lines) in (2, 3, 4)
     assert lines[-1].startswith(("[", "+", "-"))
-    assert size_rows(record)[0][1:4] == ["0.10 M", "0.03 M", "0.13 M"]
+    total = record.rows[0].parameters["parameters_total"]
+    assert size_rows(record)[0][3:] == [f"{total / 1e6:.2f} M", "2.0", "1.2000"]
     assert any("Every row sees 8 samples." in note for note in study_notes(record))
 
 
