@@ -195,7 +195,7 @@ class Sharded(Alone):
 
 
 def _average_gradients(model: DualEncoder, others: Sequence[Tensor]) -> None:
-    """Of the single numbers, the pair head, which works on all features at once, and the parameters beside the model."""
+    """Of single numbers, the pair head, which works on all features at once, and the parameters beside the model."""
     head = [] if model.pair_head is None else list(model.pair_head.parameters())
     whole = [*(getattr(model, name) for name in SCALARS), *head, *others]
     distributed.average_in_place([parameter.grad for parameter in whole if parameter.grad is not None])

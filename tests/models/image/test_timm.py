@@ -239,3 +239,19 @@ def test_the_packaged_tower_names_drawn_objects_with_its_own_classifier() -> Non
     logits = features @ weights["_fc.weight"].T + weights["_fc.bias"]
     right = logits.gather(1, torch.tensor(list(classes.values()))[:, None])
     assert (logits > right).sum(1).max() < 10
+
+
+@pytest.mark.parametrize("name", ["test_vit", "beit_base_patch16_224", "vit_tiny_patch16_dinov3_qkvb"])
+def test_the_first_blocks_alone_give_the_tokens_of_the_whole_towers_block(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    own = timm.create_model(name, pretrained=False, img_size=32).eval()
+    save_file(own.state_dict(), tmp_path / "weights.safetensors")
+    encoder = build(name, pretrained=str(tmp_path / "weights.safetensors"), num_layers=2)
+    encoder.give_tokens()
+    images, found = torch.randn(2, 3, 32, 32), []
+    own.blocks[1].register_forward_hook(lambda module, inputs, output: found.append(output))
+    with torch.no_grad():
+        own.forward_features(images)
+        torch.testing.assert_close(encoder.eval()(images), found[0], rtol=1e-4, atol=1e-5)
+    assert len(encoder.tower.blocks) == 2
+    assert not [name for name in encoder.state_dict() if "norm." in name and "blocks" not in name]

@@ -334,3 +334,17 @@ def test_the_packaged_tower_gives_the_similarities_its_makers_publish() -> None:
         rows = torch.nn.functional.normalize(encoder(torch.from_numpy(tokens), torch.from_numpy(mask)), dim=1)
     assert float(rows[0] @ rows[1]) == pytest.approx(0.7553, abs=2e-4)
     assert float(rows[2] @ rows[3]) == pytest.approx(0.7369, abs=2e-4)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "roberta"])
+def test_the_first_layers_alone_give_the_states_behind_them(name: str) -> None:
+    whole, first = family(name), family(name, num_layers=1)
+    names = first.state_dict().keys()
+    first.load_state_dict({key: value for key, value in whole.state_dict().items() if key in names})
+    first.give_tokens()
+    tokens, mask = texts([5, 2, 7])
+    with torch.no_grad():
+        states = whole.tower(input_ids=tokens, attention_mask=mask.long(), output_hidden_states=True).hidden_states[1]
+        torch.testing.assert_close(first(tokens, mask), states)
+    with pytest.raises(UserError, match=r"num_layers: .* has 2 layers \(got 3\)"):
+        family(name, num_layers=3)
