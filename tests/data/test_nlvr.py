@@ -102,5 +102,5 @@ def test_the_official_lines() -> None:
     assert len(source) == 400
     assert int(source.labels.sum()) == 101  # type: ignore[attr-defined]
     assert len(np.unique(source.sentences)) == 58  # type: ignore[attr-defined]
-    with pytest.raises(BrokenItemError, match="line 1: the left image dev-850-0-img0.png"):
+    with pytest.raises(BrokenItemError, match=r"line 1: the left image dev-850-0-img0\.png"):
         source[0]
