@@ -27,7 +27,7 @@ def student_t(degrees: int) -> float:
         return _T[degrees - 1]
     z = 1.959964
     terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + sum(term / degrees ** (number + 1) for number, term in enumerate(terms))
+    return z + math.fsum(term / float(degrees) ** (number + 1) for number, term in enumerate(terms))
 
 
 def seed_half_width(values: Sequence[float]) -> float:
