@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
+from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
 from pocketclip.models.inherit import FINAL_NORMS, InheritConfig
 from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
@@ -80,7 +81,7 @@ class TimmImageEncoderConfig(Config):
         if origin == "package":
             _load_package(tower, self.name)
         elif origin not in ("hub", "none"):
-            weights = read_state_dict(Path(origin))
+            weights = tower_weights(read_state_dict(Path(origin)))
             ignore = "" if with_classifier else tower.pretrained_cfg.get("classifier", "")
             load_weights(tower, weights, place=origin, ignore=ignore)
         if self.num_layers is not None:
