@@ -72,13 +72,14 @@ def build_optimizer(
 
 def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
     """Tables of words, positions and types, and what timm's towers name beside them, such as their class token."""
-    found = []
+    found: list[nn.Parameter] = []
     for module in model.modules():
+        names = getattr(module, "no_weight_decay", None)
         if isinstance(module, nn.Embedding):
             found.append(module.weight)
-        elif hasattr(module, "no_weight_decay"):
+        elif callable(names):
             own = dict(module.named_parameters())
-            found += [own[name] for name in sorted(module.no_weight_decay()) if name in own]
+            found += [own[name] for name in sorted(names()) if name in own]
     return found
 
 
