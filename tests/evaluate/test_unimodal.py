@@ -47,7 +47,7 @@ def test_a_probe_of_the_colour_of_scenes_beats_chance(tiny_pretrained: Pretraine
 
 
 def test_a_tower_that_lost_its_skill_is_told_by_how_much(tiny_pretrained: PretrainedModel, tmp_path: Path) -> None:
-    model = started_from_file(tiny_pretrained, tmp_path, noise=2.0)
+    model = started_from_file(tiny_pretrained, tmp_path, noise=0.3)
     result = image_probe(model, open_source(TRAIN), open_source(TEST))
     change = value(result, "top1_accuracy") - value(result, "top1_accuracy_start")
     assert value(result, "top1_accuracy_change") == pytest.approx(change)
@@ -95,3 +95,21 @@ def test_the_change_is_measured_on_pairs_of_answers() -> None:
     assert isinstance(end, Interval)
     assert change.value == 0
     assert change.high - change.low < 0.5 * (end.high - end.low)  # of answers that mostly agree
+
+
+def test_a_model_with_a_shared_encoder_is_probed_before_and_behind_it(tmp_path: Path) -> None:
+    import conftest
+    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.tokenizer import train_tokenizer
+
+    settings = conftest.tiny_model_settings()
+    settings["shared_encoder"] = {"kind": "mlp", "hidden_widths": [24]}
+    settings["image_head"] = settings["text_head"] = {"kind": "linear"}
+    config = DualEncoderConfig.parse(settings, place="tiny")
+    tokenizer = train_tokenizer(list(texts(40, 0).texts), vocabulary_size=300, context_length=16)
+    built = config.build(vocabulary_size=tokenizer.vocabulary_size)
+    model = PretrainedModel(built, config, tokenizer, built.image_encoder.preprocess).to("cpu", precision="float32")
+    result = image_probe(started_from_file(model, tmp_path, noise=0.01), open_source(TRAIN), open_source(TEST))
+    assert value(result, "top1_accuracy") > 1 / 8
+    assert {"top1_accuracy_start", "top1_accuracy_embedding", "top1_accuracy_change"} <= set(result.metrics)
+    assert value(text_probe(model, texts(40, 0), texts(30, 1)), "top1_accuracy_embedding") > 0.5

@@ -88,7 +88,7 @@ def linear_probe(
         raise UserError("linear_probe: no class has two training examples to choose the regulariser with; bring more.")
     on = device or torch.device("cpu")
     shift, scale = train.mean(axis=0), 1.0
-    scale = 1 / max(float(np.sqrt(((train - shift) ** 2).sum(axis=1).mean())), 1e-12)
+    scale = 1 / max(float(np.sqrt(np.square(train - shift, dtype=np.float64).sum(axis=1).mean())), 1e-12)
     features, labels = _moved(train, shift, scale, on), torch.from_numpy(train_labels).to(on)
     own, other = torch.from_numpy(fitted).to(on), torch.from_numpy(held).to(on)
     parts = features[own], labels[own], features[other], labels[other]
@@ -192,7 +192,7 @@ def fit_classifier(
     optimizer = torch.optim.LBFGS(
         [joined],
         max_iter=MAX_ITERATIONS,
-        tolerance_grad=1e-6,
+        tolerance_grad=1e-5,
         tolerance_change=1e-9,
         history_size=10,
         line_search_fn="strong_wolfe",
@@ -206,6 +206,6 @@ def fit_classifier(
         return value
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        optimizer.step(loss)
     found = joined.detach()
     return Classifier(found[:, :-1], found[:, -1])

@@ -7,6 +7,7 @@ encoder, is a further row.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,8 @@ from pocketclip.data.texts import LabelledTexts
 from pocketclip.errors import UserError
 from pocketclip.evaluate.linear_probe import Probe, linear_probe
 from pocketclip.evaluate.statistics import bootstrap_ratio
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.models.bare import bare_tower
+from pocketclip.models.dual_encoder import CachedTower, DualEncoder, SharedDualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder, starting_text_encoder
@@ -88,7 +90,7 @@ def image_probe(
         )
 
     def tower(encoder: nn.Module) -> Parts:
-        return features(tower_runner(model, encoder, CachedTower()))
+        return features(tower_runner(model, bare_tower(model.model, encoder, "image"), CachedTower()))
 
     own = model.model.image_encoder
     parts, notes = _before_and_after(own, start, tower, against_start=against_start)
@@ -130,7 +132,7 @@ def text_probe(
         )
 
     def tower(encoder: nn.Module) -> Parts:
-        runner = tower_runner(model, CachedTower(), encoder)
+        runner = tower_runner(model, CachedTower(), bare_tower(model.model, encoder, "text"))
         return features(runner, tokenizer if encoder is before else model.tokenizer)
 
     own = model.model.text_encoder
@@ -165,7 +167,7 @@ def tower_runner(model: PretrainedModel, image_encoder: nn.Module, text_encoder:
 def _embedding(model: PretrainedModel, head: nn.Module, towers: Parts, encode: Callable[[Runner], Parts]) -> Parts:
     """Embeddings: the head on the tower's features, or the whole way again where a shared encoder lies between."""
     runner = model.runner_for_scores()
-    if getattr(model.model, "shared_encoder", None) is not None:
+    if isinstance(model.model, SharedDualEncoder):
         return encode(runner)
     head = head.to(runner.device).eval()
     train, test = (
@@ -258,11 +260,15 @@ def measure(
             num_classes=num_classes,
             seed=seed,
             device=device,
-            on_progress=lambda done, total, name=name: on_work(name, done, total, []),
+            on_progress=partial(_show, on_work, name),
         )
     metrics = accuracies({ending: probe.correct for ending, probe in probes.items()})
     metrics |= {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
     return metrics | class_counts(parts[""], num_classes)
+
+
+def _show(on_work: OnWork, name: str, done: int, total: int) -> None:
+    on_work(name, done, total, [])
 
 
 def accuracies(correct: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, Interval | float]:

@@ -167,7 +167,7 @@ class SharedTransformer(nn.Module):
             tokens, _ = self._run(block, tokens, mask, None)
         # Nobody reads the last block's other tokens, so with a class token it gives that one alone
         tokens, hidden = self._run(last, tokens, mask, 1 if readout == "cls" else None)
-        return _read(tokens, mask, readout), (_read(hidden, mask, readout),)
+        return read_tokens(tokens, mask, readout), (read_tokens(hidden, mask, readout),)
 
     def _run(
         self, block: nn.Module, tokens: Tensor, mask: Tensor | None, num_queries: int | None
@@ -280,7 +280,7 @@ class SharedMlp(nn.Module):
         Returns:
             (B, D), and each hidden layer as an inner one.
         """
-        states = _read(tokens, mask, self.readouts[modality])
+        states = read_tokens(tokens, mask, self.readouts[modality])
         layers = []
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             states = linear(states)
@@ -337,7 +337,7 @@ class SharedTower(nn.Module):
         return found
 
 
-def _read(tokens: Tensor, mask: Tensor | None, readout: Readout) -> Tensor:
+def read_tokens(tokens: Tensor, mask: Tensor | None, readout: Readout) -> Tensor:
     """(B, L, D) to the (B, D) that stand for the whole."""
     if readout == "cls":
         return tokens[:, 0]

@@ -1,5 +1,7 @@
 """The towers a model started from, built again from the weights that its config names."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -18,7 +20,7 @@ def starting_image_encoder(config: DualEncoderConfig) -> nn.Module | None:
         encoder: nn.Module = config.build().image_encoder
         return encoder
     tower = config.image_encoder
-    return None if tower.pretrained == "none" and tower.inherit is None else tower.build()
+    return None if tower.pretrained == "none" and tower.inherit is None else _ready(tower.build(), config)
 
 
 def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tuple[nn.Module, Tokenizer] | None:
@@ -39,8 +41,16 @@ def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tu
     if tower.pretrained == "none" and tower.inherit is None:
         return None
     if getattr(tower, "vocabulary", "all") == "occurring":
-        return _whole_vocabulary(tower).build(), tower.build_tokenizer()
-    return tower.build(), tokenizer
+        return _ready(_whole_vocabulary(tower).build(), config), tower.build_tokenizer()
+    return _ready(tower.build(), config), tokenizer
+
+
+def _ready(encoder: Any, config: DualEncoderConfig) -> nn.Module:
+    """The encoder as the model used it: a shared encoder takes tokens."""
+    if config.shared_encoder is not None:
+        encoder.give_tokens()
+    built: nn.Module = encoder
+    return built
 
 
 def _whole_vocabulary(tower: TextEncoderConfig) -> TextEncoderConfig:

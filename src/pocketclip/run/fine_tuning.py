@@ -28,6 +28,7 @@ from pocketclip.evaluate.unimodal import (
     image_part,
     unimodal_result,
 )
+from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision
@@ -172,7 +173,7 @@ def _train(
 ) -> tuple[npt.NDArray[np.bool_], Part]:
     """Whether each test image got its class from a copy of a tower that was trained on, and the test images."""
     scores, num_classes = model.runner_for_scores(), len(task.class_names)
-    classifier = _classifier(copy.deepcopy(tower), num_classes).to(scores.device)
+    classifier = _classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), num_classes).to(scores.device)
     settings, plan = config.train(), BatchPlan(len(named), config.batch_size, config.seed)
 
     def batches(first: int) -> Iterator[ImageTextBatch]:

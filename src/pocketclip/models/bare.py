@@ -1,0 +1,42 @@
+"""One tower of a model without what lies behind it: a feature for each image or text."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
+from pocketclip.models.shared_encoder import Modality, Readout, read_tokens
+
+
+class ReadTower(nn.Module):
+    """A tower of tokens that gives one of them, or their mean.
+
+    Args:
+        encoder: images, or tokens and mask, to (B, L, F).
+        readout: which token stands for the whole.
+    """
+
+    def __init__(self, encoder: Any, readout: Readout) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.readout: Readout = readout
+        self.feature_dim: int = encoder.feature_dim
+        self.frozen_parameters: list[nn.Parameter] = list(getattr(encoder, "frozen_parameters", []))
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, F)."""
+        tokens = self.encoder(inputs) if mask is None else self.encoder(inputs, mask)
+        return read_tokens(tokens, mask, self.readout)
+
+
+def bare_tower(model: DualEncoder, encoder: nn.Module, modality: Modality) -> nn.Module:
+    """A tower that gives (B, F): itself, or of a model with a shared encoder its tokens as that encoder reads them.
+
+    Args:
+        model: whose tower it is, or whose tower it became.
+        encoder: that tower; of a model with a shared encoder one that gives tokens.
+        modality: what it encodes.
+    """
+    if isinstance(model, SharedDualEncoder):
+        return ReadTower(encoder, model.shared_encoder.readouts[modality])
+    return encoder
