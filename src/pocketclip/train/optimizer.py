@@ -76,7 +76,7 @@ def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
     for module in model.modules():
         names = getattr(module, "no_weight_decay", None)
         if isinstance(module, nn.Embedding):
-            found.append(module.weight)
+            found += module.parameters()
         elif callable(names):
             own = dict(module.named_parameters())
             found += [own[name] for name in sorted(names()) if name in own]
