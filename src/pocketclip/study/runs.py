@@ -5,6 +5,7 @@ import json
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -33,6 +34,11 @@ class Task:
     device: str
     dollars_per_hour: float | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Through a pipe the recipe goes as its values: the class of a generic config cannot be pickled."""
+        values = self.recipe.model_dump(mode="json")
+        return _unpacked, (self.row, self.seed, values, self.folder, self.device, self.dollars_per_hour)
+
     @property
     def name(self) -> str:
         """For records, cards and messages."""
@@ -54,6 +60,10 @@ class Task:
                 f"{self.folder}: was made with another recipe than '{self.name}' has now; delete the folder, or choose "
                 "another --out."
             )
+
+
+def _unpacked(row: str, seed: int, recipe: dict[str, Any], *others: Any) -> Task:
+    return Task(row, seed, Recipe.parse(recipe, place="recipe"), *others)
 
 
 def carry_out(task: Task, reporter: RunReporter) -> str | None:
