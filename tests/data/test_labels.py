@@ -98,7 +98,7 @@ def test_classes_are_matched_by_name_and_else_by_number() -> None:
 
 
 def test_a_class_that_was_not_learned_cannot_be_tested() -> None:
-    with pytest.raises(UserError, match="^test: no example of class c is in the training data train"):
+    with pytest.raises(UserError, match=r"^test: no example of class c is in the training data train"):
         match_classes(labels_of("train", [0, 1], "a", "b"), labels_of("test", [2], "a", "b", "c"))
 
 
