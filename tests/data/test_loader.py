@@ -16,6 +16,7 @@ from pocketclip.data.decode import centre_view, decode_picture
 from pocketclip.data.loader import BatchPlan, Collate, Pair, draw_captions, training_batches
 from pocketclip.data.source import Sample, Source, caption_id, readable_captions
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.losses import positive_pairs
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch
@@ -267,6 +268,22 @@ def test_batches_for_a_gpu_lie_in_pinned_memory(batches: Callable[..., Iterator[
         assert batch.images.is_pinned()
         assert batch.tokens.is_pinned()
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_families_stay_together_and_a_batch_knows_what_is_true_of_each_image(
+    batches: Callable[..., Iterator[ImageTextBatch]],
+) -> None:
+    source = open_source("scenes:40,image_size=16,texts=facts,families=true")
+    batch = next(iter(batches(source, BatchPlan(10, 5, seed=0), captions_per_image=4)))
+    assert batch.labels is None
+    numbers = batch.image_ids.view(5, 4)
+    assert (numbers == numbers[:, :1] + torch.arange(4)).all()
+    matches = positive_pairs(batch.image_ids, batch.image_ids.repeat_interleave(4), batch.caption_ids)
+    texts = [text for number in batch.image_ids.tolist() for text in source.captions(number)]
+    drawn_as = {caption_id(text): text for text in texts}
+    for row, number in enumerate(batch.image_ids.tolist()):
+        for column, identifier in enumerate(batch.caption_ids.tolist()):
+            assert matches[row, column] == (drawn_as[identifier] in source.captions(number))
 
 
 # Broken items

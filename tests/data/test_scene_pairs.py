@@ -7,7 +7,7 @@ import pytest
 from pocketclip.data import open_source
 from pocketclip.data.nlvr import PairSource, images_per_example
 from pocketclip.data.scene_pairs import FORMS, PAIRS_PER_SENTENCE, TOTALS, Example, Fact, make_block
-from pocketclip.data.scenes import COLOURS, SHAPES, Group, Scene
+from pocketclip.data.scenes import COLOURS, SHAPES, Group, Scene, World
 from pocketclip.errors import UserError
 
 BLOCKS = range(60)
@@ -35,15 +35,17 @@ def count_shapes(scene: Scene, colour: str, shape: str) -> int:
 def is_true(example: Example) -> bool:
     """An oracle that reads the sentence alone."""
     sentence, scenes = example.sentence, (example.left, example.right)
-    if sentence.endswith(" in total"):
-        group = parse_group(sentence.removeprefix("there are exactly ").removesuffix(" in total").split())
+    text, place = sentence.split(" ", 2)[2].rsplit(" in ", 1)
+    if place == "total":
+        group = parse_group(text.split())
         return sum(count_shapes(scene, group.colour, group.shape) for scene in scenes) == group.count
-    for side, scene in zip(("left", "right"), scenes, strict=True):
-        if sentence.endswith(f" in the {side} image"):
-            return parse_fact(sentence.split(" ", 2)[2].removesuffix(f" in the {side} image")).holds(scene)
-    quantity, text = sentence.split(" show ") if " show " in sentence else sentence.split(" shows ")
-    found = sum(parse_fact(text).holds(scene) for scene in scenes)
-    return found == {"both images": 2, "exactly one image": 1}[quantity]
+    left, right = (parse_fact(text).holds(scene) for scene in scenes)
+    return {
+        "the left image": left,
+        "the right image": right,
+        "exactly one image": left != right,
+        "both images": left and right,
+    }[place]
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -55,7 +57,7 @@ def test_labels_are_right(seed: int) -> None:
 
 def test_every_form_and_aspect_occurs() -> None:
     sentences = [example.sentence for number in BLOCKS for example in make_block(0, number)]
-    for part in ("left image", "right image", "exactly one image shows", "both images show", "in total", " above "):
+    for part in ("the left image", "the right image", "exactly one image", "both images", "in total", " above "):
         assert any(part in sentence for sentence in sentences), part
     assert len(FORMS) * PAIRS_PER_SENTENCE * 2 <= len(sentences)
     assert set(TOTALS.values()) == {"three", "four", "five"}
@@ -98,3 +100,28 @@ def test_seeds_differ_and_a_seed_does_not() -> None:
 def test_the_count_is_of_whole_blocks() -> None:
     with pytest.raises(UserError, match="multiple of 8"):
         open_source("scene_pairs:12")
+
+
+def test_a_smaller_world_has_the_first_colours_and_shapes() -> None:
+    world = World(3, 2)
+    scenes = [s for number in BLOCKS for e in make_block(1, number, world) for s in (e.left, e.right)]
+    groups = [group for scene in scenes for group in (scene.first, scene.second)]
+    assert {group.colour for group in groups} == set(list(COLOURS)[:3])
+    assert {group.shape for group in groups} == set(SHAPES[:2])
+    for number in BLOCKS:
+        assert all(is_true(example) == example.label for example in make_block(1, number, world))
+    small, whole = open_source("scene_pairs:8,num_colours=3,num_shapes=2"), open_source("scene_pairs:8")
+    assert small.fingerprint() != whole.fingerprint()
+
+
+def test_a_sentence_begins_with_a_fact_as_single_scenes_state_it() -> None:
+    """So a model of single scenes knows all of a sentence but the words that tell which image it speaks of."""
+    for number in BLOCKS:
+        for example in make_block(5, number):
+            fact, place = example.sentence.rsplit(" in ", 1)
+            shown = [fact in scene.facts for scene in (example.left, example.right)]
+            if place == "exactly one image":
+                assert (sum(shown) == 1) == example.label
+            elif place != "total":
+                wanted = {"the left image": shown[0], "the right image": shown[1], "both images": all(shown)}
+                assert wanted[place] == example.label

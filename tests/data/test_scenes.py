@@ -5,9 +5,11 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.data import open_source
+from pocketclip.data.nlvr import images_per_example
 from pocketclip.data.scenes import (
     COLOURS,
     COUNTS,
+    FAMILY,
     NUM_SCENES,
     RELATIONS,
     SHAPES,
@@ -111,6 +113,39 @@ def test_the_captions_of_a_sample_are_true_of_its_scene_alone() -> None:
             assert owners.setdefault(caption, index) == index
 
 
+def test_facts_leave_sizes_out_and_say_everything_else() -> None:
+    scene = Scene(Group(2, "small", "red", "cross"), Group(1, "large", "orange", "square"), "left of")
+    assert scene.facts == (
+        "there are two red crosses",
+        "there is an orange square",
+        "there are two red crosses left of an orange square",
+        "there is an orange square right of two red crosses",
+    )
+    source = scenes("scenes:20,texts=facts")
+    assert all(source.captions(index) == source[index].captions == source.scene(index).facts for index in range(20))
+
+
+def test_families_place_the_same_groups_in_every_way() -> None:
+    source = scenes("scenes:40,families=true,texts=facts")
+    assert images_per_example(source) == FAMILY
+    for first in range(0, 40, FAMILY):
+        family = [source.scene(index) for index in range(first, first + FAMILY)]
+        groups = {frozenset((scene.first, scene.second)) for scene in family}
+        assert len(groups) == 1
+        relations = [set(scene.facts[2:]) for scene in family]
+        if family[0].first.without_size != family[0].second.without_size:
+            assert len(set.union(*relations)) == 2 * FAMILY  # what one shows none of the others does
+
+
+def test_only_whole_families_and_only_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"multiple of 4, for whole families \(got 6\)"):
+        open_source("scenes:6,families=true")
+    with pytest.raises(UserError, match=r"there are 1152 scenes of 2 colours and 2 shapes \(got 1153\)"):
+        open_source("scenes:1153,num_colours=2,num_shapes=2")
+    source = scenes("scenes:1152,num_colours=2,num_shapes=2")
+    assert len({source.scene(index) for index in range(1152)}) == 1152
+
+
 def test_matches_tells_whole_captions_from_shared_ones() -> None:
     red, blue = Group(1, "small", "red", "star"), Group(1, "large", "blue", "square")
     scene, mirrored, beside = Scene(red, blue, "above"), Scene(blue, red, "above"), Scene(red, blue, "left of")
@@ -188,7 +223,10 @@ def test_the_same_seed_gives_the_same_bytes_captions_and_keys() -> None:
     assert len({first[index].key for index in range(30)}) == 30
 
 
-@pytest.mark.parametrize("other", ["scenes:31,seed=4", "scenes:30,seed=5", "scenes:30,seed=4,image_size=65"])
+ADDED = [f"scenes:30,seed=4,{one}" for one in ("texts=facts", "num_colours=7", "num_shapes=4")]
+
+
+@pytest.mark.parametrize("other", ["scenes:31,seed=4", "scenes:30,seed=5", "scenes:30,seed=4,image_size=65", *ADDED])
 def test_every_setting_is_in_the_fingerprint(other: str) -> None:
     assert scenes("scenes:30,seed=4").fingerprint() != scenes(other).fingerprint()
 

@@ -227,7 +227,7 @@ class Collate:
             "broken": [item for item in items if isinstance(item, str)],
             "num_synthetic": self.num_synthetic,
         }
-        if self.per_example > 1:
+        if self.per_example > 1 and all(pair.label is not None for pair in pairs):
             columns["labels"] = torch.tensor([pair.label for pair in pairs[:: self.per_example]], dtype=torch.int64)
         if self.teachers:
             columns["teachers"] = join_features(rows, self.teachers)

@@ -37,9 +37,21 @@ class PairSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class FamilySource(Source, Protocol):
+    """Samples that follow each other by a fixed number belong in one batch, such as each other's hard negatives."""
+
+    @property
+    def images_per_example(self) -> int:
+        """That number."""
+        ...
+
+
 def images_per_example(source: Source) -> int:
-    """2 of a `PairSource`, whose samples belong together by twos; 1 of all others."""
-    return 2 if isinstance(source, PairSource) else 1
+    """How many samples that follow each other stay together: 2 of a `PairSource`, a family, or 1."""
+    if isinstance(source, PairSource):
+        return 2
+    return source.images_per_example if isinstance(source, FamilySource) else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,19 @@ import numpy.typing as npt
 from pydantic import Field, NonNegativeInt
 
 from pocketclip.config import Config, digest
-from pocketclip.data.scenes import COLOURS, COUNTS, RELATIONS, SHAPES, SIZES, Group, Scene, draw_scene
+from pocketclip.data.scenes import (
+    COLOURS,
+    COUNTS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    WORLD,
+    Group,
+    Scene,
+    World,
+    draw_scene,
+    there_is,
+)
 from pocketclip.data.source import Sample
 
 BLOCK = 8
@@ -37,15 +49,15 @@ class Fact:
     other: Group | None = None
 
     def __str__(self) -> str:
-        return _name(self.group) + ("" if self.other is None else f" {self.relation} {_name(self.other)}")
+        return there_is(self.group) + ("" if self.other is None else f" {self.relation} {self.other.without_size}")
 
     def holds(self, scene: Scene) -> bool:
         """Whether a scene shows it."""
         if self.other is None:
-            return any(_name(group) == _name(self.group) for group in (scene.first, scene.second))
+            return any(group.without_size == self.group.without_size for group in (scene.first, scene.second))
         facts = ((scene.first, scene.relation, scene.second), (scene.second, RELATIONS[scene.relation], scene.first))
-        wanted = (_name(self.group), self.relation, _name(self.other))
-        return any((_name(one), relation, _name(other)) == wanted for one, relation, other in facts)
+        wanted = (self.group.without_size, self.relation, self.other.without_size)
+        return any((one.without_size, relation, other.without_size) == wanted for one, relation, other in facts)
 
 
 @dataclass(frozen=True)
@@ -67,10 +79,14 @@ class ScenePairsSourceConfig(Config):
     """Examples, of two images each."""
     seed: NonNegativeInt = 0
     image_size: int = Field(default=64, ge=16, le=1024)
+    num_colours: int = Field(default=len(COLOURS), ge=2, le=len(COLOURS))
+    num_shapes: int = Field(default=len(SHAPES), ge=2, le=len(SHAPES))
 
     def open(self) -> "ScenePairsSource":
         """Nothing to read: scenes are drawn on demand."""
-        return ScenePairsSource(f"scene_pairs:{self.count},seed={self.seed}", self.count, self.seed, self.image_size)
+        name = f"scene_pairs:{self.count},seed={self.seed}"
+        world = World(self.num_colours, self.num_shapes)
+        return ScenePairsSource(name, self.count, self.seed, self.image_size, world)
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ class ScenePairsSource:
     count: int
     seed: int = 0
     image_size: int = 64
+    world: World = WORLD
 
     def __len__(self) -> int:
         return 2 * self.count
@@ -108,123 +125,128 @@ class ScenePairsSource:
 
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
-        return digest(["scene_pairs", 1, self.count, self.seed, self.image_size])
+        return digest(["scene_pairs", 2, self.count, self.seed, self.image_size, *self.world.settings])
 
     def example(self, number: int) -> Example:
         """What example `number` shows and says."""
         if not 0 <= number < self.count:
             raise IndexError(number)
-        return make_block(self.seed, number // BLOCK)[number % BLOCK]
+        return make_block(self.seed, number // BLOCK, self.world)[number % BLOCK]
+
+
+def kind_of_block(number: int) -> tuple[str, str]:
+    """The form of a block's sentences, and the aspect; all kinds come in turn."""
+    form = FORMS[number % len(FORMS)]
+    return form, "count" if form == "total" else ASPECTS[number // len(FORMS) % len(ASPECTS)]
 
 
 @functools.lru_cache(maxsize=64)
-def make_block(seed: int, number: int) -> tuple[Example, ...]:
+def make_block(seed: int, number: int, world: World = WORLD) -> tuple[Example, ...]:
     """Eight examples with two sentences of one form; every second example is true."""
-    random = np.random.default_rng([seed, number])
-    form = FORMS[number % len(FORMS)]
+    draw = Draw(np.random.default_rng([seed, number]), world)
+    form, aspect = kind_of_block(number)
     if form == "total":
-        return (*_total(random), *_total(random))
-    aspect = ASPECTS[number // len(FORMS) % len(ASPECTS)]
-    fact = _draw_relation(random) if aspect == "relation" else Fact(_draw_group(random))
-    contrast = _changed(fact, aspect, random)
+        return (*_total(draw), *_total(draw))
+    fact = draw.relation() if aspect == "relation" else Fact(draw.group())
+    contrast = draw.changed(fact, aspect)
     if form == "both":
-        return _both(fact, contrast, random)
-    return (*_about_some(form, fact, contrast, random), *_about_some(form, contrast, fact, random))
+        return _both(fact, contrast, draw)
+    return (*_about_some(form, fact, contrast, draw), *_about_some(form, contrast, fact, draw))
 
 
-def _about_some(form: str, fact: Fact, contrast: Fact, random: np.random.Generator) -> tuple[Example, ...]:
+def _about_some(form: str, fact: Fact, contrast: Fact, draw: "Draw") -> tuple[Example, ...]:
     """Four examples of `left`, `right` or `one`; only the side, or the number of images, tells true from false."""
-    shows = [_draw_scene(fact, contrast, random) for _ in range(2)]
-    lacks = [_draw_scene(contrast, fact, random) for _ in range(2)]
+    shows = [draw.scene(fact, contrast) for _ in range(2)]
+    lacks = [draw.scene(contrast, fact) for _ in range(2)]
     if form == "one":
         pairs = [(shows[0], lacks[0]), (shows[0], shows[1]), (lacks[1], shows[1]), (lacks[1], lacks[0])]
-        return _examples(f"exactly one image shows {fact}", pairs)
+        return _examples(f"{fact} in exactly one image", pairs)
     pairs = [(shows[0], lacks[0]), (lacks[0], shows[0]), (shows[1], lacks[1]), (lacks[1], shows[1])]
     if form == "right":
         pairs = [(right, left) for left, right in pairs]
-    return _examples(f"there {'is' if fact.group.count == 1 else 'are'} {fact} in the {form} image", pairs)
+    return _examples(f"{fact} in the {form} image", pairs)
 
 
-def _both(fact: Fact, contrast: Fact, random: np.random.Generator) -> tuple[Example, ...]:
+def _both(fact: Fact, contrast: Fact, draw: "Draw") -> tuple[Example, ...]:
     """Eight examples: the scenes that one sentence is true of are those that the other is false of."""
-    shows = [_draw_scene(fact, contrast, random) for _ in range(4)]
-    lacks = [_draw_scene(contrast, fact, random) for _ in range(4)]
+    shows = [draw.scene(fact, contrast) for _ in range(4)]
+    lacks = [draw.scene(contrast, fact) for _ in range(4)]
     ours = [(shows[0], shows[1]), (shows[0], lacks[0]), (shows[2], shows[3]), (lacks[1], shows[1])]
     theirs = [(lacks[0], lacks[1]), (shows[2], lacks[2]), (lacks[2], lacks[3]), (lacks[3], shows[3])]
-    return (*_examples(f"both images show {fact}", ours), *_examples(f"both images show {contrast}", theirs))
+    return (*_examples(f"{fact} in both images", ours), *_examples(f"{contrast} in both images", theirs))
 
 
-def _total(random: np.random.Generator) -> tuple[Example, ...]:
+def _total(draw: "Draw") -> tuple[Example, ...]:
     """Four examples of two left and two right images, whose counts add up to the sentence's in two of four ways."""
-    total = _choose(list(TOTALS), random)
-    first, second = random.permutation([count for count in (1, 2, 3) if 1 <= total - count <= 3])[:2].tolist()
-    group = _draw_group(random)
+    total = draw.one_of(list(TOTALS))
+    first, second = draw.random.permutation([count for count in (1, 2, 3) if 1 <= total - count <= 3])[:2].tolist()
+    group = draw.group()
 
     def scene(count: int) -> Scene:
         fact = Fact(Group(count, group.size, group.colour, group.shape))
-        return _draw_scene(fact, fact, random)
+        return draw.scene(fact, fact)
 
     lefts, rights = (scene(first), scene(second)), (scene(total - first), scene(total - second))
     pairs = [(lefts[0], rights[0]), (lefts[0], rights[1]), (lefts[1], rights[1]), (lefts[1], rights[0])]
     plural = Group(total, group.size, group.colour, group.shape).noun
-    return _examples(f"there are exactly {TOTALS[total]} {group.colour} {plural} in total", pairs)
+    return _examples(f"there are {TOTALS[total]} {group.colour} {plural} in total", pairs)
 
 
 def _examples(sentence: str, pairs: Sequence[tuple[Scene, Scene]]) -> tuple[Example, ...]:
     return tuple(Example(left, right, sentence, number % 2 == 0) for number, (left, right) in enumerate(pairs))
 
 
-def _draw_scene(fact: Fact, contrast: Fact, random: np.random.Generator) -> Scene:
-    """A random scene that shows a fact, and nothing of the group that either fact speaks of beside it."""
-    first = _resized(fact.group, random)
-    if fact.other is not None:
-        second, relation = _resized(fact.other, random), str(fact.relation)
-        if relation not in RELATIONS:
+@dataclass(frozen=True)
+class Draw:
+    """Draws groups, facts and scenes of a world."""
+
+    random: np.random.Generator
+    world: World
+
+    def one_of(self, items: Sequence[Item]) -> Item:
+        """Any of some things, as likely as the others."""
+        return items[int(self.random.integers(len(items)))]
+
+    def group(self) -> Group:
+        """Any group."""
+        count = int(self.random.integers(len(COUNTS))) + 1
+        size, colour = self.one_of(list(SIZES)), self.one_of(self.world.colours)
+        return Group(count, size, colour, self.one_of(self.world.shapes))
+
+    def relation(self) -> Fact:
+        """Where a group lies from one of another colour or shape."""
+        one, other = self.group(), self.group()
+        while (one.colour, one.shape) == (other.colour, other.shape):
+            other = self.group()
+        return Fact(one, self.one_of([*RELATIONS, *RELATIONS.values()]), other)
+
+    def changed(self, fact: Fact, aspect: str) -> Fact:
+        """The fact with another count or colour, or the other way round."""
+        if fact.other is not None:
+            return Fact(fact.other, fact.relation, fact.group)
+        group = fact.group
+        while group.without_size == fact.group.without_size:
+            drawn = self.group()
+            count, colour = (drawn.count, group.colour) if aspect == "count" else (group.count, drawn.colour)
+            group = Group(count, group.size, colour, group.shape)
+        return Fact(group)
+
+    def scene(self, fact: Fact, contrast: Fact) -> Scene:
+        """A random scene that shows a fact, and nothing of the group that either fact speaks of beside it."""
+        first = self._resized(fact.group)
+        if fact.other is not None:
+            second, relation = self._resized(fact.other), str(fact.relation)
+            if relation not in RELATIONS:
+                first, second = second, first
+                relation = next(one for one, inverse in RELATIONS.items() if inverse == relation)
+            return Scene(first, second, relation)
+        taken = {(one.group.colour, one.group.shape) for one in (fact, contrast)}
+        second = self.group()
+        while (second.colour, second.shape) in taken:
+            second = self.group()
+        if self.random.random() < 0.5:
             first, second = second, first
-            relation = next(one for one, inverse in RELATIONS.items() if inverse == relation)
-        return Scene(first, second, relation)
-    taken = {(one.group.colour, one.group.shape) for one in (fact, contrast)}
-    second = _draw_group(random)
-    while (second.colour, second.shape) in taken:
-        second = _draw_group(random)
-    if random.random() < 0.5:
-        first, second = second, first
-    return Scene(first, second, _choose(list(RELATIONS), random))
+        return Scene(first, second, self.one_of(list(RELATIONS)))
 
-
-def _draw_group(random: np.random.Generator) -> Group:
-    count = int(random.integers(len(COUNTS))) + 1
-    return Group(count, _choose(list(SIZES), random), _choose(list(COLOURS), random), _choose(SHAPES, random))
-
-
-def _draw_relation(random: np.random.Generator) -> Fact:
-    one, other = _draw_group(random), _draw_group(random)
-    while (one.colour, one.shape) == (other.colour, other.shape):
-        other = _draw_group(random)
-    return Fact(one, _choose([*RELATIONS, *RELATIONS.values()], random), other)
-
-
-def _changed(fact: Fact, aspect: str, random: np.random.Generator) -> Fact:
-    """The fact with another count or colour, or the other way round."""
-    if fact.other is not None:
-        return Fact(fact.other, fact.relation, fact.group)
-    group = fact.group
-    while _name(group) == _name(fact.group):
-        drawn = _draw_group(random)
-        count, colour = (drawn.count, group.colour) if aspect == "count" else (group.count, drawn.colour)
-        group = Group(count, group.size, colour, group.shape)
-    return Fact(group)
-
-
-def _resized(group: Group, random: np.random.Generator) -> Group:
-    return Group(group.count, _choose(list(SIZES), random), group.colour, group.shape)
-
-
-def _name(group: Group) -> str:
-    """A group in words, whatever its size."""
-    article = COUNTS[group.count - 1]
-    return f"{'an' if article == 'a' and group.colour[0] in 'aeiou' else article} {group.colour} {group.noun}"
-
-
-def _choose(items: Sequence[Item], random: np.random.Generator) -> Item:
-    return items[int(random.integers(len(items)))]
+    def _resized(self, group: Group) -> Group:
+        return Group(group.count, self.one_of(list(SIZES)), group.colour, group.shape)

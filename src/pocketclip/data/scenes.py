@@ -2,6 +2,9 @@
 
 Every number stands for a different scene of two groups, such as two small red circles above a large blue square.
 Nothing is stored: a scene is drawn when it is read.
+
+Where captions are facts and scenes come in families, a batch tells the truth of each of its captions about each of its
+images, and holds for each relation an image of the same groups that it is not true of.
 """
 
 import io
@@ -11,7 +14,7 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 from PIL import Image, ImageDraw
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.config import Config, digest
 from pocketclip.data.source import Sample
@@ -23,9 +26,9 @@ COLOURS = {
 SIZES = {"small": 0.07, "large": 0.12}  # radius as a share of the picture's side
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COUNTS = ("a", "two", "three")
-CLASSES = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES), "count": COUNTS}
 RELATIONS = {"above": "below", "left of": "right of"}
-NUM_SCENES = (len(COUNTS) * len(SIZES) * len(COLOURS) * len(SHAPES)) ** 2 * len(RELATIONS)
+FAMILY = 4
+"""Ways to place two groups: either may be the first, above or left of the other."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class Group:
         plural = {"cross": "crosses"}.get(self.shape, f"{self.shape}s")
         return self.shape if self.count == 1 else plural
 
+    @property
+    def without_size(self) -> str:
+        """In words that are as true of it in another size."""
+        article = COUNTS[self.count - 1]
+        return f"{'an' if article == 'a' and self.colour[0] in 'aeiou' else article} {self.colour} {self.noun}"
+
+
+def there_is(group: Group) -> str:
+    """The statement that a group is there, in any size."""
+    return f"there {'is' if group.count == 1 else 'are'} {group.without_size}"
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -66,9 +80,68 @@ class Scene:
             str(self.second),
         )
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """All that can be said of this scene and leaves sizes out: each group, and where they lie, said both ways."""
+        return (
+            there_is(self.first),
+            there_is(self.second),
+            f"{there_is(self.first)} {self.relation} {self.second.without_size}",
+            f"{there_is(self.second)} {RELATIONS[self.relation]} {self.first.without_size}",
+        )
+
+    def placed(self, number: int) -> "Scene":
+        """The same groups in one of four ways: as here, exchanged, turned, exchanged and turned."""
+        groups = (self.second, self.first) if number % 2 else (self.first, self.second)
+        others = [relation for relation in RELATIONS if relation != self.relation]
+        return Scene(*groups, others[0] if number >= 2 else self.relation)
+
     def matches(self, caption: str) -> bool:
         """Whether a caption of any scene is true of this one."""
         return caption in self.captions
+
+
+@dataclass(frozen=True)
+class World:
+    """What scenes are made of: the first few colours and shapes."""
+
+    num_colours: int = len(COLOURS)
+    num_shapes: int = len(SHAPES)
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Names of the colours."""
+        return tuple(COLOURS)[: self.num_colours]
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """Names of the shapes."""
+        return SHAPES[: self.num_shapes]
+
+    @property
+    def num_scenes(self) -> int:
+        """How many different scenes there are."""
+        return (len(COUNTS) * len(SIZES) * self.num_colours * self.num_shapes) ** 2 * len(RELATIONS)
+
+    @property
+    def settings(self) -> list[int]:
+        """For fingerprints; nothing of the whole world."""
+        return [] if self == WORLD else [self.num_colours, self.num_shapes]
+
+    def scene(self, number: int) -> Scene:
+        """Scene number `number` of all there are."""
+        groups = []
+        for _ in range(2):
+            number, count = divmod(number, len(COUNTS))
+            number, size = divmod(number, len(SIZES))
+            number, colour = divmod(number, self.num_colours)
+            number, shape = divmod(number, self.num_shapes)
+            groups.append(Group(count + 1, tuple(SIZES)[size], self.colours[colour], self.shapes[shape]))
+        return Scene(groups[0], groups[1], tuple(RELATIONS)[number])
+
+
+WORLD = World()
+NUM_SCENES = WORLD.num_scenes
 
 
 class ScenesSourceConfig(Config):
@@ -81,21 +154,58 @@ class ScenesSourceConfig(Config):
     image_size: int = Field(default=64, ge=16, le=1024)
     classes: Literal["none", "colour", "shape", "size", "count"] = "none"
     """What of the first group is a scene's class."""
+    texts: Literal["captions", "facts"] = "captions"
+    """`captions`: two sentences that only this scene fulfils. `facts`: all four that can be said of it without a size;
+    with `train.captions_per_image: 4`, a batch then has every caption that is true of any of its images."""
+    families: bool = False
+    """Whether scenes follow each other by fours, of the same groups placed in every way; `train.batch_size` then
+    counts families, which stay together."""
+    num_colours: int = Field(default=len(COLOURS), ge=2, le=len(COLOURS))
+    num_shapes: int = Field(default=len(SHAPES), ge=2, le=len(SHAPES))
+
+    @model_validator(mode="after")
+    def _there_are_as_many(self) -> "ScenesSourceConfig":
+        if self.count > (number := self.world.num_scenes):
+            raise ValueError(
+                f"count: there are {number} scenes of {self.num_colours} colours and {self.num_shapes} shapes "
+                f"(got {self.count})"
+            )
+        if self.families and self.count % FAMILY:
+            raise ValueError(f"count should be a multiple of {FAMILY}, for whole families (got {self.count})")
+        return self
+
+    @property
+    def world(self) -> World:
+        """What scenes are made of."""
+        return World(self.num_colours, self.num_shapes)
 
     def open(self) -> "ScenesSource":
         """Nothing to read: scenes are drawn on demand."""
-        return ScenesSource(f"scenes:{self.count}", self.count, self.seed, self.image_size, self.classes)
+        return ScenesSource(
+            f"scenes:{self.count}",
+            self.count,
+            self.seed,
+            self.image_size,
+            self.classes,
+            self.texts,
+            FAMILY if self.families else 1,
+            self.world,
+        )
 
 
 @dataclass(frozen=True)
 class ScenesSource:
-    """`count` different scenes in an order set by `seed`."""
+    """`count` scenes in an order set by `seed`; all different, unless they come in families."""
 
     name: str
     count: int
     seed: int = 0
     image_size: int = 64
     classes: str = "none"
+    texts: str = "captions"
+    images_per_example: int = 1
+    """Scenes that belong in one batch."""
+    world: World = WORLD
 
     def __len__(self) -> int:
         return self.count
@@ -103,18 +213,19 @@ class ScenesSource:
     def __getitem__(self, index: int) -> Sample:
         scene = self.scene(index)
         place = f"{self.name}: scene {index}"
-        return Sample(
-            f"scene-{index:06d}", draw_scene(scene, self.image_size), scene.captions[:2], place, self.label(index)
-        )
+        image = draw_scene(scene, self.image_size)
+        return Sample(f"scene-{index:06d}", image, self.captions(index), place, self.label(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """The two sentences that only this scene fulfils; nothing is drawn."""
-        return self.scene(index).captions[:2]
+        """Two sentences that only this scene fulfils, or all facts; nothing is drawn."""
+        scene = self.scene(index)
+        return scene.facts if self.texts == "facts" else scene.captions[:2]
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Every colour, shape, size or count there is, in the order they are drawn from."""
-        return CLASSES.get(self.classes)
+        names = {"colour": self.world.colours, "shape": self.world.shapes, "size": tuple(SIZES), "count": COUNTS}
+        return names.get(self.classes)
 
     def label(self, index: int) -> int | None:
         """The number of the first group's colour, shape, size or count."""
@@ -125,14 +236,16 @@ class ScenesSource:
 
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
-        labelled = [] if self.classes == "none" else [self.classes]
-        return digest(["scenes", 1, self.count, self.seed, self.image_size, *labelled])
+        added = [] if self.classes == "none" else [self.classes]
+        added += [] if self.texts == "captions" else [self.texts]
+        added += [] if self.images_per_example == 1 else ["families"]
+        return digest(["scenes", 1, self.count, self.seed, self.image_size, *added, *self.world.settings])
 
     @cached_property
     def _stride(self) -> int:
         """A step that visits every scene once: coprime to their number."""
         stride = 48_271 + 2 * self.seed
-        while math.gcd(stride, NUM_SCENES) != 1:
+        while math.gcd(stride, self.world.num_scenes) != 1:
             stride += 1
         return stride
 
@@ -140,15 +253,9 @@ class ScenesSource:
         """What scene number `index` shows."""
         if not 0 <= index < self.count:
             raise IndexError(index)
-        number = (index * self._stride + 7919 * self.seed) % NUM_SCENES
-        groups = []
-        for _ in range(2):
-            number, count = divmod(number, len(COUNTS))
-            number, size = divmod(number, len(SIZES))
-            number, colour = divmod(number, len(COLOURS))
-            number, shape = divmod(number, len(SHAPES))
-            groups.append(Group(count + 1, tuple(SIZES)[size], tuple(COLOURS)[colour], SHAPES[shape]))
-        return Scene(groups[0], groups[1], tuple(RELATIONS)[number])
+        example, place = divmod(index, self.images_per_example)
+        number = (example * self._stride + 7919 * self.seed) % self.world.num_scenes
+        return self.world.scene(number).placed(place)
 
 
 def draw_scene(scene: Scene, image_size: int) -> bytes:
