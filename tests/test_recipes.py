@@ -19,6 +19,8 @@ from pocketclip.run import train
 NAMES = list_recipes()
 REINFORCE = [name for name in NAMES if is_reinforcement(yaml.safe_load(find_recipe(name).read_text()))]
 TRAIN = [name for name in NAMES if name not in REINFORCE]
+LARGE = [f"flickr/{tower}_distilbert_flickr30k" for tower in ("efficientnet_b0", "inception_v3", "resnet50")]
+"""The small-encoder study's other towers; MobileNet stands for them in the fast tests."""
 SMALL = [
     "data.train={kind: scenes, count: 40, image_size: 64}",
     "data.val={kind: scenes, count: 8, seed: 1, image_size: 64}",
@@ -103,7 +105,9 @@ def test_two_samples_are_reinforced(name: str, tmp_path: Path) -> None:
     assert (manifest.num_samples, manifest.num_views) == (2, values["num_views"])
 
 
-@pytest.mark.parametrize("name", TRAIN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TRAIN]
+)
 def test_two_steps(name: str, tmp_path: Path) -> None:
     outcome = train(small(name), tmp_path / "run", name="test", reporter=QuietReporter())
     assert outcome.record.num_steps == (4 if load_recipe(name).heads_first else 2)

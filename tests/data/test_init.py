@@ -155,7 +155,7 @@ def test_the_drawn_sources_open_by_their_name_alone() -> None:
 
 
 def test_every_kind_is_known() -> None:
-    assert set(source_kinds()) == {*WRITERS, "hub", "openmoji", "reinforced", "scenes"}
+    assert set(source_kinds()) == {*WRITERS, "hub", "nlvr2", "openmoji", "reinforced", "scene_pairs", "scenes"}
 
 
 # The text form

@@ -122,6 +122,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypa
 
 
 def test_a_backend_can_be_forced_and_a_wrong_one_names_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POCKETCLIP_INFERENCE", raising=False)
     assert requested_inference("auto") == "auto"
     assert requested_inference("onnx") == "onnx"
     with pytest.raises(
