@@ -274,11 +274,11 @@ def test_families_stay_together_and_a_batch_knows_what_is_true_of_each_image(
     batches: Callable[..., Iterator[ImageTextBatch]],
 ) -> None:
     source = open_source("scenes:40,image_size=16,texts=facts,families=true")
-    batch = next(iter(batches(source, BatchPlan(10, 5, seed=0), captions_per_image=4)))
+    batch = next(iter(batches(source, BatchPlan(10, 5, seed=0), captions_per_image=6)))
     assert batch.labels is None
     numbers = batch.image_ids.view(5, 4)
     assert (numbers == numbers[:, :1] + torch.arange(4)).all()
-    matches = positive_pairs(batch.image_ids, batch.image_ids.repeat_interleave(4), batch.caption_ids)
+    matches = positive_pairs(batch.image_ids, batch.image_ids.repeat_interleave(6), batch.caption_ids)
     texts = [text for number in batch.image_ids.tolist() for text in source.captions(number)]
     drawn_as = {caption_id(text): text for text in texts}
     for row, number in enumerate(batch.image_ids.tolist()):

@@ -27,6 +27,7 @@ SIZES = {"small": 0.07, "large": 0.12}  # radius as a share of the picture's sid
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COUNTS = ("a", "two", "three")
 RELATIONS = {"above": "below", "left of": "right of"}
+PLACES = {"above": ("at the top", "at the bottom"), "left of": ("on the left", "on the right")}
 FAMILY = 4
 """Ways to place two groups: either may be the first, above or left of the other."""
 
@@ -82,10 +83,13 @@ class Scene:
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """All that can be said of this scene and leaves sizes out: each group, and where they lie, said both ways."""
+        """All that can be said of this scene without a size: each group, its place, and how they lie, both ways."""
+        places = PLACES[self.relation]
         return (
             there_is(self.first),
             there_is(self.second),
+            f"{there_is(self.first)} {places[0]}",
+            f"{there_is(self.second)} {places[1]}",
             f"{there_is(self.first)} {self.relation} {self.second.without_size}",
             f"{there_is(self.second)} {RELATIONS[self.relation]} {self.first.without_size}",
         )
@@ -155,8 +159,8 @@ class ScenesSourceConfig(Config):
     classes: Literal["none", "colour", "shape", "size", "count"] = "none"
     """What of the first group is a scene's class."""
     texts: Literal["captions", "facts"] = "captions"
-    """`captions`: two sentences that only this scene fulfils. `facts`: all four that can be said of it without a size;
-    with `train.captions_per_image: 4`, a batch then has every caption that is true of any of its images."""
+    """`captions`: two sentences that only this scene fulfils. `facts`: all six that can be said of it without a size;
+    with `train.captions_per_image: 6`, a batch then has every caption that is true of any of its images."""
     families: bool = False
     """Whether scenes follow each other by fours, of the same groups placed in every way; `train.batch_size` then
     counts families, which stay together."""

@@ -5,6 +5,7 @@ MobileCLIPs; with convolutions first and last, that of MobileCLIP-S0, https://ar
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from pocketclip.models.text.byte_pairs import clip_tokenizer
 from pocketclip.models.text.feed_forward import FeedForward
 from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.text.mixer import ConvolutionLayer
+from pocketclip.models.text.repeats import pass_once
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
 PADDING = 0
@@ -250,7 +252,7 @@ class ClipTextEncoder(nn.Module):
             return self._pass(F.pad(tokens, (0, missing)), F.pad(token_mask, (0, missing)))
         is_split = tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS
         if is_split and not self._has_statistics():
-            return pass_by_length(self._pass, tokens, token_mask)
+            return pass_once(partial(pass_by_length, self._pass), tokens, token_mask)
         return self._pass(tokens, token_mask)
 
     def _has_statistics(self) -> bool:
