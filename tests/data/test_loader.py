@@ -270,14 +270,14 @@ def test_batches_for_a_gpu_lie_in_pinned_memory(batches: Callable[..., Iterator[
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_families_stay_together_and_a_batch_knows_what_is_true_of_each_image(
+def test_twins_stay_together_and_a_batch_knows_what_is_true_of_each_image(
     batches: Callable[..., Iterator[ImageTextBatch]],
 ) -> None:
-    source = open_source("scenes:40,image_size=16,texts=facts,families=true")
-    batch = next(iter(batches(source, BatchPlan(10, 5, seed=0), captions_per_image=6)))
+    source = open_source("scenes:40,image_size=16,texts=facts,twinned=true")
+    batch = next(iter(batches(source, BatchPlan(20, 10, seed=0), captions_per_image=6)))
     assert batch.labels is None
-    numbers = batch.image_ids.view(5, 4)
-    assert (numbers == numbers[:, :1] + torch.arange(4)).all()
+    numbers = batch.image_ids.view(10, 2)
+    assert (numbers == numbers[:, :1] + torch.arange(2)).all()
     matches = positive_pairs(batch.image_ids, batch.image_ids.repeat_interleave(6), batch.caption_ids)
     texts = [text for number in batch.image_ids.tolist() for text in source.captions(number)]
     drawn_as = {caption_id(text): text for text in texts}

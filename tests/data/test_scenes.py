@@ -9,7 +9,6 @@ from pocketclip.data.nlvr import images_per_example
 from pocketclip.data.scenes import (
     COLOURS,
     COUNTS,
-    FAMILY,
     NUM_SCENES,
     RELATIONS,
     SHAPES,
@@ -127,21 +126,19 @@ def test_facts_leave_sizes_out_and_say_everything_else() -> None:
     assert all(source.captions(index) == source[index].captions == source.scene(index).facts for index in range(20))
 
 
-def test_families_place_the_same_groups_in_every_way() -> None:
-    source = scenes("scenes:40,families=true,texts=facts")
-    assert images_per_example(source) == FAMILY
-    for first in range(0, 40, FAMILY):
-        family = [source.scene(index) for index in range(first, first + FAMILY)]
-        groups = {frozenset((scene.first, scene.second)) for scene in family}
-        assert len(groups) == 1
-        relations = [set(scene.facts[4:]) for scene in family]
-        if family[0].first.without_size != family[0].second.without_size:
-            assert len(set.union(*relations)) == 2 * FAMILY  # what one shows none of the others does
+def test_twins_show_the_same_groups_exchanged() -> None:
+    source = scenes("scenes:40,twinned=true,texts=facts")
+    assert images_per_example(source) == 2
+    for index in range(0, 40, 2):
+        scene, twin = source.scene(index), source.scene(index + 1)
+        assert (twin.first, twin.second, twin.relation) == (scene.second, scene.first, scene.relation)
+        if scene.first.without_size != scene.second.without_size:
+            assert not set(scene.facts[2:]) & set(twin.facts[2:])
 
 
-def test_only_whole_families_and_only_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"multiple of 4, for whole families \(got 6\)"):
-        open_source("scenes:6,families=true")
+def test_only_whole_twins_and_only_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"should be even, for twins \(got 5\)"):
+        open_source("scenes:5,twinned=true")
     with pytest.raises(UserError, match=r"there are 1152 scenes of 2 colours and 2 shapes \(got 1153\)"):
         open_source("scenes:1153,num_colours=2,num_shapes=2")
     source = scenes("scenes:1152,num_colours=2,num_shapes=2")

@@ -38,7 +38,7 @@ class PairSource(Source, Protocol):
 
 
 @runtime_checkable
-class FamilySource(Source, Protocol):
+class GroupedSource(Source, Protocol):
     """Samples that follow each other by a fixed number belong in one batch, such as each other's hard negatives."""
 
     @property
@@ -48,10 +48,10 @@ class FamilySource(Source, Protocol):
 
 
 def images_per_example(source: Source) -> int:
-    """How many samples that follow each other stay together: 2 of a `PairSource`, a family, or 1."""
+    """How many samples that follow each other stay together: 2 of a `PairSource`, what a `GroupedSource` says, or 1."""
     if isinstance(source, PairSource):
         return 2
-    return source.images_per_example if isinstance(source, FamilySource) else 1
+    return source.images_per_example if isinstance(source, GroupedSource) else 1
 
 
 @dataclass(frozen=True, slots=True)

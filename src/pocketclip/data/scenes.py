@@ -3,8 +3,8 @@
 Every number stands for a different scene of two groups, such as two small red circles above a large blue square.
 Nothing is stored: a scene is drawn when it is read.
 
-Where captions are facts and scenes come in families, a batch tells the truth of each of its captions about each of its
-images, and holds for each relation an image of the same groups that it is not true of.
+Where captions are facts, a batch tells the truth of each of its captions about each of its images; where scenes are
+twinned, it holds for each relation an image of the same groups that it is not true of.
 """
 
 import io
@@ -28,8 +28,6 @@ SHAPES = ("circle", "square", "triangle", "star", "cross")
 COUNTS = ("a", "two", "three")
 RELATIONS = {"above": "below", "left of": "right of"}
 PLACES = {"above": ("at the top", "at the bottom"), "left of": ("on the left", "on the right")}
-FAMILY = 4
-"""Ways to place two groups: either may be the first, above or left of the other."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,10 @@ class Scene:
             f"{there_is(self.second)} {RELATIONS[self.relation]} {self.first.without_size}",
         )
 
-    def placed(self, number: int) -> "Scene":
-        """The same groups in one of four ways: as here, exchanged, turned, exchanged and turned."""
-        groups = (self.second, self.first) if number % 2 else (self.first, self.second)
-        others = [relation for relation in RELATIONS if relation != self.relation]
-        return Scene(*groups, others[0] if number >= 2 else self.relation)
+    @property
+    def exchanged(self) -> "Scene":
+        """Each group in the place of the other."""
+        return Scene(self.second, self.first, self.relation)
 
     def matches(self, caption: str) -> bool:
         """Whether a caption of any scene is true of this one."""
@@ -161,9 +158,9 @@ class ScenesSourceConfig(Config):
     texts: Literal["captions", "facts"] = "captions"
     """`captions`: two sentences that only this scene fulfils. `facts`: all six that can be said of it without a size;
     with `train.captions_per_image: 6`, a batch then has every caption that is true of any of its images."""
-    families: bool = False
-    """Whether scenes follow each other by fours, of the same groups placed in every way; `train.batch_size` then
-    counts families, which stay together."""
+    twinned: bool = False
+    """Whether every second scene is the one before it with the groups exchanged; `train.batch_size` then counts twins,
+    which stay together."""
     num_colours: int = Field(default=len(COLOURS), ge=2, le=len(COLOURS))
     num_shapes: int = Field(default=len(SHAPES), ge=2, le=len(SHAPES))
 
@@ -174,8 +171,8 @@ class ScenesSourceConfig(Config):
                 f"count: there are {number} scenes of {self.num_colours} colours and {self.num_shapes} shapes "
                 f"(got {self.count})"
             )
-        if self.families and self.count % FAMILY:
-            raise ValueError(f"count should be a multiple of {FAMILY}, for whole families (got {self.count})")
+        if self.twinned and self.count % 2:
+            raise ValueError(f"count should be even, for twins (got {self.count})")
         return self
 
     @property
@@ -192,14 +189,14 @@ class ScenesSourceConfig(Config):
             self.image_size,
             self.classes,
             self.texts,
-            FAMILY if self.families else 1,
+            2 if self.twinned else 1,
             self.world,
         )
 
 
 @dataclass(frozen=True)
 class ScenesSource:
-    """`count` scenes in an order set by `seed`; all different, unless they come in families."""
+    """`count` scenes in an order set by `seed`; all different, unless they are twinned."""
 
     name: str
     count: int
@@ -242,7 +239,7 @@ class ScenesSource:
         """From the settings and the drawing's version."""
         added = [] if self.classes == "none" else [self.classes]
         added += [] if self.texts == "captions" else [self.texts]
-        added += [] if self.images_per_example == 1 else ["families"]
+        added += [] if self.images_per_example == 1 else ["twinned"]
         return digest(["scenes", 1, self.count, self.seed, self.image_size, *added, *self.world.settings])
 
     @cached_property
@@ -257,9 +254,10 @@ class ScenesSource:
         """What scene number `index` shows."""
         if not 0 <= index < self.count:
             raise IndexError(index)
-        example, place = divmod(index, self.images_per_example)
+        example, is_twin = divmod(index, self.images_per_example)
         number = (example * self._stride + 7919 * self.seed) % self.world.num_scenes
-        return self.world.scene(number).placed(place)
+        scene = self.world.scene(number)
+        return scene.exchanged if is_twin else scene
 
 
 def draw_scene(scene: Scene, image_size: int) -> bytes:
