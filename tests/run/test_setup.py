@@ -117,6 +117,12 @@ def test_without_val_a_share_of_the_training_images_is_held_out() -> None:
     assert [source.fingerprint() for source in again] == [train.fingerprint(), val.fingerprint()]
 
 
+def test_images_that_belong_together_are_not_held_out() -> None:
+    twins = {"kind": "scenes", "count": 40, "twinned": True}
+    with pytest.raises(UserError, match=r"data\.val: is needed with scenes:40"):
+        open_data(recipe(data={"val": None, "train": twins}).data)
+
+
 def test_a_vocabulary_learned_from_captions_is_the_towers() -> None:
     chosen = recipe()
     source, _ = open_data(chosen.data)

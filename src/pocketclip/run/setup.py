@@ -8,6 +8,7 @@ import torch
 from pocketclip import distributed
 from pocketclip.config import digest
 from pocketclip.data import Source, hold_out
+from pocketclip.data.nlvr import images_per_example
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
@@ -89,11 +90,19 @@ def _first_difference(saved: str, text: str) -> str:
 
 
 def open_data(config: DataConfig) -> tuple[Source, Source]:
-    """The training and validation sources."""
+    """The training and validation sources.
+
+    Raises:
+        UserError: they cannot be opened, or images that belong together would be torn apart.
+    """
     source: Source = config.train.open()
     if config.val is not None:
         val: Source = config.val.open()
         return source, val
+    if images_per_example(source) > 1:
+        raise UserError(
+            f"data.val: is needed with {source.name}, from which held-out images would lose their partners."
+        )
     return hold_out(source, config.hold_out)
 
 
