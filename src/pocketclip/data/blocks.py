@@ -15,14 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.hardware import available_cores
+
+Report = TypeVar("Report", bound=Config)
 
 FORMAT = 1  # raise when the same inputs would give other blocks
 MAX_ATTEMPTS = 3
@@ -204,6 +207,31 @@ def first_difference(there: Any, now: Any, key: str = "") -> str | None:
                 return found
         return None
     return None if there == now else f"{key} is {json.dumps(there)} there and {json.dumps(now)} here"
+
+
+def finished_report(told: Path, asked: dict[str, Any], kind: type[Report], *, resume: bool) -> Report:
+    """The report of an earlier call that wrote shards and asked for the same.
+
+    Args:
+        told: the file that says what was asked, and under `report` what came of it.
+        asked: what is asked now.
+        kind: of the report.
+        resume: whether the user goes on with an earlier call.
+
+    Raises:
+        UserError: the user does not, the file is damaged, or something else was asked.
+    """
+    if not resume:
+        raise UserError(f"{told}: its shards are here already; choose another --out or --name.")
+    try:
+        values = json.loads(told.read_text(encoding="utf-8"))
+        report = kind.parse(values.pop("report"), place=str(told))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
+    found = first_difference(values, json.loads(json.dumps(asked)))
+    if found is not None:
+        raise UserError(f"{told}: {found}. Choose another --out or --name.")
+    return report
 
 
 Engine = Callable[[OpenStage, BlockFolder, Sequence[int]], Iterator[tuple[int, list[str]]]]

@@ -14,7 +14,7 @@ import numpy as np
 
 from pocketclip.config import Config, digest
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, OpenStage, Stage, fill, first_difference
+from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, OpenStage, Stage, fill, finished_report
 from pocketclip.data.filter import FilterConfig, Integers, Measured, Verdict, judge, measure
 from pocketclip.data.shards import write_shards
 from pocketclip.data.source import Sample, Source
@@ -158,7 +158,7 @@ def write_filtered(
     blocks, told = out / f"{name}.blocks", out / f"{name}.filter.json"
     asked = {"rules": rules.model_dump(mode="json"), "samples_per_shard": samples_per_shard, **measuring.made_from}
     if told.is_file():
-        return _finished(told, asked, resume=resume)
+        return finished_report(told, asked, FilterReport, resume=resume)
     if not blocks.is_dir() and any(out.glob(f"{name}-*.tar")):
         raise UserError(f"{out}: holds shards '{name}' that we did not write; choose another --out or --name.")
     measured_folder = fill(blocks / "measured", measuring, open_stage, engine, on_progress, resume=resume)
@@ -190,21 +190,6 @@ def _report(folder: BlockFolder, measured: Measured, verdict: Verdict, written: 
         dropped_captions=verdict.dropped_captions,
         num_shards=written.stage.num_blocks,
     )
-
-
-def _finished(told: Path, asked: dict[str, Any], *, resume: bool) -> FilterReport:
-    """The report of an earlier call that asked for the same."""
-    if not resume:
-        raise UserError(f"{told}: filtered shards are here already; choose another --out or --name.")
-    try:
-        values = json.loads(told.read_text(encoding="utf-8"))
-        report = FilterReport.parse(values.pop("report"), place=str(told))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
-    found = first_difference(values, json.loads(json.dumps(asked)))
-    if found is not None:
-        raise UserError(f"{told}: {found}. Choose another --out or --name.")
-    return report
 
 
 def _save_verdict(verdict: Verdict, rules: FilterConfig) -> bytes:

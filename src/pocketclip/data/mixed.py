@@ -9,13 +9,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pocketclip.config import Config
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, fill, first_difference
+from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, fill, finished_report
 from pocketclip.data.clean import REASONS, CleanConfig, clean_image
 from pocketclip.data.mix import Measured, MixConfig, MixPart, Plan, hashing_stage, make_plan, open_hashing
 from pocketclip.data.shards import add_sample, new_shard
@@ -168,7 +167,7 @@ def write_mixed(
         "fingerprints": [stage.made_from["source"] for side in stages for stage in side],
     }
     if told.is_file():
-        return _finished(told, asked, resume=resume)
+        return finished_report(told, asked, MixReport, resume=resume)
     if not blocks.is_dir() and any(out.glob(f"{name}-*.tar")):
         raise UserError(f"{out}: holds shards '{name}' that we did not write; choose another --out or --name.")
 
@@ -292,21 +291,6 @@ def _losses(report: MixReport) -> str:
     names = ("num_taken", "num_broken", "num_held_out", "num_without_caption", "num_duplicates")
     sums = {name: sum(getattr(source, name) for source in report.sources) for name in names}
     return ", ".join(f"{name.removeprefix('num_').replace('_', ' ')}: {count:,}" for name, count in sums.items())
-
-
-def _finished(told: Path, asked: dict[str, Any], *, resume: bool) -> MixReport:
-    """The report of an earlier call that asked for the same."""
-    if not resume:
-        raise UserError(f"{told}: mixed shards are here already; choose another --out or --name.")
-    try:
-        values = json.loads(told.read_text(encoding="utf-8"))
-        report = MixReport.parse(values.pop("report"), place=str(told))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
-    found = first_difference(values, json.loads(json.dumps(asked)))
-    if found is not None:
-        raise UserError(f"{told}: {found}. Choose another --out or --name.")
-    return report
 
 
 def save_plan(plan: Plan) -> bytes:
