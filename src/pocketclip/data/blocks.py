@@ -209,18 +209,24 @@ def first_difference(there: Any, now: Any, key: str = "") -> str | None:
     return None if there == now else f"{key} is {json.dumps(there)} there and {json.dumps(now)} here"
 
 
-def finished_report(told: Path, asked: dict[str, Any], kind: type[Report], *, resume: bool) -> Report:
-    """The report of an earlier call that wrote shards and asked for the same.
+def earlier_report(told: Path, asked: dict[str, Any], kind: type[Report], *, name: str, resume: bool) -> Report | None:
+    """The report of an earlier call that wrote shards and asked for the same; None where they are still to be written.
 
     Args:
         told: the file that says what was asked, and under `report` what came of it.
         asked: what is asked now.
         kind: of the report.
+        name: before the shards' numbers.
         resume: whether the user goes on with an earlier call.
 
     Raises:
-        UserError: the user does not, the file is damaged, or something else was asked.
+        UserError: the user does not, the file is damaged, something else was asked, or the shards are others' work.
     """
+    out = told.parent
+    if not told.is_file():
+        if not (out / f"{name}.blocks").is_dir() and any(out.glob(f"{name}-*.tar")):
+            raise UserError(f"{out}: holds shards '{name}' that we did not write; choose another --out or --name.")
+        return None
     if not resume:
         raise UserError(f"{told}: its shards are here already; choose another --out or --name.")
     try:
@@ -232,6 +238,15 @@ def finished_report(told: Path, asked: dict[str, Any], kind: type[Report], *, re
     if found is not None:
         raise UserError(f"{told}: {found}. Choose another --out or --name.")
     return report
+
+
+def finish_shards(told: Path, asked: dict[str, Any], report: Config, *, name: str) -> None:
+    """Write what `earlier_report` reads, and remove the blocks and what killed workers left; see there."""
+    values = {**asked, "report": report.model_dump()}
+    write_atomically(told, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(told.parent / f"{name}.blocks", ignore_errors=True)
+    for left in told.parent.glob(f".{name}-*.tar.*"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 Engine = Callable[[OpenStage, BlockFolder, Sequence[int]], Iterator[tuple[int, list[str]]]]

@@ -14,7 +14,17 @@ import numpy as np
 
 from pocketclip.config import Config, digest
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, OpenStage, Stage, fill, finished_report
+from pocketclip.data.blocks import (
+    Block,
+    BlockFolder,
+    Engine,
+    OnProgress,
+    OpenStage,
+    Stage,
+    earlier_report,
+    fill,
+    finish_shards,
+)
 from pocketclip.data.filter import FilterConfig, Integers, Measured, Verdict, judge, measure
 from pocketclip.data.shards import write_shards
 from pocketclip.data.source import Sample, Source
@@ -157,10 +167,9 @@ def write_filtered(
     """
     blocks, told = out / f"{name}.blocks", out / f"{name}.filter.json"
     asked = {"rules": rules.model_dump(mode="json"), "samples_per_shard": samples_per_shard, **measuring.made_from}
-    if told.is_file():
-        return finished_report(told, asked, FilterReport, resume=resume)
-    if not blocks.is_dir() and any(out.glob(f"{name}-*.tar")):
-        raise UserError(f"{out}: holds shards '{name}' that we did not write; choose another --out or --name.")
+    earlier = earlier_report(told, asked, FilterReport, name=name, resume=resume)
+    if earlier is not None:
+        return earlier
     measured_folder = fill(blocks / "measured", measuring, open_stage, engine, on_progress, resume=resume)
     measured = Measured.join(measured_folder.read_all())
     verdict = judge(measured, rules)
@@ -171,10 +180,7 @@ def write_filtered(
     write = functools.partial(open_writing, source, blocks / "verdict.npz", out, name, samples_per_shard)
     written = fill(blocks / "written", write(), write, engine, on_progress, resume=resume)
     report = _report(measured_folder, measured, verdict, written)
-    write_atomically(told, json.dumps({**asked, "report": report.model_dump()}, indent=2) + "\n")
-    shutil.rmtree(blocks, ignore_errors=True)
-    for left in out.glob(f".{name}-*.tar.*"):  # of killed workers
-        shutil.rmtree(left, ignore_errors=True)
+    finish_shards(told, asked, report, name=name)
     return report
 
 

@@ -4,8 +4,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 
 from pocketclip.config import Config
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, fill, finished_report
+from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, earlier_report, fill, finish_shards
 from pocketclip.data.clean import REASONS, CleanConfig, clean_image
 from pocketclip.data.mix import Measured, MixConfig, MixPart, Plan, hashing_stage, make_plan, open_hashing
 from pocketclip.data.shards import add_sample, new_shard
@@ -166,10 +164,9 @@ def write_mixed(
         "samples_per_shard": samples_per_shard,
         "fingerprints": [stage.made_from["source"] for side in stages for stage in side],
     }
-    if told.is_file():
-        return finished_report(told, asked, MixReport, resume=resume)
-    if not blocks.is_dir() and any(out.glob(f"{name}-*.tar")):
-        raise UserError(f"{out}: holds shards '{name}' that we did not write; choose another --out or --name.")
+    earlier = earlier_report(told, asked, MixReport, name=name, resume=resume)
+    if earlier is not None:
+        return earlier
 
     def hashed(number: int, side: int) -> Measured:
         path = blocks / f"{('source', 'without')[side]}-{number}"
@@ -195,10 +192,7 @@ def write_mixed(
     again = functools.partial(open_writing, [part.source for part in config.parts], *settings)
     written = fill(blocks / "written", writing_stage(opened[0], *settings), again, engine, on_progress, resume=resume)
     report = _with_written(report, written)
-    write_atomically(told, json.dumps({**asked, "report": report.model_dump()}, indent=2, ensure_ascii=False) + "\n")
-    shutil.rmtree(blocks, ignore_errors=True)
-    for left in out.glob(f".{name}-*.tar.*"):  # of killed workers
-        left.unlink(missing_ok=True)
+    finish_shards(told, asked, report, name=name)
     return report
 
 
