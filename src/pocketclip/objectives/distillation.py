@@ -1,6 +1,5 @@
 """Distillation by any sum of named terms, from live teachers or from what reinforced data hold of them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,6 +21,8 @@ from pocketclip.objectives.contrastive import (
     unit_features,
 )
 from pocketclip.objectives.teachers import (
+    MAX_SCALE,
+    START_SCALE,
     caption_by_caption,
     captions_of,
     check_scales,
@@ -30,9 +31,6 @@ from pocketclip.objectives.teachers import (
     with_scales,
 )
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
-
-START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
-"""Of the interactive term's own inverse temperature, as logarithms; the same as CLIP's."""
 
 
 class ContrastiveTermConfig(Config):

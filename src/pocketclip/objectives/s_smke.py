@@ -1,6 +1,5 @@
 """S-SMKE: contrast on several layers of a shared encoder, and a frozen image teacher's vector as everyone's target."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,11 +21,9 @@ from pocketclip.objectives.contrastive import (
     LossConfig,
     contrastive_loss,
 )
-from pocketclip.objectives.teachers import caption_by_caption, own_part
+from pocketclip.objectives.teachers import MAX_SCALE, START_SCALE, caption_by_caption, own_part
 from pocketclip.types import Features, ImageTextBatch
 
-START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
-"""Of the objective's own inverse temperatures, as logarithms; the same as CLIP's."""
 Layer = Literal["hidden", "output", "teacher_head"]
 
 

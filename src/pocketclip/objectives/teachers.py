@@ -1,5 +1,6 @@
 """What every method that learns from teachers shares: losses caption by caption, and the affinity to the teachers."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from pocketclip.losses.tiled import tiled_affinity_loss
 from pocketclip.objectives.contrastive import in_tiles, unit_features
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
+START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
+"""Of an objective's own inverse temperatures, as logarithms; the same as CLIP's."""
 PairLoss = Callable[[Features, ImageTextBatch], Tensor]
 """Of a batch with one caption an image."""
 
