@@ -32,12 +32,12 @@ PUBLISHED = (
     Approach(
         *("CoCa", "2.1 B", "> 3 B", "> $350,000"),
         "Yu et al. 2022, arXiv 2205.01917: labels of JFT-3B as texts, and ALIGN's pairs; about 5 days on 2,048 TPU v4 "
-        "chips. Dollars: estimated by the author of S-SMKE.",
+        "chips. Dollars: estimated by the author of S-SMKE in the draft of a paper.",
     ),
     Approach(
         *("S-SMKE", "117 M", "3.3 M", "$15.5"),
         "Cares 2024, thesis at Hochschule Hannover (github.com/TimCares/MasterThesis): 11.2 hours of two RTX 4090 GPUs "
-        "at $1.38 an hour for both. The estimates above are from there.",
+        "at $1.38 an hour for both. The estimates for CLIP and VLMo are from there.",
     ),
 )
 
