@@ -288,10 +288,18 @@ def test_live_teachers_have_to_be_heard_and_to_be_the_only_ones() -> None:
         parse(teachers=[{"kind": "bundel"}], **TAUGHT)
 
 
-@pytest.mark.parametrize(("stage", "what"), [("train", "leave it out"), ("heads_first", "leave heads_first out")])
-def test_a_stage_on_cached_features_has_no_teachers(stage: str, what: str) -> None:
-    with pytest.raises(UserError, match=rf"{stage}\.cache keeps the student's features .* {what} with objective"):
-        parse(**STORED, **TAUGHT, **{stage: CACHED})
+def test_teachers_and_cached_features_speak_of_the_same_views() -> None:
+    with pytest.raises(UserError, match=r"heads_first\.cache keeps .* leave heads_first out with objective"):
+        parse(**STORED, **TAUGHT, heads_first=CACHED)
+    with pytest.raises(UserError, match=r"train\.cache keeps .* take reinforced data and cache: \{views: stored\}"):
+        parse(**STORED, **TAUGHT, train=CACHED)
+    stored = {**CACHED, "cache": {"views": "stored"}}
+    with pytest.raises(UserError, match=r"with train\.cache needs a trained text tower"):
+        parse(**STORED, **TAUGHT, train=stored)
+    with_texts = {**stored, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}
+    assert not parse(**STORED, **TAUGHT, train=with_texts).train.is_heads_only
+    with pytest.raises(UserError, match=r"views: stored are those of data\.train: reinforced:DIR .*got .*scenes"):
+        parse(train=with_texts)
 
 
 def test_synthetic_captions_come_from_reinforced_data() -> None:

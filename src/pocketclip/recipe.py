@@ -164,11 +164,26 @@ class Recipe(Config):
                 "data.train: reinforced:DIR brings its own teachers; leave the teachers section out, or read the same "
                 "shards as webdataset: to ask live ones"
             )
-        cached = next((name for name in ("heads_first", "train") if getattr(getattr(self, name), "cache", None)), None)
-        if self.objective.uses_teachers and cached is not None:
+        if self.heads_first is not None and self.objective.uses_teachers:
             raise ValueError(
-                f"{cached}.cache keeps the student's features of views that no teacher was asked about; "
-                f"leave {'it' if cached == 'train' else cached} out with objective.kind {kind}"
+                "heads_first.cache keeps the student's features of views that no teacher was asked about; "
+                f"leave heads_first out with objective.kind {kind}"
+            )
+        if self.objective.uses_teachers and self.train.cache is not None:
+            if self.train.cache.views != "stored":
+                raise ValueError(
+                    "train.cache keeps the student's features of views that no teacher was asked about; with "
+                    f"objective.kind {kind} take reinforced data and cache: {{views: stored}}, or leave it out"
+                )
+            if self.train.is_heads_only:
+                raise ValueError(
+                    f"objective.kind {kind} with train.cache needs a trained text tower: give "
+                    "train.learning_rate.text_encoder, or leave the cache out"
+                )
+        if self.train.cache is not None and self.train.cache.views == "stored" and not stored:
+            raise ValueError(
+                "train.cache.views: stored are those of data.train: reinforced:DIR, which `pocketclip reinforce` "
+                f"writes (got data.train.kind {self.data.train.kind})"
             )
         if self.train.synthetic_captions_per_image and not stored:
             raise ValueError(

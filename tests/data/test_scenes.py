@@ -10,12 +10,15 @@ from pocketclip.data.scenes import (
     COLOURS,
     COUNTS,
     NUM_SCENES,
+    PLACES,
     RELATIONS,
     SHAPES,
     SIZES,
     Group,
+    LoneGroup,
     Scene,
     ScenesSource,
+    there_is,
 )
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image
@@ -136,6 +139,29 @@ def test_twins_show_the_same_groups_exchanged() -> None:
             assert not set(scene.facts[2:]) & set(twin.facts[2:])
 
 
+def test_every_second_example_is_a_group_alone() -> None:
+    source = scenes("scenes:400,twinned=true,texts=facts,lone_groups=true,image_size=64,num_colours=4,num_shapes=3")
+    kinds, places = set(), set()
+    for index in range(0, 400, 4):
+        assert {type(source.scene(index + twin)) for twin in range(2)} == {Scene}
+        lone, twin = source.scene(index + 2), source.scene(index + 3)
+        assert isinstance(lone, LoneGroup)
+        assert isinstance(twin, LoneGroup)
+        assert source.captions(index + 2) == (there_is(lone.first), f"{there_is(lone.first)} {lone.place}")
+        assert (twin.first, {lone.place, twin.place}) in [(lone.first, set(pair)) for pair in PLACES.values()]
+        kinds.add((lone.first.count, lone.first.size, lone.first.colour))
+        places.add(lone.place)
+        pixels = coloured(drawn(source, index + 2), lone.first.colour)
+        half = {"top": pixels[:32], "bottom": pixels[32:], "left": pixels[:, :32], "right": pixels[:, 32:]}
+        assert half[lone.place.split()[-1]].sum() == pixels.sum() > 0
+    assert (len(kinds), len(places)) == (24, 4)
+
+
+def test_lone_groups_need_facts() -> None:
+    with pytest.raises(UserError, match="lone_groups goes with texts: facts"):
+        open_source("scenes:8,lone_groups=true")
+
+
 def test_only_whole_twins_and_only_what_there_is() -> None:
     with pytest.raises(UserError, match=r"should be even, for twins \(got 5\)"):
         open_source("scenes:5,twinned=true")
@@ -222,7 +248,10 @@ def test_the_same_seed_gives_the_same_bytes_captions_and_keys() -> None:
     assert len({first[index].key for index in range(30)}) == 30
 
 
-ADDED = [f"scenes:30,seed=4,{one}" for one in ("texts=facts", "num_colours=7", "num_shapes=4")]
+ADDED = [
+    f"scenes:30,seed=4,{one}"
+    for one in ("texts=facts", "num_colours=7", "num_shapes=4", "texts=facts,lone_groups=true")
+]
 
 
 @pytest.mark.parametrize("other", ["scenes:31,seed=4", "scenes:30,seed=5", "scenes:30,seed=4,image_size=65", *ADDED])

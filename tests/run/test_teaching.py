@@ -59,6 +59,43 @@ def test_a_run_with_teachers_goes_on_with_the_same_bits(tmp_path: Path, kind: st
         assert torch.equal(expected, actual)
 
 
+WITHOUT_IMAGE_TOWER = {"learning_rate": {"heads": 0.001, "text_encoder": 0.001}, "precision": "float32"}
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "distillation"])
+def test_stored_views_from_the_cache_equal_running_the_frozen_image_tower(tmp_path: Path, kind: str) -> None:
+    objective = OBJECTIVES.get(kind, {"kind": "contrastive", "loss": {"kind": "multi_positive"}})
+    data = write_reinforced(tmp_path / "data")
+    found = {}
+    for name, cache in (("live", {}), ("cached", {"cache": {"views": "stored"}})):
+        recipe = stored_recipe(data, objective, num_steps=10, **WITHOUT_IMAGE_TOWER, **cache)
+        outcome = train(recipe, tmp_path / name, name=name, reporter=QuietReporter())
+        found[name] = outcome.model.model.state_dict(), outcome.record
+    (live, record), (cached, record_cached) = found.values()
+    moved = 0.0
+    torch.manual_seed(0)
+    for name, expected in live.items():
+        if name.startswith("image_encoder"):
+            assert torch.equal(expected, cached[name]), name
+        else:
+            assert torch.allclose(expected, cached[name], atol=3e-3), name  # float16 features: three digits
+    begun = stored_recipe(data, objective, num_steps=1, **WITHOUT_IMAGE_TOWER, cache={"views": "stored"})
+    first = train(begun, tmp_path / "first", name="first", reporter=QuietReporter()).model.model.state_dict()
+    moved = max(float((first[name] - cached[name]).abs().max()) for name in cached if name.startswith("text_encoder."))
+    assert moved > 4e-3, "the text tower is trained"
+    assert record_cached.metrics["mean_recall"] == pytest.approx(record.metrics["mean_recall"], abs=0.1)
+    assert record_cached.seconds["train_features"] > 0
+
+
+def test_a_run_on_cached_images_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    data = write_reinforced(tmp_path / "data")
+    changes = {**WITHOUT_IMAGE_TOWER, "num_steps": 6, "checkpoint_every": 2, "cache": {"views": "stored"}}
+    recipe = stored_recipe(data, OBJECTIVES["distillation"], **changes)
+    weights = [run_and_resume(recipe, tmp_path / str(killed), killed_at=killed) for killed in (None, 5)]
+    for expected, actual in zip(weights[0].values(), weights[1].values(), strict=True):
+        assert torch.equal(expected, actual)
+
+
 def test_plain_training_reads_the_same_shards(tmp_path: Path) -> None:
     data = write_reinforced(tmp_path / "data")
     recipe = stored_recipe(data, {"kind": "contrastive", "loss": {"kind": "multi_positive"}})

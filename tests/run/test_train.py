@@ -282,12 +282,16 @@ def test_a_source_with_one_pair_is_refused(tmp_path: Path) -> None:
         train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_broken_pictures_are_left_out_and_named(tmp_path: Path, make_folder: Callable[..., Path], cached: bool) -> None:
+IMAGES_CACHED = {"cache": {"views": ["centre", "flip"]}, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}
+
+
+@pytest.mark.parametrize("changes", [{}, {"cache": {"views": ["centre"]}}, IMAGES_CACHED])
+def test_broken_pictures_are_left_out_and_named(
+    tmp_path: Path, make_folder: Callable[..., Path], changes: dict[str, object]
+) -> None:
     folder = make_folder(20)
     (folder / "003.jpg").write_bytes(b"not a picture")
     (folder / "007.jpg").write_bytes(b"")
-    changes = {"cache": {"views": ["centre"]}} if cached else {}
     settings = tiny_recipe_settings(num_steps=10, **changes)
     settings["data"] = {"train": f"folder:{folder}", "val": "scenes:8", "max_broken_share": 0.1}
     outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())

@@ -13,7 +13,7 @@ BASE = {"num_steps": 2, "batch_size": 2, "learning_rate": {"heads": 0.1}}
     [
         ({"num_steps": None}, "give num_epochs or num_steps"),
         ({"learning_rate": {}}, "every part is frozen"),
-        ({"cache": {}, "learning_rate": {"heads": 0.1, "image_encoder": 0.1}}, "cache needs frozen towers"),
+        ({"cache": {}, "learning_rate": {"heads": 0.1, "image_encoder": 0.1}}, "cache needs a frozen image tower"),
         ({"cache": {}, "augment": {"flip": True}}, "augment has no effect with cache"),
         ({"cache": {}, "chunk_size": 4}, "chunk_size has no effect"),
         ({"cache": {}, "batch_norm": "frozen"}, "batch_norm has no effect"),

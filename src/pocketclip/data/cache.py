@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ from pydantic import Field
 from pocketclip.config import Config, digest
 from pocketclip.data.augment import CropScale, View
 from pocketclip.data.encode import ImageBlock, TextBlock
-from pocketclip.data.loader import BatchPlan, draw_captions
+from pocketclip.data.loader import BatchPlan, ImageFeatures, draw_captions
+from pocketclip.data.source import Source
+from pocketclip.data.teaching import StoredTeaching
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.types import ImageTextBatch
@@ -36,9 +38,18 @@ Integers = npt.NDArray[np.int64]
 class CacheConfig(Config):
     """Which views of each image are stored."""
 
-    views: tuple[View, ...] = Field(default=("centre",), min_length=1)
+    views: Annotated[tuple[View, ...], Field(min_length=1)] | Literal["stored"] = ("centre",)
+    """`stored` is every view that reinforced data hold of an image, which their teachers saw too."""
     crop_scale: CropScale = (0.5, 1.0)
     """Share of the area that the views `crop` and `crop_flip` keep."""
+
+    def num_views(self, source: Source | None) -> int:
+        """Of each image of a source, which only stored views have to ask."""
+        if self.views != "stored":
+            return len(self.views)
+        stored = None if source is None else StoredTeaching.of(source)
+        assert stored is not None, "the recipe asks stored views of reinforced data only"
+        return stored.manifest.num_views
 
 
 def cache_folder() -> Path:
@@ -83,6 +94,9 @@ class Entry:
                 shutil.rmtree(folder)  # a damaged entry only costs the time to make it again
                 state = EntryState(made_from=made_from, num_samples=num_samples)
         return cls(folder, state)
+
+    def __len__(self) -> int:
+        return self.state.rows
 
     @property
     def is_complete(self) -> bool:
@@ -209,6 +223,14 @@ def fill_texts(
     return entry
 
 
+def image_features(entry: Entry, source: Source) -> ImageFeatures:
+    """The features of an entry by the sample numbers of its source."""
+    rows = np.full(len(source), -1, dtype=np.int64)
+    indices = np.asarray(entry.read("indices"))
+    rows[indices] = np.arange(len(indices))
+    return ImageFeatures(entry.read("features"), rows)
+
+
 @dataclass(frozen=True)
 class CachedPairs:
     """Image and caption features of a source, row i of `images` with the captions it owns."""
@@ -238,6 +260,19 @@ class CachedPairs:
             texts=texts.read("features"),
             caption_ids=np.asarray(texts.read("caption_ids")),
             counts=np.asarray(texts.read("counts")),
+            broken=images.state.broken,
+        )
+
+    @classmethod
+    def with_texts(cls, images: Entry, texts: Iterable[TextBlock]) -> Self:
+        """Images from the cache with captions from a tower that is being trained."""
+        text_list = list(texts)
+        return cls.from_arrays(
+            features=images.read("features"),
+            indices=np.asarray(images.read("indices")),
+            texts=_joined([block.features for block in text_list]),
+            caption_ids=np.concatenate([block.caption_ids for block in text_list]),
+            counts=np.concatenate([block.counts for block in text_list]),
             broken=images.state.broken,
         )
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pocketclip.data.augment import View, fixed_views, shortest_side
+from pocketclip.data.augment import View, fixed_views, render_view, shortest_side
 from pocketclip.data.decode import decode_picture
 from pocketclip.data.source import Source, caption_id
+from pocketclip.data.teaching import StoredTeaching
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ def image_blocks(
     encode: EncodeImages,
     preprocess: PreprocessConfig,
     *,
-    views: Sequence[View] = ("centre",),
+    views: Sequence[View] | Literal["stored"] = ("centre",),
     crop_scale: tuple[float, float] = (0.5, 1.0),
     seed: int = 0,
     batch_size: int = 32,
@@ -71,17 +72,28 @@ def image_blocks(
     """Features of every view of every readable image from sample `start` to `stop`, or to the end.
 
     No batch crosses the edge of a block, so a block's features depend on its bounds and not on where a run began.
+    `stored` views are those that reinforced data hold.
     """
+    stored = StoredTeaching.of(source) if views == "stored" else None
+    assert stored is not None or views != "stored", "nothing is stored"
 
     def load(index: int) -> list[npt.NDArray[np.uint8]] | str:
         try:
             sample = source[index]
             picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
+            if stored is not None:
+                return [render_view(picture, view, preprocess) for view in stored.read(index).views]
         except BrokenItemError as error:
             return str(error)
-        return fixed_views(picture, views, preprocess, crop_scale, [seed, index])
+        return fixed_views(picture, fixed, preprocess, crop_scale, [seed, index])
 
-    shortest = shortest_side(preprocess, crop_scale if any(view.startswith("crop") for view in views) else None)
+    fixed: Sequence[View] = () if views == "stored" else views
+    if stored is not None:
+        augment, num_views = stored.manifest.augment, stored.manifest.num_views
+        shortest = shortest_side(preprocess, augment.crop_scale, augment.crop_ratio)
+    else:
+        num_views = len(fixed)
+        shortest = shortest_side(preprocess, crop_scale if any(view.startswith("crop") for view in fixed) else None)
 
     def encode_batch(batch: range) -> tuple[npt.NDArray[np.float32] | None, list[int], list[str]]:
         loaded = [load(index) for index in batch]
@@ -90,9 +102,9 @@ def image_blocks(
         if not good:
             return None, [], broken
         pixels = np.stack([view for _, item in good for view in item])
-        return encode(pixels).reshape(len(good), len(views), -1), [index for index, _ in good], broken
+        return encode(pixels).reshape(len(good), num_views, -1), [index for index, _ in good], broken
 
-    images_per_batch = max(1, batch_size // len(views))
+    images_per_batch = max(1, batch_size // num_views)
     blocks = [range(*bounds) for bounds in block_bounds(start, len(source) if stop is None else stop, block_size)]
     batches = (
         block[place : place + images_per_batch] for block in blocks for place in range(0, len(block), images_per_batch)

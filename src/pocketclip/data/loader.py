@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pocketclip.data.augment import Augmentation, ViewParameters, render_view, shortest_side
-from pocketclip.data.decode import Pixels, decode_picture, jpeg_decoder
+from pocketclip.data.augment import Augmentation, render_view, shortest_side
+from pocketclip.data.decode import decode_picture, jpeg_decoder
 from pocketclip.data.nlvr import images_per_example
 from pocketclip.data.reinforced import Reinforcement, StoredColumns
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.data.teaching import (
     StoredTeaching,
     TeacherReader,
@@ -29,6 +29,7 @@ from pocketclip.data.teaching import (
     join_features,
     join_inputs,
     join_pixels,
+    join_vectors,
     size_of_readers,
 )
 from pocketclip.distributed import local_world_size
@@ -103,13 +104,37 @@ def draw_synthetic(num_real: int, num_texts: int, count: int, random: np.random.
 
 
 @dataclass(frozen=True)
+class ImageFeatures:
+    """What a frozen tower makes of the views of a source's images, in the place of their pixels."""
+
+    features: npt.NDArray[np.floating[Any]]
+    """(N, V, F), of the readable images."""
+    rows: npt.NDArray[np.int64]
+    """Row of each sample of the source; -1 of one whose picture could not be read."""
+
+    @property
+    def num_views(self) -> int:
+        """V."""
+        return int(self.features.shape[1])
+
+    def view(self, index: int, number: int) -> npt.NDArray[np.float32] | None:
+        """(F,) of one view of sample `index`; None where its picture could not be read."""
+        row = int(self.rows[index])
+        if row < 0:
+            return None
+        vector: npt.NDArray[np.float32] = self.features[row, number].astype(np.float32)
+        return vector
+
+
+@dataclass(frozen=True)
 class Pair:
     """One image with the captions drawn for it."""
 
-    pixels: Pixels
+    pixels: npt.NDArray[Any]
+    """(H, W, 3) bytes of the view, or its (F,) features of a frozen tower."""
     captions: list[str]
     index: int
-    others: tuple[Pixels, ...] = ()
+    others: tuple[npt.NDArray[Any], ...] = ()
     """The same view at the further sizes that live teachers want."""
     features: npt.NDArray[np.float32] | None = None
     """(1 + K, W), what stored teachers make of the view and of each caption."""
@@ -130,6 +155,7 @@ class PairDataset(Dataset[Pair | str]):
             ones in their place.
         readers: of live teachers.
         with_features: whether to bring what stored teachers make of the pair.
+        images: features in the place of pixels; those of the stored views, of a reinforced source.
     """
 
     def __init__(
@@ -143,6 +169,7 @@ class PairDataset(Dataset[Pair | str]):
         synthetic_captions_per_image: int = 0,
         readers: Sequence[TeacherReader] = (),
         with_features: bool = False,
+        images: ImageFeatures | None = None,
     ) -> None:
         self.source = source
         self.augmentation = augmentation
@@ -151,6 +178,7 @@ class PairDataset(Dataset[Pair | str]):
         self.last_captions = last_captions
         self.num_synthetic = synthetic_captions_per_image
         self.with_features = with_features
+        self.images = images
         self.stored = StoredTeaching.of(source)
         assert self.stored is not None or not (with_features or synthetic_captions_per_image), "nothing is stored"
         augment = augmentation.config if self.stored is None else self.stored.manifest.augment
@@ -168,10 +196,8 @@ class PairDataset(Dataset[Pair | str]):
             sample = self.source[index]
             if not sample.captions:
                 raise BrokenItemError(f"{sample.place}: has no caption.")
-            picture = decode_picture(sample.image, place=sample.place, shortest=self.shortest)
             stored = None if self.stored is None else self.stored.read(index)
-            number, view = self._view(picture.size, epoch, item, stored)
-            pixels, *others = [render_view(picture, view, size) for size in self.sizes]
+            number, (pixels, *others) = self._view(sample, index, epoch, item, stored)
         except BrokenItemError as error:
             return str(error)
         random = np.random.default_rng([self.seed, epoch, item])
@@ -184,13 +210,25 @@ class PairDataset(Dataset[Pair | str]):
         return Pair(pixels, [texts[text] for text in chosen], index, tuple(others), features, sample.label)
 
     def _view(
-        self, size: tuple[int, int], epoch: int, item: int, stored: Reinforcement | None
-    ) -> tuple[int, ViewParameters]:
-        """The view to show, with its number among the stored ones."""
-        if stored is None:
-            return 0, self.augmentation.draw(size, [self.seed, epoch, item])
-        number = draw_view_number(len(stored.views), self.seed, epoch, item)
-        return number, stored.views[number]
+        self, sample: Sample, index: int, epoch: int, item: int, stored: Reinforcement | None
+    ) -> tuple[int, list[npt.NDArray[Any]]]:
+        """The view to show at each size, or its features, with its number among those stored.
+
+        Raises:
+            BrokenItemError: the picture cannot be read.
+        """
+        num_views = self.images.num_views if self.images is not None else 0 if stored is None else len(stored.views)
+        number = draw_view_number(num_views, self.seed, epoch, item) if num_views else 0
+        vector = None if self.images is None else self.images.view(index, number)
+        if vector is not None:
+            return number, [vector]
+        picture = decode_picture(sample.image, place=sample.place, shortest=self.shortest)  # says what is wrong with it
+        if self.images is not None:
+            raise BrokenItemError(f"{sample.place}: could not be read when its features were computed.")
+        drawn = (
+            self.augmentation.draw(picture.size, [self.seed, epoch, item]) if stored is None else stored.views[number]
+        )
+        return number, [render_view(picture, drawn, size) for size in self.sizes]
 
 
 @dataclass(frozen=True)
@@ -209,6 +247,8 @@ class Collate:
     """Of stored teachers, where their features are wanted."""
     per_example: int = 1
     """How many items that follow each other are used, or left out, together."""
+    has_vectors: bool = False
+    """Whether images come as features."""
 
     def __call__(self, items: Sequence[Pair | str]) -> dict[str, Any]:
         firsts = range(0, len(items), self.per_example)
@@ -216,7 +256,8 @@ class Collate:
         captions = [caption for pair in pairs for caption in pair.captions]
         tokens, mask = self.tokenizer.encode(captions)
         views = [(pair.pixels, *pair.others) for pair in pairs]
-        pixels = [join_pixels([of_pair[size] for of_pair in views]) for size in range(max(self.sizes, default=0) + 1)]
+        join = join_vectors if self.has_vectors else join_pixels
+        pixels = [join([of_pair[size] for of_pair in views]) for size in range(max(self.sizes, default=0) + 1)]
         rows = [pair.features for pair in pairs if pair.features is not None]
         columns: dict[str, Any] = {
             "images": pixels[0],
@@ -276,6 +317,7 @@ def training_batches(
     synthetic_captions_per_image: int = 0,
     readers: Sequence[TeacherReader] = (),
     with_features: bool = False,
+    images: ImageFeatures | None = None,
 ) -> Iterator[ImageTextBatch]:
     """Batches of steps `start_step` to `num_steps`, one each.
 
@@ -295,6 +337,7 @@ def training_batches(
         synthetic_captions_per_image: S, from a reinforced source, behind the K others of each image.
         readers: of live teachers; the batches bring what each of them wants to encode.
         with_features: whether the batches bring what the teachers of a reinforced source make of them.
+        images: features of a frozen tower; the batches bring those in the place of pixels.
     """
     share, per_example = plan.share(rank, world_size), images_per_example(source)
     if num_workers is None:
@@ -309,6 +352,7 @@ def training_batches(
         synthetic_captions_per_image=synthetic_captions_per_image,
         readers=readers,
         with_features=with_features,
+        images=images,
     )
     collate = Collate(
         tokenizer,
@@ -317,6 +361,7 @@ def training_batches(
         tuple(size_of_readers(augmentation.preprocess, readers)),
         dataset.stored.teachers if with_features and dataset.stored is not None else (),
         per_example,
+        images is not None,
     )
     loader = DataLoader(
         dataset,

@@ -4,7 +4,8 @@ Every number stands for a different scene of two groups, such as two small red c
 Nothing is stored: a scene is drawn when it is read.
 
 Where captions are facts, a batch tells the truth of each of its captions about each of its images; where scenes are
-twinned, it holds for each relation an image of the same groups that it is not true of.
+twinned, it holds for each relation an image of the same groups that it is not true of. Of two groups one is always at
+the top or on the left, so "at the top" tells nothing until it is bound to a group; a group alone teaches it first.
 """
 
 import io
@@ -28,6 +29,7 @@ SHAPES = ("circle", "square", "triangle", "star", "cross")
 COUNTS = ("a", "two", "three")
 RELATIONS = {"above": "below", "left of": "right of"}
 PLACES = {"above": ("at the top", "at the bottom"), "left of": ("on the left", "on the right")}
+FIRST_PLACES = tuple(first for first, _ in PLACES.values())
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,38 @@ class Scene:
         """Each group in the place of the other."""
         return Scene(self.second, self.first, self.relation)
 
+    @property
+    def placed(self) -> tuple[tuple[Group, str], ...]:
+        """Each group with its place."""
+        return tuple(zip((self.first, self.second), PLACES[self.relation], strict=True))
+
     def matches(self, caption: str) -> bool:
         """Whether a caption of any scene is true of this one."""
         return caption in self.captions
+
+
+@dataclass(frozen=True)
+class LoneGroup:
+    """One group alone, where it would be beside another."""
+
+    first: Group
+    place: str
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """All that can be said of it without a size."""
+        return there_is(self.first), f"{there_is(self.first)} {self.place}"
+
+    @property
+    def exchanged(self) -> "LoneGroup":
+        """The group in the opposite place."""
+        (opposite,) = (place for pair in PLACES.values() if self.place in pair for place in pair if place != self.place)
+        return LoneGroup(self.first, opposite)
+
+    @property
+    def placed(self) -> tuple[tuple[Group, str], ...]:
+        """The group with its place."""
+        return ((self.first, self.place),)
 
 
 @dataclass(frozen=True)
@@ -131,14 +162,23 @@ class World:
 
     def scene(self, number: int) -> Scene:
         """Scene number `number` of all there are."""
-        groups = []
-        for _ in range(2):
-            number, count = divmod(number, len(COUNTS))
-            number, size = divmod(number, len(SIZES))
-            number, colour = divmod(number, self.num_colours)
-            number, shape = divmod(number, self.num_shapes)
-            groups.append(Group(count + 1, tuple(SIZES)[size], self.colours[colour], self.shapes[shape]))
-        return Scene(groups[0], groups[1], tuple(RELATIONS)[number])
+        number, first = self._group(number)
+        number, second = self._group(number)
+        return Scene(first, second, tuple(RELATIONS)[number])
+
+    def lone_group(self, number: int) -> LoneGroup:
+        """Number `number` of all groups in all places, which begin anew behind the last."""
+        number, group = self._group(number)
+        places = [place for pair in PLACES.values() for place in pair]
+        return LoneGroup(group, places[number % len(places)])
+
+    def _group(self, number: int) -> tuple[int, Group]:
+        """A group, and what of the number it leaves."""
+        number, count = divmod(number, len(COUNTS))
+        number, size = divmod(number, len(SIZES))
+        number, colour = divmod(number, self.num_colours)
+        number, shape = divmod(number, self.num_shapes)
+        return number, Group(count + 1, tuple(SIZES)[size], self.colours[colour], self.shapes[shape])
 
 
 WORLD = World()
@@ -161,8 +201,16 @@ class ScenesSourceConfig(Config):
     twinned: bool = False
     """Whether every second scene is the one before it with the groups exchanged; `train.batch_size` then counts twins,
     which stay together."""
+    lone_groups: bool = False
+    """Whether every second example shows one group alone, with the facts of it; goes with `texts: facts`."""
     num_colours: int = Field(default=len(COLOURS), ge=2, le=len(COLOURS))
     num_shapes: int = Field(default=len(SHAPES), ge=2, le=len(SHAPES))
+
+    @model_validator(mode="after")
+    def _lone_groups_have_facts(self) -> "ScenesSourceConfig":
+        if self.lone_groups and self.texts != "facts":
+            raise ValueError("lone_groups goes with texts: facts; one group has no sentence that only it fulfils")
+        return self
 
     @model_validator(mode="after")
     def _there_are_as_many(self) -> "ScenesSourceConfig":
@@ -190,6 +238,7 @@ class ScenesSourceConfig(Config):
             self.classes,
             self.texts,
             2 if self.twinned else 1,
+            self.lone_groups,
             self.world,
         )
 
@@ -206,6 +255,7 @@ class ScenesSource:
     texts: str = "captions"
     images_per_example: int = 1
     """Scenes that belong in one batch."""
+    lone_groups: bool = False
     world: World = WORLD
 
     def __len__(self) -> int:
@@ -220,7 +270,7 @@ class ScenesSource:
     def captions(self, index: int) -> tuple[str, ...]:
         """Two sentences that only this scene fulfils, or all facts; nothing is drawn."""
         scene = self.scene(index)
-        return scene.facts if self.texts == "facts" else scene.captions[:2]
+        return scene.facts if self.texts == "facts" or isinstance(scene, LoneGroup) else scene.captions[:2]
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -240,6 +290,7 @@ class ScenesSource:
         added = [] if self.classes == "none" else [self.classes]
         added += [] if self.texts == "captions" else [self.texts]
         added += [] if self.images_per_example == 1 else ["twinned"]
+        added += ["lone_groups"] if self.lone_groups else []
         return digest(["scenes", 1, self.count, self.seed, self.image_size, *added, *self.world.settings])
 
     @cached_property
@@ -250,25 +301,29 @@ class ScenesSource:
             stride += 1
         return stride
 
-    def scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> Scene | LoneGroup:
         """What scene number `index` shows."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         example, is_twin = divmod(index, self.images_per_example)
+        is_lone = False
+        if self.lone_groups:
+            example, is_lone = example // 2, bool(example % 2)
         number = (example * self._stride + 7919 * self.seed) % self.world.num_scenes
-        scene = self.world.scene(number)
+        scene = self.world.lone_group(number) if is_lone else self.world.scene(number)
         return scene.exchanged if is_twin else scene
 
 
-def draw_scene(scene: Scene, image_size: int) -> bytes:
+def draw_scene(scene: Scene | LoneGroup, image_size: int) -> bytes:
     """The scene as a PNG of `image_size` pixels a side on white, drawn at twice the size for smooth edges."""
     side = 2 * image_size
     image = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(image)
-    for group, place in ((scene.first, 0.27), (scene.second, 0.73)):
+    for group, place in scene.placed:
+        across = 0.27 if place in FIRST_PLACES else 0.73
         for number in range(group.count):
             along = (number + 1) / (group.count + 1)
-            x, y = (along, place) if scene.relation == "above" else (place, along)
+            x, y = (along, across) if place in PLACES["above"] else (across, along)
             _draw_shape(draw, group, x * side, y * side, SIZES[group.size] * side)
     output = io.BytesIO()
     image.resize((image_size, image_size), Image.Resampling.BOX).save(output, "PNG", compress_level=1)

@@ -93,6 +93,11 @@ def join_pixels(views: Sequence[Pixels]) -> torch.Tensor:
     return joined
 
 
+def join_vectors(vectors: Sequence[npt.NDArray[np.float32]]) -> torch.Tensor:
+    """(B, F), one row an image."""
+    return torch.from_numpy(np.stack(vectors)) if vectors else torch.zeros(0, 1)
+
+
 def join_features(rows: Sequence[npt.NDArray[np.float32]], teachers: Sequence[StoredColumns]) -> list[dict[str, Any]]:
     """The fields of `TeacherFeatures` of each stored teacher.
 

@@ -275,8 +275,15 @@ class DualEncoder(nn.Module):
 
     def heads_only(self) -> "DualEncoder":
         """A model over cached features that shares this one's heads, temperature and bias."""
+        return self._over_features(CachedTower())
+
+    def without_image_tower(self) -> "DualEncoder":
+        """A model over cached features of images that shares all else with this one."""
+        return self._over_features(self.text_encoder)
+
+    def _over_features(self, text_encoder: nn.Module) -> "DualEncoder":
         heads = self.image_stages()[1], self.text_stages()[1]
-        model = DualEncoder(CachedTower(), CachedTower(), *heads, pair_head=self.pair_head)
+        model = DualEncoder(CachedTower(), text_encoder, *heads, pair_head=self.pair_head)
         for name in ("logit_scale", "logit_bias"):
             delattr(model, name)
             value = getattr(self, name)

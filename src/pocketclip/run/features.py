@@ -30,7 +30,7 @@ def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, devic
         device: `cpu`, `cuda` or `auto`.
 
     Returns:
-        Images with a caption, for `train`, `val`, and `test` where training caches it.
+        Images, with a caption where captions are encoded too, for `train`, `val`, and `test` where training caches it.
 
     Raises:
         UserError: the recipe caches nothing, too many broken items, or a full disk.
@@ -46,8 +46,9 @@ def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, devic
         broken = BrokenItems(len(source), recipe.data.max_broken_share)
         blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, broken, on_progress)
         views, scored = _views(recipe, split), split != "train"
-        pairs = towers.features(source, views, broken, on_progress, seed=recipe.seed, for_scores=scored, blocks=blocks)
-        counts[split] = len(pairs)
+        fill = towers.features if recipe.heads_first is not None or recipe.train.is_heads_only else towers.images
+        filled = fill(source, views, broken, on_progress, seed=recipe.seed, for_scores=scored, blocks=blocks)
+        counts[split] = len(filled)
     return counts
 
 

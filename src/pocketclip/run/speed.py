@@ -84,7 +84,8 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
     """Floating-point operations of a run without evaluations, two a multiply-accumulate.
 
     A backward pass costs twice its forward pass; gradient caching and checkpointed activations add a forward pass. On
-    cached features the frozen towers run once over each picture's views and one text; the heads are left out.
+    cached features the frozen towers run once over each picture's views and, unless it is trained, one text; the heads
+    are left out.
 
     Args:
         recipe: what would be done.
@@ -95,15 +96,25 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
     model = recipe.model.build(load_pretrained=False)
     macs = tower_macs(model, image_size=image_size, context_length=tokens)
     stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
-    return 2.0 * sum(_stage_macs(stage, macs["macs_image"], macs["macs_text"], num_items) for stage in stages)
+    image, text = macs["macs_image"], macs["macs_text"]
+    return 2.0 * sum(_stage_macs(stage, image, text, num_items, _num_views(recipe, stage)) for stage in stages)
 
 
-def _stage_macs(stage: TrainConfig, image: int, text: int, num_items: int) -> int:
-    if stage.cache is not None:
-        return num_items * (len(stage.cache.views) * image + text)
+def _num_views(recipe: Recipe, stage: TrainConfig) -> int:
+    """Of each image in the cache; 0 without one."""
+    if stage.cache is None:
+        return 0
+    return stage.cache.num_views(recipe.data.train.open() if stage.cache.views == "stored" else None)
+
+
+def _stage_macs(stage: TrainConfig, image: int, text: int, num_items: int, num_views: int) -> int:
+    cached = num_items * num_views * image
+    if stage.is_heads_only:
+        return cached + num_items * text
     rates = stage.learning_rate
     again = 1 if stage.chunk_size is not None or stage.checkpoint_activations else 0
     passes = [1 if rate is None else 3 + again for rate in (rates.image_encoder, rates.text_encoder)]
     captions = stage.captions_per_image + stage.synthetic_captions_per_image
     samples = stage.total_steps(num_items // stage.batch_size) * stage.batch_size
-    return samples * (passes[0] * image + captions * passes[1] * text)
+    towers = (0 if num_views else passes[0] * image) + captions * passes[1] * text
+    return cached + samples * towers

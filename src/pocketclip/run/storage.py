@@ -9,6 +9,7 @@ from pocketclip.data.reinforced import ReinforcedSource
 from pocketclip.errors import BrokenItemError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 from pocketclip.recipe import Recipe
+from pocketclip.train.config import TrainConfig
 
 SAMPLED = 200
 """Samples whose size is looked at."""
@@ -28,11 +29,19 @@ def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num
     found["bundle"] = 4 * count_parameters(model)
     cached = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None and stage.cache is not None]
     if cached:
-        views = max(len(stage.cache.views) for stage in cached if stage.cache is not None)
+        views = max(_num_views(stage, source) for stage in cached)
         captions = 1.0 if source is None else _mean_captions(source)
         image, text = (int(encoder.feature_dim) for encoder in (model.image_encoder, model.text_encoder))
+        if not any(stage.is_heads_only for stage in cached):
+            captions = 0.0  # their tower is trained
         found["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
     return found
+
+
+def _num_views(stage: TrainConfig, source: Source | None) -> int:
+    """Of each image in the cache; stored ones are counted where the data are at hand."""
+    assert stage.cache is not None
+    return 1 if source is None and stage.cache.views == "stored" else stage.cache.num_views(source)
 
 
 def _data_bytes(source: Source, num_items: int) -> int:
@@ -66,8 +75,9 @@ def _spread(source: Source) -> list[int]:
 def _checkpoints(recipe: Recipe, model: DualEncoder) -> int:
     """The most that lies there at a time: the kept ones, the one being written, and the best weights."""
     stage, total = recipe.train, count_parameters(model)
-    if stage.cache is not None:
-        total = sum(value.numel() for _, value in model.part_parameters("heads"))  # the towers are not in them
+    if stage.cache is not None:  # frozen towers are not in them
+        parts = ("heads",) if stage.is_heads_only else ("heads", "text_encoder")
+        total = sum(value.numel() for part in parts for _, value in model.part_parameters(part))
     trained = sum(
         value.numel()
         for part in PARTS

@@ -17,9 +17,9 @@ from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
 from pocketclip.data.broken import BrokenItems
-from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches
+from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches, image_features
 from pocketclip.data.encode import Embeddings
-from pocketclip.data.loader import BatchPlan, training_batches
+from pocketclip.data.loader import BatchPlan, ImageFeatures, training_batches
 from pocketclip.data.nlvr import PairSource, images_per_example
 from pocketclip.data.source import readable_captions
 from pocketclip.evaluate.loss import mean_loss
@@ -37,7 +37,7 @@ from pocketclip.run.card import model_card
 from pocketclip.run.setup import build_model, check_ranks_agree, open_data, prepare_folder, recipe_hash
 from pocketclip.run.teaching import open_teaching
 from pocketclip.train import Batches, Evaluate, Progress, Reporter, TrainConfig, Trainer
-from pocketclip.train.features import FrozenTowers, features_in_memory
+from pocketclip.train.features import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.types import ImageTextBatch
 
 
@@ -150,7 +150,7 @@ class _Run:
         with measure_energy() if with_energy else nullcontext(Energy()) as energy:
             if self.recipe.heads_first is not None:
                 stages["heads_first"] = self._cached_stage("heads_first", self.recipe.heads_first)
-            run_stage = self._live_stage if self.recipe.train.cache is None else self._cached_stage
+            run_stage = self._cached_stage if self.recipe.train.is_heads_only else self._live_stage
             stages["train"] = run_stage("train", self.recipe.train)
             splits = {"val": self._final_evaluation("val", self.val_source)}
             if self.test_source is not None:
@@ -193,11 +193,14 @@ class _Run:
         return self._train(name, self.model.heads_only(), config, batches, evaluate, plan.steps_per_epoch)
 
     def _live_stage(self, name: str, config: TrainConfig) -> Progress:
-        """Whole towers over decoded pictures."""
+        """Whole towers over decoded pictures, or the text tower alone with stored features of the images."""
+        model, images = self.model, None
+        if config.cache is not None:
+            model, images = self.model.without_image_tower(), self._image_features(name, config.cache)
         if config.checkpoint_activations:
-            self.model.checkpoint_activations()
+            model.checkpoint_activations()
         if config.compile:
-            self.model.compile_for_training()
+            model.compile_for_training()
         last_captions = None
         if config.epoch == "captions":
             last_captions = np.cumsum([len(texts) for texts in readable_captions(self.train_source)])
@@ -225,17 +228,26 @@ class _Run:
                 synthetic_captions_per_image=config.synthetic_captions_per_image,
                 readers=self.teaching.readers,
                 with_features=self.teaching.with_features,
+                images=images,
             )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             assert isinstance(model, DualEncoder)
-            pairs = self._trained_features(model, self.val_source, self.recipe.train.precision)
+            pairs = self._trained_features(model, self.val_source, config.precision)
             heads = model.heads_only()
             if heads.pair_head is not None and isinstance(self.val_source, PairSource):
                 return pair_scores(heads.pair_head, embed_pairs(heads.eval(), pairs, self.device), self.val_source)
             return self._quick_evaluation(heads, pairs, config)
 
-        return self._train(name, self.model, config, batches, evaluate, plan.steps_per_epoch)
+        return self._train(name, model, config, batches, evaluate, plan.steps_per_epoch)
+
+    def _image_features(self, name: str, views: CacheConfig) -> ImageFeatures:
+        """Of the images to train on, through the cache."""
+        started = time.perf_counter()
+        source = self.train_source
+        entry = self._towers().images(source, views, self.broken, self.reporter.encoding, seed=self.recipe.seed)
+        self.seconds[f"{name}_features"] = time.perf_counter() - started
+        return image_features(entry, source)
 
     def _train(
         self,
@@ -301,6 +313,10 @@ class _Run:
     def _trained_features(self, model: DualEncoder, source: Source, precision: Precision) -> CachedPairs:
         size = self.preprocess.image_size
         runner = Runner(model, device=self.device, precision=precision, image_size=size, heads=False)
+        if self.recipe.train.cache is not None:  # the image tower is as it was
+            views, broken = CacheConfig(), self._broken_items(source)
+            entry = self._towers().images(source, views, broken, self.reporter.encoding, for_scores=True)
+            return CachedPairs.with_texts(entry, texts_in_memory(runner, source, self.tokenizer))
         pairs = features_in_memory(runner, source, self.tokenizer, self.preprocess)
         self._broken_items(source).add(pairs.broken)
         return pairs
@@ -323,7 +339,7 @@ class _Run:
     def _final_evaluation(self, split: str, source: Source) -> EvaluatedSplit:
         """Retrieval with intervals, recorded."""
         started = time.perf_counter()
-        if self.recipe.train.cache is not None:
+        if self.recipe.train.is_heads_only:
             pairs = self._features_for_scores(source)
         else:
             pairs = self._trained_features(self.model, source, precision_of_scores(self.recipe.train.precision))

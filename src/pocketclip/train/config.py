@@ -27,7 +27,8 @@ class TrainConfig(Config):
     batch_size: Annotated[int, Field(ge=2)]  # a contrastive batch of one has no negatives
     learning_rate: LearningRates
     cache: CacheConfig | None = None
-    """Run the frozen towers once and train the heads on their stored features."""
+    """Run the frozen towers once and train the rest on their stored features. Where the text tower is trained, that is
+    the image tower alone: its heads and the text tower then cost what they would cost without it."""
     captions_per_image: PositiveInt = 1
     synthetic_captions_per_image: NonNegativeInt = 0
     """Drawn beside them from a reinforced source, which stores some."""
@@ -73,10 +74,13 @@ class TrainConfig(Config):
         if rates.heads is None and rates.image_encoder is None and rates.text_encoder is None:
             raise ValueError("learning_rate: every part is frozen, so nothing would be trained")
         if self.cache is not None:
-            if rates.image_encoder is not None or rates.text_encoder is not None:
-                raise ValueError("cache needs frozen towers: leave learning_rate.image_encoder and text_encoder off")
+            if rates.image_encoder is not None:
+                raise ValueError("cache needs a frozen image tower: leave learning_rate.image_encoder off")
             if self.augment != AugmentConfig():
                 raise ValueError("augment has no effect with cache: name the views in cache.views")
+            if self.batch_norm != "train":
+                raise ValueError("batch_norm has no effect with cache: no image tower is run")
+        if self.is_heads_only:
             if self.synthetic_captions_per_image:
                 raise ValueError("synthetic_captions_per_image has no effect with cache, which keeps real captions")
             if self.epoch != "images":
@@ -85,14 +89,17 @@ class TrainConfig(Config):
                 raise ValueError("chunk_size has no effect with cache: no tower is run")
             if self.checkpoint_activations or self.compile:
                 raise ValueError("checkpoint_activations and compile have no effect with cache: no tower is run")
-            if self.batch_norm != "train":
-                raise ValueError("batch_norm has no effect with cache: no tower is run")
         if self.epoch == "captions" and self.captions_per_image != 1:
             raise ValueError("captions_per_image must be 1 where an epoch passes over captions")
         needs_evaluation = isinstance(self.schedule, PlateauScheduleConfig) or self.early_stopping is not None
         if needs_evaluation and self.evaluate_every is None:
             raise ValueError("evaluate_every is off, but the schedule or early_stopping needs evaluations")
         return self
+
+    @property
+    def is_heads_only(self) -> bool:
+        """Whether both towers are frozen and run once, so that a batch has features of images and texts."""
+        return self.cache is not None and self.learning_rate.text_encoder is None
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Where the run ends."""

@@ -12,7 +12,7 @@ from pocketclip import distributed
 from pocketclip.config import digest
 from pocketclip.data.blocks import Block, Stage
 from pocketclip.data.broken import BrokenItems
-from pocketclip.data.cache import CacheConfig, CachedPairs, fill_images, fill_texts
+from pocketclip.data.cache import CacheConfig, CachedPairs, Entry, fill_images, fill_texts
 from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
 from pocketclip.data.source import Source
 from pocketclip.models.dual_encoder import DualEncoder
@@ -114,41 +114,57 @@ class FrozenTowers:
         """
         total = len(source)
 
-        def images_done(done: int, found: list[str]) -> None:
-            broken.add(found)
-            on_progress("images", done, total)
-
         def texts_done(done: int, found: list[str]) -> None:
             broken.add(found)
             on_progress("captions", done, total)
 
-        image_stage = self.image_stage(source, views, seed=seed, for_scores=for_scores)
         text_stage = self.text_stage(source, for_scores=for_scores)
-
-        def image_blocks(start: int) -> Iterator[ImageBlock]:
-            for num_done, block in blocks("images", image_stage, start):
-                yield ImageBlock(**block.arrays, broken=block.broken, num_done=num_done)
 
         def text_blocks(start: int) -> Iterator[TextBlock]:
             for num_done, block in blocks("captions", text_stage, start):
                 yield TextBlock(**block.arrays, num_done=num_done)
 
-        images = fill_images(self.root, image_stage.made_from, total, image_blocks, images_done)
+        images = self.images(source, views, broken, on_progress, seed=seed, for_scores=for_scores, blocks=blocks)
         texts = fill_texts(self.root, text_stage.made_from, total, text_blocks, texts_done)
         pairs = CachedPairs.join(images, texts)
         broken.add(pairs.broken)
         return pairs
 
+    def images(
+        self,
+        source: Source,
+        views: CacheConfig,
+        broken: BrokenItems,
+        on_progress: OnProgress,
+        *,
+        seed: int = 0,
+        for_scores: bool = False,
+        blocks: Blocks = lambda what, stage, start: stage.compute_from(start),
+    ) -> Entry:
+        """Features of every image's views alone; see `features`."""
+        stage = self.image_stage(source, views, seed=seed, for_scores=for_scores)
+
+        def done(number: int, found: list[str]) -> None:
+            broken.add(found)
+            on_progress("images", number, len(source))
+
+        def image_blocks(start: int) -> Iterator[ImageBlock]:
+            for num_done, block in blocks("images", stage, start):
+                yield ImageBlock(**block.arrays, broken=block.broken, num_done=num_done)
+
+        return fill_images(self.root, stage.made_from, len(source), image_blocks, done)
+
     def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0, for_scores: bool = False) -> Stage:
         """The views of every image through the image tower, named by what the entry in the cache is named by."""
-        with_crops = any(view.startswith("crop") for view in views.views)
+        is_stored = views.views == "stored"
+        with_crops = not is_stored and any(view.startswith("crop") for view in views.views)
         runner = self._runner_for_scores if for_scores else self.runner
         made_from = {
             **self._image_key,
             "precision": runner.precision,
             "backend": runner.image_backend,
             "data": source.fingerprint(),
-            "views": list(views.views),
+            "views": "stored" if is_stored else list(views.views),
             # The centre does not depend on the crops' settings, so changing those keeps its entry
             "crop": [views.crop_scale, seed] if with_crops else None,
         }
@@ -197,6 +213,13 @@ class FrozenTowers:
         return Stage("encoding captions", made_from, len(source), CAPTIONED_PER_BLOCK, compute, on_gpu)
 
 
+def texts_in_memory(runner: Runner, source: Source, tokenizer: Tokenizer) -> list[TextBlock]:
+    """A text tower's features of a source; see `features_in_memory`."""
+    share = distributed.own_share(len(source))
+    texts = text_blocks(source, runner.encode_tokens, tokenizer, start=share.start, stop=share.stop)
+    return list(itertools.chain.from_iterable(distributed.gather_objects(list(texts))))
+
+
 def features_in_memory(
     runner: Runner, source: Source, tokenizer: Tokenizer, preprocess: PreprocessConfig
 ) -> CachedPairs:
@@ -206,8 +229,7 @@ def features_in_memory(
     """
     share = distributed.own_share(len(source))
     images = image_blocks(source, runner.encode_images, preprocess, start=share.start, stop=share.stop)
-    texts = text_blocks(source, runner.encode_tokens, tokenizer, start=share.start, stop=share.stop)
     return CachedPairs.from_blocks(
         itertools.chain.from_iterable(distributed.gather_objects(list(images))),
-        itertools.chain.from_iterable(distributed.gather_objects(list(texts))),
+        texts_in_memory(runner, source, tokenizer),
     )
