@@ -15,10 +15,12 @@ from pocketclip.run import train
 from pocketclip.run.features import fill_cache
 
 
-def recipe(*, heads_first: bool = False, **changes: Any) -> Recipe:
+def recipe(*, heads_first: bool = False, with_text_tower: bool = False, **changes: Any) -> Recipe:
     """A small recipe that caches features; 24 scenes to train on, 8 to validate, 6 to test."""
     cache = {"views": ["centre", "crop"]}
     settings: dict[str, Any] = tiny_recipe_settings() if heads_first else tiny_recipe_settings(cache=cache)
+    if with_text_tower:
+        settings["train"]["learning_rate"]["text_encoder"] = 0.001
     if heads_first:
         settings["heads_first"] = tiny_recipe_settings(cache=cache)["train"]
     settings["data"]["test"] = {"kind": "scenes", "count": 6, "seed": 2, "image_size": 32}
@@ -50,11 +52,10 @@ def two_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return lambda name: monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path / name))
 
 
-@pytest.mark.parametrize("heads_first", [False, True])
-def test_training_finds_everything_it_needs(
-    heads_first: bool, two_caches: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = recipe(heads_first=heads_first)
+@pytest.mark.parametrize("stage", ["heads", "heads_first", "with_text_tower"])
+def test_training_finds_everything_it_needs(stage: str, two_caches: Any, tmp_path: Path) -> None:
+    heads_first = stage == "heads_first"
+    loaded = recipe(heads_first=heads_first, with_text_tower=stage == "with_text_tower")
     two_caches("trained")
     train(loaded, tmp_path / "alone", name="alone", reporter=QuietReporter())
     wanted = files()

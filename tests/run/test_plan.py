@@ -60,6 +60,13 @@ def test_frozen_towers_cost_a_third_and_a_cache_less() -> None:
     cached = plan(made=recipe(cache={"views": ["centre"]}, num_steps=600))
     assert cached.throughput.value > 10 * frozen.throughput.value
     assert cached.storage_bytes["feature_cache"]
+    with_texts = recipe(
+        cache={"views": ["centre"]}, num_steps=600, learning_rate={"heads": 0.1, "text_encoder": 0.1}, num_workers=0
+    )
+    images_cached = plan(made=with_texts)
+    assert frozen.throughput.value < images_cached.throughput.value < cached.throughput.value
+    assert images_cached.storage_bytes["checkpoints"] > cached.storage_bytes["checkpoints"] > 0
+    assert 0 < images_cached.storage_bytes["feature_cache"] < cached.storage_bytes["feature_cache"]
     assert "feature_cache" not in whole.storage_bytes
 
 
