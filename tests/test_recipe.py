@@ -298,7 +298,7 @@ def test_teachers_and_cached_features_speak_of_the_same_views() -> None:
         parse(**STORED, **TAUGHT, train=stored)
     with_texts = {**stored, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}
     assert not parse(**STORED, **TAUGHT, train=with_texts).train.is_heads_only
-    with pytest.raises(UserError, match=r"views: stored are those of data\.train: reinforced:DIR .*got .*scenes"):
+    with pytest.raises(UserError, match=r"views: stored are those of data\.train: reinforced:DIR.*got .*scenes"):
         parse(train=with_texts)
 
 
