@@ -52,6 +52,11 @@ class Recipe(Config):
     train: TrainConfig
     seed: NonNegativeInt = 0
 
+    @property
+    def caches_texts(self) -> bool:
+        """Whether a stage finds captions in the feature cache, and not images alone."""
+        return self.heads_first is not None or self.train.is_heads_only
+
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
         if self.heads_first is not None and self.heads_first.cache is None:

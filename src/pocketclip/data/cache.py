@@ -266,26 +266,21 @@ class CachedPairs:
     @classmethod
     def with_texts(cls, images: Entry, texts: Iterable[TextBlock]) -> Self:
         """Images from the cache with captions from a tower that is being trained."""
-        text_list = list(texts)
         return cls.from_arrays(
             features=images.read("features"),
             indices=np.asarray(images.read("indices")),
-            texts=_joined([block.features for block in text_list]),
-            caption_ids=np.concatenate([block.caption_ids for block in text_list]),
-            counts=np.concatenate([block.counts for block in text_list]),
             broken=images.state.broken,
+            **_joined_texts(texts),
         )
 
     @classmethod
     def from_blocks(cls, images: Iterable[ImageBlock], texts: Iterable[TextBlock]) -> Self:
         """The same in memory, for features that are not worth keeping."""
-        image_list, text_list = list(images), list(texts)
+        image_list = list(images)
         return cls.from_arrays(
             features=_joined([block.features for block in image_list]),
             indices=np.concatenate([block.indices for block in image_list]),
-            texts=_joined([block.features for block in text_list]),
-            caption_ids=np.concatenate([block.caption_ids for block in text_list]),
-            counts=np.concatenate([block.counts for block in text_list]),
+            **_joined_texts(texts),
             broken=[message for block in image_list for message in block.broken],
         )
 
@@ -335,6 +330,16 @@ class CachedPairs:
             image_ids=torch.from_numpy(self.indices[chosen]),
             caption_ids=torch.from_numpy(self.caption_ids[flat]),
         )
+
+
+def _joined_texts(blocks: Iterable[TextBlock]) -> dict[str, Any]:
+    """The fields of `CachedPairs.from_arrays` that captions fill."""
+    text_list = list(blocks)
+    return {
+        "texts": _joined([block.features for block in text_list]),
+        "caption_ids": np.concatenate([block.caption_ids for block in text_list]),
+        "counts": np.concatenate([block.counts for block in text_list]),
+    }
 
 
 def _joined(blocks: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

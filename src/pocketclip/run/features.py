@@ -46,7 +46,7 @@ def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, devic
         broken = BrokenItems(len(source), recipe.data.max_broken_share)
         blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, broken, on_progress)
         views, scored = _views(recipe, split), split != "train"
-        fill = towers.features if recipe.heads_first is not None or recipe.train.is_heads_only else towers.images
+        fill = towers.features if recipe.caches_texts else towers.images
         filled = fill(source, views, broken, on_progress, seed=recipe.seed, for_scores=scored, blocks=blocks)
         counts[split] = len(filled)
     return counts
@@ -107,7 +107,7 @@ def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> t
         device=device,
         precision=recipe.train.precision,
         num_images=len(train),  # as in training, or the backends and so the entries would not be the same
-        num_texts=len(train),
+        num_texts=len(train) if recipe.caches_texts else 0,
         inference=inference,
     )
     return towers, sources

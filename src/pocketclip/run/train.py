@@ -302,7 +302,7 @@ class _Run:
                 device=self.device,
                 precision=self.recipe.train.precision,
                 num_images=self._num_images_to_encode(),
-                num_texts=self._num_images_to_encode(),
+                num_texts=self._num_images_to_encode() if self.recipe.caches_texts else 0,
             )
         return self._frozen
 
