@@ -50,10 +50,10 @@ def measure(num_pairs: int) -> dict[str, float]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.data.broken import BrokenItems
     from pocketclip.data.cache import CacheConfig
     from pocketclip.evaluate.retrieval import retrieval_metrics, retrieval_ranks
     from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.stages.watch import BrokenItems
     from pocketclip.tokenizer import train_tokenizer
     from pocketclip.train.features import FrozenTowers
 
@@ -85,7 +85,7 @@ def measure(num_pairs: int) -> dict[str, float]:
             broken = BrokenItems(num_pairs, 0.0)
             towers.runner.encode_images(np.zeros((32, 64, 64, 3), np.uint8))  # folding is not part of the pairs' cost
             started = time.perf_counter()
-            pairs = towers.features(source, CacheConfig(views=("centre",)), broken, lambda *_: None)
+            pairs = towers.features(source, CacheConfig(views=("centre",)), broken)
             timed("cache", started)
 
             started = time.perf_counter()

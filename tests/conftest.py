@@ -4,13 +4,15 @@ import io
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from pocketclip.stages.watch import Watch
 
 if TYPE_CHECKING:
     from pocketclip.models.pretrained import PretrainedModel
@@ -125,24 +127,29 @@ def build_tiny_pretrained() -> "PretrainedModel":
     return PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).to("cpu", precision="float32")
 
 
-class QuietReporter:
-    """Shows nothing and remembers notes."""
+class Told(Watch):
+    """Hands what work tells to a function, which may raise to stop it."""
+
+    def __init__(self, call: Callable[[str, int, int, Sequence[str]], None]) -> None:
+        self.call = call
+
+    def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+        self.call(name, done, total, broken)
+
+
+class QuietWatch(Watch):
+    """Shows nothing and remembers notes, and how far each stage of training was when it began."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.stages: list[str] = []
 
-    def start(self, name: str, total: int, done: int) -> None:
-        self.stages.append(f"{name} {done}/{total}")
-
-    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        pass
+    def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+        if not name.startswith("encoding"):
+            self.stages.append(f"{name.replace(' ', '_')} {done}/{total}")
 
     def note(self, message: str) -> None:
         self.notes.append(message)
-
-    def encoding(self, what: str, done: int, total: int) -> None:
-        pass
 
 
 @pytest.fixture

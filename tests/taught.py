@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conftest import QuietReporter
+from conftest import QuietWatch
 from pocketclip.data import open_source
 from pocketclip.data.augment import AugmentConfig, draw_view
 from pocketclip.data.reinforced import Manifest, ReinforcedSample, StoredTeacher, write_manifest, write_shard
@@ -76,13 +76,13 @@ def run_and_resume(recipe: Recipe, folder: Path, killed_at: int | None) -> dict[
     class Killed(Exception):  # noqa: N818
         pass
 
-    class Killing(QuietReporter):
-        def step(self, done: int, images_per_second: float, metrics: Any) -> None:
+    class Killing(QuietWatch):
+        def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Any) -> None:
             if done == killed_at:
                 raise Killed
 
     if killed_at is not None:
         with pytest.raises(Killed):
-            train(recipe, folder, name="test", reporter=Killing())
-    outcome = train(recipe, folder, name="test", reporter=QuietReporter(), resume=killed_at is not None)
+            train(recipe, folder, name="test", watch=Killing())
+    outcome = train(recipe, folder, name="test", watch=QuietWatch(), resume=killed_at is not None)
     return outcome.model.model.state_dict()

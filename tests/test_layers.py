@@ -23,6 +23,7 @@ LAYERS = (
         "unigram",
         "vocabulary",
     },
+    {"stages"},
     {"data", "models", "losses", "search"},
     {"objectives", "train", "distill", "evaluate", "cost", "export"},
     {"recipe", "run"},

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import teachers
-from conftest import QuietReporter
+from conftest import QuietWatch
 from pocketclip.data.blocks import compute_here
 from pocketclip.distill import TeacherConfig, TimmTeacherConfig
 from pocketclip.distill.reinforce import Reinforcer
@@ -115,7 +115,7 @@ def test_two_samples_are_reinforced(name: str, tmp_path: Path) -> None:
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TRAIN]
 )
 def test_two_steps(name: str, tmp_path: Path) -> None:
-    outcome = train(small(name), tmp_path / "run", name="test", reporter=QuietReporter())
+    outcome = train(small(name), tmp_path / "run", name="test", watch=QuietWatch())
     assert outcome.record.num_steps == (4 if load_recipe(name).heads_first else 2)
     metric = "accuracy" if load_recipe(name).objective.kind == "pairs" else "text_to_image_recall@1"
     assert 0 <= outcome.splits["val"].result.metrics[metric].value <= 1  # type: ignore[union-attr]

@@ -17,13 +17,13 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run, trained once for this file."""
-    from conftest import QuietReporter, tiny_recipe_settings
+    from conftest import QuietWatch, tiny_recipe_settings
     from pocketclip.recipe import Recipe
     from pocketclip.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     recipe = Recipe.parse(tiny_recipe_settings(), place="test")
-    train(recipe, folder, name="tiny", reporter=QuietReporter())
+    train(recipe, folder, name="tiny", watch=QuietWatch())
     return folder
 
 

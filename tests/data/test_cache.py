@@ -2,7 +2,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,15 +13,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from conftest import build_tiny_pretrained
+from conftest import Told, build_tiny_pretrained
 from pocketclip.data import open_source
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Entry, cache_folder, cached_batches, fill_images, fill_texts
 from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
 from pocketclip.data.loader import BatchPlan
 from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import UserError
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 from pocketclip.train.features import FrozenTowers
 from pocketclip.types import ImageTextBatch
@@ -62,13 +62,9 @@ class Towers:
     def pairs(self, root: Path) -> CachedPairs:
         """Through the cache."""
         return CachedPairs.join(
-            fill_images(root, {"image": 1}, len(self.source), self.image_blocks, quiet),
-            fill_texts(root, {"text": 1}, len(self.source), self.text_blocks, quiet),
+            fill_images(root, {"image": 1}, len(self.source), self.image_blocks, SILENT),
+            fill_texts(root, {"text": 1}, len(self.source), self.text_blocks, SILENT),
         )
-
-
-def quiet(done: int, broken: list[str]) -> None:
-    pass
 
 
 @pytest.fixture
@@ -169,7 +165,7 @@ def frozen(root: Path, *, weights: float = 0.0, image_size: int = 32, words: str
 def encode(towers: FrozenTowers, spec: str = "scenes:4,image_size=32", seed: int = 0, **views: Any) -> CachedPairs:
     source = open_source(spec)
     broken, config = BrokenItems(len(source), 0.0), CacheConfig(**views)
-    return towers.features(source, config, broken, lambda what, done, total: None, seed=seed)
+    return towers.features(source, config, broken, seed=seed)
 
 
 CROP: dict[str, Any] = {"views": ("crop",)}
@@ -212,12 +208,12 @@ def test_a_new_entry_is_made_where_the_features_would_be_others(
 # Stopped, killed and damaged
 
 
-def stop_at(wanted: int) -> Callable[[int, list[str]], None]:
-    def on_progress(done: int, broken: list[str]) -> None:
+def stop_at(wanted: int) -> Watch:
+    def on_progress(name: str, done: int, total: int, broken: Sequence[str]) -> None:
         if done == wanted:
             raise KeyboardInterrupt
 
-    return on_progress
+    return Told(on_progress)
 
 
 @pytest.mark.parametrize("stop_after", [0, 3, 6, 9])
@@ -235,20 +231,20 @@ def test_a_stopped_run_goes_on_where_it_was(towers: Towers, root: Path, stop_aft
 
 
 def test_what_a_killed_process_left_half_written_does_not_count(towers: Towers, root: Path) -> None:
-    def until_killed(done: int, broken: list[str]) -> None:
+    def until_killed(name: str, done: int, total: int, broken: Sequence[str]) -> None:
         if done == 6:
             for file in root.glob("*/*.bin"):  # as if the next block was being written
                 file.write_bytes(file.read_bytes() + b"\x01" * 50)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    arguments = (root, {"image": 1}, 10, towers.image_blocks, until_killed)
+    arguments = (root, {"image": 1}, 10, towers.image_blocks, Told(until_killed))
     process = multiprocessing.get_context("fork").Process(target=fill_images, args=arguments)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    resumed = fill_images(root, {"image": 1}, 10, towers.image_blocks, quiet)
+    resumed = fill_images(root, {"image": 1}, 10, towers.image_blocks, SILENT)
     assert towers.num_pictures == 4 * len(VIEWS.views)
-    whole = fill_images(root / "whole", {"image": 1}, 10, towers.image_blocks, quiet)
+    whole = fill_images(root / "whole", {"image": 1}, 10, towers.image_blocks, SILENT)
     for file in ("features.bin", "indices.bin", "entry.json"):
         assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes()
 
@@ -284,11 +280,11 @@ def test_a_half_filled_entry_with_a_cut_array_does_not_go_on_with_zeros(towers: 
 def fill_slowly(towers: Towers, root: Path, seconds: float, start: Barrier) -> None:
     """Fill an entry, then look for half a second whether it stays whole."""
 
-    def slow(done: int, broken: list[str]) -> None:
+    def slow(name: str, done: int, total: int, broken: Sequence[str]) -> None:
         time.sleep(seconds)
 
     start.wait()
-    entry = fill_images(root, {"image": 1}, 10, towers.image_blocks, slow)
+    entry = fill_images(root, {"image": 1}, 10, towers.image_blocks, Told(slow))
     whole = CachedPairs.from_blocks(towers.image_blocks(0), towers.text_blocks(0)).images.astype(np.float16)
     for _ in range(50):
         assert np.array_equal(entry.read("features"), whole)
@@ -313,7 +309,7 @@ def test_features_beyond_half_precision_are_refused_and_do_not_count(towers: Tow
             yield replace(block, features=block.features * (1e6 if block.num_done > 6 else 1))
 
     with pytest.raises(UserError, match=r"features beyond float16 \(not finite or above 65,504\)"):
-        fill_images(root, {"image": 1}, 10, blocks, quiet)
+        fill_images(root, {"image": 1}, 10, blocks, SILENT)
     state = Entry.open(root, {"image": 1}, 10).state
     assert (state.num_done, state.rows) == (6, 5)
 

@@ -23,12 +23,9 @@ from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
 from pocketclip.run.embedding import open_embedding, open_similarity, write_embeddings
 from pocketclip.run.features import fill_cache
+from pocketclip.stages.watch import SILENT
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra 'cluster'")
-
-
-def quiet(*told: object) -> None:
-    pass
 
 
 def test_an_address_without_ray_is_refused() -> None:
@@ -106,9 +103,9 @@ def test_a_killed_workers_block_is_done_again(on_ray: Engine, tmp_path: Path) ->
 def test_a_block_that_always_kills_its_worker_stops_the_run(on_ray: Engine, tmp_path: Path) -> None:
     opening = partial(open_stage, tmp_path, {2: 99})
     with pytest.raises(UserError, match=r"Block 2 \(samples 4 to 5\) ended 3 worker processes"):
-        fill(tmp_path / "blocks", opening(), opening, on_ray, quiet, resume=False)
+        fill(tmp_path / "blocks", opening(), opening, on_ray, SILENT, resume=False)
     healed = partial(open_stage, tmp_path, {})
-    fill(tmp_path / "blocks", healed(), healed, compute_here, quiet, resume=True)
+    fill(tmp_path / "blocks", healed(), healed, compute_here, SILENT, resume=True)
 
 
 @pytest.mark.slow
@@ -116,10 +113,10 @@ def test_a_block_that_always_kills_its_worker_stops_the_run(on_ray: Engine, tmp_
 def test_errors_of_workers_reach_the_user(on_ray: Engine, tmp_path: Path) -> None:
     opening = partial(open_stage, tmp_path, {-1: 1}, num_samples=4)
     with pytest.raises(UserError, match=r"^block 1 cannot be read$"):
-        fill(tmp_path / "one", opening(), opening, on_ray, quiet, resume=False)
+        fill(tmp_path / "one", opening(), opening, on_ray, SILENT, resume=False)
     other = partial(open_stage, tmp_path, {}, process=1, num_samples=4)
     with pytest.raises(UserError, match=r"would compute something else: made_from\.process is \d+ there and \d+ here"):
-        fill(tmp_path / "two", other(), other, on_ray, quiet, resume=False)
+        fill(tmp_path / "two", other(), other, on_ray, SILENT, resume=False)
 
 
 @pytest.mark.slow
@@ -127,7 +124,7 @@ def test_errors_of_workers_reach_the_user(on_ray: Engine, tmp_path: Path) -> Non
 def test_a_single_block_is_not_worth_a_worker(on_ray: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     opening = partial(open_stage, tmp_path, {}, process=1, num_samples=2)
-    folder = fill(tmp_path / "blocks", opening(), opening, on_ray, quiet, resume=False)
+    folder = fill(tmp_path / "blocks", opening(), opening, on_ray, SILENT, resume=False)
     assert folder.column("threads").tolist() == [7, 7]
 
 
@@ -162,7 +159,7 @@ def test_embeddings_are_the_local_ones_bit_for_bit(
     opening = partial(open_embedding, "scenes:1100,image_size=32", bundle, "cpu")
     stage = opening()
     for name, engine in (("local", compute_here), ("ray", on_ray)):
-        assert write_embeddings(stage, opening, tmp_path / name, engine, quiet, resume=False) == (1100, 2200)
+        assert write_embeddings(stage, opening, tmp_path / name, engine, SILENT, resume=False) == (1100, 2200)
     assert "images.npy" in same_files(tmp_path / "local", tmp_path / "ray")
     assert capfd.readouterr().out == ""
 
@@ -175,7 +172,7 @@ def test_filtered_shards_are_the_local_ones_to_the_byte(on_ray: Engine, bundle: 
     opening = partial(open_similarity, source, bundle, "cpu")
     rules = FilterConfig(keep_share=0.3, min_caption_words=3)
     for name, engine in (("local", compute_here), ("ray", on_ray)):
-        write_filtered(opening(), opening, source, rules, tmp_path / name, engine, quiet, samples_per_shard=50)
+        write_filtered(opening(), opening, source, rules, tmp_path / name, engine, SILENT, samples_per_shard=50)
     assert len(same_files(tmp_path / "local", tmp_path / "ray")) > 3
 
 
@@ -191,7 +188,7 @@ def test_the_feature_cache_is_the_local_one_to_the_byte(
     folders = []
     for name, engine in (("local", compute_here), ("ray", on_ray)):
         monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path / name))
-        fill_cache(recipe, engine, quiet)
+        fill_cache(recipe, engine, SILENT)
         folders.append(cache_folder())
     assert len(same_files(*folders)) == 2 * (3 + 4)
 

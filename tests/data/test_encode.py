@@ -1,6 +1,6 @@
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from conftest import encode_picture
+from conftest import Told, encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import View, fixed_views
 from pocketclip.data.decode import centre_view, decode_picture
@@ -238,12 +238,12 @@ def test_progress_tells_images_done_and_broken_ones_and_may_stop(
 ) -> None:
     calls: list[tuple[int, int]] = []
 
-    def stop(done: int, broken: list[str]) -> None:
+    def stop(name: str, done: int, total: int, broken: Sequence[str]) -> None:
         calls.append((done, len(broken)))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed(damaged, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS, on_progress=stop)
+        embed(damaged, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS, watch=Told(stop))
     assert calls == [(7, 2)]
     assert recorder.texts == []
 

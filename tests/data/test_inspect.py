@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from conftest import encode_picture
+from conftest import Told, encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.inspect import contact_sheet, inspect_source
 from pocketclip.data.source import Sample
@@ -135,7 +135,10 @@ def test_every_caption_whose_text_another_image_has_is_counted(texts: list[tuple
 
 def test_progress_counts_every_item_the_broken_too() -> None:
     done: list[int] = []
-    inspect_source(Held([("a",)] * 3, [encode_picture(0), b"", encode_picture(1)]), on_progress=done.append)
+    inspect_source(
+        Held([("a",)] * 3, [encode_picture(0), b"", encode_picture(1)]),
+        Told(lambda name, so_far, total, broken: done.append(so_far)),
+    )
     assert done == [1, 2, 3]
 
 

@@ -1,7 +1,7 @@
 """Filtered shards: the samples that stay with the captions that stay, whole after any interruption."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import pocketclip.data.kept as kept_module
+from conftest import Told
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, compute_here
 from pocketclip.data.filter import FilterConfig, Verdict
 from pocketclip.data.kept import FilterReport, Kept, open_measuring, write_filtered
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
+from pocketclip.stages.watch import SILENT, Watch
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +39,11 @@ def folder(make_folder: Callable[..., Path]) -> Path:
 RULES = {"drop_duplicate_images": True, "min_caption_words": 4, "max_caption_words": 6}
 
 
-def run(folder: Path, out: Path, on_progress: Any = None, **settings: Any) -> FilterReport:
+def run(folder: Path, out: Path, watch: Watch = SILENT, **settings: Any) -> FilterReport:
     rules = FilterConfig.parse(settings.pop("rules", RULES), place="rules")
     open_stage = partial(open_measuring, f"folder:{folder}")
-    progress = on_progress or (lambda work, done, total, broken: None)
     settings = {"samples_per_shard": 3, **settings}
-    return write_filtered(open_stage(), open_stage, f"folder:{folder}", rules, out, compute_here, progress, **settings)
+    return write_filtered(open_stage(), open_stage, f"folder:{folder}", rules, out, compute_here, watch, **settings)
 
 
 def samples(out: Path, name: str = "data") -> list[Sample]:
@@ -96,12 +97,12 @@ def test_parts_of_what_is_kept_have_their_own_captions(folder: Path) -> None:
     assert len({kept.fingerprint(), part.fingerprint(), kept.part(0, 3).fingerprint()}) == 2
 
 
-def stop_at(work: str, done: int) -> Callable[..., None]:
-    def on_progress(told: str, so_far: int, total: int, broken: list[str]) -> None:
+def stop_at(work: str, done: int) -> Watch:
+    def on_progress(told: str, so_far: int, total: int, broken: Sequence[str]) -> None:
         if (told, so_far) == (work, done):
             raise KeyboardInterrupt
 
-    return on_progress
+    return Told(on_progress)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from PIL import Image
 
 import pocketclip.data.mix as mix_module
 import pocketclip.data.mixed as mixed_module
-from conftest import encode_picture
+from conftest import Told, encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, Stage, compute_here, compute_in_threads
 from pocketclip.data.mix import MixConfig
 from pocketclip.data.mixed import MixReport, write_mixed
 from pocketclip.data.source import Sample
 from pocketclip.errors import UserError
+from pocketclip.stages.watch import SILENT, Watch
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def sources(tmp_path: Path) -> tuple[Path, Path, Path]:
     return make(tmp_path / "one", first), make(tmp_path / "two", second), make(tmp_path / "test", test)
 
 
-def run(sources: tuple[Path, Path, Path], out: Path, on_progress: Any = None, **settings: Any) -> MixReport:
+def run(sources: tuple[Path, Path, Path], out: Path, watch: Watch = SILENT, **settings: Any) -> MixReport:
     words = ("resume", "dry_run", "name", "engine")
     call = {word: settings.pop(word) for word in words if word in settings}
     engine = call.pop("engine", compute_here)
@@ -69,7 +70,7 @@ def run(sources: tuple[Path, Path, Path], out: Path, on_progress: Any = None, **
         **settings,
     }
     config = MixConfig.parse(values, place="mix")
-    return write_mixed(config, out, engine, on_progress or (lambda *told: None), samples_per_shard=2, **call)
+    return write_mixed(config, out, engine, watch, samples_per_shard=2, **call)
 
 
 def samples(out: Path) -> dict[str, Sample]:
@@ -136,12 +137,12 @@ def test_a_weight_takes_a_share_of_the_items(sources: tuple[Path, Path, Path], t
     assert (report.sources[0].num_items, report.sources[0].num_taken) == (4, 2)
 
 
-def stop_at(work: str, done: int) -> Callable[..., None]:
-    def on_progress(told: str, so_far: int, total: int, broken: list[str]) -> None:
+def stop_at(work: str, done: int) -> Watch:
+    def on_progress(told: str, so_far: int, total: int, broken: Sequence[str]) -> None:
         if (told.split()[0], so_far) == (work, done):
             raise KeyboardInterrupt
 
-    return on_progress
+    return Told(on_progress)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import encode_picture
+from conftest import Told, encode_picture
 from pocketclip.data import Sample, Source, open_source
 from pocketclip.data import shards as shards_module
 from pocketclip.data.shards import ShardProgress, write_shards
@@ -91,9 +91,11 @@ def test_broken_items_are_left_out_and_listed(make_folder: Callable[..., Path], 
     def check(sample: Sample) -> None:
         decode_image(sample.image, place=sample.place)
 
-    seen: list[list[str]] = []
+    seen: list[Sequence[str]] = []
     source = open_source(f"folder:{folder}")
-    state = write_shards(source, tmp_path / "out", samples_per_shard=2, check=check, on_broken=seen.append)
+    state = write_shards(
+        source, tmp_path / "out", samples_per_shard=2, check=check, watch=Told(lambda *told: seen.append(told[3]))
+    )
     assert state.num_written == 2
     assert [Path(message.split(":")[0]).name for message in state.broken] == ["001.jpg", "003.json", "004.jpg"]
     assert [len(broken) for broken in seen] == [1, 2, 3]
@@ -113,12 +115,12 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
     source = open_source(f"folder:{folder}")
     whole = write_shards(source, tmp_path / "whole", samples_per_shard=2)
 
-    def stop(done: int) -> None:
+    def stop(name: str, done: int, total: int, broken: Sequence[str]) -> None:
         if done == stop_after:
             raise StopError
 
     with pytest.raises(StopError):
-        write_shards(source, tmp_path / "parts", samples_per_shard=2, on_progress=stop)
+        write_shards(source, tmp_path / "parts", samples_per_shard=2, watch=Told(stop))
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*.tar")}
     assert len(kept) == stop_after // 2
     assert write_shards(source, tmp_path / "parts", samples_per_shard=2) == whole
@@ -152,7 +154,10 @@ def test_a_finished_conversion_is_left_alone(make_folder: Callable[..., Path], t
     source = open_source(f"folder:{make_folder(4)}")
     first = write_shards(source, tmp_path / "out", samples_per_shard=2)
     progress: list[int] = []
-    assert write_shards(source, tmp_path / "out", samples_per_shard=2, on_progress=progress.append) == first
+    assert (
+        write_shards(source, tmp_path / "out", samples_per_shard=2, watch=Told(lambda *told: progress.append(told[1])))
+        == first
+    )
     assert progress == []
 
 

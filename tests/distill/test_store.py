@@ -1,7 +1,7 @@
 import errno
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import teachers as tiny
+from conftest import Told
 from pocketclip.data import cluster, open_source, shards
 from pocketclip.data.blocks import BlockFolder, Engine, compute_here
 from pocketclip.data.cluster import open_engine
@@ -28,10 +29,6 @@ def opened(values: dict[str, Any]) -> Reinforcer:
     return Reinforcer(ReinforceConfig.parse(values, place="recipe"), torch.device("cpu"))
 
 
-def quiet(work: str, done: int, total: int, broken: list[str]) -> None:
-    pass
-
-
 def write(
     reinforcer: Reinforcer,
     out: Path,
@@ -40,11 +37,11 @@ def write(
     stop_at: int | None = None,
     engine: Engine = compute_here,
 ) -> Manifest:
-    def on_progress(work: str, done: int, total: int, broken: list[str]) -> None:
+    def on_progress(work: str, done: int, total: int, broken: Sequence[str]) -> None:
         if done == stop_at:
             raise StopError
 
-    return write_reinforced(reinforcer, out, engine, on_progress, resume=resume)
+    return write_reinforced(reinforcer, out, engine, Told(on_progress), resume=resume)
 
 
 def stop(reinforcer: Reinforcer, out: Path, at: int) -> None:
@@ -94,12 +91,12 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_redoes_no_shard(settings: S
 def test_progress_counts_samples_and_a_shard_when_it_is_there(settings: Settings, tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def on_progress(work: str, done: int, total: int, broken: list[str]) -> None:
+    def on_progress(work: str, done: int, total: int, broken: Sequence[str]) -> None:
         assert (work, total) == ("reinforcing", 8)
         seen.append(done)
         assert len(list(tmp_path.glob("out/*.tar"))) == (done // 3 if done < 8 else 3)
 
-    write_reinforced(opened(settings()), tmp_path / "out", compute_here, on_progress, resume=False)
+    write_reinforced(opened(settings()), tmp_path / "out", compute_here, Told(on_progress), resume=False)
     assert sorted(set(seen)) == list(range(9))
     assert seen == sorted(seen)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import Told
 from pocketclip.data import open_source
 from pocketclip.data.encode import Embeddings
 from pocketclip.errors import UserError
@@ -68,7 +69,9 @@ def test_leaving_images_out_keeps_each_caption_with_its_image() -> None:
 
 def test_progress_reaches_the_last_image(tiny_pretrained: PretrainedModel) -> None:
     seen: list[int] = []
-    run_task("retrieval", tiny_pretrained, open_source("scenes:5,image_size=32"), lambda done, _: seen.append(done))
+    run_task(
+        "retrieval", tiny_pretrained, open_source("scenes:5,image_size=32"), Told(lambda *told: seen.append(told[1]))
+    )
     assert seen[-1] == 5
 
 

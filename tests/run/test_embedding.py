@@ -1,7 +1,7 @@
 """Embedding a source block by block into files."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pocketclip.run.embedding as embedding_module
-from conftest import build_tiny_pretrained
+from conftest import Told, build_tiny_pretrained
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Stage, compute_here
 from pocketclip.data.filter import Measured
@@ -42,16 +42,12 @@ def stage(folder: Path, model: PretrainedModel) -> Stage:
     return embedding_stage(open_source(f"folder:{folder}"), model)
 
 
-def quiet(work: str, done: int, total: int, broken: list[str]) -> None:
-    pass
-
-
 def write(stage: Stage, out: Path, *, resume: bool = False, stop_at: int | None = None) -> tuple[int, int]:
-    def on_progress(work: str, done: int, total: int, broken: list[str]) -> None:
+    def on_progress(work: str, done: int, total: int, broken: Sequence[str]) -> None:
         if done == stop_at:
             raise KeyboardInterrupt
 
-    return write_embeddings(stage, lambda: stage, out, compute_here, on_progress, resume=resume)
+    return write_embeddings(stage, lambda: stage, out, compute_here, Told(on_progress), resume=resume)
 
 
 def test_files_hold_what_embedding_at_once_gives(

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, Told, tiny_recipe_settings
 from pocketclip.data.blocks import BlockFolder, OpenStage, compute_here
 from pocketclip.data.cache import cache_folder
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
 from pocketclip.run import train
 from pocketclip.run.features import fill_cache
+from pocketclip.stages.watch import SILENT
 
 
 def recipe(*, heads_first: bool = False, with_text_tower: bool = False, **changes: Any) -> Recipe:
@@ -42,10 +43,6 @@ def as_a_worker(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[in
         yield number, opened.compute(number)
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    pass
-
-
 @pytest.fixture
 def two_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A function that switches to an empty cache."""
@@ -57,10 +54,10 @@ def test_training_finds_everything_it_needs(stage: str, two_caches: Any, tmp_pat
     heads_first = stage == "heads_first"
     loaded = recipe(heads_first=heads_first, with_text_tower=stage == "with_text_tower")
     two_caches("trained")
-    train(loaded, tmp_path / "alone", name="alone", reporter=QuietReporter())
+    train(loaded, tmp_path / "alone", name="alone", watch=QuietWatch())
     wanted = files()
     two_caches("filled")
-    counts = fill_cache(loaded, as_a_worker, quiet)
+    counts = fill_cache(loaded, as_a_worker, SILENT)
     assert files() == wanted
     assert counts == {"train": 24, "val": 8} | ({} if heads_first else {"test": 6})
     assert list(cache_folder().with_name("features-blocks").iterdir()) == []
@@ -69,23 +66,23 @@ def test_training_finds_everything_it_needs(stage: str, two_caches: Any, tmp_pat
 def test_blocks_of_a_stopped_call_are_used(two_caches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pocketclip.train.features.IMAGES_PER_BLOCK", 5)
     two_caches("whole")
-    fill_cache(recipe(), compute_here, quiet)
+    fill_cache(recipe(), compute_here, SILENT)
     wanted = files()
     two_caches("cut")
 
-    def stop(what: str, done: int, total: int) -> None:
-        if (what, done) == ("images", 15):
+    def stop(name: str, done: int, total: int, broken: Sequence[str]) -> None:
+        if (name, done) == ("encoding images", 15):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill_cache(recipe(), compute_here, stop)
+        fill_cache(recipe(), compute_here, Told(stop))
     computed: list[int] = []
 
     def engine(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
         computed.append(len(numbers))
         return compute_here(open_stage, folder, numbers)
 
-    fill_cache(recipe(), engine, quiet)
+    fill_cache(recipe(), engine, SILENT)
     assert files() == wanted
     assert computed == [2, 1, 2, 1, 2, 1]  # images and captions of train (25 % of it left), val and test
 
@@ -95,35 +92,35 @@ def test_an_entry_that_training_began_is_completed(
 ) -> None:
     monkeypatch.setattr("pocketclip.train.features.IMAGES_PER_BLOCK", 5)
     two_caches("whole")
-    fill_cache(recipe(), compute_here, quiet)
+    fill_cache(recipe(), compute_here, SILENT)
     wanted = files()
     two_caches("begun")
 
-    class Stopping(QuietReporter):
-        def encoding(self, what: str, done: int, total: int) -> None:
+    class Stopping(QuietWatch):
+        def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
             if done == 10:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe(), tmp_path / "run", name="run", reporter=Stopping())
-    fill_cache(recipe(), as_a_worker, quiet)
+        train(recipe(), tmp_path / "run", name="run", watch=Stopping())
+    fill_cache(recipe(), as_a_worker, SILENT)
     assert files() == wanted
 
 
 def test_a_second_call_computes_nothing() -> None:
-    fill_cache(recipe(), compute_here, quiet)
+    fill_cache(recipe(), compute_here, SILENT)
     before = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*")}
 
     def never(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
         raise AssertionError("nothing is missing")
 
-    fill_cache(recipe(), never, quiet)
+    fill_cache(recipe(), never, SILENT)
     assert {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*")} == before
 
 
 def test_a_recipe_that_caches_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"train\.cache: this recipe trains its towers"):
-        fill_cache(Recipe.parse(tiny_recipe_settings(), place="recipe"), compute_here, quiet)
+        fill_cache(Recipe.parse(tiny_recipe_settings(), place="recipe"), compute_here, SILENT)
 
 
 def test_too_many_broken_pictures_stop_it(make_folder: Any) -> None:
@@ -132,4 +129,4 @@ def test_too_many_broken_pictures_stop_it(make_folder: Any) -> None:
     settings = tiny_recipe_settings(cache={})
     settings["data"] = {"train": f"folder:{folder}", "val": {"kind": "scenes", "count": 8, "image_size": 32}}
     with pytest.raises(UserError, match="1 of 24 items are broken"):
-        fill_cache(Recipe.parse(settings, place="recipe"), as_a_worker, quiet)
+        fill_cache(Recipe.parse(settings, place="recipe"), as_a_worker, SILENT)

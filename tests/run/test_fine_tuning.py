@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from conftest import QuietReporter
+from conftest import QuietWatch
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.models.pretrained import PretrainedModel
@@ -29,7 +29,7 @@ def test_fine_tuning_learns_the_size_of_shapes_and_leaves_the_model_alone(tiny_p
         num_epochs=4, batch_size=16, learning_rate=3e-3, head_learning_rate=3e-2, num_workers=0, crop_scale=None
     )
     train, test = (open_source(f"scenes:96,classes=size,image_size=32,seed={seed}") for seed in (0, 1))
-    result = fine_tuned(tiny_pretrained, train, test, config, reporter=QuietReporter())
+    result = fine_tuned(tiny_pretrained, train, test, config, watch=QuietWatch())
     accuracy = result.metrics["top1_accuracy"]
     assert isinstance(accuracy, Interval)
     assert accuracy.low > 0.5
@@ -44,5 +44,5 @@ def test_images_without_classes_cannot_be_learned_from(tiny_pretrained: Pretrain
             open_source("scenes:8"),
             open_source("scenes:8"),
             FineTuningConfig(),
-            reporter=QuietReporter(),
+            watch=QuietWatch(),
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import pocketclip
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
 from pocketclip.run import train
 
@@ -20,7 +20,7 @@ SMALL = {
 @pytest.mark.parametrize("options", [{}, {"chunk_size": 2, "checkpoint_activations": True, "batch_norm": "frozen"}])
 def test_a_small_size_trains(options: dict[str, object], tmp_path: Path) -> None:
     recipe = Recipe.parse({**tiny_recipe_settings(**options), "model": SMALL}, place="test")
-    outcome = train(recipe, tmp_path / "run", name="named", reporter=QuietReporter())
+    outcome = train(recipe, tmp_path / "run", name="named", watch=QuietWatch())
     card = (tmp_path / "run" / "bundle" / "README.md").read_text()
     assert "transformer of 4 x 16, 2 of them convolutions, 12 tokens" in card
     loaded = pocketclip.load(str(tmp_path / "run")).to("cpu", precision="float32")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.objectives.pairs import PairsObjectiveConfig
@@ -32,7 +32,7 @@ def pair_settings(**more: object) -> dict[str, Any]:
 
 def test_a_run_ends_with_a_judging_bundle(tmp_path: Path) -> None:
     recipe = Recipe.parse(pair_settings(), place="test")
-    outcome = train(recipe, tmp_path / "run", name="pairs", reporter=QuietReporter())
+    outcome = train(recipe, tmp_path / "run", name="pairs", watch=QuietWatch())
     result = outcome.splits["val"].result
     assert (result.task, result.num_captions) == ("nlvr2", 8)
     assert set(outcome.record.metrics) == {"accuracy", "consistency", "val_loss"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import teachers as tiny
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.losses.queue import NOBODY
 from pocketclip.recipe import Recipe
@@ -40,7 +40,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 def test_a_student_learns_from_a_teacher_of_images(tmp_path: Path) -> None:
     rates = {"heads": 0.01, "image_encoder": 0.005, "text_encoder": 0.005}
     recipe = make({"kind": "mse"}, num_steps=24, learning_rate=rates)
-    outcome = train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    outcome = train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     rows = losses(tmp_path / "run")
     assert {"clip_hidden", "clip_output", "distill_image", "distill_text"} <= rows[0].keys()
     first, last = (sum(row["loss"] for row in part) for part in (rows[:5], rows[-5:]))
@@ -64,13 +64,13 @@ def test_a_checkpoint_holds_the_queue(tmp_path: Path) -> None:
     class Stopped(Exception):  # noqa: N818
         pass
 
-    class Stopping(QuietReporter):
-        def step(self, done: int, images_per_second: float, metrics: Any) -> None:
+    class Stopping(QuietWatch):
+        def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Any) -> None:
             if done == 3:
                 raise Stopped
 
     with pytest.raises(Stopped):
-        train(make(num_steps=4, checkpoint_every=2), tmp_path / "run", name="test", reporter=Stopping())
+        train(make(num_steps=4, checkpoint_every=2), tmp_path / "run", name="test", watch=Stopping())
     (path,) = (tmp_path / "run" / "checkpoints" / "train").glob("step-*.pt")
     state = torch.load(path, weights_only=True)["objective"]
     assert int(state["queue.position"]) == int((state["queue.image_ids"] != NOBODY).sum()) == 8
@@ -82,7 +82,7 @@ def test_a_queue_of_another_size_does_not_go_on(tmp_path: Path) -> None:
     other = make({**QUEUE, "queue_size": 12})
     message = r"another recipe\. First difference: 'queue_size: 10' there, 'queue_size: 12' now"
     with pytest.raises(UserError, match=message):
-        train(other, tmp_path / "run", name="test", reporter=QuietReporter(), resume=True)
+        train(other, tmp_path / "run", name="test", watch=QuietWatch(), resume=True)
 
 
 def test_only_the_image_side_of_a_bundle_is_asked(tmp_path: Path) -> None:
@@ -90,12 +90,12 @@ def test_only_the_image_side_of_a_bundle_is_asked(tmp_path: Path) -> None:
     recipe = make(teachers=[{"kind": "bundle", "path": str(bundle)}], num_steps=2)
     teaching = open_teaching(recipe, recipe.data.train.open(), torch.device("cpu"))
     assert [reader.encode for reader in teaching.readers] == [None]
-    train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     assert len(losses(tmp_path / "run")) == 2
 
 
 def test_several_captions_an_image(tmp_path: Path) -> None:
-    train(make(num_steps=2, captions_per_image=2), tmp_path / "run", name="test", reporter=QuietReporter())
+    train(make(num_steps=2, captions_per_image=2), tmp_path / "run", name="test", watch=QuietWatch())
     assert len(losses(tmp_path / "run")) == 2
 
 
@@ -105,7 +105,7 @@ def test_the_ancestor_with_classes_and_a_shared_perceptron(tmp_path: Path) -> No
     model = {**recipe.model.model_dump(), "shared_encoder": {"kind": "mlp", "hidden_widths": [20]}}
     model["shared_encoder"]["image_readout"] = "mean"
     recipe = Recipe.parse({**recipe.model_dump(), "objective": objective, "model": model}, place="test")
-    train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     assert {"clip_teacher_head", "distill_image"} <= losses(tmp_path / "run")[0].keys()
 
 

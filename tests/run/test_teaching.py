@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import pocketclip
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.data.augment import AugmentConfig
 from pocketclip.data.loader import BatchPlan, training_batches
 from pocketclip.errors import UserError
@@ -39,7 +39,7 @@ def test_a_student_learns_from_stored_teachers(tmp_path: Path, kind: str) -> Non
     rates = {"heads": 0.005, "image_encoder": 0.002, "text_encoder": 0.002}
     settings = {"num_steps": 30, "log_every": 1, "learning_rate": rates, "precision": "float32"}
     recipe = stored_recipe(write_reinforced(tmp_path / "data"), OBJECTIVES[kind], **settings)
-    outcome = train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    outcome = train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     rows = [row for row in read_metrics(tmp_path / "run") if "loss" in row]
     names = ("clip", "affinity") if kind == "reinforced" else [term["kind"] for term in TERMS]
     assert {part for name in names for part in (name, f"{name}_synthetic")} <= rows[0].keys()
@@ -69,7 +69,7 @@ def test_stored_views_from_the_cache_equal_running_the_frozen_image_tower(tmp_pa
     found = {}
     for name, cache in (("live", {}), ("cached", {"cache": {"views": "stored"}})):
         recipe = stored_recipe(data, objective, num_steps=10, **WITHOUT_IMAGE_TOWER, **cache)
-        outcome = train(recipe, tmp_path / name, name=name, reporter=QuietReporter())
+        outcome = train(recipe, tmp_path / name, name=name, watch=QuietWatch())
         found[name] = outcome.model.model.state_dict(), outcome.record
     (live, record), (cached, record_cached) = found.values()
     for name, expected in live.items():
@@ -78,7 +78,7 @@ def test_stored_views_from_the_cache_equal_running_the_frozen_image_tower(tmp_pa
         else:
             assert torch.allclose(expected, cached[name], atol=3e-3), name  # float16 features: three digits
     begun = stored_recipe(data, objective, num_steps=1, **WITHOUT_IMAGE_TOWER, cache={"views": "stored"})
-    first = train(begun, tmp_path / "first", name="first", reporter=QuietReporter()).model.model.state_dict()
+    first = train(begun, tmp_path / "first", name="first", watch=QuietWatch()).model.model.state_dict()
     moved = max(float((first[name] - cached[name]).abs().max()) for name in cached if name.startswith("text_encoder."))
     assert moved > 4e-3, "the text tower is trained"
     assert record_cached.metrics["mean_recall"] == pytest.approx(record.metrics["mean_recall"], abs=0.1)
@@ -97,21 +97,21 @@ def test_a_run_on_cached_images_goes_on_with_the_same_bits(tmp_path: Path) -> No
 def test_plain_training_reads_the_same_shards(tmp_path: Path) -> None:
     data = write_reinforced(tmp_path / "data")
     recipe = stored_recipe(data, {"kind": "contrastive", "loss": {"kind": "multi_positive"}})
-    train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     assert "multi_positive" in read_metrics(tmp_path / "run")[0]
 
 
 def test_synthetic_captions_have_to_be_stored(tmp_path: Path) -> None:
     recipe = stored_recipe(write_reinforced(tmp_path / "data", num_synthetic=0), OBJECTIVES["reinforced"])
     with pytest.raises(UserError, match=r"synthetic_captions_per_image: 1, but reinforced:.* holds no synthetic"):
-        train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+        train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
 
 
 def test_a_temperature_for_each_teacher(tmp_path: Path) -> None:
     objective = {"kind": "reinforced", "teacher_scales": [70]}
     recipe = stored_recipe(write_reinforced(tmp_path / "data"), objective)
     with pytest.raises(UserError, match=r"objective\.teacher_scales: 1 value\(s\) for 2 teacher\(s\)"):
-        train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+        train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
 
 
 # Live teachers
@@ -125,9 +125,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings["model"]["image_encoder"] = {**settings["model"]["image_encoder"], "image_size": 48}
     settings["model"]["text_encoder"] = {**settings["model"]["text_encoder"], "vocabulary_size": 200}
     folder = tmp_path_factory.mktemp("teacher") / "run"
-    return (
-        train(Recipe.parse(settings, place="test"), folder, name="teacher", reporter=QuietReporter()).folder / "bundle"
-    )
+    return train(Recipe.parse(settings, place="test"), folder, name="teacher", watch=QuietWatch()).folder / "bundle"
 
 
 def live_recipe(bundle: Path, objective: dict[str, Any], **changes: Any) -> Recipe:
@@ -139,7 +137,7 @@ def live_recipe(bundle: Path, objective: dict[str, Any], **changes: Any) -> Reci
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_live_teachers_see_every_batch(tmp_path: Path, bundle: Path, kind: str) -> None:
     recipe = live_recipe(bundle, OBJECTIVES[kind], augment={"crop_scale": [0.5, 1.0]})
-    train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+    train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     rows = [row for row in read_metrics(tmp_path / "run") if "loss" in row]
     assert "affinity" in rows[0]
     assert not any(name.endswith("_synthetic") for name in rows[0])
@@ -186,13 +184,13 @@ def test_a_run_with_live_teachers_goes_on_with_the_same_bits(tmp_path: Path, bun
 def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
     recipe = live_recipe(tmp_path / "nowhere", OBJECTIVES["reinforced"])
     with pytest.raises(UserError, match="nowhere"):
-        train(recipe, tmp_path / "run", name="test", reporter=QuietReporter())
+        train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
 
 
 def on_a_rank(rank: int, folder: str, recipes: list[Recipe]) -> list[dict[str, Tensor]]:
     del rank
     return [
-        train(recipe, Path(folder) / str(number), name="test", reporter=QuietReporter()).model.model.state_dict()
+        train(recipe, Path(folder) / str(number), name="test", watch=QuietWatch()).model.model.state_dict()
         for number, recipe in enumerate(recipes)
     ]
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 import pocketclip
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import evaluate_retrieval
 from pocketclip.recipe import Recipe
@@ -28,7 +28,7 @@ def recipe(**changes: object) -> Recipe:
 
 
 def run(folder: Path, *, resume: bool = False, **changes: object) -> Outcome:
-    return train(recipe(**changes), folder, name="tiny", reporter=QuietReporter(), resume=resume)
+    return train(recipe(**changes), folder, name="tiny", watch=QuietWatch(), resume=resume)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -59,7 +59,7 @@ def test_the_record_holds_the_time_of_an_epoch_and_the_price(tmp_path: Path) -> 
     started = time.perf_counter()
     settings = recipe(num_epochs=2, num_steps=None, evaluate_every=0.5)
     record = train(
-        settings, tmp_path / "run", name="tiny", reporter=QuietReporter(), dollars_per_hour=3600.0, with_energy=True
+        settings, tmp_path / "run", name="tiny", watch=QuietWatch(), dollars_per_hour=3600.0, with_energy=True
     ).record
     passed = time.perf_counter() - started
     assert record.seconds_per_epoch["train_train"] == pytest.approx(record.seconds["train_train"] / 2)
@@ -122,8 +122,8 @@ def test_training_on_cached_features_equals_running_the_frozen_towers(
 
     monkeypatch.setattr(cache_module, "draw_captions", lambda count, wanted, random: [0] * wanted)
     monkeypatch.setattr("pocketclip.data.loader.draw_captions", lambda count, wanted, random: [0] * wanted)
-    train(with_train(), tmp_path / "live", name="live", reporter=QuietReporter())
-    train(with_train(cache={"views": ["centre"]}), tmp_path / "cached", name="cached", reporter=QuietReporter())
+    train(with_train(), tmp_path / "live", name="live", watch=QuietWatch())
+    train(with_train(cache={"views": ["centre"]}), tmp_path / "cached", name="cached", watch=QuietWatch())
     live, cached = weights(tmp_path / "live"), weights(tmp_path / "cached")
     for name in live:
         if name.startswith(("image_head", "text_head", "logit")):
@@ -137,7 +137,7 @@ sys.path.insert(0, sys.argv[3])
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from conftest import QuietReporter
+from conftest import QuietWatch
 from pocketclip.recipe import load_recipe
 from pocketclip.run import train
 
@@ -146,14 +146,14 @@ killed_after = int(sys.argv[4])
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Reporter(QuietReporter):
-    def step(self, done, images_per_second, metrics):
+class Reporter(QuietWatch):
+    def step(self, name, done, total, images_per_second, metrics):
         if done == killed_after:
             threading.Timer(0.05, kill).start()  # somewhere within the steps that follow ...
         if done == killed_after + 5:
             kill()  # ... and not later than here, however slow the timer's thread is
 
-train(load_recipe(sys.argv[1]), Path(sys.argv[2]), name="tiny", reporter=Reporter(), resume=True)
+train(load_recipe(sys.argv[1]), Path(sys.argv[2]), name="tiny", watch=Reporter(), resume=True)
 """
 
 KILLED = {
@@ -222,7 +222,7 @@ def test_a_stopped_run_goes_on_from_its_stage(tmp_path: Path, monkeypatch: pytes
         "cache": {"views": ["centre"]},
     }
     both = Recipe.parse(settings, place="test")
-    train(both, tmp_path / "whole", name="tiny", reporter=QuietReporter())
+    train(both, tmp_path / "whole", name="tiny", watch=QuietWatch())
 
     import pocketclip.train.loop as loop
 
@@ -236,11 +236,11 @@ def test_a_stopped_run_goes_on_from_its_stage(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(loop, "train_step", killed_late)
     with pytest.raises(KeyboardInterrupt):
-        train(both, tmp_path / "cut", name="tiny", reporter=QuietReporter())
+        train(both, tmp_path / "cut", name="tiny", watch=QuietWatch())
     monkeypatch.setattr(loop, "train_step", original)
-    reporter = QuietReporter()
-    train(both, tmp_path / "cut", name="tiny", reporter=reporter, resume=True)
-    assert reporter.stages == ["heads_first 4/4", "train 4/6"]
+    watch = QuietWatch()
+    train(both, tmp_path / "cut", name="tiny", watch=watch, resume=True)
+    assert watch.stages == ["heads_first 4/4", "train 4/6"]
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -265,7 +265,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 def test_without_val_a_share_is_held_out_and_never_trained_on(tmp_path: Path) -> None:
     settings = tiny_recipe_settings()
     settings["data"] = {"train": "scenes:40,image_size=32", "hold_out": 0.25}
-    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
+    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
     assert outcome.splits["val"].result.num_images == 10
     assert outcome.record.num_images == 30
 
@@ -279,7 +279,7 @@ def test_a_source_with_one_pair_is_refused(tmp_path: Path) -> None:
     settings = tiny_recipe_settings(batch_size=2)
     settings["data"] = {"train": "scenes:1", "val": "scenes:4"}
     with pytest.raises(UserError, match=r"A contrastive batch needs 2"):
-        train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
+        train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
 
 
 IMAGES_CACHED = {"cache": {"views": ["centre", "flip"]}, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}
@@ -294,11 +294,11 @@ def test_broken_pictures_are_left_out_and_named(
     (folder / "007.jpg").write_bytes(b"")
     settings = tiny_recipe_settings(num_steps=10, **changes)
     settings["data"] = {"train": f"folder:{folder}", "val": "scenes:8", "max_broken_share": 0.1}
-    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
+    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
     assert sorted(Path(message.split(":")[0]).name for message in outcome.record.broken_items) == ["003.jpg", "007.jpg"]
     settings["data"]["max_broken_share"] = 0.05  # type: ignore[index]
     with pytest.raises(UserError, match=r"2 of 20 items are broken.*data.max_broken_share"):
-        train(Recipe.parse(settings, place="x"), tmp_path / "again", name="x", reporter=QuietReporter())
+        train(Recipe.parse(settings, place="x"), tmp_path / "again", name="x", watch=QuietWatch())
 
 
 def test_an_epoch_over_captions_sees_each_once(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_an_epoch_over_captions_sees_each_once(tmp_path: Path) -> None:
 def test_several_captions_an_image_train_with_multi_positive(tmp_path: Path) -> None:
     settings = tiny_recipe_settings(captions_per_image=2)
     settings["objective"] = {"kind": "contrastive", "loss": {"kind": "multi_positive"}}
-    train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
+    train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(row["multi_positive"]) for row in rows if "multi_positive" in row)
 
@@ -319,7 +319,7 @@ def test_sigmoid_learns_its_bias(tmp_path: Path) -> None:
     settings = tiny_recipe_settings()
     settings["objective"] = {"kind": "contrastive", "loss": {"kind": "sigmoid"}}
     settings["model"] = {**settings["model"], "logit_bias": -1.1}  # type: ignore[dict-item]
-    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
+    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
     assert float(outcome.model.model.logit_bias.detach()) != pytest.approx(-1.1, abs=1e-6)
 
 
@@ -333,6 +333,6 @@ def test_a_small_model_learns_the_scenes(tmp_path: Path) -> None:
         "val": {"kind": "scenes", "count": 100, "seed": 1, "image_size": 32},
     }
     settings["model"] = {**settings["model"], "embed_dim": 64}  # type: ignore[dict-item]
-    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", reporter=QuietReporter())
+    outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
     recall = outcome.splits["val"].result.metrics["text_to_image_recall@10"]
     assert recall.low > 0.2  # type: ignore[union-attr] # chance is 0.1

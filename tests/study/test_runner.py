@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.data import open_source
 from pocketclip.data.encode import Embeddings
 from pocketclip.errors import Interrupted, UserError
@@ -41,8 +41,8 @@ def study(tmp_path: Path) -> Callable[..., Study]:
 
 
 def carry_out(study: Study, folder: Path, **options: Any) -> tuple[StudyRecord, list[str]]:
-    reporter = QuietReporter()
-    return run_study(study, folder, reporter=reporter, device="cpu", **options), reporter.notes
+    watch = QuietWatch()
+    return run_study(study, folder, watch=watch, device="cpu", **options), watch.notes
 
 
 class QuickTraining:

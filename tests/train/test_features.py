@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tiny_model_settings
+from conftest import Told, tiny_model_settings
 from pocketclip.data import open_source
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
@@ -18,6 +17,7 @@ from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
 from pocketclip.models.inference import Runner
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.preprocess import decode_image, resize_image
+from pocketclip.stages.watch import BrokenItems
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 from pocketclip.train.features import FrozenTowers, features_in_memory
 
@@ -49,7 +49,7 @@ def encode(
 ) -> CachedPairs:
     towers = FrozenTowers(model, tokenizer, model.image_encoder.preprocess, root=root, device=CPU, precision="float32")
     broken = BrokenItems(len(source), max_broken)
-    return towers.features(source, CacheConfig(**views), broken, lambda what, done, total: None)
+    return towers.features(source, CacheConfig(**views), broken)
 
 
 def test_features_are_those_of_the_towers(tokenizer: Tokenizer, source: Source, tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_progress_is_told_for_images_and_captions(tiny_pretrained: PretrainedMod
         tiny_pretrained.model, tiny_pretrained.tokenizer, tiny_pretrained.preprocess, root=tmp_path, device=CPU
     )
     for _ in range(2):
-        towers.features(source, CacheConfig(), BrokenItems(5, 0), lambda *numbers: told.append(numbers))
-    done = [("images", 5, 5), ("captions", 5, 5)]
-    assert told == [("images", 0, 5), done[0], ("captions", 0, 5), done[1], *done]
+        towers.features(source, CacheConfig(), BrokenItems(5, 0, watch=Told(lambda *numbers: told.append(numbers[:3]))))
+    done = [("encoding images", 5, 5), ("encoding captions", 5, 5)]
+    assert told == [("encoding images", 0, 5), done[0], ("encoding captions", 0, 5), done[1], *done]
 
 
 @pytest.mark.parametrize("again", [False, True])

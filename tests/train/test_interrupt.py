@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import QuietReporter
-from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import Interrupted
 from pocketclip.models.dual_encoder import CachedTower, DualEncoder
 from pocketclip.objectives import ContrastiveObjectiveConfig
+from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import TrainConfig, Trainer
 from pocketclip.train.interrupt import listen
 from pocketclip.types import Features, ImageTextBatch
@@ -155,8 +154,7 @@ def trainer(folder: Path, *, asked_at: int | None = None) -> Trainer:
         evaluate=None,
         folder=folder,
         seed=0,
-        broken=BrokenItems(6, 0),
-        reporter=QuietReporter(),
+        watch=BrokenItems(6, 0),
     )
 
 

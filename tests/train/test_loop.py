@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import CachedTower, DualEncoder
 from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig
+from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Teach, TrainConfig, Trainer
 from pocketclip.train.metrics import read_metrics
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
@@ -19,15 +19,11 @@ from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 STEPS_PER_EPOCH = 5
 
 
-class Quiet:
-    """A reporter that remembers."""
+class Quiet(Watch):
+    """Remembers notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-
-    def start(self, name: str, total: int, done: int) -> None: ...
-
-    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None: ...
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -61,7 +57,7 @@ def trainer(
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     objective: object = None,
     data: Callable[[int], Iterator[ImageTextBatch]] = batches,
-    reporter: Quiet | None = None,
+    watch: Quiet | None = None,
     teach: Teach | None = None,
     **changes: object,
 ) -> Trainer:
@@ -76,8 +72,7 @@ def trainer(
         evaluate=evaluate,
         folder=folder,
         seed=0,
-        broken=BrokenItems(100, 0.05),
-        reporter=reporter or Quiet(),
+        watch=BrokenItems(100, 0.05, watch=watch or Quiet()),
         teach=teach,
     )
 
@@ -127,14 +122,12 @@ def test_training_stops_early_and_the_best_weights_are_kept(tmp_path: Path) -> N
         seen.append(measured.text_head.weight.detach().clone())  # type: ignore[union-attr, operator]
         return {"mean_recall": next(scores)}
 
-    reporter = Quiet()
-    run = trainer(
-        tmp_path, evaluate=evaluate, num_steps=100, keep="best", early_stopping={"patience": 2}, reporter=reporter
-    )
+    watch = Quiet()
+    run = trainer(tmp_path, evaluate=evaluate, num_steps=100, keep="best", early_stopping={"patience": 2}, watch=watch)
     progress = run.run(resume=False)
     assert (progress.step, progress.best, progress.best_step) == (20, 0.4, 10)
     assert torch.equal(run.model.text_head.weight, seen[1])
-    assert "no better mean_recall since step 10" in reporter.notes[-1]
+    assert "no better mean_recall since step 10" in watch.notes[-1]
 
 
 def test_an_unknown_metric_lists_the_known_ones(tmp_path: Path) -> None:
@@ -173,10 +166,10 @@ def test_broken_items_are_noted_once_and_stop_the_run_above_the_share(tmp_path: 
             message = f"x{min(number, 7)}.jpg: damaged"
             yield ImageTextBatch(**{**vars(batch), "broken": [message]})
 
-    reporter = Quiet()
+    watch = Quiet()
     with pytest.raises(UserError, match=r"6 of 100 items are broken, more than the allowed share of 5.0%"):
-        trainer(tmp_path, data=with_broken, reporter=reporter).run(resume=False)
-    assert reporter.notes[:2] == ["left out: x0.jpg: damaged", "left out: x1.jpg: damaged"]
+        trainer(tmp_path, data=with_broken, watch=watch).run(resume=False)
+    assert watch.notes[:2] == ["left out: x0.jpg: damaged", "left out: x1.jpg: damaged"]
 
 
 def test_a_batch_with_less_than_two_pairs_is_passed_over(tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import QuietReporter
 from pocketclip import distributed
-from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig, ReinforcedObjectiveConfig
 from pocketclip.objectives.distillation import term_kinds
+from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import TrainConfig, Trainer
 from pocketclip.train.parallel import blocks_of
 from pocketclip.types import ImageTextBatch, Objective, TeacherFeatures
@@ -112,8 +111,7 @@ def curve(
         evaluate=lambda model: {"weight": model.text_head.weight.sum().item()},
         folder=folder,
         seed=0,
-        broken=BrokenItems(1000, 0.5),
-        reporter=QuietReporter(),
+        watch=BrokenItems(1000, 0.5),
         teach=teach if loss in TAUGHT else None,
         with_sharding=fsdp,
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.profiler import record_function
 
-from conftest import QuietReporter, tiny_recipe_settings
+from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
 from pocketclip.run import train
 from pocketclip.train.profile import MEASURED, PHASES, SKIPPED, WARM_UP, StepProfiler, phase_table
@@ -55,9 +55,9 @@ def test_the_table_is_sorted_and_adds_up() -> None:
 def test_a_run_is_profiled_without_changing_it(tmp_path: Path, cached: bool) -> None:
     changes = {"num_steps": 14, **({"cache": {}} if cached else {})}
     recipe = Recipe.parse(tiny_recipe_settings(**changes), place="test")
-    reporter = QuietReporter()
-    plain = train(recipe, tmp_path / "plain", name="tiny", reporter=reporter)
-    watched = train(recipe, tmp_path / "watched", name="tiny", reporter=reporter, with_profile=True)
+    watch = QuietWatch()
+    plain = train(recipe, tmp_path / "plain", name="tiny", watch=watch)
+    watched = train(recipe, tmp_path / "watched", name="tiny", watch=watch, with_profile=True)
     assert watched.splits["val"].result.metrics == plain.splits["val"].result.metrics
     table = (tmp_path / "watched" / "profile" / "train.txt").read_text()
     milliseconds = {line[:12].strip(): float(line[12:23]) for line in table.splitlines()[1:]}

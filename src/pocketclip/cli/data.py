@@ -35,7 +35,7 @@ def inspect(
 
     opened = open_source(source_text(source), place="SOURCE")
     with reporter() as shown:
-        result = inspect_source(opened, on_progress=lambda done: shown.work("reading images", done, len(opened)))
+        result = inspect_source(opened, shown)
     if sheet is not None:
         try:
             contact_sheet(opened).save(sheet, "PNG")
@@ -78,32 +78,17 @@ def convert(
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.data import open_source
-    from pocketclip.data.broken import BrokenItems
     from pocketclip.data.shards import write_shards
     from pocketclip.data.source import Sample
     from pocketclip.preprocess import decode_image
 
     opened = open_source(source_text(source), place="SOURCE")
-    broken = BrokenItems(len(opened), max_broken_share, setting="--max-broken-share")
 
     def check(sample: Sample) -> None:
         decode_image(sample.image, place=sample.place)
 
-    with reporter() as shown:
-
-        def found(messages: list[str]) -> None:
-            for message in broken.add(messages):
-                shown.note(f"left out: {message}")
-
-        state = write_shards(
-            opened,
-            out,
-            name=name,
-            samples_per_shard=samples_per_shard,
-            check=check,
-            on_broken=found,
-            on_progress=lambda done: shown.work("writing samples", done, len(opened)),
-        )
+    with reporter(max_broken_share, len(opened)) as shown:
+        state = write_shards(opened, out, name=name, samples_per_shard=samples_per_shard, check=check, watch=shown)
     last = state.num_shards - 1
     place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"
     typer.echo(f"{state.num_written:,} samples in {state.num_shards} shards: webdataset:{place}", err=True)

@@ -46,7 +46,7 @@ def retrieval(
 
     asked = check_request(out, sentences or [])
     with opened(source_text(data), model, device, max_broken_share, place="--data") as (source, loaded, progress):
-        demo = make_demo(model, loaded, source, sentences=asked, seed=seed, on_progress=progress)
+        demo = make_demo(model, loaded, source, sentences=asked, seed=seed, watch=progress)
     write_demo(demo, out)
     if wants_json(json_lines):
         scores = {} if demo.result is None else demo.result.to_json()

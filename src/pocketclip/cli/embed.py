@@ -30,7 +30,7 @@ def embed(
     """
     from functools import partial
 
-    from pocketclip.cli.stages import progress_over
+    from pocketclip.cli.progress import reporter
     from pocketclip.data.cluster import open_engine
     from pocketclip.models.precision import resolve_device
     from pocketclip.run.embedding import open_embedding, write_embeddings
@@ -38,6 +38,6 @@ def embed(
     open_stage = partial(open_embedding, source_text(source), model, str(resolve_device(device)))
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
-        with progress_over(stage.num_samples, max_broken_share) as progress:
-            num_images, num_texts = write_embeddings(stage, open_stage, out, compute, progress, resume=resume)
+        with reporter(max_broken_share, stage.num_samples) as shown:
+            num_images, num_texts = write_embeddings(stage, open_stage, out, compute, shown, resume=resume)
     typer.echo(f"{num_images:,} images and {num_texts:,} captions in {out}", err=True)

@@ -1,26 +1,24 @@
 """Running a model over a source with a progress bar. Commands import this in their bodies: it loads torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pocketclip.cli.progress import reporter
 from pocketclip.data import open_source
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.source import Source
 from pocketclip.evaluate.tasks import embed_source
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.run.embedding import item_lines
-
-OnProgress = Callable[[int, list[str]], None]
+from pocketclip.stages.watch import Watch
 
 
 @contextmanager
 def opened(
     text: str, model: str, device: str, max_broken_share: float, *, place: str
-) -> Iterator[tuple[Source, PretrainedModel, OnProgress]]:
-    """A source, a model, and a function that shows how far the one is through the other.
+) -> Iterator[tuple[Source, PretrainedModel, Watch]]:
+    """A source, a model, and what shows how far the one is through the other.
 
     Args:
         text: the source as it was typed.
@@ -35,15 +33,8 @@ def opened(
     source = open_source(text, place=place)
     keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
-    broken = BrokenItems(len(source), max_broken_share, setting="--max-broken-share")
-    with reporter() as shown:
-
-        def progress(done: int, messages: list[str]) -> None:
-            for message in broken.add(messages):
-                shown.note(f"left out: {message}")
-            shown.encoding("images", done, len(source))
-
-        yield source, loaded, progress
+    with reporter(max_broken_share, len(source)) as shown:
+        yield source, loaded, shown
 
 
 def embed_with_progress(

@@ -39,7 +39,7 @@ def features(
 
     loaded = load_recipe(recipe, changes)
     with open_engine(engine, ray_address) as compute, reporter() as shown:
-        counts = fill_cache(loaded, compute, shown.encoding, device=device)
+        counts = fill_cache(loaded, compute, shown, device=device)
     if wants_json(json_lines):
         typer.echo(json.dumps({f"num_images_{split}": count for split, count in counts.items()}))
     else:

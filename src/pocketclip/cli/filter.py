@@ -50,7 +50,7 @@ def filter_source(
     Example:
       pocketclip data filter folder:photos --out kept --min-image-side 64 --model runs/mine --keep-share 0.5
     """
-    from pocketclip.cli.stages import progress_over
+    from pocketclip.cli.progress import reporter
     from pocketclip.data.cluster import open_engine
     from pocketclip.data.filter import FilterConfig
     from pocketclip.data.kept import write_filtered
@@ -69,7 +69,7 @@ def filter_source(
     open_stage = _measuring(source_text(source), rules, model, device)
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
-        with progress_over(stage.num_samples, max_broken_share) as progress:
+        with reporter(max_broken_share, stage.num_samples) as shown:
             report = write_filtered(
                 stage,
                 open_stage,
@@ -77,7 +77,7 @@ def filter_source(
                 rules,
                 out,
                 compute,
-                progress,
+                shown,
                 name=name,
                 samples_per_shard=samples_per_shard,
                 resume=resume,

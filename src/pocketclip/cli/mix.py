@@ -1,7 +1,5 @@
 """`pocketclip data mix`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +54,7 @@ def mix(
     Example:
       pocketclip data mix csv:ours.csv folder:scraped@0.5 --without folder:test --out mixed
     """
+    from pocketclip.cli.progress import reporter
     from pocketclip.data.blocks import compute_in_threads
     from pocketclip.data.cluster import open_engine
     from pocketclip.data.mix import MixConfig, parse_part
@@ -71,36 +70,18 @@ def mix(
         "seed": seed,
     }
     config = MixConfig.parse(values, place="pocketclip data mix")
-    with open_engine(engine, ray_address) as compute, _progress(max_broken_share) as progress:
+    with open_engine(engine, ray_address) as compute, reporter(max_broken_share) as shown:
         report = write_mixed(
             config,
             out,
             compute_in_threads if engine == "local" else compute,
-            progress,
+            shown,
             name=name,
             samples_per_shard=samples_per_shard,
             resume=resume,
             dry_run=dry_run,
         )
     _show(config, report, out, name, as_json=wants_json(json_lines))
-
-
-@contextmanager
-def _progress(max_broken_share: float) -> Iterator[Callable[[str, int, int, list[str]], None]]:
-    """A function that shows how far each part of the work is and stops above a share of broken items in one."""
-    from pocketclip.cli.progress import reporter
-    from pocketclip.data.broken import BrokenItems
-
-    broken: dict[str, BrokenItems] = {}
-    with reporter() as shown:
-
-        def progress(work: str, done: int, total: int, messages: list[str]) -> None:
-            counted = broken.setdefault(work, BrokenItems(total, max_broken_share, setting="--max-broken-share"))
-            for message in counted.add(messages):
-                shown.note(f"left out: {message}")
-            shown.work(work, done, total)
-
-        yield progress
 
 
 def _show(config: "MixConfig", report: "MixReport", out: Path, name: str, *, as_json: bool) -> None:

@@ -1,17 +1,19 @@
 """Progress on stderr: a bar with speed, loss and time left on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from pocketclip.stages.watch import BrokenItems, Watch
+
 LINE_EVERY_SECONDS = 10.0
 
 
-class Reporter:
-    """Shows a run; implements `pocketclip.run.RunReporter`."""
+class Reporter(Watch):
+    """Shows work as a bar on a terminal, as lines elsewhere."""
 
     def __init__(self, console: Console, progress: Progress | None) -> None:
         self.console = console
@@ -22,13 +24,10 @@ class Reporter:
         self._speed = 0.0
         self._last_line = 0.0
 
-    def start(self, name: str, total: int, done: int) -> None:
-        """A stage begins."""
-        self._open(name.replace("_", " "), total, done)
-        self._speed = 0.0
-
-    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """A training step is done."""
+    def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """A training step, with its speed and the newest metrics."""
+        if (name, total) != (self._name, self._total):
+            self._open(name, total, done)
         # Smoothed over about ten steps, so that the number can be read
         self._speed = images_per_second if not self._speed else 0.9 * self._speed + 0.1 * images_per_second
         shown = [f"{self._speed:,.0f} images/s"]
@@ -40,23 +39,19 @@ class Reporter:
             shown.append(f"val R@1 {100 * metrics['text_to_image_recall@1']:.1f}")
         self._show(done, "  ".join(shown))
 
-    def encoding(self, what: str, done: int, total: int) -> None:
-        """A source passes through a frozen tower."""
-        self.work(f"encoding {what}", done, total)
-
-    def work(self, name: str, done: int, total: int) -> None:
+    def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
         """Something with a number of parts goes on, such as reading images."""
-        if name != self._name or total != self._total:
+        if (name, total) != (self._name, self._total):
             self._open(name, total, done)
-            return
-        self._show(done, "")
+        else:
+            self._show(done, "")
 
     def note(self, message: str) -> None:
         """A line above the bar."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def _open(self, name: str, total: int, done: int) -> None:
-        self._name, self._total = name, total
+        self._name, self._total, self._speed = name, total, 0.0
         if self.progress is not None:
             if self._task is not None:
                 self.progress.remove_task(self._task)
@@ -75,12 +70,26 @@ class Reporter:
 
 
 @contextmanager
-def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
-    """A reporter on stderr, its bar removed at the end; a quiet one shows nothing."""
+def reporter(
+    max_broken_share: float | None = None, num_samples: int | None = None, *, quiet: bool = False
+) -> Iterator[Watch]:
+    """What shows progress on stderr, its bar removed at the end.
+
+    Args:
+        max_broken_share: of a source's items; above it the work stops. None leaves counting to whoever works.
+        num_samples: of the source; None counts each work by itself.
+        quiet: show nothing.
+    """
     console = Console(stderr=True, quiet=quiet)
-    if quiet or not console.is_terminal:
-        yield Reporter(console, None)
-        return
+    with _bars(console) if console.is_terminal and not quiet else nullcontext() as progress:
+        shown = Reporter(console, progress)
+        if max_broken_share is None:
+            yield shown
+        else:
+            yield BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", watch=shown)
+
+
+def _bars(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -88,5 +97,4 @@ def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
         TextColumn("{task.fields[info]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield Reporter(console, progress)
+    return Progress(*columns, console=console, transient=True)

@@ -41,7 +41,7 @@ def quickstart(
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: holds something other than a quickstart of this version; choose another --out.")
     with reporter() as shown:
-        outcome = train(recipe, out, name="quickstart", reporter=shown, device=device)
+        outcome = train(recipe, out, name="quickstart", watch=shown, device=device)
     cost, page = finish(outcome, device=device)
     print_retrieval(evaluated.result for evaluated in outcome.splits.values())
     print_cost(cost)

@@ -41,7 +41,7 @@ def reinforce(
     Example:
       pocketclip reinforce mobileclip/reinforce_flickr8k --out reinforced --dry-run
     """
-    from pocketclip.cli.stages import progress_over
+    from pocketclip.cli.progress import reporter
     from pocketclip.data.cluster import open_engine
     from pocketclip.distill.reinforce import Reinforcer
     from pocketclip.distill.store import write_reinforced
@@ -64,9 +64,9 @@ def reinforce(
     assert folder is not None
     with (
         open_engine(engine, ray_address) as compute,
-        progress_over(len(reinforcer.source), max_broken_share) as progress,
+        reporter(max_broken_share, len(reinforcer.source)) as shown,
     ):
-        manifest = write_reinforced(reinforcer, folder, compute, progress, resume=resume)
+        manifest = write_reinforced(reinforcer, folder, compute, shown, resume=resume)
     _show(manifest, folder, as_json=wants_json(json_lines))
 
 

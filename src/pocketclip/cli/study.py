@@ -50,7 +50,7 @@ def study(
         record = run_study(
             loaded,
             folder,
-            reporter=shown,
+            watch=shown,
             resume=resume,
             device=device,
             dollars_per_hour=price,

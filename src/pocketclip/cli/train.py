@@ -64,7 +64,7 @@ def train(
             loaded,
             folder,
             name=name,
-            reporter=shown,
+            watch=shown,
             resume=resume,
             device=device,
             dollars_per_hour=hourly_dollars,

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pocketclip.cli.options import source_text
 
 if TYPE_CHECKING:
-    from pocketclip.cli.progress import Reporter
     from pocketclip.data.source import Source
     from pocketclip.data.texts import LabelledTexts
-    from pocketclip.evaluate.unimodal import OnWork
     from pocketclip.records import EvalResult
 
 TASKS = {
@@ -60,35 +58,18 @@ def measure_unimodal(
     keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     results = []
-    with reporter() as shown:
-        on_work = _shows(shown, max_broken_share)
+    with reporter(max_broken_share) as shown:
         for task in tasks:
             if task == "text_probe":
                 assert texts is not None
-                results.append(text_probe(loaded, *texts, against_start=against_start, on_work=on_work))
+                results.append(text_probe(loaded, *texts, against_start=against_start, watch=shown))
                 continue
             assert images is not None
             if task == "linear_probe":
-                results.append(image_probe(loaded, *images, against_start=against_start, on_work=on_work))
+                results.append(image_probe(loaded, *images, against_start=against_start, watch=shown))
             else:
-                results.append(fine_tuned(loaded, *images, config, reporter=shown, against_start=against_start))
+                results.append(fine_tuned(loaded, *images, config, watch=shown, against_start=against_start))
     return results
-
-
-def _shows(shown: "Reporter", max_broken_share: float) -> "OnWork":
-    """What draws progress, names broken items, and stops where there are too many."""
-    from pocketclip.data.broken import BrokenItems
-
-    counters: dict[str, BrokenItems] = {}
-
-    def on_work(what: str, done: int, total: int, broken: list[str]) -> None:
-        if what not in counters:
-            counters[what] = BrokenItems(total, max_broken_share, setting="--max-broken-share")
-        for message in counters[what].add(broken):
-            shown.note(f"left out: {message}")
-        shown.work(what, done, total)
-
-    return on_work
 
 
 def _sources(data: str, train_data: str | None) -> "tuple[Source, Source]":

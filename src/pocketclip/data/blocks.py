@@ -24,15 +24,13 @@ from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.hardware import available_cores
+from pocketclip.stages.watch import Watch
 
 Report = TypeVar("Report", bound=Config)
 
 FORMAT = 1  # raise when the same inputs would give other blocks
 MAX_ATTEMPTS = 3
 """Worker processes that may die over one block before the whole stage stops."""
-
-OnProgress = Callable[[str, int, int, list[str]], None]
-"""Called with what is done, the samples done, those in all, and broken items newly found; may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +282,7 @@ def fill(
     stage: Stage,
     open_stage: OpenStage,
     engine: Engine,
-    on_progress: OnProgress,
+    watch: Watch,
     *,
     resume: bool,
     first: int = 0,
@@ -296,7 +294,7 @@ def fill(
         stage: what to compute.
         open_stage: opens the same stage in another process.
         engine: `compute_here`, or one from `pocketclip.data.cluster`.
-        on_progress: see `OnProgress`.
+        watch: told of the samples done and of broken items.
         resume: go on in a folder that holds blocks already.
         first: block to begin with; those before it are left out.
 
@@ -309,9 +307,9 @@ def fill(
     ready = ((number, folder.read(number, "broken").broken) for number in there)
     computed = engine(open_stage, folder, missing) if missing else iter(())
     done = first * stage.block_size
-    on_progress(stage.work, done, stage.num_samples, [])
+    watch.work(stage.work, done, stage.num_samples)
     for number, broken in itertools.chain(ready, computed):
         start, stop = stage.bounds(number)
         done += stop - start
-        on_progress(stage.work, done, stage.num_samples, broken)
+        watch.work(stage.work, done, stage.num_samples, broken)
     return folder

@@ -28,6 +28,7 @@ from pocketclip.data.source import Source
 from pocketclip.data.teaching import StoredTeaching
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
+from pocketclip.stages.watch import Watch
 from pocketclip.types import ImageTextBatch
 
 FORMAT = 5  # raise when the same inputs would give other numbers
@@ -182,7 +183,7 @@ def fill_images(
     made_from: dict[str, Any],
     num_samples: int,
     blocks: Callable[[int], Iterator[ImageBlock]],
-    on_progress: Callable[[int, list[str]], None],
+    watch: Watch,
 ) -> Entry:
     """The image features for these inputs, computing only what is not there yet.
 
@@ -191,14 +192,14 @@ def fill_images(
         made_from: everything the features depend on.
         num_samples: of the source.
         blocks: gives the blocks from a sample number on.
-        on_progress: called with the samples done and all broken items; may raise to stop.
+        watch: told of the samples done and of broken items.
     """
     with _filling(root, made_from, num_samples) as entry:
-        on_progress(entry.state.num_done, entry.state.broken)
+        watch.work("encoding images", entry.state.num_done, num_samples, entry.state.broken)
         for block in () if entry.is_complete else blocks(entry.state.num_done):
             arrays: dict[str, npt.NDArray[Any]] = {"features": block.features, "indices": block.indices}
             entry.append(arrays, num_done=block.num_done, broken=block.broken)
-            on_progress(block.num_done, entry.state.broken)
+            watch.work("encoding images", block.num_done, num_samples, entry.state.broken)
     return entry
 
 
@@ -207,11 +208,11 @@ def fill_texts(
     made_from: dict[str, Any],
     num_samples: int,
     blocks: Callable[[int], Iterator[TextBlock]],
-    on_progress: Callable[[int, list[str]], None],
+    watch: Watch,
 ) -> Entry:
     """The caption features for these inputs; see `fill_images`."""
     with _filling(root, made_from, num_samples) as entry:
-        on_progress(entry.state.num_done, entry.state.broken)
+        watch.work("encoding captions", entry.state.num_done, num_samples, entry.state.broken)
         for block in () if entry.is_complete else blocks(entry.state.num_done):
             arrays: dict[str, npt.NDArray[Any]] = {
                 "features": block.features,
@@ -219,7 +220,7 @@ def fill_texts(
                 "counts": block.counts,
             }
             entry.append(arrays, num_done=block.num_done, broken=[])
-            on_progress(block.num_done, entry.state.broken)
+            watch.work("encoding captions", block.num_done, num_samples, entry.state.broken)
     return entry
 
 

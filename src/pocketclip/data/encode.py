@@ -20,6 +20,7 @@ from pocketclip.data.source import Source, caption_id
 from pocketclip.data.teaching import StoredTeaching
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
 
 EncodeImages = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -227,7 +228,7 @@ def embed(
     *,
     start: int = 0,
     stop: int | None = None,
-    on_progress: Callable[[int, list[str]], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Embeddings:
     """Embed every readable image and its captions, `EMBED_BLOCK` samples at a time.
 
@@ -241,7 +242,7 @@ def embed(
         preprocess: of the model.
         start: first sample.
         stop: sample to stop before; None embeds to the end.
-        on_progress: called with the images done and all broken items so far; may raise to stop.
+        watch: told of the images done and of broken items.
     """
     images, indices, broken = [], [], []
     place: dict[str, Any] = {"start": start, "stop": stop, "block_size": EMBED_BLOCK}
@@ -250,8 +251,7 @@ def embed(
             images.append(block.features[:, 0])
             indices.append(block.indices)
         broken += block.broken
-        if on_progress is not None:
-            on_progress(block.num_done, broken)
+        watch.work("encoding images", block.num_done, len(source), block.broken)
     found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
     texts, counts = [], []
     for text_block in text_blocks(source, encode_tokens, tokenizer, **place):

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import decode_image
+from pocketclip.stages.watch import SILENT, Watch
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Inspection:
         }
 
 
-def inspect_source(source: Source, *, on_progress: Callable[[int], None] | None = None) -> Inspection:
+def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
     """Read and decode every item."""
     result = Inspection(source.name, len(source))
     first_with: dict[bytes, str] = {}
@@ -80,8 +80,7 @@ def inspect_source(source: Source, *, on_progress: Callable[[int], None] | None 
             result.broken.append(str(error))
             continue
         finally:
-            if on_progress is not None:
-                on_progress(index + 1)
+            watch.work("reading images", index + 1, len(source))
         result.num_images += 1
         result.num_captions += len(sample.captions)
         result.num_labelled += sample.label is not None

@@ -18,7 +18,6 @@ from pocketclip.data.blocks import (
     Block,
     BlockFolder,
     Engine,
-    OnProgress,
     OpenStage,
     Stage,
     earlier_report,
@@ -30,6 +29,7 @@ from pocketclip.data.shards import write_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write, write_atomically
+from pocketclip.stages.watch import Watch
 
 MEASURED_BLOCK = 512
 """Samples that are measured together; those of `EMBED_BLOCK`, so that similarities are those of `pocketclip embed`."""
@@ -142,7 +142,7 @@ def write_filtered(
     rules: FilterConfig,
     out: Path,
     engine: Engine,
-    on_progress: OnProgress,
+    watch: Watch,
     *,
     name: str = "data",
     samples_per_shard: int = 1000,
@@ -157,7 +157,7 @@ def write_filtered(
         rules: what to drop.
         out: made if missing; holds `NAME.blocks/` until all shards are written.
         engine: what computes.
-        on_progress: see `OnProgress`.
+        watch: told of the samples done and of broken items.
         name: before the shard number.
         samples_per_shard: samples in a shard, the last one excepted.
         resume: go on with what an earlier call wrote, or do nothing where it was finished.
@@ -170,7 +170,7 @@ def write_filtered(
     earlier = earlier_report(told, asked, FilterReport, name=name, resume=resume)
     if earlier is not None:
         return earlier
-    measured_folder = fill(blocks / "measured", measuring, open_stage, engine, on_progress, resume=resume)
+    measured_folder = fill(blocks / "measured", measuring, open_stage, engine, watch, resume=resume)
     measured = Measured.join(measured_folder.read_all())
     verdict = judge(measured, rules)
     if len(verdict.indices) == 0:
@@ -178,7 +178,7 @@ def write_filtered(
         raise UserError(f"{source}: the rules keep no image (dropped: {counts}); use milder ones with --resume.")
     write_atomically(blocks / "verdict.npz", _save_verdict(verdict, rules))
     write = functools.partial(open_writing, source, blocks / "verdict.npz", out, name, samples_per_shard)
-    written = fill(blocks / "written", write(), write, engine, on_progress, resume=resume)
+    written = fill(blocks / "written", write(), write, engine, watch, resume=resume)
     report = _report(measured_folder, measured, verdict, written)
     finish_shards(told, asked, report, name=name)
     return report

@@ -5,7 +5,7 @@ concern all sources at once. `mixed` writes it.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -20,6 +20,7 @@ from pocketclip.data.clean import REASONS, CleanConfig, CleanCounts, clean_image
 from pocketclip.data.near_duplicates import MAX_DISTANCE, Duplicates, Hashes, Integers, find_duplicates
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.stages.watch import SILENT, Watch
 
 HASHED_BLOCK = 512
 """Samples that are hashed together."""
@@ -181,7 +182,7 @@ def make_plan(
     *,
     max_distance: int,
     join_captions: bool,
-    on_progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Plan:
     """Decide which samples are written, and in which order.
 
@@ -194,14 +195,14 @@ def make_plan(
         held_out: (H,), hashes of pictures that must not be written.
         max_distance: in bits, at which two pictures are near.
         join_captions: whether the captions of duplicates are kept.
-        on_progress: called with the parts of the search for duplicates that are done, and those in all.
+        watch: told of the search for duplicates.
     """
     owners = np.repeat(np.arange(len(measured)), [len(one.indices) for one in measured])
     indices, hashes, counts = (
         np.concatenate([getattr(one, name) for one in measured]) for name in ("indices", "hashes", "counts")
     )
     # One without a caption stands last, behind every one that it could be a duplicate of
-    found = find_duplicates(hashes, counts, held_out, max_distance, on_progress)
+    found = find_duplicates(hashes, counts, held_out, max_distance, watch)
     near_held, bare = found.held_out >= 0, (found.held_out < 0) & (counts == 0)
     kept = np.flatnonzero((found.keeper == np.arange(len(hashes))) & ~bare)
     dropped = ~near_held & ~bare & (found.keeper != np.arange(len(hashes)))

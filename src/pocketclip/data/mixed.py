@@ -12,13 +12,14 @@ import numpy as np
 
 from pocketclip.config import Config
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, earlier_report, fill, finish_shards
+from pocketclip.data.blocks import Block, BlockFolder, Engine, Stage, earlier_report, fill, finish_shards
 from pocketclip.data.clean import REASONS, CleanConfig, clean_image
 from pocketclip.data.mix import Measured, MixConfig, MixPart, Plan, hashing_stage, make_plan, open_hashing
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import write_atomically
+from pocketclip.stages.watch import Watch
 
 
 class NearHeldOut(Config):
@@ -130,7 +131,7 @@ def write_mixed(
     config: MixConfig,
     out: Path,
     engine: Engine,
-    on_progress: OnProgress,
+    watch: Watch,
     *,
     name: str = "data",
     samples_per_shard: int = 1000,
@@ -143,7 +144,7 @@ def write_mixed(
         config: what to mix.
         out: made if missing; holds `NAME.blocks/` until all shards are written.
         engine: what computes.
-        on_progress: see `OnProgress`.
+        watch: told of the samples done and of broken items.
         name: before the shard number.
         samples_per_shard: samples in a shard, the last one excepted.
         resume: go on with what an earlier call wrote, or do nothing where it was finished.
@@ -171,7 +172,7 @@ def write_mixed(
     def hashed(number: int, side: int) -> Measured:
         path = blocks / f"{('source', 'without')[side]}-{number}"
         again = functools.partial(open_hashing, sides[side][number], config.seed, config.captions)
-        return Measured.load(fill(path, stages[side][number], again, engine, on_progress, resume=resume))
+        return Measured.load(fill(path, stages[side][number], again, engine, watch, resume=resume))
 
     measured, held = ([hashed(number, side) for number in range(len(sides[side]))] for side in (0, 1))
     held_hashes = np.concatenate([np.zeros(0, np.uint64), *(one.hashes for one in held)])
@@ -180,7 +181,7 @@ def write_mixed(
         held_hashes,
         max_distance=config.max_distance,
         join_captions=config.join_captions,
-        on_progress=lambda done, total: on_progress("finding duplicates", done, total, []),
+        watch=watch,
     )
     report = planned(config, stages[0], measured, plan, _name_near(opened, measured, held, plan))
     if report.num_images == 0:
@@ -190,7 +191,7 @@ def write_mixed(
     write_atomically(blocks / "plan.npz", save_plan(plan))
     settings = (blocks / "plan.npz", out, name, config.captions, samples_per_shard)
     again = functools.partial(open_writing, [part.source for part in config.parts], *settings)
-    written = fill(blocks / "written", writing_stage(opened[0], *settings), again, engine, on_progress, resume=resume)
+    written = fill(blocks / "written", writing_stage(opened[0], *settings), again, engine, watch, resume=resume)
     report = _with_written(report, written)
     finish_shards(told, asked, report, name=name)
     return report

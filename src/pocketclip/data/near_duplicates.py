@@ -2,11 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pocketclip.stages.watch import SILENT, Watch
 
 Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -17,9 +18,7 @@ MAX_DISTANCE = 16
 _SORT_COST = 10  # of a number in a table, in comparisons
 
 
-def near_pairs(
-    hashes: Hashes, max_distance: int, on_progress: Callable[[int, int], None] | None = None
-) -> tuple[Integers, Integers]:
+def near_pairs(hashes: Hashes, max_distance: int, watch: Watch = SILENT) -> tuple[Integers, Integers]:
     """Every pair of hashes that differ in at most `max_distance` bits.
 
     The bits are cut into `b` bands. Two hashes that differ in at most `d` bits agree wholly in at least `b - d` of
@@ -30,7 +29,7 @@ def near_pairs(
     Args:
         hashes: (N,), no two equal.
         max_distance: bits, 0 to `MAX_DISTANCE`.
-        on_progress: called with the tables done and those in all.
+        watch: told of the tables done.
 
     Returns:
         (P,) and (P,), the places of both, the lower place first; each pair once, in order.
@@ -39,8 +38,7 @@ def near_pairs(
     bands = _bands(choose_num_bands(count, max_distance))
     tables = list(itertools.combinations(bands, len(bands) - max_distance)) if max_distance and count > 1 else []
     for number, table in enumerate(tables):
-        if on_progress is not None:
-            on_progress(number, len(tables))
+        watch.work("finding duplicates", number, len(tables))
         found = [first * count + second for first, second in _pairs_in_table(hashes, sum(table), max_distance)]
         codes = [np.unique(np.concatenate([*codes, *found]))]
     return codes[0] // max(1, count), codes[0] % max(1, count)
@@ -96,7 +94,7 @@ def find_duplicates(
     priority: Integers,
     held_out: Hashes,
     max_distance: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> Duplicates:
     """Decide which samples stay, such that no two of them are near each other or a held-out one.
 
@@ -108,11 +106,11 @@ def find_duplicates(
         priority: (N,), higher first.
         held_out: (H,), hashes of pictures that must not stay, themselves or nearly.
         max_distance: in bits, at which two are near.
-        on_progress: see `near_pairs`.
+        watch: told of the search.
     """
     unique, of_each = np.unique(np.concatenate([hashes, held_out]), return_inverse=True)
     of_sample, of_held = of_each[: len(hashes)], of_each[len(hashes) :]
-    first, second = near_pairs(unique, max_distance, on_progress)
+    first, second = near_pairs(unique, max_distance, watch)
     near_held = _near_held_out(len(unique), of_held, first, second)
     order = np.argsort(-priority, kind="stable")
     turn = np.empty(len(hashes), np.int64)

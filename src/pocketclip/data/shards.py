@@ -17,6 +17,7 @@ from pocketclip.config import Config, digest
 from pocketclip.data.source import IMAGE_SUFFIXES, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import cannot_write, write_atomically
+from pocketclip.stages.watch import SILENT, Watch
 
 
 class ShardProgress(Config):
@@ -36,8 +37,7 @@ def write_shards(
     name: str = "data",
     samples_per_shard: int = 1000,
     check: Callable[[Sample], None] | None = None,
-    on_broken: Callable[[list[str]], None] | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    watch: Watch = SILENT,
 ) -> ShardProgress:
     """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
 
@@ -47,8 +47,7 @@ def write_shards(
         name: before the shard number.
         samples_per_shard: source items a shard covers, broken ones included.
         check: raises BrokenItemError for a sample that should be left out.
-        on_broken: called with all broken items so far; may raise to stop.
-        on_progress: called with the number of items done so far.
+        watch: told of the items done and of broken ones.
 
     Returns:
         Counts and broken items.
@@ -89,10 +88,7 @@ def write_shards(
             }
         )
         write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
-        if on_broken is not None:
-            on_broken(state.broken)
-        if on_progress is not None:
-            on_progress(stop)
+        watch.work("writing samples", stop, len(source), state.broken)
     return state
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, Stage, fill, first_difference
+from pocketclip.data.blocks import Block, BlockFolder, Engine, Stage, fill, first_difference
 from pocketclip.data.reinforced import (
     MANIFEST,
     Manifest,
@@ -25,8 +25,10 @@ from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_o
 from pocketclip.errors import UserError
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.precision import resolve_device
+from pocketclip.stages.watch import SILENT, Watch
 
 SHARDS = "reinforced-*.tar"
+WORK = "reinforcing"
 
 
 def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
@@ -45,17 +47,15 @@ def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
     return reinforcing_stage(Reinforcer(config, resolve_device(device)), out)
 
 
-def reinforcing_stage(
-    reinforcer: Reinforcer, out: Path, on_sample: Callable[[int], None] = lambda number: None
-) -> Stage:
+def reinforcing_stage(reinforcer: Reinforcer, out: Path, watch: Watch = SILENT) -> Stage:
     """The stage that writes shards: a block is a shard, and holds what the manifest says of it.
 
     Args:
         reinforcer: an opened recipe.
         out: where the shards go.
-        on_sample: called with the samples of the source that lie behind us, while a shard is written here.
+        watch: told of the samples done while a shard is written here.
     """
-    size = reinforcer.config.samples_per_shard
+    size, num_samples = reinforcer.config.samples_per_shard, len(reinforcer.source)
 
     def compute(start: int, stop: int) -> Block:
         broken: list[str] = []
@@ -63,31 +63,30 @@ def reinforcing_stage(
         def samples() -> Iterator[ReinforcedSample]:
             for number, item in enumerate(reinforcer.samples(start, stop, broken), start=1):
                 yield item
-                on_sample(min(start + number + len(broken), stop - 1))  # the last counts when the shard is there
+                done = min(start + number + len(broken), stop - 1)  # the last counts when the shard is there
+                watch.work(WORK, done, num_samples)
 
         shard = write_shard(out / f"reinforced-{start // size:06d}.tar", samples(), reinforcer.manifest)
         return Block({"shard": np.frombuffer(shard.model_dump_json().encode(), np.uint8)}, broken)
 
     return Stage(
-        work="reinforcing",
+        work=WORK,
         made_from=reinforcer.made_from(),
-        num_samples=len(reinforcer.source),
+        num_samples=num_samples,
         block_size=size,
         compute=compute,
         on_gpu=reinforcer.device.type == "cuda",
     )
 
 
-def write_reinforced(
-    reinforcer: Reinforcer, out: Path, engine: Engine, on_progress: OnProgress, *, resume: bool
-) -> Manifest:
+def write_reinforced(reinforcer: Reinforcer, out: Path, engine: Engine, watch: Watch, *, resume: bool) -> Manifest:
     """Reinforce into `out`: reinforced-000000.tar, ... and then `reinforcement.json`.
 
     Args:
         reinforcer: an opened recipe.
         out: made if missing; holds `blocks/` until everything is written.
         engine: what computes the shards.
-        on_progress: may raise to stop.
+        watch: told of the samples done and of broken items.
         resume: go on with the shards of an earlier call, or do nothing where it was finished.
 
     Returns:
@@ -96,11 +95,7 @@ def write_reinforced(
     Raises:
         UserError: `out` holds something else, or was begun with other teachers or settings, or the disk is full.
     """
-
-    def on_sample(done: int) -> None:
-        on_progress(stage.work, done, stage.num_samples, [])
-
-    blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute(), on_sample)
+    blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute(), watch)
     if (out / MANIFEST).is_file():
         return _finished(out, reinforcer.manifest, resume=resume)
     if not blocks.is_dir() and any(out.glob(SHARDS)):
@@ -111,7 +106,7 @@ def write_reinforced(
         _forget_lost_shards(BlockFolder(blocks, stage), out)
     values = reinforcer.config.model_dump(mode="json")
     open_stage = partial(open_reinforcing, values, out.absolute(), str(reinforcer.device))
-    folder = fill(blocks, stage, open_stage, engine, on_progress, resume=resume)
+    folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)
     shards = [_shard_of(block) for block in folder.read_all()]
     if not any(shard.num_samples for shard in shards):
         raise UserError(f"{reinforcer.source.name}: no sample could be reinforced; {out} is not finished.")

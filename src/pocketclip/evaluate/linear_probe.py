@@ -6,7 +6,6 @@ then fitted to all of them; the test examples are looked at once.
 Reference: CLIP, https://arxiv.org/abs/2103.00020, appendix A.3.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError
+from pocketclip.stages.watch import SILENT, Watch
 
 PENALTIES = tuple(10 ** (-number / 2) for number in range(1, 17))
 """Strengths that are tried, from strong to weak: 0.3 to 1e-8."""
@@ -64,7 +64,8 @@ def linear_probe(
     num_classes: int,
     seed: int = 0,
     device: torch.device | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    watch: Watch = SILENT,
+    work: str = "probing",
 ) -> Probe:
     """Learn classes from training features and answer on test features.
 
@@ -76,7 +77,8 @@ def linear_probe(
         num_classes: C, at least 2.
         seed: of the part that the regulariser is chosen on.
         device: where to compute; None is the CPU.
-        on_progress: told of fits done and in all.
+        watch: told of the fits done.
+        work: what they are called.
 
     Raises:
         UserError: no class has two training examples, so that nothing can be chosen; or features are not finite.
@@ -92,10 +94,9 @@ def linear_probe(
     features, labels = _moved(train, shift, scale, on), torch.from_numpy(train_labels).to(on)
     own, other = torch.from_numpy(fitted).to(on), torch.from_numpy(held).to(on)
     parts = features[own], labels[own], features[other], labels[other]
-    best = _choose(*parts, num_classes=num_classes, on_progress=on_progress)
+    best = _choose(*parts, num_classes=num_classes, watch=watch, work=work)
     final = fit_classifier(features, labels, num_classes=num_classes, penalty=best.penalty, start=best.classifier)
-    if on_progress is not None:
-        on_progress(len(PENALTIES) + 1, len(PENALTIES) + 1)
+    watch.work(work, len(PENALTIES) + 1, len(PENALTIES) + 1)
     return Probe(_correct(final, _moved(test, shift, scale, on), test_labels), best.penalty, best.accuracy)
 
 
@@ -115,7 +116,8 @@ def _choose(
     held_labels: Tensor,
     *,
     num_classes: int,
-    on_progress: Callable[[int, int], None] | None,
+    watch: Watch,
+    work: str,
 ) -> _Tried:
     best: _Tried | None = None
     start: Classifier | None = None
@@ -125,8 +127,7 @@ def _choose(
         logits = start(held_features)
         accuracy = float((logits.argmax(1) == held_labels).float().mean())
         tried = _Tried(accuracy, -float(F.cross_entropy(logits, held_labels)), penalty, start)
-        if on_progress is not None:
-            on_progress(number + 1, len(PENALTIES) + 1)
+        watch.work(work, number + 1, len(PENALTIES) + 1)
         if best is None or tried[:2] > best[:2]:
             best, num_worse = tried, 0
         elif (num_worse := num_worse + 1) == PATIENCE:

@@ -11,20 +11,19 @@ from pocketclip.evaluate.retrieval import averaged_metrics, retrieval_metrics, r
 from pocketclip.models.inference import Runner
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult
+from pocketclip.stages.watch import SILENT, Watch
 
-OnProgress = Callable[[int, list[str]], None]
 
-
-def evaluate_retrieval(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
+def evaluate_retrieval(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
     """Recall at 1, 5 and 10 in both directions over a captioned source."""
-    embeddings = embed_source(model, source, on_progress, runner=model.runner_for_scores())
+    embeddings = embed_source(model, source, watch, runner=model.runner_for_scores())
     return retrieval_result(embeddings, source)
 
 
-def evaluate_folds(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
+def evaluate_folds(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
     """The same over folds of 1,000 images, averaged: the 1K protocol of COCO."""
     check_folds(len(source), name=source.name)
-    embeddings = embed_source(model, source, on_progress, runner=model.runner_for_scores())
+    embeddings = embed_source(model, source, watch, runner=model.runner_for_scores())
     return folds_result(embeddings, source)
 
 
@@ -100,7 +99,7 @@ def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
 def embed_source(
     model: PretrainedModel,
     source: Source,
-    on_progress: OnProgress | None = None,
+    watch: Watch = SILENT,
     *,
     start: int = 0,
     stop: int | None = None,
@@ -117,25 +116,25 @@ def embed_source(
         model.preprocess,
         start=start,
         stop=stop,
-        on_progress=on_progress,
+        watch=watch,
     )
 
 
-def evaluate_nlvr2(model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
+def evaluate_nlvr2(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
     """Accuracy and consistency of true and false over pairs of images with a sentence."""
     as_pairs(source)
-    embeddings = embed_source(model, source, on_progress, runner=model.runner_for_scores())
+    embeddings = embed_source(model, source, watch, runner=model.runner_for_scores())
     return pair_result(model.model.pair_head, embeddings, source)
 
 
-TASKS: dict[str, Callable[[PretrainedModel, Source, OnProgress | None], EvalResult]] = {
+TASKS: dict[str, Callable[[PretrainedModel, Source, Watch], EvalResult]] = {
     "retrieval": evaluate_retrieval,
     "retrieval_1k_folds": evaluate_folds,
     "nlvr2": evaluate_nlvr2,
 }
 
 
-def run_task(name: str, model: PretrainedModel, source: Source, on_progress: OnProgress | None = None) -> EvalResult:
+def run_task(name: str, model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
     """Measure a model on one task.
 
     Raises:
@@ -145,4 +144,4 @@ def run_task(name: str, model: PretrainedModel, source: Source, on_progress: OnP
         raise unknown_choice("task", name, TASKS)
     if len(source) == 0:
         raise UserError(f"{source.name}: no images.")
-    return TASKS[name](model, source, on_progress)
+    return TASKS[name](model, source, watch)

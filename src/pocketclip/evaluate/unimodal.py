@@ -7,7 +7,6 @@ encoder, is a further row.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,18 +27,13 @@ from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder, starting_text_encoder
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval
+from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
 
-OnWork = Callable[[str, int, int, list[str]], None]
-"""Told what goes on, how much of it is done, of how much in all, and which items were broken so far."""
 Floats = npt.NDArray[np.float32]
 RANDOM_START = "the tower started from random weights: there is no skill to compare with"
 NOT_TRAINED = "the tower was not trained: it is what it was"
 TEXT_BLOCK = 2048
-
-
-def silent(what: str, done: int, total: int, broken: list[str]) -> None:
-    """Shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def image_probe(
     *,
     against_start: bool = True,
     seed: int = 0,
-    on_work: OnWork = silent,
+    watch: Watch = SILENT,
 ) -> EvalResult:
     """Accuracy of linear probes of the image tower, before training and after, and of the embedding.
 
@@ -75,7 +69,7 @@ def image_probe(
         test: labelled images to be tested on.
         against_start: whether to build the tower as it was before training and compare.
         seed: of the part that the regulariser is chosen on.
-        on_work: shows progress; may raise to stop.
+        watch: told of the work done and of broken items.
 
     Raises:
         UserError: images without classes, classes that do not fit together, or a start that cannot be had.
@@ -85,8 +79,8 @@ def image_probe(
 
     def features(runner: Runner) -> Parts:
         return (
-            image_part(runner, train, task.train, model.preprocess, "training images", on_work),
-            image_part(runner, test, task.test, model.preprocess, "test images", on_work),
+            image_part(runner, train, task.train, model.preprocess, "training images", watch),
+            image_part(runner, test, task.test, model.preprocess, "test images", watch),
         )
 
     def tower(encoder: nn.Module) -> Parts:
@@ -95,7 +89,7 @@ def image_probe(
     own = model.model.image_encoder
     parts, notes = _before_and_after(own, start, tower, against_start=against_start)
     parts["_embedding"] = _embedding(model, model.model.image_head, parts[""], features)
-    metrics = measure(parts, task, seed=seed, device=model.runner.device, on_work=on_work)
+    metrics = measure(parts, task, seed=seed, device=model.runner.device, watch=watch)
     return unimodal_result("linear_probe", test.name, metrics, notes, parts[""], num_images=len(parts[""][1].labels))
 
 
@@ -106,7 +100,7 @@ def text_probe(
     *,
     against_start: bool = True,
     seed: int = 0,
-    on_work: OnWork = silent,
+    watch: Watch = SILENT,
 ) -> EvalResult:
     """Accuracy of linear probes of the text tower, before training and after, and of the embedding; as `image_probe`.
 
@@ -116,7 +110,7 @@ def text_probe(
         test: labelled texts to be tested on.
         against_start: whether to build the tower as it was before training and compare.
         seed: of the part that the regulariser is chosen on.
-        on_work: shows progress; may raise to stop.
+        watch: told of the work done and of broken items.
 
     Raises:
         UserError: classes that do not fit together, or a start that cannot be had.
@@ -127,8 +121,8 @@ def text_probe(
 
     def features(runner: Runner, tokenizer: Tokenizer) -> Parts:
         return (
-            text_part(runner, train, task.train, tokenizer, "training texts", on_work),
-            text_part(runner, test, task.test, tokenizer, "test texts", on_work),
+            text_part(runner, train, task.train, tokenizer, "training texts", watch),
+            text_part(runner, test, task.test, tokenizer, "test texts", watch),
         )
 
     def tower(encoder: nn.Module) -> Parts:
@@ -140,7 +134,7 @@ def text_probe(
     parts["_embedding"] = _embedding(
         model, model.model.text_head, parts[""], lambda runner: features(runner, model.tokenizer)
     )
-    metrics = measure(parts, task, seed=seed, device=model.runner.device, on_work=on_work)
+    metrics = measure(parts, task, seed=seed, device=model.runner.device, watch=watch)
     return unimodal_result("text_probe", test.name, metrics, notes, parts[""], num_captions=len(test))
 
 
@@ -187,7 +181,7 @@ def image_part(
     labels: npt.NDArray[np.int64],
     preprocess: PreprocessConfig,
     what: str,
-    on_work: OnWork,
+    watch: Watch,
 ) -> Part:
     """Features of a source's labelled images.
 
@@ -197,18 +191,17 @@ def image_part(
         labels: (N,) the class of each, or NO_LABEL.
         preprocess: how they are resized.
         what: they are, for progress and messages.
-        on_work: shows progress; may raise to stop.
+        watch: told of the work done and of broken items.
 
     Raises:
         UserError: none can be read.
     """
-    features, indices, broken = [], [], []
+    features, indices = [], []
     for block in image_blocks(source, runner.encode_images, preprocess):
-        broken += block.broken
         if len(block.indices):
             features.append(block.features[:, 0])
             indices.append(block.indices)
-        on_work(f"encoding {what}", block.num_done, len(source), broken)
+        watch.work(f"encoding {what}", block.num_done, len(source), block.broken)
     found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
     kept = labels[found] != NO_LABEL
     if not kept.any():
@@ -222,19 +215,19 @@ def text_part(
     labels: npt.NDArray[np.int64],
     tokenizer: Tokenizer,
     what: str,
-    on_work: OnWork,
+    watch: Watch,
 ) -> Part:
     """Features of labelled texts; see `image_part`."""
     features = []
     for first in range(0, len(texts), TEXT_BLOCK):
         block = texts.texts[first : first + TEXT_BLOCK]
         features.append(encode_texts(block, runner.encode_tokens, tokenizer))
-        on_work(f"encoding {what}", first + len(block), len(texts), [])
+        watch.work(f"encoding {what}", first + len(block), len(texts))
     return Part(np.concatenate(features), labels, 0)
 
 
 def measure(
-    parts: Mapping[str, Parts], task: Task, *, seed: int, device: torch.device, on_work: OnWork
+    parts: Mapping[str, Parts], task: Task, *, seed: int, device: torch.device, watch: Watch
 ) -> dict[str, Interval | float]:
     """A probe of each kind of features, and how the accuracy changed where there is a `_start`.
 
@@ -243,7 +236,7 @@ def measure(
         task: the classes.
         seed: of the part that the regulariser is chosen on.
         device: where to fit.
-        on_work: shows progress.
+        watch: told of the fits done.
     """
     num_classes = len(task.class_names)
     probes: dict[str, Probe] = {}
@@ -260,15 +253,12 @@ def measure(
             num_classes=num_classes,
             seed=seed,
             device=device,
-            on_progress=partial(_show, on_work, name),
+            watch=watch,
+            work=name,
         )
     metrics = accuracies({ending: probe.correct for ending, probe in probes.items()})
     metrics |= {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
     return metrics | class_counts(parts[""], num_classes)
-
-
-def _show(on_work: OnWork, name: str, done: int, total: int) -> None:
-    on_work(name, done, total, [])
 
 
 def accuracies(correct: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, Interval | float]:

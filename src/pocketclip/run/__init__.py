@@ -1,5 +1,5 @@
 """Carrying out a recipe from data to bundle."""
 
-from pocketclip.run.train import Outcome, RunReporter, train
+from pocketclip.run.train import Outcome, train
 
-__all__ = ["Outcome", "RunReporter", "train"]
+__all__ = ["Outcome", "train"]

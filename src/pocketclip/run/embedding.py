@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pocketclip.config import digest
 from pocketclip.data import Source, open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OnProgress, OpenStage, Stage, fill
+from pocketclip.data.blocks import Block, BlockFolder, Engine, OpenStage, Stage, fill
 from pocketclip.data.encode import EMBED_BLOCK
 from pocketclip.data.filter import measure
 from pocketclip.errors import UserError
@@ -21,6 +21,7 @@ from pocketclip.files import cannot_write, write_atomically
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.inference import module_fingerprint
 from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.stages.watch import Watch
 
 PACKAGES = ("pocketclip", "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 ARRAYS = ("images", "texts", "text_images", "indices")
@@ -92,7 +93,7 @@ def item_lines(source: Source, indices: Iterable[int] | npt.NDArray[np.int64]) -
 
 
 def write_embeddings(
-    stage: Stage, open_stage: OpenStage, out: Path, engine: Engine, on_progress: OnProgress, *, resume: bool
+    stage: Stage, open_stage: OpenStage, out: Path, engine: Engine, watch: Watch, *, resume: bool
 ) -> tuple[int, int]:
     """Embed into `out`: images.npy, texts.npy, text_images.npy, items.jsonl and manifest.json.
 
@@ -101,7 +102,7 @@ def write_embeddings(
         open_stage: opens the same one in another process.
         out: made if missing; holds `blocks/` until everything is embedded.
         engine: what computes the blocks.
-        on_progress: may raise to stop.
+        watch: told of the samples done and of broken items.
         resume: go on with the blocks of an earlier call, or do nothing where it was finished.
 
     Returns:
@@ -116,7 +117,7 @@ def write_embeddings(
             BlockFolder(out, stage).check_manifest(manifest)
             return _num_rows(out / "images.npy"), _num_rows(out / "texts.npy")
         manifest.unlink()
-    folder = fill(blocks, stage, open_stage, engine, on_progress, resume=resume)
+    folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)
     try:
         counts = _join(folder, out)
         write_atomically(manifest, json.dumps(folder.manifest(), indent=2) + "\n")

@@ -10,23 +10,23 @@ import torch
 from pocketclip.config import digest
 from pocketclip.data import Source
 from pocketclip.data.blocks import Block, Engine, Stage, fill
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, cache_folder
 from pocketclip.errors import UserError
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.run.setup import build_model, open_data
-from pocketclip.train.features import FrozenTowers, OnProgress, What
+from pocketclip.stages.watch import BrokenItems, Watch
+from pocketclip.train.features import FrozenTowers, What
 
 
-def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, device: str = "auto") -> dict[str, int]:
+def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "auto") -> dict[str, int]:
     """Encode what training with this recipe looks for in the feature cache; the entries are the same to the byte.
 
     Args:
         recipe: with a stage that uses the cache.
         engine: what computes.
-        on_progress: told what is encoded, samples done and samples in all.
+        watch: told of the samples done.
         device: `cpu`, `cuda` or `auto`.
 
     Returns:
@@ -43,11 +43,11 @@ def fill_cache(recipe: Recipe, engine: Engine, on_progress: OnProgress, *, devic
     towers, sources = _open(recipe, on)
     counts = {}
     for split, source in sources.items():
-        broken = BrokenItems(len(source), recipe.data.max_broken_share)
-        blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, broken, on_progress)
+        counted = BrokenItems(len(source), recipe.data.max_broken_share, watch=watch)
+        blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, counted)
         views, scored = _views(recipe, split), split != "train"
         fill = towers.features if recipe.caches_texts else towers.images
-        filled = fill(source, views, broken, on_progress, seed=recipe.seed, for_scores=scored, blocks=blocks)
+        filled = fill(source, views, counted, seed=recipe.seed, for_scores=scored, blocks=blocks)
         counts[split] = len(filled)
     return counts
 
@@ -58,8 +58,7 @@ def _blocks(
     root: Path,
     device: str,
     engine: Engine,
-    broken: BrokenItems,
-    on_progress: OnProgress,
+    watch: BrokenItems,
     what: What,
     stage: Stage,
     start: int,
@@ -69,12 +68,8 @@ def _blocks(
     open_stage = partial(open_feature_stage, recipe.model_dump(mode="json"), split, what, device, backend)
     first = start // stage.block_size
 
-    def progress(work: str, done: int, total: int, messages: list[str]) -> None:
-        broken.add(messages)
-        on_progress(what, done, total)
-
     path = root.with_name(f"{root.name}-blocks") / digest(stage.made_from)
-    folder = fill(path, stage, open_stage, engine, progress, resume=True, first=first)
+    folder = fill(path, stage, open_stage, engine, watch, resume=True, first=first)
     for number in range(first, stage.num_blocks):
         yield stage.bounds(number)[1], folder.read(number)
     folder.remove()

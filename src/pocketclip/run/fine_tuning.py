@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from pocketclip.config import Config
 from pocketclip.data.augment import AugmentConfig, CropScale
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.labels import NO_LABEL, Task, match_classes, read_labels
 from pocketclip.data.loader import BatchPlan, training_batches
 from pocketclip.data.source import Sample, Source
@@ -36,7 +35,7 @@ from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder
 from pocketclip.objectives.classification import ClassificationObjective
 from pocketclip.records import EvalResult
-from pocketclip.run.train import RunReporter
+from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Trainer
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.optimizer import AdamWConfig, LearningRates
@@ -127,7 +126,7 @@ def fine_tuned(
     test: Source,
     config: FineTuningConfig,
     *,
-    reporter: RunReporter,
+    watch: Watch,
     against_start: bool = True,
 ) -> EvalResult:
     """Accuracy of the image tower trained on with a classifier, and of its start trained on in the same way.
@@ -137,7 +136,7 @@ def fine_tuned(
         train: labelled images to learn from.
         test: labelled images to be tested on, once, after the last step.
         config: how.
-        reporter: shows progress.
+        watch: told of the steps and images done.
         against_start: whether to do the same with the tower as it was before training.
 
     Raises:
@@ -148,12 +147,12 @@ def fine_tuned(
     notes = [RANDOM_START] if against_start and start is None else []
     named = ClassNameCaptions.of(train, task.train, task.class_names)
     own = model.model.image_encoder
-    correct, part = _train(model, own, named, test, task, config, reporter)
+    correct, part = _train(model, own, named, test, task, config, watch)
     outcomes = {"": correct}
     if start is not None and same_weights(start, own):
         outcomes["_start"], notes = correct, [NOT_TRAINED]
     elif start is not None:
-        outcomes["_start"], _ = _train(model, start, named, test, task, config, reporter, name="fine-tuning the start")
+        outcomes["_start"], _ = _train(model, start, named, test, task, config, watch, name="fine-tuning the start")
     nothing = np.zeros((0, 0), np.float32)
     parts = Part(nothing, named.labels, len(train) - len(named)), part
     metrics = accuracies(outcomes) | class_counts(parts, len(task.class_names))
@@ -167,7 +166,7 @@ def _train(
     test: Source,
     task: Task,
     config: FineTuningConfig,
-    reporter: RunReporter,
+    watch: Watch,
     *,
     name: str = "fine-tuning",
 ) -> tuple[npt.NDArray[np.bool_], Part]:
@@ -201,8 +200,7 @@ def _train(
             evaluate=None,
             folder=Path(folder),
             seed=config.seed,
-            broken=BrokenItems(len(named), config.max_broken_share, setting="--set max_broken_share"),
-            reporter=reporter,
+            watch=BrokenItems(len(named), config.max_broken_share, setting="--set max_broken_share", watch=watch),
         )
         try:
             trainer.run(resume=False)
@@ -216,7 +214,7 @@ def _train(
         task.test,
         model.preprocess,
         "test images",
-        lambda what, done, total, _: reporter.encoding(what.removeprefix("encoding "), done, total),
+        watch,
     )
     return np.asarray(part.features.argmax(axis=1) == part.labels), part
 

@@ -12,28 +12,20 @@ from pocketclip.errors import UserError
 from pocketclip.hardware import describe_hardware
 from pocketclip.recipe import Recipe
 from pocketclip.run.train import train
+from pocketclip.stages.watch import Watch
 
 NUM_STEPS, NUM_WARM_UP = 8, 3
 
 
-class _Speeds:
+class _Speeds(Watch):
     """Remembers how fast each step was."""
 
     def __init__(self) -> None:
         self.speeds: list[float] = []
 
-    def start(self, name: str, total: int, done: int) -> None:
-        """A stage begins."""
-
-    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """A training step is done."""
+    def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """Remember one."""
         self.speeds.append(images_per_second)
-
-    def encoding(self, what: str, done: int, total: int) -> None:
-        """A source passes through a frozen tower."""
-
-    def note(self, message: str) -> None:
-        """A line worth reading."""
 
 
 def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Throughput:
@@ -53,7 +45,7 @@ def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Through
         raise UserError(f"--measure draws pictures of its own, and this recipe trains on {what}; give --throughput.")
     speeds = _Speeds()
     with tempfile.TemporaryDirectory() as place:
-        train(_small(recipe, num_steps), Path(place) / "run", name="measure", reporter=speeds)
+        train(_small(recipe, num_steps), Path(place) / "run", name="measure", watch=speeds)
     counted = speeds.speeds[NUM_WARM_UP:]
     source = f"measured now: {len(counted)} steps of {recipe.train.batch_size} on drawn pictures, {describe_hardware()}"
     return Throughput(

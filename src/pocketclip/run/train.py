@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,6 @@ from pocketclip import distributed
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches, image_features
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.loader import BatchPlan, ImageFeatures, training_batches
@@ -36,17 +34,10 @@ from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card
 from pocketclip.run.setup import build_model, check_ranks_agree, open_data, prepare_folder, recipe_hash
 from pocketclip.run.teaching import open_teaching
-from pocketclip.train import Batches, Evaluate, Progress, Reporter, TrainConfig, Trainer
+from pocketclip.stages.watch import BrokenItems, Watch
+from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
 from pocketclip.train.features import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.types import ImageTextBatch
-
-
-class RunReporter(Reporter, Protocol):
-    """Shows a whole run."""
-
-    def encoding(self, what: str, done: int, total: int) -> None:
-        """Images or captions pass through a frozen tower."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ def train(
     folder: Path,
     *,
     name: str,
-    reporter: RunReporter,
+    watch: Watch,
     resume: bool = False,
     device: str = "auto",
     dollars_per_hour: float | None = None,
@@ -90,7 +81,7 @@ def train(
         recipe: what to do.
         folder: of the run; new, empty, or with `resume` one that was begun with the same recipe.
         name: of the run, for records and the card.
-        reporter: shows progress.
+        watch: told of all that goes on.
         resume: go on from the newest checkpoint.
         device: `cpu`, `cuda` or `auto`.
         dollars_per_hour: of this machine; adds the price of the run to its record.
@@ -105,7 +96,7 @@ def train(
     on = resolve_device(device)
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
-    run = _Run(recipe, folder, reporter, resume, on, with_profile=with_profile, with_sharding=with_sharding)
+    run = _Run(recipe, folder, watch, resume, on, with_profile=with_profile, with_sharding=with_sharding)
     return run.carry_out(name, dollars_per_hour=dollars_per_hour, with_energy=with_energy)
 
 
@@ -116,14 +107,14 @@ class _Run:
         self,
         recipe: Recipe,
         folder: Path,
-        reporter: RunReporter,
+        watch: Watch,
         resume: bool,
         device: torch.device,
         *,
         with_profile: bool,
         with_sharding: bool,
     ) -> None:
-        self.recipe, self.folder, self.reporter = recipe, folder, reporter
+        self.recipe, self.folder, self.watch = recipe, folder, watch
         self.resume, self.device = resume, device
         self.with_profile, self.with_sharding = with_profile, with_sharding
         self.seconds: dict[str, float] = {}
@@ -166,9 +157,7 @@ class _Run:
         """Heads over the stored features of frozen towers."""
         assert config.cache is not None
         started = time.perf_counter()
-        pairs = self._towers().features(
-            self.train_source, config.cache, self.broken, self.reporter.encoding, seed=self.recipe.seed
-        )
+        pairs = self._towers().features(self.train_source, config.cache, self.broken, seed=self.recipe.seed)
         val = self._features_for_scores(self.val_source)
         self.seconds[f"{name}_features"] = time.perf_counter() - started
         self.num_captions = int(pairs.num_captions.sum())
@@ -245,7 +234,7 @@ class _Run:
         """Of the images to train on, through the cache."""
         started = time.perf_counter()
         source = self.train_source
-        entry = self._towers().images(source, views, self.broken, self.reporter.encoding, seed=self.recipe.seed)
+        entry = self._towers().images(source, views, self.broken, seed=self.recipe.seed)
         self.seconds[f"{name}_features"] = time.perf_counter() - started
         return image_features(entry, source)
 
@@ -268,8 +257,7 @@ class _Run:
             evaluate=evaluate,
             folder=self.folder,
             seed=self.recipe.seed,
-            broken=self.broken,
-            reporter=self.reporter,
+            watch=self.broken,
             teach=self.teaching.live,
             with_profile=self.with_profile,
             with_sharding=self.with_sharding,
@@ -286,11 +274,11 @@ class _Run:
     # Features and evaluation
 
     def _broken_items(self, source: Source) -> BrokenItems:
-        return BrokenItems(len(source), self.recipe.data.max_broken_share)
+        return BrokenItems(len(source), self.recipe.data.max_broken_share, watch=self.watch)
 
     def _features_for_scores(self, source: Source) -> CachedPairs:
         views, broken = CacheConfig(views=("centre",)), self._broken_items(source)
-        return self._towers().features(source, views, broken, self.reporter.encoding, for_scores=True)
+        return self._towers().features(source, views, broken, for_scores=True)
 
     def _towers(self) -> FrozenTowers:
         if self._frozen is None:
@@ -315,7 +303,7 @@ class _Run:
         runner = Runner(model, device=self.device, precision=precision, image_size=size, heads=False)
         if self.recipe.train.cache is not None:  # the image tower is as it was
             views, broken = CacheConfig(), self._broken_items(source)
-            entry = self._towers().images(source, views, broken, self.reporter.encoding, for_scores=True)
+            entry = self._towers().images(source, views, broken, for_scores=True)
             return CachedPairs.with_texts(entry, texts_in_memory(runner, source, self.tokenizer))
         pairs = features_in_memory(runner, source, self.tokenizer, self.preprocess)
         self._broken_items(source).add(pairs.broken)

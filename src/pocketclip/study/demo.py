@@ -10,10 +10,11 @@ from pocketclip.data.encode import encode_texts
 from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.data.source import Source, clean_captions
 from pocketclip.errors import UserError, require
-from pocketclip.evaluate.tasks import OnProgress, embed_source, retrieval_result
+from pocketclip.evaluate.tasks import embed_source, retrieval_result
 from pocketclip.files import write_atomically
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult, Provenance, RunRecord, read_records
+from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.study.approaches import PUBLISHED, own_row
 from pocketclip.study.gallery import Example, Gallery, find_images, make_gallery
 from pocketclip.study.page import render_page
@@ -70,7 +71,7 @@ def make_demo(
     *,
     sentences: Sequence[str] = (),
     seed: int = 0,
-    on_progress: OnProgress | None = None,
+    watch: Watch = SILENT,
 ) -> Demo:
     """Embed a source once, measure the recalls, draw the queries and look up what is nearest.
 
@@ -80,7 +81,7 @@ def make_demo(
         source: pictures with the captions that are right for them.
         sentences: the user's own, cleaned; no image is known to be right for them.
         seed: of the draw.
-        on_progress: as in `embed_source`.
+        watch: told of the images done and of broken items.
 
     Raises:
         UserError: no readable picture, or no caption and no sentence either.
@@ -89,7 +90,7 @@ def make_demo(
         raise UserError(f"{source.name}: no images.")
     record = find_run_record(place)  # a damaged one should not cost the embedding
     runner = model.runner_for_scores()
-    embeddings = embed_source(model, source, on_progress, runner=runner)
+    embeddings = embed_source(model, source, watch, runner=runner)
     if len(embeddings.images) == 0:
         raise UserError(f"{source.name}: no picture can be read. The first: {embeddings.broken[0]}")
     if len(embeddings.texts) == 0 and not sentences:

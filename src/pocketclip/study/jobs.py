@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -12,23 +12,8 @@ from types import FrameType
 
 from pocketclip.errors import Interrupted
 from pocketclip.hardware import available_cores
+from pocketclip.stages.watch import SILENT
 from pocketclip.study.runs import Task, carry_out
-
-
-class Silent:
-    """Shows nothing: bars of several runs would write over each other."""
-
-    def start(self, name: str, total: int, done: int) -> None:
-        """A stage begins."""
-
-    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """A training step is done."""
-
-    def encoding(self, what: str, done: int, total: int) -> None:
-        """A source passes through a frozen tower."""
-
-    def note(self, message: str) -> None:
-        """A line worth reading; it stands in the run's records too."""
 
 
 def carry_out_at_once(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, str | None]]:
@@ -79,7 +64,7 @@ def _child(task: Task, threads: int, pipe: Connection) -> None:
 
     torch.set_num_threads(threads)
     try:
-        pipe.send(carry_out(task, Silent()))
+        pipe.send(carry_out(task, SILENT))  # bars of several runs would write over each other
     except Interrupted as stop:
         pipe.send(str(stop))
         sys.exit(130)

@@ -8,7 +8,7 @@ import yaml
 
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
-from pocketclip.run import RunReporter
+from pocketclip.stages.watch import Watch
 from pocketclip.study.comparison import compare
 from pocketclip.study.grid import Study, runs_of, samples_of_rows
 from pocketclip.study.jobs import carry_out_at_once
@@ -21,7 +21,7 @@ def run_study(
     study: Study,
     folder: Path,
     *,
-    reporter: RunReporter,
+    watch: Watch,
     resume: bool = False,
     device: str = "auto",
     dollars_per_hour: float | None = None,
@@ -35,7 +35,7 @@ def run_study(
     Args:
         study: what to do.
         folder: new or empty, or with `resume` that of the same study.
-        reporter: shows progress.
+        watch: told of all that goes on.
         resume: leave finished runs alone and go on with those that were begun.
         device: `cpu`, `cuda` or `auto`.
         dollars_per_hour: of this machine; adds the price of a run.
@@ -58,14 +58,14 @@ def run_study(
             continue
         tasks.append(task)
     if done := len(study.rows) * len(study.config.seeds) - len(tasks):
-        reporter.note(f"{done} of {done + len(tasks)} runs were finished before")
+        watch.note(f"{done} of {done + len(tasks)} runs were finished before")
     if num_jobs > 1 and len(tasks) > 1:
         for number, (task, problem) in enumerate(carry_out_at_once(tasks, num_jobs), start=1):
-            table.ended(task, problem, reporter, f"{number} of {len(tasks)}")
+            table.ended(task, problem, watch, f"{number} of {len(tasks)}")
     else:
         for number, task in enumerate(tasks, start=1):
-            reporter.note(f"run {number} of {len(tasks)}: {task.name}")
-            table.ended(task, carry_out(task, reporter), reporter, f"{number} of {len(tasks)}")
+            watch.note(f"run {number} of {len(tasks)}: {task.name}")
+            table.ended(task, carry_out(task, watch), watch, f"{number} of {len(tasks)}")
     return table.write()
 
 
@@ -106,7 +106,7 @@ class _Table:
         runs.append(read_finished(task.folder, task.seed))
         runs.sort(key=lambda run: self.study.config.seeds.index(run.seed))
 
-    def ended(self, task: Task, problem: str | None, reporter: RunReporter, place: str) -> None:
+    def ended(self, task: Task, problem: str | None, watch: Watch, place: str) -> None:
         """Add a run or what went wrong with it, and write the table.
 
         Raises:
@@ -114,10 +114,10 @@ class _Table:
         """
         if problem is not None:
             self.failed[task.name] = problem
-            reporter.note(f"failed, {place}: {task.name}: {problem}")
+            watch.note(f"failed, {place}: {task.name}: {problem}")
             return
         self.finished(task)
-        reporter.note(f"finished, {place}: {task.name}")
+        watch.note(f"finished, {place}: {task.name}")
         self.write()
 
     def write(self) -> StudyRecord:

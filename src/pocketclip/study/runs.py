@@ -18,7 +18,8 @@ from pocketclip.evaluate.tasks import with_captions
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
-from pocketclip.run import Outcome, RunReporter, train
+from pocketclip.run import Outcome, train
+from pocketclip.stages.watch import Watch
 
 RANKS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
 
@@ -66,7 +67,7 @@ def _unpacked(row: str, seed: int, recipe: dict[str, Any], *others: Any) -> Task
     return Task(row, seed, Recipe.parse(recipe, place="recipe"), *others)
 
 
-def carry_out(task: Task, reporter: RunReporter) -> str | None:
+def carry_out(task: Task, watch: Watch) -> str | None:
     """Train, evaluate and keep what the table needs; goes on where an earlier try stopped.
 
     Returns:
@@ -82,7 +83,7 @@ def carry_out(task: Task, reporter: RunReporter) -> str | None:
             task.recipe,
             task.folder,
             name=task.name,
-            reporter=reporter,
+            watch=watch,
             resume=True,  # the study's own folder was new, or resuming was asked for
             device=task.device,
             dollars_per_hour=task.dollars_per_hour,

@@ -1,6 +1,6 @@
 """One training loop for every method; methods differ in their objective, their data and their model."""
 
 from pocketclip.train.config import TrainConfig
-from pocketclip.train.loop import Batches, Evaluate, Progress, Reporter, Teach, Trainer
+from pocketclip.train.loop import Batches, Evaluate, Progress, Teach, Trainer
 
-__all__ = ["Batches", "Evaluate", "Progress", "Reporter", "Teach", "TrainConfig", "Trainer"]
+__all__ = ["Batches", "Evaluate", "Progress", "Teach", "TrainConfig", "Trainer"]

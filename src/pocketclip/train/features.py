@@ -11,7 +11,6 @@ import torch
 from pocketclip import distributed
 from pocketclip.config import digest
 from pocketclip.data.blocks import Block, Stage
-from pocketclip.data.broken import BrokenItems
 from pocketclip.data.cache import CacheConfig, CachedPairs, Entry, fill_images, fill_texts
 from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
 from pocketclip.data.source import Source
@@ -19,10 +18,9 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, module_fingerprint
 from pocketclip.models.precision import Precision, precision_of_scores
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.watch import BrokenItems
 from pocketclip.tokenizer import Tokenizer
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is encoded, samples done and samples in all."""
 What = Literal["images", "captions"]
 Blocks = Callable[[What, Stage, int], Iterator[tuple[int, Block]]]
 """Gives the blocks of a stage from a sample on; see `Stage.compute_from`."""
@@ -91,8 +89,7 @@ class FrozenTowers:
         self,
         source: Source,
         views: CacheConfig,
-        broken: BrokenItems,
-        on_progress: OnProgress,
+        watch: BrokenItems,
         *,
         seed: int = 0,
         for_scores: bool = False,
@@ -103,8 +100,7 @@ class FrozenTowers:
         Args:
             source: what to encode.
             views: of the images.
-            broken: counts the items that cannot be read.
-            on_progress: see `OnProgress`.
+            watch: told of the samples done, and of the items that cannot be read.
             seed: of the crops.
             for_scores: the features are for measuring recalls; see `precision_of_scores`.
             blocks: computes the blocks, in this process where nothing else is given.
@@ -112,30 +108,23 @@ class FrozenTowers:
         Raises:
             UserError: too many broken items, or a full disk.
         """
-        total = len(source)
-
-        def texts_done(done: int, found: list[str]) -> None:
-            broken.add(found)
-            on_progress("captions", done, total)
-
         text_stage = self.text_stage(source, for_scores=for_scores)
 
         def text_blocks(start: int) -> Iterator[TextBlock]:
             for num_done, block in blocks("captions", text_stage, start):
                 yield TextBlock(**block.arrays, num_done=num_done)
 
-        images = self.images(source, views, broken, on_progress, seed=seed, for_scores=for_scores, blocks=blocks)
-        texts = fill_texts(self.root, text_stage.made_from, total, text_blocks, texts_done)
+        images = self.images(source, views, watch, seed=seed, for_scores=for_scores, blocks=blocks)
+        texts = fill_texts(self.root, text_stage.made_from, len(source), text_blocks, watch)
         pairs = CachedPairs.join(images, texts)
-        broken.add(pairs.broken)
+        watch.add(pairs.broken)
         return pairs
 
     def images(
         self,
         source: Source,
         views: CacheConfig,
-        broken: BrokenItems,
-        on_progress: OnProgress,
+        watch: BrokenItems,
         *,
         seed: int = 0,
         for_scores: bool = False,
@@ -144,15 +133,11 @@ class FrozenTowers:
         """Features of every image's views alone; see `features`."""
         stage = self.image_stage(source, views, seed=seed, for_scores=for_scores)
 
-        def done(number: int, found: list[str]) -> None:
-            broken.add(found)
-            on_progress("images", number, len(source))
-
         def image_blocks(start: int) -> Iterator[ImageBlock]:
             for num_done, block in blocks("images", stage, start):
                 yield ImageBlock(**block.arrays, broken=block.broken, num_done=num_done)
 
-        return fill_images(self.root, stage.made_from, len(source), image_blocks, done)
+        return fill_images(self.root, stage.made_from, len(source), image_blocks, watch)
 
     def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0, for_scores: bool = False) -> Stage:
         """The views of every image through the image tower, named by what the entry in the cache is named by."""

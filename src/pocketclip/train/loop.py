@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
 from pocketclip import distributed
-from pocketclip.data.broken import BrokenItems
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 from pocketclip.models.precision import autocast
+from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import checkpoint, interrupt
 from pocketclip.train.checkpoint import CheckpointFolder
 from pocketclip.train.config import TrainConfig
@@ -42,22 +42,6 @@ Teach = Callable[[ImageTextBatch, int | None], ImageTextBatch]
 """Fills in what live teachers make of a batch, running them on so many images at a time (None: on all at once)."""
 
 _RANKS_APART = 1_000_003  # between the seeds of two ranks
-
-
-class Reporter(Protocol):
-    """Shows a running stage; the command line draws a progress bar."""
-
-    def start(self, name: str, total: int, done: int) -> None:
-        """A stage of `total` steps begins, `done` of them already behind us."""
-        ...
-
-    def step(self, done: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """Called after every step, with the newest metrics."""
-        ...
-
-    def note(self, message: str) -> None:
-        """One line worth reading."""
-        ...
 
 
 @dataclass
@@ -91,8 +75,7 @@ class Trainer:
         evaluate: measures the model; None where there is no validation split.
         folder: of the run; `metrics.jsonl` is in it.
         seed: of dropout and the like; the order of the data has its own.
-        broken: counts the items left out.
-        reporter: shows progress.
+        watch: told of the steps done; counts the items left out.
         teach: runs live teachers before each step; None where there are none.
         with_profile: write where the time of some early steps went to `folder/profile`.
         with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
@@ -112,15 +95,15 @@ class Trainer:
         evaluate: Evaluate | None,
         folder: Path,
         seed: int,
-        broken: BrokenItems,
-        reporter: Reporter,
+        watch: BrokenItems,
         teach: Teach | None = None,
         with_profile: bool = False,
         with_sharding: bool = False,
     ) -> None:
         self.name, self.objective, self.batches, self.teach = name, objective, batches, teach
+        self.title = name.replace("_", " ")  # for people
         self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
-        self.seed, self.broken, self.reporter = seed, broken, reporter
+        self.seed, self.watch = seed, watch
         self.device = model.logit_scale.device
         self.num_steps = config.total_steps(steps_per_epoch)
         if with_sharding and config.ema_decay is not None:
@@ -157,7 +140,7 @@ class Trainer:
         if resume:
             self._resume()
         self.earlier_seconds = sum(self.progress.seconds.values())
-        self.reporter.start(self.name, self.num_steps, self.progress.step)
+        self.watch.work(self.title, self.progress.step, self.num_steps)
         if distributed.on_main(self.checkpoints.final.is_file):
             self.parallel.whole_model().eval()
             return self.progress
@@ -186,7 +169,8 @@ class Trainer:
             self._count_time("train", elapsed)
             waiting = progress.seconds_waiting / max(progress.seconds["train"], 1e-9)
             shown = {**self.metrics.newest, "waiting_for_data": waiting}
-            self.reporter.step(progress.step, sum(batch.shares) / max(elapsed, 1e-9), shown)
+            speed = sum(batch.shares) / max(elapsed, 1e-9)
+            self.watch.step(self.title, progress.step, self.num_steps, speed, shown)
             if self.profiler is not None:
                 self.profiler.step()
             last = progress.step == self.num_steps
@@ -203,7 +187,7 @@ class Trainer:
                 raise Interrupted(f"{self.name}: stopped at step {progress.step} of {self.num_steps}.")
             started = time.perf_counter()
         self._log()
-        progress.broken = list(self.broken.messages)
+        progress.broken = list(self.watch.messages)
 
     def _next(self, batches: Iterator[ImageTextBatch]) -> ImageTextBatch | None:
         with record_function("data"):
@@ -220,8 +204,7 @@ class Trainer:
 
     def _step(self, batch: ImageTextBatch) -> None:
         progress = self.progress
-        for message in self.broken.add(batch.broken):
-            self.reporter.note(f"left out: {message}")
+        self.watch.add(batch.broken)
         if sum(batch.shares) >= 2 and min(batch.shares) >= 1:
             batch = batch.to(self.device)
             if self.teach is not None:
@@ -333,7 +316,7 @@ class Trainer:
         stopping = self.config.early_stopping
         if stopping is not None and progress.evaluations_since_best >= stopping.patience:
             progress.stopped = True
-            self.reporter.note(f"{self.name}: no better {stopping.metric} since step {progress.best_step}; stopped.")
+            self.watch.note(f"{self.name}: no better {stopping.metric} since step {progress.best_step}; stopped.")
 
     def _count_time(self, phase: str, seconds: float) -> None:
         self.progress.seconds[phase] = self.progress.seconds.get(phase, 0.0) + seconds
@@ -342,7 +325,7 @@ class Trainer:
         """Write a checkpoint of the step just done."""
         self._log()
         self._average_running_statistics()
-        self.progress.broken = list(self.broken.messages)
+        self.progress.broken = list(self.watch.messages)
         state: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
             "model": self.parallel.state_dict(),
@@ -367,7 +350,7 @@ class Trainer:
             return
         self.progress = Progress(**state["progress"])
         self.parallel.load_state_dict(state["model"])
-        self.broken.add(self.progress.broken)
+        self.watch.add(self.progress.broken)
         if "optimizer" not in state:  # the stage was over
             return
         self.parallel.load_optimizer_state(self.optimizer, state["optimizer"])

@@ -1,7 +1,8 @@
 import pytest
 
-from pocketclip.data.broken import BrokenItems
+from conftest import QuietWatch
 from pocketclip.errors import UserError
+from pocketclip.stages.watch import SILENT, BrokenItems
 
 
 def test_each_message_is_new_once() -> None:
@@ -57,3 +58,27 @@ def test_the_error_names_the_share_the_cure_and_the_first_items() -> None:
 def test_the_cure_may_be_an_option_of_its_own() -> None:
     with pytest.raises(UserError, match="allow more with --max-broken-share=SHARE"):
         BrokenItems(2, 0.0, setting="--max-broken-share").add(["item 0"])
+
+
+def test_each_new_item_is_named_once_and_the_rest_is_passed_on() -> None:
+    shown = QuietWatch()
+    broken = BrokenItems(10, 0.5, watch=shown)
+    broken.work("reading images", 2, 10, ["a.jpg: damaged"])
+    broken.work("reading images", 4, 10, ["a.jpg: damaged", "b.jpg: empty"])
+    broken.note("a word")
+    assert shown.notes == ["left out: a.jpg: damaged", "left out: b.jpg: empty", "a word"]
+    assert shown.stages == ["reading_images 2/10", "reading_images 4/10"]
+
+
+def test_without_a_number_of_samples_each_work_is_counted_against_its_own_total() -> None:
+    broken = BrokenItems(None, 0.1)
+    broken.work("reading a", 10, 10, ["a: damaged"])
+    broken.work("reading b", 100, 100, [f"b{number}: damaged" for number in range(10)])
+    with pytest.raises(UserError, match="^2 of 10 items are broken"):
+        broken.work("reading a", 10, 10, ["a2: damaged"])
+
+
+def test_silence_takes_everything() -> None:
+    SILENT.work("x", 1, 2, ["broken"])
+    SILENT.step("x", 1, 2, 3.0, {"loss": 1.0})
+    SILENT.note("x")

@@ -1,0 +1,107 @@
+"""The one way to tell how work is going: how far it is, what had to be left out, what is worth reading.
+
+Whoever works takes a `Watch` and calls it. `SILENT` shows nothing, the command line's draws bars, and `BrokenItems`
+stands before another one where items of a source may be broken.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pocketclip.errors import UserError
+
+
+class Watch:
+    """Shows nothing; others fill in what they show. Any of its methods may raise to stop the work."""
+
+    def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+        """So much of some work is done.
+
+        Args:
+            name: what goes on, such as `encoding images`; another name begins another bar.
+            done: parts behind us.
+            total: parts in all.
+            broken: a message for each item that could not be read; the same ones may come again.
+        """
+
+    def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """A training step is done.
+
+        Args:
+            name: of the training stage.
+            done: steps behind us.
+            total: steps in all.
+            images_per_second: of this step.
+            metrics: the newest ones.
+        """
+
+    def note(self, message: str) -> None:
+        """One line worth reading."""
+
+
+SILENT = Watch()
+
+
+class BrokenItems(Watch):
+    """Passes all on, names each broken item once, and stops the work above a share of the data.
+
+    Args:
+        num_samples: of the source; None counts each work by itself, against its own total.
+        max_share: of them that may be broken.
+        setting: how the user allows more, for the message.
+        watch: where all is passed on to.
+    """
+
+    def __init__(
+        self,
+        num_samples: int | None,
+        max_share: float,
+        *,
+        setting: str = "--set data.max_broken_share",
+        watch: Watch = SILENT,
+    ) -> None:
+        self.num_samples, self.max_share, self.setting, self.watch = num_samples, max_share, setting, watch
+        self.messages: dict[str, None] = {}
+        self._of_work: dict[str, int] = {}
+
+    def add(self, messages: Sequence[str]) -> list[str]:
+        """Take note of broken items of the whole source; returns those not seen before.
+
+        Raises:
+            UserError: more than the allowed share is broken.
+        """
+        assert self.num_samples is not None, "items are counted by work"
+        new = self._name(messages)
+        self._check(new, len(self.messages), self.num_samples)
+        return new
+
+    def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+        """Count the broken items, then pass on; see `add`."""
+        if self.num_samples is not None:
+            self.add(broken)
+        else:
+            new = self._name(broken)
+            self._of_work[name] = self._of_work.get(name, 0) + len(new)
+            self._check(new, self._of_work[name], total)
+        self.watch.work(name, done, total)
+
+    def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        """Passed on."""
+        self.watch.step(name, done, total, images_per_second, metrics)
+
+    def note(self, message: str) -> None:
+        """Passed on."""
+        self.watch.note(message)
+
+    def _name(self, messages: Sequence[str]) -> list[str]:
+        new = [message for message in dict.fromkeys(messages) if message not in self.messages]
+        self.messages.update(dict.fromkeys(new))
+        for message in new:
+            self.watch.note(f"left out: {message}")
+        return new
+
+    def _check(self, new: Sequence[str], count: int, num_samples: int) -> None:
+        if new and count / num_samples > self.max_share:
+            shown = "\n  ".join(list(self.messages)[:5])
+            raise UserError(
+                f"{count} of {num_samples} items are broken, more than the allowed share of {self.max_share:.1%}. Mend "
+                f"them, or allow more with {self.setting}=SHARE. The first:\n  {shown}"
+            )
