@@ -20,6 +20,7 @@ LAYERS = (
         "tokenizer",
         "bundle",
         "distributed",
+        "embedder",
         "unigram",
         "vocabulary",
     },
