@@ -75,7 +75,9 @@ def test_layer_zero_has_no_import_cycle() -> None:
         done |= ready
 
 
-@pytest.mark.parametrize("module", ["cli.main", "search", "data", "bundle", "preprocess", "tokenizer", "data.inspect"])
+@pytest.mark.parametrize(
+    "module", ["cli.main", "search", "data", "embedder", "bundle", "preprocess", "tokenizer", "data.inspect"]
+)
 def test_opens_without_torch(module: str) -> None:
     code = f"import sys, pocketclip.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""A model that is asked, whoever made it: pictures and sentences to vectors of one space, numpy in and out. No torch here.
+"""A model that is asked, whoever made it: pictures and sentences to vectors of one space. Numpy in and out, no torch.
 
 Evaluation, cost, embedding, indexing, filtering and pages take an `Embedder` and nothing else. A library comes in by
 one adapter in `asked/`, which fills in what is abstract here; what users call is written once, below.

@@ -74,7 +74,7 @@ def test_without_a_number_of_samples_each_work_is_counted_against_its_own_total(
     broken = BrokenItems(None, 0.1)
     broken.work("reading a", 10, 10, ["a: damaged"])
     broken.work("reading b", 100, 100, [f"b{number}: damaged" for number in range(10)])
-    with pytest.raises(UserError, match="^2 of 10 items are broken"):
+    with pytest.raises(UserError, match=r"^2 of 10 items are broken"):
         broken.work("reading a", 10, 10, ["a2: damaged"])
 
 
