@@ -35,7 +35,8 @@ def write_shards(folder: Path) -> str:
     """A reinforced folder whose features are random, which costs the same; returns what its pictures are."""
     from pocketclip.data.augment import AugmentConfig, draw_view
     from pocketclip.data.rand_augment import RandAugmentConfig
-    from pocketclip.data.reinforced import Manifest, ReinforcedSample, StoredTeacher, write_manifest, write_shard
+    from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
+    from pocketclip.data.reinforcement import Manifest, StoredTeacher, write_manifest
     from pocketclip.data.source import Sample
 
     photos, random = flickr_photos(), np.random.default_rng(0)

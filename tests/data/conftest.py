@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import encode_picture
+from pocketclip.data.image_files import ImageFiles
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 
 
@@ -28,5 +30,18 @@ def write_tar(tmp_path: Path) -> Callable[..., Path]:
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
         return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def image_files() -> Callable[..., ImageFiles]:
+    """A function that writes a picture for each of some captions into a folder."""
+
+    def write(folder: Path, captions: list[tuple[str, ...]]) -> ImageFiles:
+        paths = [folder / f"{number}.jpg" for number in range(len(captions))]
+        for number, path in enumerate(paths):
+            path.write_bytes(encode_picture(number))
+        return ImageFiles("test", paths, captions, [path.stem for path in paths])
 
     return write

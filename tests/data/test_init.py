@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from conftest import encode_picture
-from pocketclip.data import Source, open_source, source_kinds, split_source_text
+from pocketclip.data import Source, SourceConfig, open_source, source_kinds, split_source_text
 from pocketclip.errors import UserError
 
 Pairs = dict[str, list[str]]
@@ -156,6 +157,42 @@ def test_the_drawn_sources_open_by_their_name_alone() -> None:
 
 def test_every_kind_is_known() -> None:
     assert set(source_kinds()) == {*WRITERS, "hub", "nlvr2", "openmoji", "reinforced", "scene_pairs", "scenes"}
+
+
+# What a source gives
+
+
+def gifts(spec: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What the config of a source says it gives, and what the opened source says."""
+    config: Any = TypeAdapter[Any](SourceConfig).validate_python(spec)
+    return config.gives, config.open().gives
+
+
+@pytest.mark.parametrize("kind", list(WRITERS))
+def test_what_is_opened_gives_what_its_settings_promise(images: Path, kind: str) -> None:
+    promised, given = gifts(WRITERS[kind](images, PAIRS))
+    assert promised == given == {"captions"} | ({"classes"} if kind == "webdataset" else set())
+
+
+@pytest.mark.parametrize(
+    ("spec", "further"),
+    [
+        ("openmoji", set()),
+        ("scenes:4", set()),
+        ("scenes:4,classes=colour", {"classes"}),
+        ("scene_pairs:8", {"pairs"}),
+    ],
+)
+def test_drawn_sources_give_what_their_settings_promise(spec: str, further: set[str]) -> None:
+    assert gifts(spec) == ({"captions"} | further,) * 2
+
+
+def test_folders_of_classes_give_classes(images: Path) -> None:
+    assert gifts(f"folder:{images.parent},classes=folders") == ({"captions", "classes"},) * 2
+
+
+def test_every_kind_says_what_it_gives() -> None:
+    assert all(hasattr(config, "gives") for config in source_kinds().values())
 
 
 # The text form

@@ -11,11 +11,11 @@ from PIL import Image, ImageColor
 from conftest import Told, encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.inspect import contact_sheet, inspect_source
-from pocketclip.data.source import Sample
+from pocketclip.data.source import Sample, Source
 
 
 @dataclass
-class Held:
+class Held(Source):
     """Samples in memory, one a row of captions; pictures differ unless `pictures` says otherwise."""
 
     texts: Sequence[tuple[str, ...]]

@@ -9,7 +9,8 @@ import pytest
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.labels import NO_LABEL, Labels, match_classes, read_labels
-from pocketclip.data.scenes import COLOURS, ScenesSource
+from pocketclip.data.scene_world import COLOURS
+from pocketclip.data.scenes import ScenesSource
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, Subset
 from pocketclip.errors import UserError

@@ -26,7 +26,7 @@ RANDOM_VIEWS = AugmentConfig(crop_scale=(0.3, 1.0), flip=True)
 
 
 @dataclass
-class Captioned:
+class Captioned(Source):
     """Small pictures with the given captions; a number without captions cannot be read."""
 
     texts: list[tuple[str, ...]]

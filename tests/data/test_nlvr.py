@@ -42,8 +42,9 @@ def test_official_layouts(tmp_path: Path, folder: str, directory: int | None, sp
     file = write_nlvr2(tmp_path, folder=folder, directory=directory, split=split)
     source = open_source(f"nlvr2:{file},{tmp_path / 'images'}")
     assert len(source) == 8
-    assert source.labels.tolist() == [True, False, True, False]  # type: ignore[attr-defined]
-    assert len(np.unique(source.sentences)) == 2  # type: ignore[attr-defined]
+    assert source.pairs is not None
+    assert source.pairs.labels.tolist() == [True, False, True, False]
+    assert len(np.unique(source.pairs.sentences)) == 2
     sample = source[3]
     assert (sample.image, sample.captions, sample.label) == (encode_picture(3), (SENTENCES[0],), 0)
     assert sample.key == f"{split}-7-1-0-right"
@@ -100,7 +101,8 @@ def test_batches_keep_pairs_together_and_leave_out_broken_ones(tmp_path: Path) -
 def test_the_official_lines() -> None:
     source = open_source(f"nlvr2:{OFFICIAL},{OFFICIAL.parent}")
     assert len(source) == 400
-    assert int(source.labels.sum()) == 101  # type: ignore[attr-defined]
-    assert len(np.unique(source.sentences)) == 58  # type: ignore[attr-defined]
+    assert source.pairs is not None
+    assert int(source.pairs.labels.sum()) == 101
+    assert len(np.unique(source.pairs.sentences)) == 58
     with pytest.raises(BrokenItemError, match=r"line 1: the left image dev-850-0-img0\.png"):
         source[0]

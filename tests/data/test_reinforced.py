@@ -16,17 +16,9 @@ from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import AugmentConfig, ViewParameters, draw_view
 from pocketclip.data.rand_augment import RandAugmentConfig
-from pocketclip.data.reinforced import (
-    Manifest,
-    ReinforcedSample,
-    ReinforcedSource,
-    StoredTeacher,
-    pack,
-    read_manifest,
-    unpack,
-    write_manifest,
-    write_shard,
-)
+from pocketclip.data.reinforced import ReinforcedSource
+from pocketclip.data.reinforced_shards import ReinforcedSample, pack, unpack, write_shard
+from pocketclip.data.reinforcement import Manifest, StoredTeacher, read_manifest, write_manifest
 from pocketclip.data.shards import new_shard
 from pocketclip.data.source import Sample
 from pocketclip.errors import BrokenItemError, UserError

@@ -5,9 +5,8 @@ from collections import Counter
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.nlvr import PairSource, images_per_example
 from pocketclip.data.scene_pairs import FORMS, PAIRS_PER_SENTENCE, TOTALS, Example, Fact, make_block
-from pocketclip.data.scenes import COLOURS, SHAPES, Group, Scene, World
+from pocketclip.data.scene_world import COLOURS, SHAPES, Group, Scene, World
 from pocketclip.errors import UserError
 
 BLOCKS = range(60)
@@ -79,15 +78,15 @@ def test_neither_a_sentence_nor_an_image_tells_the_answer() -> None:
 
 def test_the_source_is_one_of_pairs() -> None:
     source = open_source("scene_pairs:16,seed=2,image_size=32")
-    assert isinstance(source, PairSource)
-    assert (len(source), images_per_example(source)) == (32, 2)
-    assert source.labels.tolist() == [True, False] * 8
-    assert source.sentences.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert source.pairs is not None
+    assert (len(source), source.images_per_example) == (32, 2)
+    assert source.pairs.labels.tolist() == [True, False] * 8
+    assert source.pairs.sentences.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
     left, right = source[10], source[11]
     assert left.captions == right.captions == source.captions(10)
     assert (left.key, right.key, left.label) == ("pair-000005-left", "pair-000005-right", 0)
     assert left.image != right.image
-    assert images_per_example(open_source("scenes:4")) == 1
+    assert open_source("scenes:4").images_per_example == 1
 
 
 def test_seeds_differ_and_a_seed_does_not() -> None:

@@ -5,8 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.nlvr import images_per_example
-from pocketclip.data.scenes import (
+from pocketclip.data.scene_world import (
     COLOURS,
     COUNTS,
     NUM_SCENES,
@@ -17,9 +16,9 @@ from pocketclip.data.scenes import (
     Group,
     LoneGroup,
     Scene,
-    ScenesSource,
     there_is,
 )
+from pocketclip.data.scenes import ScenesSource
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image
 
@@ -131,7 +130,7 @@ def test_facts_leave_sizes_out_and_say_everything_else() -> None:
 
 def test_twins_show_the_same_groups_exchanged() -> None:
     source = scenes("scenes:40,twinned=true,texts=facts")
-    assert images_per_example(source) == 2
+    assert source.images_per_example == 2
     for index in range(0, 40, 2):
         scene, twin = source.scene(index), source.scene(index + 1)
         assert (twin.first, twin.second, twin.relation) == (scene.second, scene.first, scene.relation)

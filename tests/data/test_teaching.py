@@ -15,9 +15,10 @@ from pocketclip.data import Source, hold_out, open_source
 from pocketclip.data.augment import AugmentConfig, draw_view, render_view
 from pocketclip.data.decode import decode_picture
 from pocketclip.data.loader import BatchPlan, Collate, Pair, training_batches
-from pocketclip.data.reinforced import Manifest, ReinforcedSample, StoredTeacher, write_manifest, write_shard
+from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.reinforcement import Manifest, StoredTeacher, write_manifest
 from pocketclip.data.source import Sample
-from pocketclip.data.teaching import StoredTeaching, TeacherReader, draw_view_number
+from pocketclip.data.teaching import TeacherReader, draw_view_number
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch
@@ -147,14 +148,15 @@ def test_a_part_of_a_source_brings_its_own_features(
     source: Source, batches: Callable[..., Iterator[ImageTextBatch]]
 ) -> None:
     rest, held = hold_out(source, 0.4)
-    stored = StoredTeaching.of(held)
+    stored = held.stored
     assert stored is not None
     (batch,) = batches(held, **TAUGHT, batch_size=2, num_steps=1)
     for place, number in enumerate(batch.image_ids.tolist()):
         features = unit(stored.read(number).features[:3, :8])
         assert float((features @ batch.teachers[0].image[place]).max()) == pytest.approx(1, abs=1e-5)
-    assert StoredTeaching.of(hold_out(rest, 0.3)[0]) is not None
-    assert StoredTeaching.of(open_source("scenes:4")) is None
+    assert source.gives == held.gives == {"captions", "stored_views"}
+    assert hold_out(rest, 0.3)[0].stored is not None
+    assert open_source("scenes:4").stored is None
 
 
 def test_plain_training_sees_the_same_views_and_captions(

@@ -13,7 +13,7 @@ from conftest import Told
 from pocketclip.data import cluster, open_source, shards
 from pocketclip.data.blocks import BlockFolder, Engine, compute_here
 from pocketclip.data.cluster import open_engine
-from pocketclip.data.reinforced import Manifest, read_manifest
+from pocketclip.data.reinforcement import Manifest, read_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import open_reinforcing, reinforcing_stage, write_reinforced
 from pocketclip.errors import UserError

@@ -38,7 +38,7 @@ def make_embeddings(says: list[float], missing: tuple[int, ...] = ()) -> Embeddi
 def test_known_values() -> None:
     source = open_source("scene_pairs:8")  # labels true, false, true, false, ...; two sentences of four
     embeddings = make_embeddings([1, -1, 1, -1, 1, -1, 1, 1])
-    scores = pair_scores(FirstNumber(), embeddings, source)  # type: ignore[arg-type]
+    scores = pair_scores(FirstNumber(), embeddings, source)
     assert (scores["accuracy"], scores["consistency"]) == (7 / 8, 1 / 2)
     result = pair_result(FirstNumber(), embeddings, source, split="val")
     assert (result.task, result.split, result.num_images, result.num_captions) == ("nlvr2", "val", 16, 8)

@@ -9,7 +9,7 @@ from pocketclip.cli.options import Device, Json, MaxBrokenShare, wants_json
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 if TYPE_CHECKING:
-    from pocketclip.data.reinforced import Manifest
+    from pocketclip.data.reinforcement import Manifest
     from pocketclip.distill.estimate import ReinforceEstimate
 
 

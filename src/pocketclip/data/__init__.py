@@ -4,6 +4,7 @@
 `loader`, `encode` and `cache`, which are imported by name.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -45,15 +46,21 @@ def source_kinds() -> dict[str, type[Any]]:
 
 
 def split_source_text(text: Any) -> Any:
-    """`KIND:PLACE[,PLACE][,key=value]` as a mapping; anything but a text is passed on.
+    """What a user writes for a source as a mapping, see `split_text`; anything but a text is passed on."""
+    return split_text(text, source_kinds()) if isinstance(text, str) else text
+
+
+def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """`KIND:PLACE[,PLACE][,key=value]` as a mapping.
+
+    Args:
+        text: what a user writes.
+        kinds: config class of each kind; its `positional` names the settings that need no key.
 
     Raises:
-        ValueError: an unknown kind, or more places than the kind takes.
+        ValueError: an unknown kind or setting, or more places than the kind takes.
     """
-    if not isinstance(text, str):
-        return text
     kind, _, rest = text.partition(":")
-    kinds = source_kinds()
     if kind not in kinds:
         raise ValueError(str(unknown_choice("kind of source", kind, kinds)))
     values: dict[str, Any] = {"kind": kind}
@@ -99,4 +106,13 @@ def open_source(spec: Any, *, place: str = "source") -> Source:
     return source
 
 
-__all__ = ["Sample", "Source", "SourceConfig", "hold_out", "open_source", "source_kinds", "split_source_text"]
+__all__ = [
+    "Sample",
+    "Source",
+    "SourceConfig",
+    "hold_out",
+    "open_source",
+    "source_kinds",
+    "split_source_text",
+    "split_text",
+]

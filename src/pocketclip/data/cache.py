@@ -25,7 +25,6 @@ from pocketclip.data.augment import CropScale, View
 from pocketclip.data.encode import ImageBlock, TextBlock
 from pocketclip.data.loader import BatchPlan, ImageFeatures, draw_captions
 from pocketclip.data.source import Source
-from pocketclip.data.teaching import StoredTeaching
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.stages.watch import Watch
@@ -48,7 +47,7 @@ class CacheConfig(Config):
         """Of each image of a source, which only stored views have to ask."""
         if self.views != "stored":
             return len(self.views)
-        stored = None if source is None else StoredTeaching.of(source)
+        stored = None if source is None else source.stored
         assert stored is not None, "the recipe asks stored views of reinforced data only"
         return stored.manifest.num_views
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pocketclip.config import Config
-from pocketclip.data.source import ImageFiles, locate, read_text, unique_keys
+from pocketclip.data.image_files import ImageFiles, locate, read_text
+from pocketclip.data.source import Gift, unique_keys
 from pocketclip.errors import UserError
 from pocketclip.files import resolve_inside
 
@@ -16,6 +17,7 @@ class CocoSourceConfig(Config):
     """`coco:ANNOTATIONS.json,IMAGES_DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["coco"] = "coco"
     file: Path
     images: Path
@@ -46,6 +48,7 @@ class KarpathySourceConfig(Config):
     """`karpathy:FILE.json,IMAGES_DIR,split=val`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images", "split")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["karpathy"] = "karpathy"
     file: Path
     images: Path

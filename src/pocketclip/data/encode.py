@@ -17,7 +17,6 @@ import torch
 from pocketclip.data.augment import View, fixed_views, render_view, shortest_side
 from pocketclip.data.decode import decode_picture
 from pocketclip.data.source import Source, caption_id
-from pocketclip.data.teaching import StoredTeaching
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.watch import SILENT, Watch
@@ -75,7 +74,7 @@ def image_blocks(
     No batch crosses the edge of a block, so a block's features depend on its bounds and not on where a run began.
     `stored` views are those that reinforced data hold.
     """
-    stored = StoredTeaching.of(source) if views == "stored" else None
+    stored = source.stored if views == "stored" else None
     assert stored is not None or views != "stored", "nothing is stored"
 
     def load(index: int) -> list[npt.NDArray[np.uint8]] | str:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pocketclip.config import Config
-from pocketclip.data.source import ImageFiles, locate, read_text, unique_keys
+from pocketclip.data.image_files import ImageFiles, locate, read_text
+from pocketclip.data.source import Gift, unique_keys
 from pocketclip.errors import UserError
 from pocketclip.files import resolve_inside
 
@@ -13,6 +14,7 @@ class FlickrSourceConfig(Config):
     """`flickr:TOKENS.txt,IMAGES_DIR` with an optional split list."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images", "split_file")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["flickr"] = "flickr"
     file: Path
     """`Flickr8k.token.txt`, or `results_20130124.token` of Flickr30k."""

@@ -12,16 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import (
-    IMAGE_SUFFIXES,
-    Sample,
-    clean_captions,
-    file_stamp,
-    locate,
-    read_file,
-    read_text,
-    unique_keys,
-)
+from pocketclip.data.image_files import file_stamp, locate, read_file, read_text
+from pocketclip.data.source import IMAGE_SUFFIXES, Gift, Sample, Source, clean_captions, unique_keys
 from pocketclip.errors import BrokenItemError, UserError
 
 
@@ -33,6 +25,11 @@ class FolderSourceConfig(Config):
     dir: Path
     classes: Literal["none", "folders"] = "none"
     """Whether each folder directly below `dir` is a class."""
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        """What the opened source gives."""
+        return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
 
     def open(self) -> "FolderSource":
         """Find the pictures, at any depth, in the order of their names.
@@ -58,7 +55,7 @@ class FolderSourceConfig(Config):
 
 
 @dataclass(frozen=True)
-class FolderSource:
+class FolderSource(Source):
     """Pictures with sidecar captions, both read when asked for."""
 
     name: str

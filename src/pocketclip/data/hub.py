@@ -1,12 +1,11 @@
 """Hugging Face `datasets`: `hub:NAME`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import Sample, clean_captions
-from pocketclip.data.table import CAPTION_COLUMNS, IMAGE_COLUMNS
+from pocketclip.data.source import Gift, Sample, Source, clean_captions
+from pocketclip.data.table import CAPTION_COLUMNS, IMAGE_COLUMNS, find_column
 from pocketclip.errors import BrokenItemError, UserError, require
 
 
@@ -14,6 +13,7 @@ class HubSourceConfig(Config):
     """`hub:NAME,split=train`."""
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["hub"] = "hub"
     dataset: str
     """A hub name such as `owner/name`, or a local folder that `datasets` can load."""
@@ -39,7 +39,7 @@ class HubSourceConfig(Config):
 
 
 @dataclass(frozen=True)
-class HubSource:
+class HubSource(Source):
     """A loaded `datasets.Dataset` with an image column left undecoded."""
 
     name: str
@@ -57,8 +57,8 @@ class HubSource:
             UserError: a column is missing.
         """
         library = require("datasets", extra="hub")
-        image = _column(name, dataset.column_names, "image", image, IMAGE_COLUMNS)
-        caption = _column(name, dataset.column_names, "caption", caption, CAPTION_COLUMNS)
+        image = find_column(name, dataset.column_names, "image", image, IMAGE_COLUMNS)
+        caption = find_column(name, dataset.column_names, "caption", caption, CAPTION_COLUMNS)
         try:
             dataset = dataset.cast_column(image, library.Image(decode=False))
         except Exception as error:  # of pyarrow, which has a dozen types
@@ -100,11 +100,3 @@ class HubSource:
                 "name the right one with caption=COLUMN."
             )
         return clean_captions(texts)
-
-
-def _column(name: str, columns: Sequence[str], role: str, wanted: str | None, known: Sequence[str]) -> str:
-    for candidate in [wanted] if wanted else known:
-        if candidate in columns:
-            return candidate
-    missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
-    raise UserError(f"{name}: {missing}. Columns: {', '.join(columns)}. Name the right one with {role}=COLUMN.")

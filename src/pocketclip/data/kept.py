@@ -36,7 +36,7 @@ MEASURED_BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Source):
     """The samples of a source that stay, with the captions that stay."""
 
     source: Source
@@ -45,7 +45,7 @@ class Kept:
     """Fingerprint of the source, which takes a while to find out."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override] # made up, and nobody sets it
         """As the source is called."""
         return f"{self.source.name} (filtered)"
 

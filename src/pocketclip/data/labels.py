@@ -3,34 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.source import Source, Subset, read_text
+from pocketclip.data.image_files import read_text
+from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
 
 NO_LABEL = -1
 CLASS_NAMES_FILE = "classnames.txt"
-
-
-@runtime_checkable
-class LabelledSource(Source, Protocol):
-    """A source of images that may have a class."""
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Name of each class by its number; None where classes are only numbered."""
-        ...
-
-    def label(self, index: int) -> int | None:
-        """One sample's class without its image; None where it has none.
-
-        Raises:
-            BrokenItemError: it cannot be read.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,23 +46,19 @@ def read_labels(source: Source) -> Labels:
     Raises:
         UserError: the source knows no classes, none of its samples has one, or a class has no name.
     """
-    if isinstance(source, Subset):
-        whole = read_labels(source.source)
-        return Labels(source.name, whole.values[source.indices], whole.names)
     values = np.full(len(source), NO_LABEL, np.int64)
-    if isinstance(source, LabelledSource):
-        for index in range(len(source)):
-            try:
-                label = source.label(index)
-            except BrokenItemError:
-                continue
-            values[index] = NO_LABEL if label is None or label < 0 else label
+    for index in range(len(source) if "classes" in source.gives else 0):
+        try:
+            label = source.label(index)
+        except BrokenItemError:
+            continue
+        values[index] = NO_LABEL if label is None or label < 0 else label
     if not (values != NO_LABEL).any():
         raise UserError(
             f'{source.name}: no image has a class. Classes come from KEY.cls or "label" in the JSON of '
             "webdataset:SHARDS, and from one folder a class with folder:DIR,classes=folders."
         )
-    names = source.class_names if isinstance(source, LabelledSource) else None
+    names = source.class_names
     if names is not None and values.max() >= len(names):
         raise UserError(f"{source.name}: class {values.max()} has no name; {CLASS_NAMES_FILE} has {len(names)} lines.")
     return Labels(source.name, values, names)

@@ -18,11 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketclip.data.augment import Augmentation, render_view, shortest_side
 from pocketclip.data.decode import decode_picture, jpeg_decoder
-from pocketclip.data.nlvr import images_per_example
-from pocketclip.data.reinforced import Reinforcement, StoredColumns
+from pocketclip.data.reinforcement import Reinforcement, StoredColumns
 from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.data.teaching import (
-    StoredTeaching,
     TeacherReader,
     distinct_sizes,
     draw_view_number,
@@ -179,7 +177,7 @@ class PairDataset(Dataset[Pair | str]):
         self.num_synthetic = synthetic_captions_per_image
         self.with_features = with_features
         self.images = images
-        self.stored = StoredTeaching.of(source)
+        self.stored = source.stored
         assert self.stored is not None or not (with_features or synthetic_captions_per_image), "nothing is stored"
         augment = augmentation.config if self.stored is None else self.stored.manifest.augment
         self.sizes = distinct_sizes(augmentation.preprocess, readers)
@@ -339,7 +337,7 @@ def training_batches(
         with_features: whether the batches bring what the teachers of a reinforced source make of them.
         images: features of a frozen tower; the batches bring those in the place of pixels.
     """
-    share, per_example = plan.share(rank, world_size), images_per_example(source)
+    share, per_example = plan.share(rank, world_size), source.images_per_example
     if num_workers is None:
         num_workers = min(8, max(1, available_cores() // local_world_size() - 1))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork

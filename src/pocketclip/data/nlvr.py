@@ -7,51 +7,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import Sample, Source, clean_captions, file_stamp, locate, read_file, read_text
+from pocketclip.data.image_files import file_stamp, locate, read_file, read_text
+from pocketclip.data.source import Gift, Pairs, Sample, Source, clean_captions
 from pocketclip.errors import BrokenItemError, UserError
 
 SIDES = ("left", "right")
-
-
-@runtime_checkable
-class PairSource(Source, Protocol):
-    """P examples of two images: samples 2 p and 2 p + 1 are the left and the right one of example p.
-
-    The only caption of either is the example's sentence.
-    """
-
-    @property
-    def labels(self) -> npt.NDArray[np.bool_]:
-        """(P,), whether the sentence is true."""
-        ...
-
-    @property
-    def sentences(self) -> npt.NDArray[np.int64]:
-        """(P,), equal for examples of one sentence, which are consistent where all are judged rightly."""
-        ...
-
-
-@runtime_checkable
-class GroupedSource(Source, Protocol):
-    """Samples that follow each other by a fixed number belong in one batch, such as each other's hard negatives."""
-
-    @property
-    def images_per_example(self) -> int:
-        """That number."""
-        ...
-
-
-def images_per_example(source: Source) -> int:
-    """How many samples that follow each other stay together: 2 of a `PairSource`, what a `GroupedSource` says, or 1."""
-    if isinstance(source, PairSource):
-        return 2
-    return source.images_per_example if isinstance(source, GroupedSource) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +52,7 @@ class Nlvr2SourceConfig(Config):
     """`nlvr2:FILE.json,IMAGES_DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "pairs"})
     kind: Literal["nlvr2"] = "nlvr2"
     file: Path
     """Official JSON lines, such as `train.json`, `dev.json` or `test1.json`."""
@@ -107,13 +73,14 @@ class Nlvr2SourceConfig(Config):
 
 
 @dataclass(frozen=True)
-class Nlvr2Source:
+class Nlvr2Source(Source):
     """A file of NLVR2 with its images."""
 
     name: str
     file: Path
     root: Path
     lines: list[Nlvr2Line]
+    images_per_example = 2
 
     def __len__(self) -> int:
         return 2 * len(self.lines)
@@ -128,14 +95,11 @@ class Nlvr2Source:
         return (self.lines[index // 2].sentence,)
 
     @property
-    def labels(self) -> npt.NDArray[np.bool_]:
-        """(P,), whether each example's sentence is true."""
-        return np.array([line.label for line in self.lines], dtype=np.bool_)
-
-    @property
-    def sentences(self) -> npt.NDArray[np.int64]:
-        """(P,), equal for examples of one sentence about one set of images, as the official script counts them."""
-        return np.unique([line.written_for for line in self.lines], return_inverse=True)[1].astype(np.int64)
+    def pairs(self) -> Pairs:
+        """What is true; sentences about one set of images are one, as the official script counts them."""
+        labels = np.array([line.label for line in self.lines], dtype=np.bool_)
+        sentences = np.unique([line.written_for for line in self.lines], return_inverse=True)[1]
+        return Pairs(labels, sentences.astype(np.int64))
 
     def fingerprint(self) -> str:
         """From the file, its lines and the images' folder: the images are not looked at."""

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import Sample, file_stamp
+from pocketclip.data.image_files import file_stamp
+from pocketclip.data.source import Gift, Sample, Source
 from pocketclip.errors import UserError, require
 
 ATTRIBUTION = "Emoji drawings by OpenMoji (openmoji.org), licence CC BY-SA 4.0"
@@ -47,6 +48,7 @@ class OpenmojiSourceConfig(Config):
     """`openmoji` or `openmoji:train`."""
 
     positional: ClassVar[tuple[str, ...]] = ("split",)
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["openmoji"] = "openmoji"
     split: Literal["train", "val", "test", "all"] = "all"
     image_size: int = Field(default=160, ge=16, le=1024)
@@ -79,7 +81,7 @@ class OpenmojiSourceConfig(Config):
 
 
 @dataclass(frozen=True)
-class OpenmojiSource:
+class OpenmojiSource(Source):
     """Emoji drawn at `image_size` pixels on white."""
 
     name: str

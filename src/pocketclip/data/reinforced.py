@@ -5,119 +5,36 @@ each view, caption and synthetic caption, in that order, with all teachers side 
 the teachers were. Dataset reinforcement, https://arxiv.org/abs/2303.08983; multi-modal, https://arxiv.org/abs/2311.17049.
 """
 
-import functools
-import hashlib
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import field_validator
 
 from pocketclip.config import Config, digest
-from pocketclip.data.augment import AugmentConfig, ViewParameters
-from pocketclip.data.shards import add_sample, new_shard
-from pocketclip.data.source import Sample, clean_captions, locate
+from pocketclip.data.augment import ViewParameters
+from pocketclip.data.image_files import locate
+from pocketclip.data.reinforced_shards import FEATURES, VIEWS, read_array, unpack
+from pocketclip.data.reinforcement import (
+    MANIFEST,
+    Manifest,
+    ReinforcedData,
+    Reinforcement,
+    check_shard,
+    read_manifest,
+)
+from pocketclip.data.source import Gift, Sample, Source, clean_captions
 from pocketclip.data.webdataset import WebdatasetSource
 from pocketclip.errors import BrokenItemError, UserError, unknown_choice
-from pocketclip.files import write_atomically
-
-MANIFEST = "reinforcement.json"
-VIEWS, FEATURES = "views.json", "features.npy"
-StoredType = Literal["bfloat16", "float16"]
-Floats = npt.NDArray[np.float32]
-
-
-class StoredTeacher(Config):
-    """A teacher whose features are stored."""
-
-    name: str
-    kind: str
-    width: PositiveInt
-    scale: PositiveFloat
-    """Inverse temperature that training uses; nothing stored depends on it, so it may be changed here by hand."""
-    image_size: PositiveInt
-    mark: str
-    """Sixteen hex digits that change with its weights and with the settings that shape its features."""
-
-
-class StoredShard(Config):
-    """One finished shard."""
-
-    file: Annotated[str, Field(pattern=r"^[\w-]+\.tar$")]
-    num_samples: NonNegativeInt
-    num_captions: NonNegativeInt
-    """Synthetic ones not counted."""
-    num_bytes: NonNegativeInt
-    sha256: str
-
-
-StoredColumns = tuple[StoredTeacher, slice]
-"""A teacher with its columns of a stored row."""
-
-
-class Manifest(Config):
-    """The content of `reinforcement.json`."""
-
-    format_version: Literal[1] = 1
-    teachers: Annotated[tuple[StoredTeacher, ...], Field(min_length=1)]
-    num_views: PositiveInt
-    num_synthetic: NonNegativeInt
-    """Synthetic captions asked for; an image has fewer where the captioner left some empty."""
-    dtype: StoredType = "bfloat16"
-    augment: AugmentConfig
-    captioner: dict[str, Any] | None = None
-    """How the synthetic captions were made; None without any."""
-    seed: NonNegativeInt = 0
-    source: str = ""
-    source_fingerprint: str = ""
-    shards: tuple[StoredShard, ...] = ()
-    num_samples: NonNegativeInt = 0
-    num_captions: NonNegativeInt = 0
-    broken: tuple[str, ...] = ()
-    """What was left out, one message each."""
-    versions: dict[str, str] = {}
-
-    @property
-    def width(self) -> int:
-        """Of a stored row: the sum of the teachers' widths."""
-        return sum(teacher.width for teacher in self.teachers)
-
-    @property
-    def columns(self) -> tuple[slice, ...]:
-        """Where each teacher's part of a row lies."""
-        ends = np.cumsum([teacher.width for teacher in self.teachers]).tolist()
-        return tuple(slice(end - teacher.width, end) for end, teacher in zip(ends, self.teachers, strict=True))
-
-    @property
-    def mark(self) -> str:
-        """Sixteen hex digits that every sample carries: they change with the teachers and with all that was drawn."""
-        teachers = [[teacher.name, teacher.width, teacher.mark] for teacher in self.teachers]
-        settings = self.model_dump(mode="json", include={"num_views", "num_synthetic", "dtype", "augment", "captioner"})
-        return digest([teachers, settings, self.seed])
-
-
-@dataclass(frozen=True)
-class Reinforcement:
-    """What is stored for one sample."""
-
-    views: tuple[ViewParameters, ...]
-    """V of them."""
-    features: Floats
-    """(V + T, W), T the captions and then the synthetic ones, W all teachers' widths; unit length for each teacher."""
-    synthetic: tuple[str, ...]
-    """Synthetic captions."""
 
 
 class ReinforcedSourceConfig(Config):
     """`reinforced:DIR` or `reinforced:DIR,teachers=NAME`, a folder that `pocketclip reinforce` wrote."""
 
     positional: ClassVar[tuple[str, ...]] = ("folder",)
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "stored_views"})
     kind: Literal["reinforced"] = "reinforced"
     folder: str
     teachers: tuple[str, ...] = ()
@@ -145,42 +62,7 @@ class ReinforcedSourceConfig(Config):
         return source
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """A reinforced folder's manifest.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    file = folder / MANIFEST
-    if not file.is_file():
-        if (folder / "blocks").is_dir():
-            raise UserError(f"{folder}: reinforcing is not finished; go on with: pocketclip reinforce RECIPE --resume")
-        raise UserError(f"{folder}: has no {MANIFEST}; give a folder that `pocketclip reinforce` wrote.")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: damaged ({error}); bring it back, or reinforce again.") from error
-    return Manifest.parse(values, place=str(file))
-
-
-def check_shard(folder: Path, shard: StoredShard) -> None:
-    """See that a shard is there and as long as it was when it was finished.
-
-    Raises:
-        UserError: it is not.
-    """
-    file = folder / shard.file
-    size = file.stat().st_size if file.is_file() else None
-    if size is None:
-        raise UserError(f"{file}: missing, but {MANIFEST} lists it; copy it again, or reinforce again.")
-    if size != shard.num_bytes:
-        raise UserError(
-            f"{file}: has {size:,} bytes, but {MANIFEST} says {shard.num_bytes:,}: it is cut off or from another run; "
-            "copy it again, or reinforce again."
-        )
-
-
-class ReinforcedSource:
+class ReinforcedSource(Source):
     """Samples by number, with what is stored for each.
 
     Args:
@@ -196,7 +78,7 @@ class ReinforcedSource:
         self.name = name
         self.folder = folder
         self.manifest = manifest
-        self.teachers: tuple[StoredColumns, ...] = tuple(zip(manifest.teachers, manifest.columns, strict=True))
+        self.teachers = tuple(zip(manifest.teachers, manifest.columns, strict=True))
         """Those to learn from, with their columns of a stored row."""
         self._mark = manifest.mark
         files = [folder / shard.file for shard in manifest.shards]
@@ -227,6 +109,11 @@ class ReinforcedSource:
         """One sample's captions, without the synthetic ones."""
         return self._samples.captions(index)
 
+    @property
+    def stored(self) -> ReinforcedData:
+        """What the shards hold beside pictures and captions."""
+        return ReinforcedData(self.name, self.manifest, self.teachers, self.reinforcement)
+
     def fingerprint(self) -> str:
         """From the shards' own and the manifest's mark."""
         return digest([self._samples.fingerprint(), self._mark])
@@ -242,7 +129,7 @@ class ReinforcedSource:
         try:
             values = json.loads(text)
             views = tuple(map(ViewParameters.from_json, json.loads(self._samples.member(index, VIEWS)[0])))
-            stored = _read_array(self._samples.member(index, FEATURES)[0])
+            stored = read_array(self._samples.member(index, FEATURES)[0])
             mark, synthetic = values["reinforcement"], tuple(values["synthetic"])
             num_texts = len(clean_captions(values["captions"])) + len(synthetic)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -260,105 +147,3 @@ class ReinforcedSource:
                 f"{place}: features are {stored.shape}; views, captions and teachers need {expected}."
             )
         return Reinforcement(views, unpack(stored), synthetic)
-
-
-def pack(features: Floats, dtype: StoredType) -> npt.NDArray[Any]:
-    """Floats in half the bytes: float16, or the upper half of a float32 as uint16, which is bfloat16.
-
-    Both round to the nearest, ties to even, like torch.
-    """
-    if dtype == "float16":
-        return features.astype(np.float16)
-    bits = np.ascontiguousarray(features).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def unpack(stored: npt.NDArray[Any]) -> Floats:
-    """The inverse of `pack`."""
-    if stored.dtype == np.float16:
-        return stored.astype(np.float32)
-    return (stored.astype(np.uint32) << 16).view(np.float32)
-
-
-def _read_array(data: bytes) -> npt.NDArray[Any]:
-    """The array of an .npy file in memory, five times as fast as np.load."""
-    end = 10 + int.from_bytes(data[8:10], "little")
-    shape, dtype = _layout(data[:end])
-    if len(data) - end != shape[0] * shape[1] * dtype.itemsize:
-        raise ValueError(f"{len(data) - end} bytes do not make an array of {shape[0]} x {shape[1]}")
-    return np.frombuffer(data, dtype, offset=end).reshape(shape)
-
-
-@functools.lru_cache(maxsize=256)
-def _layout(header: bytes) -> tuple[tuple[int, int], np.dtype[Any]]:
-    """Shape and type from an .npy file's header; there is a handful of different ones in a folder."""
-    file = io.BytesIO(header)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("not an .npy file of version 1.0")
-    shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
-    if len(shape) != 2 or columns_first or dtype not in (np.dtype("<u2"), np.dtype("<f2")):
-        raise ValueError(f"an array of shape {shape} and type {dtype} is no feature array")
-    return (shape[0], shape[1]), dtype
-
-
-@dataclass(frozen=True)
-class ReinforcedSample:
-    """One sample to be written."""
-
-    sample: Sample
-    views: Sequence[ViewParameters]
-    features: Floats
-    """(V + T, W), as in `Reinforcement`."""
-    synthetic: Sequence[str] = ()
-
-
-def write_shard(path: Path, samples: Iterable[ReinforcedSample], manifest: Manifest) -> StoredShard:
-    """Write one shard, whole or not at all; the same samples give the same bytes.
-
-    Args:
-        path: of the shard.
-        samples: made one after the other, while the shard is written.
-        manifest: what to store and how.
-
-    Raises:
-        UserError: the disk is full, or a teacher gave something that is no number.
-    """
-    num_samples = num_captions = 0
-    with new_shard(path) as archive:
-        for item in samples:
-            num_rows = manifest.num_views + len(item.sample.captions) + len(item.synthetic)
-            assert item.features.shape == (num_rows, manifest.width)
-            if not np.isfinite(item.features).all():
-                raise UserError(f"{item.sample.place}: a teacher gave features that are not finite numbers.")
-            file = io.BytesIO()
-            np.lib.format.write_array(file, pack(item.features, manifest.dtype), version=(1, 0), allow_pickle=False)
-            views = json.dumps([view.to_json() for view in item.views], separators=(",", ":")).encode()
-            further = {"synthetic": list(item.synthetic), "reinforcement": manifest.mark}
-            add_sample(archive, item.sample, further, {VIEWS: views, FEATURES: file.getvalue()})
-            num_samples += 1
-            num_captions += len(item.sample.captions)
-    with path.open("rb") as written:
-        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-    return StoredShard(
-        file=path.name,
-        num_samples=num_samples,
-        num_captions=num_captions,
-        num_bytes=path.stat().st_size,
-        sha256=sha256,
-    )
-
-
-def write_manifest(folder: Path, manifest: Manifest, shards: Sequence[StoredShard]) -> Manifest:
-    """Write `reinforcement.json`, which makes the folder a finished one.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    counts = {
-        "shards": tuple(shards),
-        "num_samples": sum(shard.num_samples for shard in shards),
-        "num_captions": sum(shard.num_captions for shard in shards),
-    }
-    finished = manifest.model_copy(update=counts)
-    write_atomically(folder / MANIFEST, finished.model_dump_json(indent=2) + "\n")
-    return finished

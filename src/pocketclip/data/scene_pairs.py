@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, NonNegativeInt
 
 from pocketclip.config import Config, digest
-from pocketclip.data.scenes import (
+from pocketclip.data.scene_drawing import draw_scene
+from pocketclip.data.scene_world import (
     COLOURS,
     COUNTS,
     RELATIONS,
@@ -25,10 +25,9 @@ from pocketclip.data.scenes import (
     Group,
     Scene,
     World,
-    draw_scene,
     there_is,
 )
-from pocketclip.data.source import Sample
+from pocketclip.data.source import Gift, Pairs, Sample, Source
 
 BLOCK = 8
 PAIRS_PER_SENTENCE = 4
@@ -74,6 +73,7 @@ class ScenePairsSourceConfig(Config):
     """`scene_pairs` or `scene_pairs:8000,seed=1`."""
 
     positional: ClassVar[tuple[str, ...]] = ("count",)
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "pairs"})
     kind: Literal["scene_pairs"] = "scene_pairs"
     count: int = Field(default=8000, ge=BLOCK, multiple_of=BLOCK)
     """Examples, of two images each."""
@@ -90,7 +90,7 @@ class ScenePairsSourceConfig(Config):
 
 
 @dataclass(frozen=True)
-class ScenePairsSource:
+class ScenePairsSource(Source):
     """`count` examples; samples 2 p and 2 p + 1 are the left and the right image of example p."""
 
     name: str
@@ -98,6 +98,7 @@ class ScenePairsSource:
     seed: int = 0
     image_size: int = 64
     world: World = WORLD
+    images_per_example = 2
 
     def __len__(self) -> int:
         return 2 * self.count
@@ -114,14 +115,10 @@ class ScenePairsSource:
         return (self.example(index // 2).sentence,)
 
     @property
-    def labels(self) -> npt.NDArray[np.bool_]:
-        """(P,), whether each example's sentence is true."""
-        return np.tile([True, False], self.count // 2)
-
-    @property
-    def sentences(self) -> npt.NDArray[np.int64]:
-        """(P,), equal for examples of one sentence."""
-        return np.arange(self.count) // PAIRS_PER_SENTENCE
+    def pairs(self) -> Pairs:
+        """Every second example is true; a sentence has four."""
+        numbers = np.arange(self.count)
+        return Pairs(numbers % 2 == 0, numbers // PAIRS_PER_SENTENCE)
 
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""

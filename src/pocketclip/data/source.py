@@ -1,22 +1,20 @@
 """What every data source gives: samples by number, so that order, splits and resuming need no stream position."""
 
 import hashlib
-import os
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import digest
+from pocketclip.data.reinforcement import ReinforcedData
 from pocketclip.errors import BrokenItemError, UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
-MAX_FILE_BYTES = 256 << 20
-"""A picture file larger than this is refused unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,81 +30,105 @@ class Sample:
     label: int | None = None
 
 
-@runtime_checkable
-class Source(Protocol):
-    """A data set on disk, opened. Reading is safe from many processes."""
+Gift = Literal["captions", "classes", "pairs", "stored_views", "identities"]
+"""What a source may give beside images, which an objective or a task may ask for."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P examples of two images: samples 2 p and 2 p + 1 are the left and the right one of example p.
+
+    The only caption of either is the example's sentence.
+    """
+
+    labels: npt.NDArray[np.bool_]
+    """(P,), whether the sentence is true."""
+    sentences: npt.NDArray[np.int64]
+    """(P,), equal for examples of one sentence, which are consistent where all are judged rightly."""
+
+
+class Source(ABC):
+    """A data set on disk, opened. Reading is safe from many processes.
+
+    What a source has beside images and captions, it says by overriding one of the properties that are None here.
+    """
+
+    name: str
+    """How a user would write it, for records and messages."""
+    images_per_example: int = 1
+    """Samples that follow each other by this number stay in one batch, such as each other's hard negatives."""
 
     @property
-    def name(self) -> str:
-        """How a user would write it, for records and messages."""
-        ...
+    def gives(self) -> frozenset[Gift]:
+        """What may be asked of it."""
+        further: dict[Gift, object] = {
+            "classes": self.class_names,
+            "pairs": self.pairs,
+            "stored_views": self.stored,
+        }
+        return frozenset[Gift]({"captions"}) | {gift for gift, value in further.items() if value is not None}
 
+    @abstractmethod
     def __len__(self) -> int:
         """Number of images."""
-        ...
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Sample:
         """Read one sample.
 
         Raises:
             BrokenItemError: this item cannot be read; others can.
         """
-        ...
 
+    @abstractmethod
     def captions(self, index: int) -> tuple[str, ...]:
         """One sample's captions without its image, which is often much cheaper.
 
         Raises:
             BrokenItemError: they cannot be read.
         """
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Changes when the data change; cached features hang on it."""
-        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class by its number; None where classes are only numbered, or there are none."""
+        return None
+
+    def label(self, index: int) -> int | None:
+        """One sample's class without its image; None where it has none.
+
+        Raises:
+            BrokenItemError: it cannot be read.
+        """
+        del index
+        return None
+
+    @property
+    def pairs(self) -> Pairs | None:
+        """What is true of examples of two images; None where images are single."""
+        return None
+
+    @property
+    def stored(self) -> ReinforcedData | None:
+        """Views and teachers' features of each sample; None where the data are not reinforced."""
+        return None
 
 
 @dataclass(frozen=True)
-class ImageFiles:
-    """Pictures on disk with captions held in memory: what every annotation file comes down to."""
-
-    name: str
-    paths: Sequence[Path]
-    texts: Sequence[tuple[str, ...]]
-    """Captions of each image."""
-    keys: Sequence[str]
-
-    def __post_init__(self) -> None:
-        assert len(self.paths) == len(self.texts) == len(self.keys)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        path = self.paths[index]
-        return Sample(self.keys[index], read_file(path), self.captions(index), str(path))
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        """One image's captions."""
-        return clean_captions(self.texts[index])
-
-    def fingerprint(self) -> str:
-        """From captions, file names, sizes and modification times: contents are not read."""
-        return digest(
-            [
-                [key, list(texts), file_stamp(path)]
-                for key, texts, path in zip(self.keys, self.texts, self.paths, strict=True)
-            ]
-        )
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Some samples of a source, in the given order."""
+class Subset(Source):
+    """Some samples of a source, in the given order; examples of several images may be torn apart."""
 
     source: Source
     indices: npt.NDArray[np.int64]
     name: str
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        """What the source gives but for pairs."""
+        return self.source.gives - {"pairs"}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -118,45 +140,23 @@ class Subset:
         """One image's captions."""
         return self.source.captions(int(self.indices[index]))
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Those of the source."""
+        return self.source.class_names
+
+    def label(self, index: int) -> int | None:
+        """One image's class."""
+        return self.source.label(int(self.indices[index]))
+
+    @property
+    def stored(self) -> ReinforcedData | None:
+        """Of these samples."""
+        return None if self.source.stored is None else self.source.stored.part(self.indices)
+
     def fingerprint(self) -> str:
         """From the source's own and the chosen numbers."""
         return digest([self.source.fingerprint(), self.indices.tolist()])
-
-
-def locate(place: Path) -> Path:
-    """A path as given, or below the data folder where it is relative and not found.
-
-    The data folder is `$POCKETCLIP_DATA`, or `data` in the current folder, so that recipes can name data sets
-    without knowing where a machine keeps them.
-
-    Raises:
-        UserError: it is in neither place.
-    """
-    if place.exists():
-        return place
-    root = Path(os.environ.get("POCKETCLIP_DATA", "data"))
-    if not place.is_absolute() and (root / place).exists():
-        return root / place
-    tried = f"{place}" if place.is_absolute() else f"{place} and {root / place}"
-    raise UserError(
-        f"No such file or folder: {place} (looked at {tried}). Give the right place, or set POCKETCLIP_DATA to the "
-        "folder that holds your data sets."
-    )
-
-
-def read_file(path: Path) -> bytes:
-    """A picture file's bytes.
-
-    Raises:
-        BrokenItemError: missing, unreadable or larger than `MAX_FILE_BYTES`.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise BrokenItemError(f"{path}: {size:,} bytes are over the limit of {MAX_FILE_BYTES:,}.")
-        return path.read_bytes()
-    except OSError as error:
-        raise BrokenItemError(f"{path}: cannot read the file ({error.strerror}).") from error
 
 
 def clean_captions(captions: Sequence[str]) -> tuple[str, ...]:
@@ -169,25 +169,6 @@ def caption_id(caption: str) -> int:
     """A 63-bit number, equal for captions that differ only in case and closing punctuation."""
     text = caption.lower().rstrip(" .!").encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-
-
-def read_text(path: Path) -> str:
-    """An annotation file's text.
-
-    Raises:
-        UserError: missing, or not UTF-8; the message names the line.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the file ({error.strerror}).") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}: line {line}: not valid UTF-8 (byte 0x{data[error.start]:02x}). Save the file as UTF-8."
-        ) from error
 
 
 def readable_captions(source: Source) -> Iterator[tuple[str, ...]]:
@@ -214,13 +195,30 @@ def hold_out(source: Source, share: float) -> tuple[Source, Source]:
     Raises:
         UserError: fewer than 4 images.
     """
-    count = len(source)
+    rest, held = held_out_numbers(source.name, len(source), share, "image(s)", "data.val a source")
+    return Subset(source, rest, f"{source.name} (training part)"), Subset(source, held, f"{source.name} (held out)")
+
+
+def held_out_numbers(
+    name: str, count: int, share: float, things: str, instead: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Numbers below `count` that stay and that are held out, both ascending; see `hold_out`.
+
+    Args:
+        name: of what is split, for messages.
+        count: how many there are.
+        share: to hold out.
+        things: what is counted.
+        instead: what to give a place of its own where they are too few.
+
+    Raises:
+        UserError: fewer than 4.
+    """
     if count < 4:
-        raise UserError(f"{source.name}: {count} image(s) are too few to hold some out; give data.val a source.")
+        raise UserError(f"{name}: {count} {things} are too few to hold some out; give {instead}.")
     order = np.random.default_rng(0).permutation(count)
     num_held = min(count // 2, max(1, round(count * share)))
-    held, rest = np.sort(order[:num_held]), np.sort(order[num_held:])
-    return Subset(source, rest, f"{source.name} (training part)"), Subset(source, held, f"{source.name} (held out)")
+    return np.sort(order[num_held:]), np.sort(order[:num_held])
 
 
 def safe_key(text: str) -> str:
@@ -268,12 +266,3 @@ def unique_packed_keys(keys: PackedTexts) -> PackedTexts:
         return keys
     unique = iter(unique_keys([key for key in keys if key]))
     return PackedTexts(next(unique) if key else "" for key in keys)
-
-
-def file_stamp(path: Path) -> list[object]:
-    """Name, size and modification time; the name alone where the file is missing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return [path.name]
-    return [path.name, status.st_size, status.st_mtime_ns]

@@ -7,22 +7,14 @@ hold the encoded bytes themselves, as Hugging Face writes them.
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import (
-    ImageFiles,
-    Sample,
-    Source,
-    clean_captions,
-    file_stamp,
-    locate,
-    read_text,
-    unique_keys,
-)
+from pocketclip.data.image_files import ImageFiles, file_stamp, locate, read_text
+from pocketclip.data.source import Gift, Sample, Source, clean_captions, unique_keys
 from pocketclip.errors import BrokenItemError, UserError, require
 from pocketclip.files import resolve_inside
 
@@ -36,6 +28,7 @@ class TableSourceConfig(Config):
     """`csv:FILE`, `jsonl:FILE` or `parquet:FILE`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["csv", "jsonl", "parquet"]
     file: Path
     images: Path | None = None
@@ -127,12 +120,14 @@ def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | No
     return grouped
 
 
-def find_column(place: Path | str, row: Row, role: str, wanted: str | None, known: Sequence[str]) -> str:
+def find_column(
+    place: Path | str, columns: Collection[str], role: str, wanted: str | None, known: Sequence[str]
+) -> str:
     """The column that plays a role.
 
     Args:
         place: file or row to name in errors.
-        row: has the columns as keys.
+        columns: names of them all, such as the keys of a row.
         role: what it is for, which is also the setting that names it.
         wanted: its name; None takes the first of `known` that is there.
         known: usual names.
@@ -141,11 +136,11 @@ def find_column(place: Path | str, row: Row, role: str, wanted: str | None, know
         UserError: there is none.
     """
     for name in known if wanted is None else [wanted]:
-        if name in row:
+        if name in columns:
             return name
     missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
-    columns = ", ".join(str(key) for key in row) or "none"
-    raise UserError(f"{place}: {missing}. Columns: {columns}. Name the right one with {role}=COLUMN.")
+    listed = ", ".join(columns) or "none"
+    raise UserError(f"{place}: {missing}. Columns: {listed}. Name the right one with {role}=COLUMN.")
 
 
 def _texts(value: Any) -> list[str]:
@@ -185,7 +180,7 @@ def _parquet_rows(file: Path, table: Any, columns: list[str]) -> Iterator[Row]:
 
 
 @dataclass
-class ParquetImages:
+class ParquetImages(Source):
     """Pictures stored inside a Parquet file, one row an image; one row group is held in memory at a time."""
 
     name: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from pocketclip.data.decode import Pixels
-from pocketclip.data.reinforced import Manifest, ReinforcedSource, Reinforcement, StoredColumns
-from pocketclip.data.source import Source, Subset
+from pocketclip.data.reinforcement import StoredColumns
 from pocketclip.preprocess import PreprocessConfig
 
 EncodeTexts = Callable[[Sequence[str]], tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]
@@ -27,44 +26,6 @@ class TeacherReader:
     preprocess: PreprocessConfig
     encode: EncodeTexts | None
     """None where nobody asks it about captions."""
-
-
-@dataclass(frozen=True)
-class StoredTeaching:
-    """What reinforced data hold for the samples of a source."""
-
-    source: ReinforcedSource
-    indices: npt.NDArray[np.int64] | None
-    """Of our samples in `source`; None where they are all of it."""
-
-    @classmethod
-    def of(cls, source: Source) -> Self | None:
-        """Of a reinforced source or a part of one; None for any other."""
-        if isinstance(source, Subset):
-            inner = cls.of(source.source)
-            if inner is None:
-                return None
-            chosen = source.indices
-            return cls(inner.source, chosen if inner.indices is None else inner.indices[chosen])
-        return cls(source, None) if isinstance(source, ReinforcedSource) else None
-
-    @property
-    def manifest(self) -> Manifest:
-        """Who the teachers were, and what was stored."""
-        return self.source.manifest
-
-    @property
-    def teachers(self) -> tuple[StoredColumns, ...]:
-        """Those to learn from, with their columns of a stored row."""
-        return self.source.teachers
-
-    def read(self, index: int) -> Reinforcement:
-        """What is stored for one of our samples.
-
-        Raises:
-            BrokenItemError: it is missing or damaged.
-        """
-        return self.source.reinforcement(index if self.indices is None else int(self.indices[index]))
 
 
 def draw_view_number(num_views: int, seed: int, epoch: int, item: int) -> int:

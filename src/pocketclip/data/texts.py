@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketclip.config import Config
+from pocketclip.data import split_text
+from pocketclip.data.image_files import locate
 from pocketclip.data.labels import Labels, number_texts
-from pocketclip.data.source import locate
+from pocketclip.data.source import held_out_numbers
 from pocketclip.data.table import Row, csv_rows, find_column, jsonl_rows
-from pocketclip.errors import UserError, unknown_choice
+from pocketclip.errors import UserError
 
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "caption", "title")
 LABEL_COLUMNS = ("label", "class", "category", "sentiment", "target")
@@ -35,20 +38,13 @@ class LabelledTexts:
         Raises:
             UserError: fewer than 4 texts.
         """
-        if len(self) < 4:
-            raise UserError(f"{self.name}: {len(self)} text(s) are too few to hold some out; give --train-data a file.")
-        order = np.random.default_rng(0).permutation(len(self))
-        num_held = min(len(self) // 2, max(1, round(len(self) * share)))
-        parts = (np.sort(order[num_held:]), "training part"), (np.sort(order[:num_held]), "held out")
-        rest, held = (
-            LabelledTexts(
-                f"{self.name} ({what})",
-                tuple(self.texts[number] for number in chosen),
-                Labels(f"{self.name} ({what})", self.labels.values[chosen], self.labels.names),
-            )
-            for chosen, what in parts
-        )
-        return rest, held
+        rest, held = held_out_numbers(self.name, len(self), share, "text(s)", "--train-data a file")
+        return self._part(rest, "training part"), self._part(held, "held out")
+
+    def _part(self, chosen: npt.NDArray[np.int64], what: str) -> "LabelledTexts":
+        name = f"{self.name} ({what})"
+        labels = Labels(name, self.labels.values[chosen], self.labels.names)
+        return LabelledTexts(name, tuple(self.texts[number] for number in chosen), labels)
 
 
 class LabelledTextsConfig(Config):
@@ -101,18 +97,14 @@ def open_texts(spec: str, *, place: str) -> LabelledTexts:
     Raises:
         UserError: an unknown kind or setting, or a file that cannot be read.
     """
-    kind, _, rest = spec.partition(":")
-    if kind not in set(SUFFIXES.values()):
-        file, _, _ = spec.partition(",")
-        suffix = Path(file).suffix.lower()
+    kinds = dict.fromkeys(SUFFIXES.values(), LabelledTextsConfig)
+    if spec.partition(":")[0] not in kinds:
+        suffix = Path(spec.partition(",")[0]).suffix.lower()
         if suffix not in SUFFIXES:
             raise UserError(f"{place}: should be csv:FILE or jsonl:FILE with columns text and label (got {spec!r}).")
-        kind, rest = SUFFIXES[suffix], spec
-    file, *settings = rest.split(",")
-    values: dict[str, Any] = {"kind": kind, "file": file}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key not in ("text", "label", "separator"):
-            raise UserError(f"{place}: {unknown_choice(f'setting of {kind}', key, ('text', 'label', 'separator'))}")
-        values[key] = value
+        spec = f"{SUFFIXES[suffix]}:{spec}"
+    try:
+        values = split_text(spec, kinds)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
     return LabelledTextsConfig.parse(values, place=place).open()

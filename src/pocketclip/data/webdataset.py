@@ -24,15 +24,15 @@ import numpy as np
 
 from pocketclip.config import Config, digest
 from pocketclip.data.folder import captions_of
+from pocketclip.data.image_files import MAX_FILE_BYTES, file_stamp, locate
 from pocketclip.data.labels import read_class_names
 from pocketclip.data.source import (
     IMAGE_SUFFIXES,
-    MAX_FILE_BYTES,
+    Gift,
     PackedTexts,
     Sample,
+    Source,
     clean_captions,
-    file_stamp,
-    locate,
     safe_key,
     unique_packed_keys,
 )
@@ -47,6 +47,7 @@ class WebdatasetSourceConfig(Config):
     """`webdataset:dir/name-{000000..000002}.tar`, or with `*`."""
 
     positional: ClassVar[tuple[str, ...]] = ("shards",)
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "classes"})
     kind: Literal["webdataset"] = "webdataset"
     shards: str
 
@@ -98,7 +99,7 @@ class _Entry(NamedTuple):
 
 
 @dataclass
-class WebdatasetSource:
+class WebdatasetSource(Source):
     """Indexed shards; some samples are broken for a known reason.
 
     The index is arrays. An object a sample would take a gigabyte for a million of them, and once more in every worker
@@ -109,6 +110,7 @@ class WebdatasetSource:
     shards: list[Path]
     others: tuple[str, ...] = ()
     """Endings of further members that `member` reads, such as `views.json`."""
+    gives = frozenset({"captions", "classes"})
     broken: dict[int, str] = field(init=False, default_factory=dict)
     """Reasons by sample number."""
 

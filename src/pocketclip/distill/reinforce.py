@@ -20,7 +20,8 @@ from pocketclip.data import Source, SourceConfig
 from pocketclip.data.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.decode import Picture, Pixels, decode_picture
 from pocketclip.data.encode import in_threads
-from pocketclip.data.reinforced import Floats, Manifest, ReinforcedSample, StoredTeacher, StoredType
+from pocketclip.data.reinforced_shards import ReinforcedSample
+from pocketclip.data.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.data.source import Sample
 from pocketclip.distill import Teacher, TeacherConfig, TimmTeacherConfig, build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig

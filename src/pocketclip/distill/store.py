@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 
 from pocketclip.data.blocks import Block, BlockFolder, Engine, Stage, fill, first_difference
-from pocketclip.data.reinforced import (
-    MANIFEST,
-    Manifest,
-    ReinforcedSample,
-    StoredShard,
-    check_shard,
-    read_manifest,
-    write_manifest,
-    write_shard,
-)
+from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.reinforcement import MANIFEST, Manifest, StoredShard, check_shard, read_manifest, write_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
 from pocketclip.errors import UserError
 from pocketclip.hardware import keep_freed_memory

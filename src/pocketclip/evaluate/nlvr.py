@@ -7,8 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pocketclip.data.encode import Embeddings
-from pocketclip.data.nlvr import PairSource
-from pocketclip.data.source import Source
+from pocketclip.data.source import Pairs, Source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.records import EvalResult, Interval
@@ -16,17 +15,17 @@ from pocketclip.records import EvalResult, Interval
 Numbers = npt.NDArray[np.int64]
 
 
-def as_pairs(source: Source) -> PairSource:
-    """A source whose samples belong together by twos.
+def as_pairs(source: Source) -> Pairs:
+    """What is true of a source's examples of two images.
 
     Raises:
-        UserError: it is none.
+        UserError: it has none.
     """
-    if not isinstance(source, PairSource):
+    if source.pairs is None:
         raise UserError(
             f"{source.name}: has single images; judging pairs needs nlvr2:FILE.json,IMAGES_DIR or scene_pairs:COUNT."
         )
-    return source
+    return source.pairs
 
 
 @torch.inference_mode()
@@ -35,7 +34,7 @@ def judge(head: nn.Module, embeddings: Embeddings) -> tuple[Numbers, npt.NDArray
 
     Args:
         head: a model's pair head.
-        embeddings: of a whole `PairSource`.
+        embeddings: of a whole source of pairs.
     """
     examples, sides = np.divmod(embeddings.indices, 2)
     complete = (
@@ -65,13 +64,14 @@ def hits_by_sentence(correct: npt.NDArray[np.bool_], sentences: Numbers) -> tupl
     return np.bincount(groups, weights=correct).astype(np.int64), np.bincount(groups)
 
 
-def pair_scores(head: nn.Module, embeddings: Embeddings, source: PairSource) -> dict[str, float]:
+def pair_scores(head: nn.Module, embeddings: Embeddings, source: Source) -> dict[str, float]:
     """What is measured during training: accuracy, consistency and the loss, without intervals."""
     examples, logits = judge(head, embeddings)
     if not len(examples):
         raise UserError(f"{source.name}: of no example could both images be read.")
-    labels = source.labels[examples]
-    hits, counts = hits_by_sentence((logits > 0) == labels, source.sentences[examples])
+    pairs = as_pairs(source)
+    labels = pairs.labels[examples]
+    hits, counts = hits_by_sentence((logits > 0) == labels, pairs.sentences[examples])
     loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(labels.astype(np.float32)))
     accuracy, consistency = float(hits.sum() / counts.sum()), float((hits == counts).mean())
     return {"accuracy": accuracy, "consistency": consistency, "val_loss": float(loss)}

@@ -89,7 +89,7 @@ class NoTexts(nn.Module):
 
 
 @dataclass(frozen=True)
-class ClassNameCaptions:
+class ClassNameCaptions(Source):
     """The samples of a source that have a class, with its name as their caption."""
 
     source: Source

@@ -8,7 +8,6 @@ import torch
 from pocketclip import distributed
 from pocketclip.config import digest
 from pocketclip.data import Source, hold_out
-from pocketclip.data.nlvr import images_per_example
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
@@ -99,7 +98,7 @@ def open_data(config: DataConfig) -> tuple[Source, Source]:
     if config.val is not None:
         val: Source = config.val.open()
         return source, val
-    if images_per_example(source) > 1:
+    if source.images_per_example > 1:
         raise UserError(
             f"data.val: is needed with {source.name}, from which held-out images would lose their partners."
         )

@@ -5,7 +5,6 @@ import numpy as np
 from pocketclip.cost.parameters import count_parameters
 from pocketclip.cost.plan import checkpoint_bytes
 from pocketclip.data import Source
-from pocketclip.data.reinforced import ReinforcedSource
 from pocketclip.errors import BrokenItemError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 from pocketclip.recipe import Recipe
@@ -46,8 +45,8 @@ def _num_views(stage: TrainConfig, source: Source | None) -> int:
 
 def _data_bytes(source: Source, num_items: int) -> int:
     """Pictures and captions, from some samples; a reinforced folder is weighed whole."""
-    if isinstance(source, ReinforcedSource):
-        return sum(shard.num_bytes for shard in source.manifest.shards)
+    if source.stored is not None:
+        return sum(shard.num_bytes for shard in source.stored.manifest.shards)
     sizes = []
     for index in _spread(source):
         try:

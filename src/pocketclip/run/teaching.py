@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pocketclip.data import Source
-from pocketclip.data.teaching import StoredTeaching, TeacherReader
+from pocketclip.data.teaching import TeacherReader
 from pocketclip.distill import Teacher, build_teachers
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
@@ -77,11 +77,11 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
     Raises:
         UserError: a teacher cannot be had, or the data hold no synthetic captions and some are asked for.
     """
-    stored = StoredTeaching.of(source)
+    stored = source.stored
     asked = recipe.train.synthetic_captions_per_image
     if asked and stored is not None and stored.manifest.num_synthetic == 0:
         raise UserError(
-            f"train.synthetic_captions_per_image: {asked}, but {stored.source.name} holds no synthetic captions; set "
+            f"train.synthetic_captions_per_image: {asked}, but {stored.name} holds no synthetic captions; set "
             "it to 0, or reinforce again with a captioner."
         )
     if not recipe.objective.uses_teachers:

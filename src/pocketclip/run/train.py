@@ -18,7 +18,6 @@ from pocketclip.data import Source
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches, image_features
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.loader import BatchPlan, ImageFeatures, training_batches
-from pocketclip.data.nlvr import PairSource, images_per_example
 from pocketclip.data.source import readable_captions
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.nlvr import pair_result, pair_scores
@@ -194,7 +193,7 @@ class _Run:
         if config.epoch == "captions":
             last_captions = np.cumsum([len(texts) for texts in readable_captions(self.train_source)])
             self.num_captions = int(last_captions[-1])
-        num_samples = len(self.train_source) // images_per_example(self.train_source)
+        num_samples = len(self.train_source) // self.train_source.images_per_example
         if last_captions is not None:
             num_samples = self.num_captions or 0
         plan = BatchPlan(num_samples, config.batch_size, self.recipe.seed)
@@ -224,7 +223,7 @@ class _Run:
             assert isinstance(model, DualEncoder)
             pairs = self._trained_features(model, self.val_source, config.precision)
             heads = model.heads_only()
-            if heads.pair_head is not None and isinstance(self.val_source, PairSource):
+            if heads.pair_head is not None and self.val_source.pairs is not None:
                 return pair_scores(heads.pair_head, embed_pairs(heads.eval(), pairs, self.device), self.val_source)
             return self._quick_evaluation(heads, pairs, config)
 
