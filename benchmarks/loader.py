@@ -88,7 +88,7 @@ def our_batches(shards: str, *, train: bool, num_workers: int) -> Iterator[int]:
 
     from pocketclip.data import open_source
     from pocketclip.data.augment import AugmentConfig
-    from pocketclip.data.loader import BatchPlan, training_batches
+    from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
     from pocketclip.preprocess import PreprocessConfig
     from pocketclip.tokenizer import train_tokenizer
 
@@ -96,15 +96,14 @@ def our_batches(shards: str, *, train: bool, num_workers: int) -> Iterator[int]:
     augment = AugmentConfig(crop_scale=(0.9, 1.0), flip=True) if train else AugmentConfig()
     texts = [source.captions(number)[0] for number in range(200)]
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
-    for batch in training_batches(
+    batches = TrainingBatches(
         source,
         BatchPlan(len(source), BATCH_SIZE, seed=0),
-        augmentation=augment.build(PreprocessConfig(image_size=IMAGE_SIZE)),
+        captions=DrawnCaptions(1),
+        views=views_of(source, augment.build(PreprocessConfig(image_size=IMAGE_SIZE))),
         tokenizer=train_tokenizer(texts, vocabulary_size=1000, context_length=77),
-        captions_per_image=1,
-        num_steps=len(source) // BATCH_SIZE,
-        num_workers=num_workers,
-    ):
+    )
+    for batch in batches.steps(0, len(source) // BATCH_SIZE, num_workers=num_workers):
         batch.images.float().sub_(mean).div_(std)
         yield len(batch)
 

@@ -101,7 +101,15 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
 
     from pocketclip.data import open_source
     from pocketclip.data.augment import AugmentConfig
-    from pocketclip.data.loader import BatchPlan, training_batches
+    from pocketclip.data.batches import (
+        NO_TEACHERS,
+        BatchPlan,
+        DrawnCaptions,
+        LiveReaders,
+        StoredRows,
+        TrainingBatches,
+        views_of,
+    )
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.precision import autocast
     from pocketclip.objectives import ContrastiveObjectiveConfig, ReinforcedObjectiveConfig
@@ -120,17 +128,15 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     objective = contrastive.build() if side.startswith("plain") else ReinforcedObjectiveConfig().build()
     live = live_teacher(side.removeprefix("live_")) if side.startswith("live") else None
     texts = [caption for number in range(64) for caption in source.captions(number)]
-    batches = training_batches(
+    brought = NO_TEACHERS if live is None else LiveReaders(live.readers)
+    batches = TrainingBatches(
         source,
         BatchPlan(len(source), BATCH_SIZE, seed=0),
-        augmentation=AugmentConfig().build(model.image_encoder.preprocess),
+        captions=DrawnCaptions(2 if side == "plain_two_captions" else 1, 0 if side.startswith("plain") else 1),
+        views=views_of(source, AugmentConfig().build(model.image_encoder.preprocess)),
         tokenizer=train_tokenizer(texts, vocabulary_size=1000, context_length=64),
-        captions_per_image=2 if side == "plain_two_captions" else 1,
-        num_steps=WARM_UP + STEPS,
-        synthetic_captions_per_image=0 if side.startswith("plain") else 1,
-        readers=() if live is None else live.readers,
-        with_features=side == "reinforced",
-    )
+        teachers=StoredRows(source.stored.teachers) if side == "reinforced" else brought,
+    ).steps(0, WARM_UP + STEPS)
     started = time.perf_counter()
     for batch in batches:
         if live is not None:

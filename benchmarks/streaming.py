@@ -3,7 +3,7 @@
     uv run python benchmarks/streaming.py
 
 Shards of 10,000 samples, a 32 x 32 JPEG and a caption each, are written to a temporary folder (2.4 GiB for 1,000,000)
-and removed afterwards. One epoch of shuffled batches of 256 goes through `training_batches` with one worker process.
+and removed afterwards. One epoch of shuffled batches of 256 goes through `TrainingBatches` with one worker process.
 Memory is what the main process and its workers hold of their own and share, each page counted once (Pss of anonymous
 and shared memory; the kernel's copies of files are not in it), after every 20 batches. The first tenth is warm-up.
 """
@@ -59,7 +59,7 @@ def stream(folder: Path) -> dict[str, float | int]:
 
     from pocketclip.data import open_source
     from pocketclip.data.augment import AugmentConfig
-    from pocketclip.data.loader import BatchPlan, training_batches
+    from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
     from pocketclip.preprocess import PreprocessConfig
     from pocketclip.tokenizer import train_tokenizer
 
@@ -69,15 +69,13 @@ def stream(folder: Path) -> dict[str, float | int]:
     index_seconds, index_mib = time.perf_counter() - started, memory_mib() - before
     captions = [caption for index in range(1000) for caption in source.captions(index)]
     plan = BatchPlan(len(source), BATCH, seed=0)
-    batches = training_batches(
+    batches = TrainingBatches(
         source,
         plan,
-        augmentation=AugmentConfig(flip=True).build(PreprocessConfig(image_size=SIDE)),
+        captions=DrawnCaptions(1),
+        views=views_of(source, AugmentConfig(flip=True).build(PreprocessConfig(image_size=SIDE))),
         tokenizer=train_tokenizer(captions, vocabulary_size=300, context_length=16),
-        captions_per_image=1,
-        num_steps=plan.steps_per_epoch,
-        num_workers=WORKERS,
-    )
+    ).steps(0, plan.steps_per_epoch, num_workers=WORKERS)
     held: list[float] = []
     num_samples, started = 0, time.perf_counter()
     for step, batch in enumerate(batches):

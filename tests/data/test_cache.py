@@ -15,9 +15,9 @@ import torch
 
 from conftest import Told, build_tiny_pretrained
 from pocketclip.data import open_source
+from pocketclip.data.batches import BatchPlan
 from pocketclip.data.cache import CacheConfig, CachedPairs, Entry, cache_folder, cached_batches, fill_images, fill_texts
 from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
-from pocketclip.data.loader import BatchPlan
 from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import UserError
 from pocketclip.preprocess import PreprocessConfig

@@ -9,7 +9,7 @@ import pytest
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.data.loader import BatchPlan, training_batches
+from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import train_tokenizer
@@ -80,16 +80,14 @@ def test_batches_keep_pairs_together_and_leave_out_broken_ones(tmp_path: Path) -
     file = write_nlvr2(tmp_path)
     (tmp_path / "images" / "dev-7-1-img1.png").write_bytes(b"no picture")
     source = open_source(f"nlvr2:{file},{tmp_path / 'images'}")
-    batches = training_batches(
+    batches = TrainingBatches(
         source,
         BatchPlan(4, 4, 0),
-        augmentation=AugmentConfig().build(PreprocessConfig(image_size=16)),
+        captions=DrawnCaptions(1),
+        views=views_of(source, AugmentConfig().build(PreprocessConfig(image_size=16))),
         tokenizer=train_tokenizer(SENTENCES, vocabulary_size=100, context_length=8),
-        captions_per_image=1,
-        num_steps=1,
-        num_workers=0,
     )
-    batch = next(batches)
+    batch = next(batches.steps(0, 1, num_workers=0))
     assert batch.labels is not None
     assert batch.labels.tolist() == [1, 1]
     assert sorted(batch.image_ids.tolist()) == [0, 1, 4, 5]

@@ -55,24 +55,21 @@ def read_by(rank: int, pattern: str) -> list[str]:
     """Captions that a rank reads in one epoch, with more workers than shards."""
     from pocketclip.data import open_source
     from pocketclip.data.augment import AugmentConfig
-    from pocketclip.data.loader import BatchPlan, training_batches
+    from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
     from pocketclip.preprocess import PreprocessConfig
     from pocketclip.tokenizer import train_tokenizer
 
     source = open_source(f"webdataset:{pattern}", place="test")
     plan = BatchPlan(len(source), 6, seed=3)
-    batches = training_batches(
+    batches = TrainingBatches(
         source,
         plan,
-        augmentation=AugmentConfig().build(PreprocessConfig(image_size=16)),
+        captions=DrawnCaptions(1),
+        views=views_of(source, AugmentConfig().build(PreprocessConfig(image_size=16))),
         tokenizer=train_tokenizer(["a"], vocabulary_size=300, context_length=8),
-        captions_per_image=1,
-        num_steps=plan.steps_per_epoch,
-        num_workers=2,
-        rank=rank,
-        world_size=distributed.world_size(),
     )
-    return [int(number) for batch in batches for number in batch.image_ids]
+    own = batches.steps(0, plan.steps_per_epoch, num_workers=2, share=plan.share(rank, distributed.world_size()))
+    return [int(number) for batch in own for number in batch.image_ids]
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])

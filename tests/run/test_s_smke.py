@@ -89,7 +89,7 @@ def test_only_the_image_side_of_a_bundle_is_asked(tmp_path: Path) -> None:
     bundle = tiny.write_bundle_teacher(tmp_path / "teacher")
     recipe = make(teachers=[{"kind": "bundle", "path": str(bundle)}], num_steps=2)
     teaching = open_teaching(recipe, recipe.data.train.open(), torch.device("cpu"))
-    assert [reader.encode for reader in teaching.readers] == [None]
+    assert [reader.encode for reader in teaching.live.readers] == [None]
     train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
     assert len(losses(tmp_path / "run")) == 2
 

@@ -10,7 +10,7 @@ from torch import Tensor
 import pocketclip
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.data.loader import BatchPlan, training_batches
+from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
 from pocketclip.errors import UserError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe
@@ -150,17 +150,15 @@ def test_live_teachers_make_of_a_batch_what_they_make_of_its_pictures_and_captio
     teaching = open_teaching(recipe, source, torch.device("cpu"))
     assert teaching.live is not None
     assert teaching.widths == (24, 24)
-    batches = training_batches(
+    batches = TrainingBatches(
         source,
         BatchPlan(len(source), 5, seed=0),
-        augmentation=AugmentConfig().build(PreprocessConfig(image_size=32, resize="crop")),
+        captions=DrawnCaptions(1),
+        views=views_of(source, AugmentConfig().build(PreprocessConfig(image_size=32, resize="crop"))),
         tokenizer=train_tokenizer(["a"], vocabulary_size=100, context_length=8),
-        captions_per_image=1,
-        num_steps=1,
-        num_workers=0,
-        readers=teaching.readers,
+        teachers=teaching.brought,
     )
-    (batch,) = batches
+    (batch,) = batches.steps(0, 1, num_workers=0)
     whole, chunked = (teaching.live(batch, chunk_size) for chunk_size in (None, 2))
     assert whole.teacher_inputs == ()
     assert [teacher.scale for teacher in whole.teachers] == [50, 20]

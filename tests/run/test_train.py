@@ -121,7 +121,7 @@ def test_training_on_cached_features_equals_running_the_frozen_towers(
         return Recipe.parse(values, place="test")
 
     monkeypatch.setattr(cache_module, "draw_captions", lambda count, wanted, random: [0] * wanted)
-    monkeypatch.setattr("pocketclip.data.loader.draw_captions", lambda count, wanted, random: [0] * wanted)
+    monkeypatch.setattr("pocketclip.data.batches.draw.draw_captions", lambda count, wanted, random: [0] * wanted)
     train(with_train(), tmp_path / "live", name="live", watch=QuietWatch())
     train(with_train(cache={"views": ["centre"]}), tmp_path / "cached", name="cached", watch=QuietWatch())
     live, cached = weights(tmp_path / "live"), weights(tmp_path / "cached")

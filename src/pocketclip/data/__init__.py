@@ -1,7 +1,7 @@
 """Where image-text pairs come from: one file a source, all giving samples by number.
 
 `open_source` takes what a user writes, `KIND:PLACE` or a mapping with `kind`. Nothing here imports torch but
-`loader`, `encode` and `cache`, which are imported by name.
+`batches`, `encode` and `cache`, which are imported by name.
 """
 
 from collections.abc import Mapping

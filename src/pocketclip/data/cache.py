@@ -22,8 +22,8 @@ from pydantic import Field
 
 from pocketclip.config import Config, digest
 from pocketclip.data.augment import CropScale, View
+from pocketclip.data.batches import BatchPlan, ImageFeatures, draw_captions
 from pocketclip.data.encode import ImageBlock, TextBlock
-from pocketclip.data.loader import BatchPlan, ImageFeatures, draw_captions
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from pocketclip.config import Config
 from pocketclip.data.augment import AugmentConfig, CropScale
+from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
 from pocketclip.data.labels import NO_LABEL, Task, match_classes, read_labels
-from pocketclip.data.loader import BatchPlan, training_batches
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import Interrupted
 from pocketclip.evaluate.unimodal import (
@@ -174,16 +174,13 @@ def _train(
     scores, num_classes = model.runner_for_scores(), len(task.class_names)
     classifier = _classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), num_classes).to(scores.device)
     settings, plan = config.train(), BatchPlan(len(named), config.batch_size, config.seed)
+    views = views_of(named, settings.augment.build(model.preprocess))
+    seen = TrainingBatches(named, plan, captions=DrawnCaptions(1), views=views, tokenizer=model.tokenizer)
 
     def batches(first: int) -> Iterator[ImageTextBatch]:
-        for batch in training_batches(
-            named,
-            plan,
-            augmentation=settings.augment.build(model.preprocess),
-            tokenizer=model.tokenizer,
-            captions_per_image=1,
-            num_steps=settings.total_steps(plan.steps_per_epoch),
-            start_step=first,
+        for batch in seen.steps(
+            first,
+            settings.total_steps(plan.steps_per_epoch),
             num_workers=settings.num_workers,
             pin_memory=scores.device.type == "cuda",
         ):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pocketclip.data import Source
-from pocketclip.data.teaching import TeacherReader
+from pocketclip.data.batches import NO_TEACHERS, LiveReaders, StoredRows, TeacherReader, Teachers
 from pocketclip.distill import Teacher, build_teachers
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
@@ -57,13 +57,8 @@ class Teaching:
     widths: tuple[int, ...] = ()
     """Of each teacher that the objective hears."""
     live: LiveTeachers | None = None
-    with_features: bool = False
-    """Whether batches bring what the source stores."""
-
-    @property
-    def readers(self) -> tuple[TeacherReader, ...]:
-        """How each live teacher reads views and captions."""
-        return () if self.live is None else self.live.readers
+    brought: Teachers = NO_TEACHERS
+    """What batches bring: rows that the source stores, or views and captions as live teachers read them."""
 
 
 def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teaching:
@@ -87,9 +82,9 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
     if not recipe.objective.uses_teachers:
         return Teaching()
     if stored is not None:
-        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), with_features=True)
+        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=StoredRows(stored.teachers))
     teachers = build_teachers(recipe.teachers, device, recipe.train.precision)
     if not recipe.objective.needs_teacher_captions:
         teachers = [teacher.images_only() for teacher in teachers]
     live = LiveTeachers(teachers)
-    return Teaching(tuple(teacher.width for teacher in live.teachers), live)
+    return Teaching(tuple(teacher.width for teacher in live.teachers), live, LiveReaders(live.readers))

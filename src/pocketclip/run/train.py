@@ -15,10 +15,9 @@ from pocketclip import distributed
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
+from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, ImageFeatures, TrainingBatches, views_of
 from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches, image_features
 from pocketclip.data.encode import Embeddings
-from pocketclip.data.loader import BatchPlan, ImageFeatures, training_batches
-from pocketclip.data.source import readable_captions
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.nlvr import pair_result, pair_scores
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
@@ -189,34 +188,29 @@ class _Run:
             model.checkpoint_activations()
         if config.compile:
             model.compile_for_training()
-        last_captions = None
+        captions: DrawnCaptions | EachCaption
+        captions = DrawnCaptions(config.captions_per_image, config.synthetic_captions_per_image)
         if config.epoch == "captions":
-            last_captions = np.cumsum([len(texts) for texts in readable_captions(self.train_source)])
-            self.num_captions = int(last_captions[-1])
-        num_samples = len(self.train_source) // self.train_source.images_per_example
-        if last_captions is not None:
-            num_samples = self.num_captions or 0
-        plan = BatchPlan(num_samples, config.batch_size, self.recipe.seed)
+            captions = EachCaption.of(self.train_source, config.synthetic_captions_per_image)
+            self.num_captions = captions.num_items(self.train_source)
+        plan = BatchPlan(captions.num_items(self.train_source), config.batch_size, self.recipe.seed)
+        seen = TrainingBatches(
+            self.train_source,
+            plan,
+            captions=captions,
+            views=views_of(self.train_source, config.augment.build(self.preprocess), images),
+            tokenizer=self.tokenizer,
+            teachers=self.teaching.brought,
+        )
         num_steps = config.total_steps(plan.steps_per_epoch)
 
         def batches(start: int) -> Iterator[ImageTextBatch]:
-            return training_batches(
-                self.train_source,
-                plan,
-                augmentation=config.augment.build(self.preprocess),
-                tokenizer=self.tokenizer,
-                captions_per_image=config.captions_per_image,
-                num_steps=num_steps,
-                start_step=start,
-                last_captions=last_captions,
+            return seen.steps(
+                start,
+                num_steps,
                 num_workers=config.num_workers,
                 pin_memory=self.device.type == "cuda",
-                rank=distributed.rank(),
-                world_size=distributed.world_size(),
-                synthetic_captions_per_image=config.synthetic_captions_per_image,
-                readers=self.teaching.readers,
-                with_features=self.teaching.with_features,
-                images=images,
+                share=plan.share(distributed.rank(), distributed.world_size()),
             )
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:

@@ -2,7 +2,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import AugmentConfig
+from pocketclip.data.batches import BatchPlan, EachCaption, TrainingBatches
+from pocketclip.data.batches.loader import Pair
 from pocketclip.data.decode import centre_view, decode_picture
-from pocketclip.data.loader import BatchPlan, Collate, Pair, draw_captions, training_batches
-from pocketclip.data.source import Sample, Source, caption_id, readable_captions
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.data.source import Sample, Source, caption_id
+from pocketclip.errors import BrokenItemError
 from pocketclip.losses import positive_pairs
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
@@ -49,76 +49,12 @@ class Captioned(Source):
         return "captioned"
 
 
-@pytest.fixture
-def batches(tokenizer: Tokenizer) -> Callable[..., Iterator[ImageTextBatch]]:
-    """`training_batches` with small pictures and the defaults of these tests."""
-
-    def give(source: Source, plan: BatchPlan, **settings: Any) -> Iterator[ImageTextBatch]:
-        augment = settings.pop("augment", AugmentConfig())
-        defaults = {"captions_per_image": 1, "num_steps": plan.steps_per_epoch, "num_workers": 0}
-        return training_batches(
-            source, plan, augmentation=augment.build(PREPROCESS), tokenizer=tokenizer, **{**defaults, **settings}
-        )
-
-    return give
-
-
 def assert_same(first: list[ImageTextBatch], second: list[ImageTextBatch]) -> None:
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
         for name in ("images", "tokens", "token_mask", "image_ids", "caption_ids"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert one.broken == other.broken
-
-
-# The plan
-
-
-def test_every_image_comes_once_an_epoch_in_a_new_order() -> None:
-    plan = BatchPlan(12, 4, seed=0)
-    epochs = [np.concatenate([plan.batch(3 * epoch + step)[1] for step in range(3)]) for epoch in range(4)]
-    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-
-
-def test_steps_tell_their_epoch() -> None:
-    plan = BatchPlan(10, 4, seed=0)
-    assert plan.steps_per_epoch == 2
-    assert [plan.batch(step)[0] for step in range(6)] == [0, 0, 1, 1, 2, 2]
-
-
-def test_images_left_over_are_others_each_epoch() -> None:
-    plan = BatchPlan(10, 4, seed=0)
-    left_over = []
-    for epoch in range(30):
-        seen = np.concatenate([plan.batch(2 * epoch + step)[1] for step in range(2)])
-        assert len(set(seen)) == 8
-        left_over.append(set(range(10)) - set(seen))
-    assert set().union(*left_over) == set(range(10))
-
-
-def test_a_step_can_be_asked_for_in_any_order() -> None:
-    forward = [BatchPlan(10, 3, seed=5).batch(step)[1].tolist() for step in range(12)]
-    assert [BatchPlan(10, 3, seed=5).batch(step)[1].tolist() for step in reversed(range(12))] == forward[::-1]
-
-
-def test_another_seed_is_another_order() -> None:
-    assert BatchPlan(50, 50, seed=0).batch(0)[1].tolist() != BatchPlan(50, 50, seed=1).batch(0)[1].tolist()
-
-
-def test_a_batch_as_large_as_the_data_is_the_whole_data() -> None:
-    assert sorted(BatchPlan(5, 5, seed=0).batch(7)[1]) == [0, 1, 2, 3, 4]
-
-
-def test_a_batch_larger_than_the_data_names_the_setting_and_the_largest_value() -> None:
-    with pytest.raises(UserError, match=r"train\.batch_size: 9 is more than the 8 usable images; .* to at most 8"):
-        BatchPlan(8, 9, seed=0)
-
-
-@pytest.mark.parametrize("num_samples", [0, 1])
-def test_one_pair_cannot_be_contrasted(num_samples: int) -> None:
-    with pytest.raises(UserError, match=r"A contrastive batch needs 2\."):
-        BatchPlan(num_samples, 2, seed=0)
 
 
 # The same batches, however they are made
@@ -222,15 +158,6 @@ def test_captions_are_drawn_anew_each_epoch(
     assert len(set().union(*drawn)) == 12
 
 
-@pytest.mark.parametrize(("num_captions", "count"), [(1, 1), (1, 4), (3, 2), (3, 3), (3, 8), (5, 5)])
-def test_no_caption_comes_twice_before_each_came_once(num_captions: int, count: int) -> None:
-    for seed in range(20):
-        drawn = draw_captions(num_captions, count, np.random.default_rng(seed))
-        uses = [drawn.count(number) for number in range(num_captions)]
-        assert sum(uses) == count
-        assert max(uses) - min(uses) <= 1
-
-
 @pytest.mark.parametrize("num_captions", [2, 3, 5])
 def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_without(
     batches: Callable[..., Iterator[ImageTextBatch]], num_captions: int
@@ -247,7 +174,9 @@ def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_withou
     assert all(abs(count - expected) < 4.5 * expected**0.5 for count in counts.values())
 
 
-def test_torch_pins_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> None:
+def test_torch_pins_every_tensor_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch, put_together: Callable[..., TrainingBatches]
+) -> None:
     pinned: list[int] = []
 
     def pin(tensor: torch.Tensor) -> torch.Tensor:  # pinning itself needs a GPU
@@ -255,7 +184,8 @@ def test_torch_pins_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch, tok
         return tensor
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    fields = Collate(tokenizer)([Pair(np.zeros((16, 16, 3), np.uint8), ["picture 1"], 0), "item 7: unreadable."])
+    put = put_together(open_source("scenes:8,image_size=16"), BatchPlan(8, 4, seed=0))
+    fields = put.join([Pair([np.zeros((16, 16, 3), np.uint8)], ["picture 1"], 0), "item 7: unreadable."])
     batch = ImageTextBatch(**pin_memory(fields))
     assert pinned == [batch_field.data_ptr() for batch_field in vars(batch).values() if torch.is_tensor(batch_field)]
     assert batch.broken == ["item 7: unreadable."]
@@ -333,15 +263,15 @@ def test_an_epoch_over_captions_brings_each_caption_once_with_its_own_image(
 ) -> None:
     words = [tuple(f"picture {image} caption {line}" for line in range(count)) for image, count in enumerate(texts)]
     source = Captioned(words)
-    last_captions = np.cumsum([len(captions) for captions in readable_captions(source)])
-    plan = BatchPlan(int(last_captions[-1]), 1, seed=0)
+    captions = EachCaption.of(source)
+    plan = BatchPlan(captions.num_items(source), 1, seed=0)
     epochs = [
         [
             (int(batch.image_ids[0]), int(batch.caption_ids[0]))
             for batch in batches(
                 source,
                 plan,
-                last_captions=last_captions,
+                last_captions=captions.ends,
                 start_step=epoch * plan.steps_per_epoch,
                 num_steps=(epoch + 1) * plan.steps_per_epoch,
             )

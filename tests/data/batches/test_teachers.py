@@ -13,12 +13,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from conftest import encode_picture
 from pocketclip.data import Source, hold_out, open_source
 from pocketclip.data.augment import AugmentConfig, draw_view, render_view
+from pocketclip.data.batches import BatchPlan, LiveReaders, StoredRows, TeacherReader, Teachers, TrainingBatches
+from pocketclip.data.batches.loader import Pair
+from pocketclip.data.batches.views import draw_view_number
 from pocketclip.data.decode import decode_picture
-from pocketclip.data.loader import BatchPlan, Collate, Pair, training_batches
 from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
 from pocketclip.data.reinforcement import Manifest, StoredTeacher, write_manifest
 from pocketclip.data.source import Sample
-from pocketclip.data.teaching import TeacherReader, draw_view_number
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch
@@ -54,14 +55,11 @@ def source(tmp_path: Path) -> Source:
 
 
 @pytest.fixture
-def batches(tokenizer: Tokenizer) -> Callable[..., Iterator[ImageTextBatch]]:
-    def give(source: Source, **settings: Any) -> Iterator[ImageTextBatch]:
-        augment = settings.pop("augment", AugmentConfig())
-        defaults = {"captions_per_image": 1, "num_steps": 3, "num_workers": 0}
-        plan = BatchPlan(len(source), settings.pop("batch_size", 3), seed=5)
-        return training_batches(
-            source, plan, augmentation=augment.build(PREPROCESS), tokenizer=tokenizer, **{**defaults, **settings}
-        )
+def give(batches: Callable[..., Iterator[ImageTextBatch]]) -> Callable[..., Iterator[ImageTextBatch]]:
+    """Three batches of three, unless told otherwise."""
+
+    def give(source: Source, *, batch_size: int = 3, **settings: Any) -> Iterator[ImageTextBatch]:
+        return batches(source, BatchPlan(len(source), batch_size, seed=5), **{"num_steps": 3, **settings})
 
     return give
 
@@ -89,10 +87,10 @@ TAUGHT = {"captions_per_image": 2, "synthetic_captions_per_image": 1, "with_feat
 
 
 def test_features_are_those_of_the_view_and_the_captions_shown(
-    source: Source, batches: Callable[..., Iterator[ImageTextBatch]], tokenizer: Tokenizer
+    source: Source, give: Callable[..., Iterator[ImageTextBatch]], tokenizer: Tokenizer
 ) -> None:
     seen = set()
-    for batch in batches(source, **TAUGHT, num_steps=8):
+    for batch in give(source, **TAUGHT, num_steps=8):
         assert (batch.captions_per_image, batch.num_synthetic, len(batch.teachers)) == (3, 1, 2)
         assert [teacher.scale for teacher in batch.teachers] == [100, 60]
         for place, index in enumerate(batch.image_ids.tolist()):
@@ -127,17 +125,15 @@ def test_each_stored_view_comes_once_before_any_comes_twice() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_run_goes_on_from_any_step_with_any_number_of_workers(
-    source: Source, batches: Callable[..., Iterator[ImageTextBatch]], num_workers: int
+    source: Source, give: Callable[..., Iterator[ImageTextBatch]], num_workers: int
 ) -> None:
-    whole = list(batches(source, **TAUGHT, num_steps=5))
-    assert_same(list(batches(source, **TAUGHT, num_steps=5, start_step=2, num_workers=num_workers)), whole[2:])
+    whole = list(give(source, **TAUGHT, num_steps=5))
+    assert_same(list(give(source, **TAUGHT, num_steps=5, start_step=2, num_workers=num_workers)), whole[2:])
 
 
-def test_ranks_share_a_batch_with_its_features(
-    source: Source, batches: Callable[..., Iterator[ImageTextBatch]]
-) -> None:
-    whole = list(batches(source, **TAUGHT))
-    parts = [list(batches(source, **TAUGHT, rank=rank, world_size=2)) for rank in range(2)]
+def test_ranks_share_a_batch_with_its_features(source: Source, give: Callable[..., Iterator[ImageTextBatch]]) -> None:
+    whole = list(give(source, **TAUGHT))
+    parts = [list(give(source, **TAUGHT, rank=rank, world_size=2)) for rank in range(2)]
     for batch, first, second in zip(whole, *parts, strict=True):
         for name in ("image", "text"):
             joined = torch.cat([getattr(part.teachers[1], name) for part in (first, second)])
@@ -145,12 +141,12 @@ def test_ranks_share_a_batch_with_its_features(
 
 
 def test_a_part_of_a_source_brings_its_own_features(
-    source: Source, batches: Callable[..., Iterator[ImageTextBatch]]
+    source: Source, give: Callable[..., Iterator[ImageTextBatch]]
 ) -> None:
     rest, held = hold_out(source, 0.4)
     stored = held.stored
     assert stored is not None
-    (batch,) = batches(held, **TAUGHT, batch_size=2, num_steps=1)
+    (batch,) = give(held, **TAUGHT, batch_size=2, num_steps=1)
     for place, number in enumerate(batch.image_ids.tolist()):
         features = unit(stored.read(number).features[:3, :8])
         assert float((features @ batch.teachers[0].image[place]).max()) == pytest.approx(1, abs=1e-5)
@@ -160,27 +156,30 @@ def test_a_part_of_a_source_brings_its_own_features(
 
 
 def test_plain_training_sees_the_same_views_and_captions(
-    source: Source, batches: Callable[..., Iterator[ImageTextBatch]]
+    source: Source, give: Callable[..., Iterator[ImageTextBatch]]
 ) -> None:
-    taught = list(batches(source, captions_per_image=2, with_features=True))
-    plain = list(batches(source, captions_per_image=2))
+    taught = list(give(source, captions_per_image=2, with_features=True))
+    plain = list(give(source, captions_per_image=2))
     assert all(batch.teachers == () for batch in plain)
     assert_same(plain, [replace(batch, teachers=()) for batch in taught])
 
 
 def test_what_is_damaged_is_left_out_and_named(
-    source: Source, batches: Callable[..., Iterator[ImageTextBatch]], tmp_path: Path
+    source: Source, give: Callable[..., Iterator[ImageTextBatch]], tmp_path: Path
 ) -> None:
     shard = tmp_path / "out" / "reinforced-000000.tar"
     data = shard.read_bytes()
     shard.write_bytes(data.replace(b'"real 0 of 2"', b'"real 0 of 2}'))
-    (batch,) = batches(source, **TAUGHT, batch_size=COUNT, num_steps=1)
+    (batch,) = give(source, **TAUGHT, batch_size=COUNT, num_steps=1)
     assert len(batch) == COUNT - 1 == len(batch.teachers[0].image)
     assert "damaged" in batch.broken[0] or "0002" in batch.broken[0]
 
 
-def test_a_batch_of_broken_items_only_has_empty_features(tokenizer: Tokenizer) -> None:
-    fields = Collate(tokenizer, teachers=COLUMNS)(["item 7: unreadable."])
+def test_a_batch_of_broken_items_only_has_empty_features(
+    source: Source, put_together: Callable[..., TrainingBatches]
+) -> None:
+    put = put_together(source, BatchPlan(COUNT, 3, seed=0), with_features=True)
+    fields = put.join(["item 7: unreadable."])
     assert [one["image"].shape for one in fields["teachers"]] == [(0, 8), (0, 4)]
     assert [one["text"].shape for one in fields["teachers"]] == [(0, 8), (0, 4)]
 
@@ -196,13 +195,13 @@ def letters(captions: Any) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_live_teacher_sees_the_same_view_at_its_own_size(
-    batches: Callable[..., Iterator[ImageTextBatch]], num_workers: int
+    give: Callable[..., Iterator[ImageTextBatch]], num_workers: int
 ) -> None:
     scenes = open_source("scenes:6,image_size=64")
     large = PreprocessConfig(image_size=24, resize="squash")
     colours = PREPROCESS.model_copy(update={"mean": (0.1, 0.1, 0.1)})
     readers = [TeacherReader(large, letters), TeacherReader(colours, letters)]
-    for batch in batches(scenes, augment=AUGMENT, captions_per_image=2, readers=readers, num_workers=num_workers):
+    for batch in give(scenes, augment=AUGMENT, captions_per_image=2, readers=readers, num_workers=num_workers):
         wide, same = batch.teacher_inputs
         assert wide.images.shape == (3, 3, 24, 24)
         assert same.images.data_ptr() == batch.images.data_ptr()  # what differs in colours only is rendered once
@@ -220,7 +219,18 @@ def test_a_live_teacher_sees_the_same_view_at_its_own_size(
         assert wide.token_mask.all()
 
 
-def test_torch_pins_what_teachers_bring(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize(
+    ("teachers", "scales"),
+    [(StoredRows(COLUMNS), [100, 60]), (LiveReaders((TeacherReader(PREPROCESS, letters),)), [])],
+    ids=["stored", "live"],
+)
+def test_torch_pins_what_teachers_bring(
+    monkeypatch: pytest.MonkeyPatch,
+    source: Source,
+    put_together: Callable[..., TrainingBatches],
+    teachers: Teachers,
+    scales: list[float],
+) -> None:
     pinned: list[int] = []
 
     def pin(tensor: torch.Tensor) -> torch.Tensor:  # pinning itself needs a GPU
@@ -228,15 +238,11 @@ def test_torch_pins_what_teachers_bring(monkeypatch: pytest.MonkeyPatch, tokeniz
         return tensor
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    pixels = np.zeros((16, 16, 3), np.uint8)
-    pair = Pair(pixels, ["a caption"], 0, (), np.ones((2, MANIFEST.width), np.float32))
-    collate = Collate(
-        tokenizer,
-        readers=(TeacherReader(PREPROCESS, letters),),
-        sizes=(0,),
-        teachers=COLUMNS,
-    )
-    fields = pin_memory(collate([pair]))
-    for one in (*fields["teachers"], *fields["teacher_inputs"]):
+    put = replace(put_together(source, BatchPlan(COUNT, 3, seed=0)), teachers=teachers)
+    pair = Pair([np.zeros((16, 16, 3), np.uint8)], ["a caption"], 0, np.ones((2, MANIFEST.width), np.float32))
+    fields = pin_memory(put.join([pair]))
+    brought = [*fields.get("teachers", ()), *fields.get("teacher_inputs", ())]
+    assert len(brought) == max(1, len(scales))
+    for one in brought:
         assert {value.data_ptr() for value in one.values() if torch.is_tensor(value)} <= set(pinned)
-    assert [one["scale"] for one in fields["teachers"]] == [100, 60]
+    assert [one["scale"] for one in fields.get("teachers", ())] == scales

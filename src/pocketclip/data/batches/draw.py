@@ -1,0 +1,100 @@
+"""Which captions a step shows of an image."""
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.data.batches.item import Item
+from pocketclip.data.source import Source, readable_captions
+
+
+class Captions(Protocol):
+    """Says what an item of the plan is, and draws captions for it."""
+
+    @property
+    def num_synthetic(self) -> int:
+        """S, how many of the drawn captions are synthetic ones; they come last."""
+        ...
+
+    def num_items(self, source: Source) -> int:
+        """Items of one epoch over a source."""
+        ...
+
+    def image_of(self, number: int) -> int:
+        """Number of an item's image in the source."""
+        ...
+
+    def draw(self, item: Item) -> list[int]:
+        """Numbers of K + S of the item's texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawnCaptions:
+    """An item is an image, of which K captions and S synthetic ones are drawn anew each epoch."""
+
+    num_real: int
+    """K."""
+    num_synthetic: int = 0
+    """S; needs a reinforced source. An image without any synthetic ones shows real ones in their place."""
+
+    def num_items(self, source: Source) -> int:
+        """Its examples, of one image or several."""
+        return len(source) // source.images_per_example
+
+    def image_of(self, number: int) -> int:
+        """The item itself."""
+        return number
+
+    def draw(self, item: Item) -> list[int]:
+        """K of the real ones, then S of the synthetic."""
+        num_real, random = len(item.sample.captions), np.random.default_rng(item.seeds)
+        real = draw_captions(num_real, self.num_real, random)
+        return real + draw_synthetic(num_real, len(item.texts), self.num_synthetic, random)
+
+
+@dataclass(frozen=True)
+class EachCaption:
+    """An item is one caption with its image, so an epoch passes over each caption once."""
+
+    ends: npt.NDArray[np.int64]
+    """(N,), running total of the captions of each image."""
+    num_synthetic: int = 0
+    """S, drawn beside it as in `DrawnCaptions`."""
+
+    @classmethod
+    def of(cls, source: Source, num_synthetic: int = 0) -> Self:
+        """Counts the captions of a source; none of a sample that cannot be read."""
+        return cls(np.cumsum([len(texts) for texts in readable_captions(source)]), num_synthetic)
+
+    def num_items(self, source: Source) -> int:
+        """Captions in all."""
+        del source
+        return int(self.ends[-1])
+
+    def image_of(self, number: int) -> int:
+        """The image whose captions end behind the item."""
+        return int(np.searchsorted(self.ends, number, side="right"))
+
+    def draw(self, item: Item) -> list[int]:
+        """The caption that the item is, then S synthetic ones."""
+        caption = int(self.ends[item.index]) - 1 - item.number
+        num_real, random = len(item.sample.captions), np.random.default_rng(item.seeds)
+        return [caption, *draw_synthetic(num_real, len(item.texts), self.num_synthetic, random)]
+
+
+def draw_captions(num_captions: int, count: int, random: np.random.Generator) -> list[int]:
+    """`count` caption numbers of an image that has `num_captions`; each once before any comes twice."""
+    drawn: list[int] = []
+    while len(drawn) < count:
+        drawn.extend(random.permutation(num_captions)[: count - len(drawn)].tolist())
+    return drawn
+
+
+def draw_synthetic(num_real: int, num_texts: int, count: int, random: np.random.Generator) -> list[int]:
+    """`count` caption numbers of the synthetic ones, which stand behind the real ones; of the real where none do."""
+    if num_texts > num_real:
+        return [num_real + number for number in draw_captions(num_texts - num_real, count, random)]
+    return draw_captions(num_real, count, random)

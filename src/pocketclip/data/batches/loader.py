@@ -1,0 +1,214 @@
+"""What a step sees, put together: the batches of a run, read by worker processes.
+
+A batch depends only on the seed and the step's number, so a resumed run goes on exactly, and the number of workers
+changes nothing.
+"""
+
+import functools
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pocketclip.data.batches.draw import Captions
+from pocketclip.data.batches.item import Item
+from pocketclip.data.batches.plan import BatchPlan
+from pocketclip.data.batches.teachers import NO_TEACHERS, Teachers
+from pocketclip.data.batches.views import Views
+from pocketclip.data.decode import jpeg_decoder
+from pocketclip.data.reinforcement import Floats, ReinforcedData
+from pocketclip.data.source import Source, caption_id
+from pocketclip.distributed import local_world_size
+from pocketclip.errors import BrokenItemError
+from pocketclip.hardware import available_cores
+from pocketclip.preprocess import PreprocessConfig
+from pocketclip.tokenizer import Tokenizer
+from pocketclip.types import ImageTextBatch, TeacherFeatures, TeacherInputs
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with the captions drawn for it."""
+
+    arrays: list[npt.NDArray[Any]]
+    """(H, W, 3) bytes of the view at each size, or its (F,) features of a frozen tower alone."""
+    captions: list[str]
+    index: int
+    """Of the image in its source."""
+    row: Floats | None = None
+    """(1 + M, W), what stored teachers make of the view and of each caption."""
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """What every step of a run sees.
+
+    A pair that cannot be read is left out of its batch, which names it.
+    """
+
+    source: Source
+    """Samples by number."""
+    plan: BatchPlan
+    """Order and batch size, over `captions.num_items(source)` items."""
+    captions: Captions
+    views: Views
+    tokenizer: Tokenizer
+    """Text to ids, padded to a batch's longest."""
+    teachers: Teachers = NO_TEACHERS
+
+    def __post_init__(self) -> None:
+        assert self.source.stored is not None or self.captions.num_synthetic == 0, "nothing is stored"
+
+    @functools.cached_property
+    def sizes(self) -> dict[str, PreprocessConfig]:
+        """What a picture is rendered for, the student first; those that differ in colours only are one."""
+        return {one.geometry: one for one in (self.views.preprocess, *self.teachers.preprocesses)}
+
+    @functools.cached_property
+    def _stored(self) -> ReinforcedData | None:
+        return self.source.stored
+
+    def steps(
+        self,
+        start: int,
+        stop: int,
+        *,
+        num_workers: int | None = None,
+        pin_memory: bool = False,
+        share: slice | None = None,
+    ) -> Iterator[ImageTextBatch]:
+        """Batches of steps `start` to `stop`, one each.
+
+        Args:
+            start: where a resumed run begins.
+            stop: where the run ends.
+            num_workers: processes; None takes one on 2 cores and up to 8 on larger machines.
+            pin_memory: for copies to a GPU.
+            share: places of every batch to read, as `BatchPlan.share` gives a rank; any number of ranks, workers and
+                shards reads each sample once an epoch. None reads them all.
+        """
+        if num_workers is None:
+            num_workers = min(8, max(1, available_cores() // local_world_size() - 1))
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+        jpeg_decoder()  # imported here once, not in every worker
+        loader = DataLoader(
+            _Pairs(self),
+            batch_sampler=_Steps(self.plan, range(start, stop), share or slice(None), self.source.images_per_example),
+            collate_fn=self.join,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            prefetch_factor=2 if num_workers else None,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator(),  # or opening the loader would draw from the generator that dropout uses
+        )
+        with _objects_left_alone():
+            for fields in loader:
+                teachers = tuple(TeacherFeatures(**one) for one in fields.pop("teachers", ()))
+                inputs = tuple(TeacherInputs(**one) for one in fields.pop("teacher_inputs", ()))
+                yield ImageTextBatch(**fields, teachers=teachers, teacher_inputs=inputs)
+
+    def pair(self, epoch: int, number: int) -> Pair:
+        """What an epoch shows of an item.
+
+        Raises:
+            BrokenItemError: it cannot be read, or has no caption.
+        """
+        index = self.captions.image_of(number)
+        sample = self.source[index]
+        if not sample.captions:
+            raise BrokenItemError(f"{sample.place}: has no caption.")
+        stored = None if self._stored is None else self._stored.read(index)
+        item = Item(self.plan.seed, epoch, number, index, sample, stored)
+        view, arrays = self.views.show(item, list(self.sizes.values()))
+        drawn, texts = self.captions.draw(item), item.texts
+        return Pair(arrays, [texts[text] for text in drawn], index, self.teachers.row(item, view, drawn), sample.label)
+
+    def join(self, items: Sequence[Pair | str]) -> dict[str, Any]:
+        """The fields of a batch; broken items, given by their messages, are left out and named.
+
+        In a dictionary, since torch pins the memory of tensors in those and not of tensors in a class of ours.
+        """
+        per_example = self.source.images_per_example
+        firsts = range(0, len(items), per_example)
+        pairs = [pair for first in firsts for pair in _unbroken(items[first : first + per_example])]
+        captions = [caption for pair in pairs for caption in pair.captions]
+        tokens, mask = self.tokenizer.encode(captions)
+        rows = [pair.row for pair in pairs if pair.row is not None]
+        pixels = {
+            geometry: self.views.join([pair.arrays[size] for pair in pairs]) for size, geometry in enumerate(self.sizes)
+        }
+        fields: dict[str, Any] = {
+            "images": pixels[self.views.preprocess.geometry],
+            "tokens": torch.from_numpy(tokens),
+            "token_mask": torch.from_numpy(mask),
+            "image_ids": torch.tensor([pair.index for pair in pairs], dtype=torch.int64),
+            "caption_ids": torch.tensor([caption_id(caption) for caption in captions], dtype=torch.int64),
+            "broken": [item for item in items if isinstance(item, str)],
+            "num_synthetic": self.captions.num_synthetic,
+        }
+        if per_example > 1 and all(pair.label is not None for pair in pairs):
+            fields["labels"] = torch.tensor([pair.label for pair in pairs[::per_example]], dtype=torch.int64)
+        return fields | self.teachers.join(rows, pixels, captions)
+
+
+def _unbroken(items: Sequence[Pair | str]) -> list[Pair]:
+    """The images of an example; none of them where one is broken."""
+    pairs = [item for item in items if isinstance(item, Pair)]
+    return pairs if len(pairs) == len(items) else []
+
+
+class _Pairs(Dataset[Pair | str]):
+    """Every pair by its epoch and item; a broken one is its message."""
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, place: tuple[int, int]) -> Pair | str:
+        try:
+            return self.batches.pair(*place)
+        except BrokenItemError as error:
+            return str(error)
+
+
+class _Steps(Sampler[list[tuple[int, int]]]):
+    """The epoch and items of every step, or a rank's share of them."""
+
+    def __init__(self, plan: BatchPlan, steps: range, share: slice, per_example: int) -> None:
+        self.plan, self.steps, self.share = plan, steps, share
+        self.members = range(per_example)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in self.steps:
+            epoch, indices = self.plan.batch(step)
+            firsts = (int(index) * len(self.members) for index in indices[self.share])
+            yield [(epoch, first + member) for first in firsts for member in self.members]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@contextmanager
+def _objects_left_alone() -> Iterator[None]:
+    """Within, the garbage collector does not look at the objects there are now.
+
+    It would write to each of them, and so copy every page that a process and its workers share: 80 MiB, once the
+    first full collection of a long run comes.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _one_thread(worker: int) -> None:
+    del worker
+    torch.set_num_threads(1)

@@ -1,0 +1,58 @@
+"""Which samples a step sees: it depends only on the seed and the step's number, so a resumed run goes on exactly."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.errors import UserError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The order of a whole run: a fresh shuffle every epoch, whole batches only.
+
+    The samples left over at an epoch's end are different ones each time.
+    """
+
+    num_samples: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.num_samples < self.batch_size:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} is more than the {self.num_samples} usable images; "
+                f"set train.batch_size to at most {self.num_samples}, or bring more data."
+                + (" A contrastive batch needs 2." if self.num_samples < 2 else "")
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass over the data."""
+        return self.num_samples // self.batch_size
+
+    def batch(self, step: int) -> tuple[int, npt.NDArray[np.int64]]:
+        """The epoch and the sample numbers of a step, both counted from 0."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = _shuffled(self.num_samples, self.seed, epoch)
+        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def share(self, rank: int, world_size: int) -> slice:
+        """The places of every batch that a rank works on; the batches themselves do not depend on their number.
+
+        Raises:
+            UserError: a rank would have nothing to do.
+        """
+        if self.batch_size < world_size:
+            raise UserError(
+                f"train.batch_size: {self.batch_size} pairs cannot be shared by {world_size} processes; "
+                f"set train.batch_size to at least {world_size}, or start fewer processes."
+            )
+        return slice(self.batch_size * rank // world_size, self.batch_size * (rank + 1) // world_size)
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(num_samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(num_samples)
