@@ -66,10 +66,10 @@ class KarpathySourceConfig(Config):
         file, root = locate(self.file), locate(self.images)
         values = _read(file)
         try:
-            found = {image["split"] for image in values["images"]}
+            splits = {image["split"] for image in values["images"]}
             wanted = set(self.split.split("+"))
-            if not wanted <= found:
-                raise UserError(f"{file}: no split '{self.split}'. Splits: {', '.join(sorted(found))}.")
+            if not wanted <= splits:
+                raise UserError(f"{file}: no split '{self.split}'. Splits: {', '.join(sorted(splits))}.")
             captions = {
                 str(Path(image.get("filepath", ""), image["filename"])): [
                     sentence["raw"] for sentence in image["sentences"]

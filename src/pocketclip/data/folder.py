@@ -120,11 +120,11 @@ def captions_of(values: Any, *, place: str) -> tuple[str, ...]:
         BrokenItemError: neither is there, or they are not text.
     """
     if isinstance(values, dict):
-        found = values.get("captions", values.get("caption"))
-        if isinstance(found, str):
-            return clean_captions([found])
-        if isinstance(found, list) and all(isinstance(text, str) for text in found):
-            return clean_captions(found)
-        if found is None and "label" in values:
+        captions = values.get("captions", values.get("caption"))
+        if isinstance(captions, str):
+            return clean_captions([captions])
+        if isinstance(captions, list) and all(isinstance(text, str) for text in captions):
+            return clean_captions(captions)
+        if captions is None and "label" in values:
             return ()
     raise BrokenItemError(f'{place}: should hold {{"captions": ["...", "..."]}}.')

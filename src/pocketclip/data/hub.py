@@ -19,8 +19,11 @@ class HubSourceConfig(Config):
     """A hub name such as `owner/name`, or a local folder that `datasets` can load."""
     split: str = "train"
     subset: str | None = None
+    """A configuration of the data set, where it has several."""
     image: str | None = None
+    """Column of the image; None: the first known name, such as `image`."""
     caption: str | None = None
+    """Column of the caption(s); None: the first known name, such as `caption`."""
 
     def open(self) -> "HubSource":
         """Load the data set through the `datasets` library.

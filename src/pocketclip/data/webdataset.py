@@ -80,10 +80,10 @@ def expand_shards(pattern: str) -> list[Path]:
         return [path for name in names for path in expand_shards(name)]
     if "*" in pattern or "?" in pattern:
         root = os.environ.get("POCKETCLIP_DATA", "data")
-        found = sorted(glob.glob(pattern)) or sorted(glob.glob(os.path.join(root, pattern)))  # noqa: PTH118, PTH207
-        if not found:
+        files = sorted(glob.glob(pattern)) or sorted(glob.glob(os.path.join(root, pattern)))  # noqa: PTH118, PTH207
+        if not files:
             raise UserError(f"{pattern}: no shard matches (looked here and in {root}).")
-        return [Path(name) for name in found]
+        return [Path(name) for name in files]
     return [locate(Path(pattern))]
 
 
@@ -166,10 +166,10 @@ class WebdatasetSource(Source):
             BrokenItemError: the sample has none, or it cannot be read.
         """
         entry, path, place = self._find(index)
-        found = entry.others[self.others.index(ending)]
-        if found == _NO_MEMBER:
+        member = entry.others[self.others.index(ending)]
+        if member == _NO_MEMBER:
             raise BrokenItemError(f"{place}: has no {ending}.")
-        return _read_member(path, found), place
+        return _read_member(path, member), place
 
     def _find(self, index: int) -> tuple[_Entry, Path, str]:
         number = range(len(self))[index]

@@ -23,9 +23,9 @@ def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num
         source: the training data, where they are on this machine.
         num_items: of one epoch, which may be more than the source holds here.
     """
-    found: dict[str, int | None] = {"data": None if source is None else _data_bytes(source, num_items)}
-    found["checkpoints"] = _checkpoints(recipe, model)
-    found["bundle"] = 4 * count_parameters(model)
+    num_bytes: dict[str, int | None] = {"data": None if source is None else _data_bytes(source, num_items)}
+    num_bytes["checkpoints"] = _checkpoints(recipe, model)
+    num_bytes["bundle"] = 4 * count_parameters(model)
     cached = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None and stage.cache is not None]
     if cached:
         views = max(_num_views(stage, source) for stage in cached)
@@ -33,8 +33,8 @@ def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num
         image, text = (int(encoder.feature_dim) for encoder in (model.image_encoder, model.text_encoder))
         if not any(stage.is_heads_only for stage in cached):
             captions = 0.0  # their tower is trained
-        found["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
-    return found
+        num_bytes["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
+    return num_bytes
 
 
 def _num_views(stage: TrainConfig, source: Source | None) -> int:
