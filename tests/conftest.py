@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,21 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def write_tar(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes members, as (name, bytes), into a shard."""
+
+    def write(name: str, members: Sequence[tuple[str, bytes]]) -> Path:
+        with tarfile.open(tmp_path / name, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for member, data in members:
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return tmp_path / name
+
+    return write
 
 
 def tiny_model_settings() -> dict[str, object]:

@@ -26,7 +26,7 @@ LAYERS = (
     },
     {"stages"},
     {"data", "models", "losses", "search"},
-    {"objectives", "train", "distill", "evaluate", "cost", "export"},
+    {"objectives", "train", "distill", "curate", "evaluate", "cost", "export"},
     {"recipe", "run"},
     {"study"},
     {"cli", "__main__"},
@@ -76,7 +76,7 @@ def test_layer_zero_has_no_import_cycle() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.main", "search", "data", "embedder", "bundle", "preprocess", "tokenizer", "data.inspect"]
+    "module", ["cli.main", "search", "data", "embedder", "bundle", "preprocess", "tokenizer", "curate.inspect"]
 )
 def test_opens_without_torch(module: str) -> None:
     code = f"import sys, pocketclip.{module}; sys.exit('torch' in sys.modules)"

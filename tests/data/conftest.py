@@ -1,8 +1,6 @@
 """What the tests of the data folder share."""
 
-import io
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,21 +15,6 @@ def tokenizer() -> Tokenizer:
     """Knows the words of `make_folder`'s captions."""
     texts = [f"picture {number} caption {line}" for number in range(20) for line in range(5)]
     return train_tokenizer(texts, vocabulary_size=200, context_length=16)
-
-
-@pytest.fixture
-def write_tar(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes members, as (name, bytes), into a shard."""
-
-    def write(name: str, members: Sequence[tuple[str, bytes]]) -> Path:
-        with tarfile.open(tmp_path / name, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for member, data in members:
-                info = tarfile.TarInfo(member)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-        return tmp_path / name
-
-    return write
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import torch
 
 import pocketclip.data.cluster as cluster
 from conftest import build_tiny_pretrained, tiny_recipe_settings
+from pocketclip.curate.filter import FilterConfig
+from pocketclip.curate.kept import write_filtered
 from pocketclip.data.blocks import Block, Engine, Stage, compute_here, fill
 from pocketclip.data.cache import cache_folder
 from pocketclip.data.cluster import open_engine
-from pocketclip.data.filter import FilterConfig
-from pocketclip.data.kept import write_filtered
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
 from pocketclip.run.embedding import open_embedding, open_similarity, write_embeddings

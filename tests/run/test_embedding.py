@@ -10,9 +10,9 @@ import pytest
 
 import pocketclip.run.embedding as embedding_module
 from conftest import Told, build_tiny_pretrained
+from pocketclip.curate.filter import Measured
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Stage, compute_here
-from pocketclip.data.filter import Measured
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embed_source
 from pocketclip.models.pretrained import PretrainedModel

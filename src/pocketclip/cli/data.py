@@ -29,8 +29,8 @@ def inspect(
 
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_table
+    from pocketclip.curate.inspect import contact_sheet, inspect_source
     from pocketclip.data import open_source
-    from pocketclip.data.inspect import contact_sheet, inspect_source
     from pocketclip.files import cannot_write
 
     opened = open_source(source_text(source), place="SOURCE")

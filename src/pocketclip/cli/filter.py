@@ -10,9 +10,9 @@ from pocketclip.cli.options import Device, Json, MaxBrokenShare, SourceText, sou
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 if TYPE_CHECKING:
+    from pocketclip.curate.filter import FilterConfig
+    from pocketclip.curate.kept import FilterReport
     from pocketclip.data.blocks import Stage
-    from pocketclip.data.filter import FilterConfig
-    from pocketclip.data.kept import FilterReport
 
 
 def filter_source(
@@ -51,9 +51,9 @@ def filter_source(
       pocketclip data filter folder:photos --out kept --min-image-side 64 --model runs/mine --keep-share 0.5
     """
     from pocketclip.cli.progress import reporter
+    from pocketclip.curate.filter import FilterConfig
+    from pocketclip.curate.kept import write_filtered
     from pocketclip.data.cluster import open_engine
-    from pocketclip.data.filter import FilterConfig
-    from pocketclip.data.kept import write_filtered
 
     given = {
         "min_image_side": min_image_side,
@@ -89,7 +89,7 @@ def _measuring(source: str, rules: "FilterConfig", model: str | None, device: st
     """How the measuring stage is opened, with a model where a rule needs one."""
     from functools import partial
 
-    from pocketclip.data.kept import open_measuring
+    from pocketclip.curate.kept import open_measuring
     from pocketclip.errors import UserError
 
     if not rules.needs_model:

@@ -9,8 +9,8 @@ from pocketclip.cli.options import Json, MaxBrokenShare, source_text, wants_json
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 if TYPE_CHECKING:
-    from pocketclip.data.mix import MixConfig
-    from pocketclip.data.mixed import MixReport
+    from pocketclip.curate.mix import MixConfig
+    from pocketclip.curate.mixed import MixReport
 
 
 def mix(
@@ -55,10 +55,10 @@ def mix(
       pocketclip data mix csv:ours.csv folder:scraped@0.5 --without folder:test --out mixed
     """
     from pocketclip.cli.progress import reporter
+    from pocketclip.curate.mix import MixConfig, parse_part
+    from pocketclip.curate.mixed import write_mixed
     from pocketclip.data.blocks import compute_in_threads
     from pocketclip.data.cluster import open_engine
-    from pocketclip.data.mix import MixConfig, parse_part
-    from pocketclip.data.mixed import write_mixed
 
     parts = [parse_part(text) for text in sources]
     values = {

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import digest
+from pocketclip.curate.filter import measure
 from pocketclip.data import Source, open_source
 from pocketclip.data.blocks import Block, BlockFolder, Engine, OpenStage, Stage, fill
 from pocketclip.data.encode import EMBED_BLOCK
-from pocketclip.data.filter import measure
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embed_source
 from pocketclip.files import cannot_write, write_atomically
@@ -54,7 +54,7 @@ def embedding_stage(source: Source, model: PretrainedModel) -> Stage:
 
 
 def open_similarity(source: str, model: str, device: str) -> Stage:
-    """The stage that measures a source for rules which compare embeddings; see `pocketclip.data.kept`."""
+    """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.kept`."""
     keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     opened = open_source(source, place="SOURCE")

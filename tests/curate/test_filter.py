@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from conftest import encode_picture
+from pocketclip.curate.filter import FilterConfig, Measured, judge, measure
 from pocketclip.data import open_source
 from pocketclip.data.encode import Embeddings
-from pocketclip.data.filter import FilterConfig, Measured, judge, measure
 from pocketclip.errors import UserError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pocketclip.data import near_duplicates
-from pocketclip.data.near_duplicates import find_duplicates, near_pairs
+from pocketclip.curate import near_duplicates
+from pocketclip.curate.near_duplicates import find_duplicates, near_pairs
 
 Hashes = npt.NDArray[np.uint64]
 

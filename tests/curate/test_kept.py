@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pocketclip.data.kept as kept_module
+import pocketclip.curate.kept as kept_module
 from conftest import Told
+from pocketclip.curate.filter import FilterConfig, Verdict
+from pocketclip.curate.kept import FilterReport, Kept, open_measuring, write_filtered
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, compute_here
-from pocketclip.data.filter import FilterConfig, Verdict
-from pocketclip.data.kept import FilterReport, Kept, open_measuring, write_filtered
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
 from pocketclip.stages.watch import SILENT, Watch

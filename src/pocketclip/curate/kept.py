@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from pocketclip.config import Config, digest
+from pocketclip.curate.filter import FilterConfig, Integers, Measured, Verdict, judge, measure
 from pocketclip.data import open_source
 from pocketclip.data.blocks import (
     Block,
@@ -24,7 +25,6 @@ from pocketclip.data.blocks import (
     fill,
     finish_shards,
 )
-from pocketclip.data.filter import FilterConfig, Integers, Measured, Verdict, judge, measure
 from pocketclip.data.shards import write_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from conftest import Told, encode_picture
+from pocketclip.curate.inspect import contact_sheet, inspect_source
 from pocketclip.data import open_source
-from pocketclip.data.inspect import contact_sheet, inspect_source
 from pocketclip.data.source import Sample, Source
 
 

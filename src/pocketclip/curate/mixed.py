@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from pocketclip.config import Config
+from pocketclip.curate.clean import REASONS, CleanConfig, clean_image
+from pocketclip.curate.mix import Measured, MixConfig, MixPart, Plan, hashing_stage, make_plan, open_hashing
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, BlockFolder, Engine, Stage, earlier_report, fill, finish_shards
-from pocketclip.data.clean import REASONS, CleanConfig, clean_image
-from pocketclip.data.mix import Measured, MixConfig, MixPart, Plan, hashing_stage, make_plan, open_hashing
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError, UserError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pocketclip.data.clean import REASONS, CleanConfig, CleanCounts, clean_image, clean_text
+from pocketclip.curate.clean import REASONS, CleanConfig, CleanCounts, clean_image, clean_text
 from pocketclip.errors import UserError
 
 

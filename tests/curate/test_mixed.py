@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import pocketclip.data.mix as mix_module
-import pocketclip.data.mixed as mixed_module
+import pocketclip.curate.mix as mix_module
+import pocketclip.curate.mixed as mixed_module
 from conftest import Told, encode_picture
+from pocketclip.curate.mix import MixConfig
+from pocketclip.curate.mixed import MixReport, write_mixed
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, Stage, compute_here, compute_in_threads
-from pocketclip.data.mix import MixConfig
-from pocketclip.data.mixed import MixReport, write_mixed
 from pocketclip.data.source import Sample
 from pocketclip.errors import UserError
 from pocketclip.stages.watch import SILENT, Watch
@@ -197,7 +197,7 @@ def test_an_error_in_a_thread_ends_the_work(tmp_path: Path) -> None:
 
     stage = Stage("x", {}, 8, 2, compute)
     with pytest.raises(UserError, match="block at 0"):
-        fill(tmp_path / "b", stage, lambda: stage, compute_in_threads, lambda *told: None, resume=False)
+        fill(tmp_path / "b", stage, lambda: stage, compute_in_threads, SILENT, resume=False)
 
 
 def test_a_dry_run_tells_the_plan_and_a_resumed_one_writes_it(sources: tuple[Path, Path, Path], tmp_path: Path) -> None:

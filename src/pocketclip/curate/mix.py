@@ -14,10 +14,11 @@ import numpy.typing as npt
 from pydantic import Field, NonNegativeInt
 
 from pocketclip.config import Config
-from pocketclip.data import clean, open_source, perceptual_hash
+from pocketclip.curate import clean
+from pocketclip.curate.clean import REASONS, CleanConfig, CleanCounts, clean_image
+from pocketclip.curate.near_duplicates import MAX_DISTANCE, Duplicates, Hashes, Integers, find_duplicates
+from pocketclip.data import open_source, perceptual_hash
 from pocketclip.data.blocks import Block, BlockFolder, Stage
-from pocketclip.data.clean import REASONS, CleanConfig, CleanCounts, clean_image
-from pocketclip.data.near_duplicates import MAX_DISTANCE, Duplicates, Hashes, Integers, find_duplicates
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.stages.watch import SILENT, Watch

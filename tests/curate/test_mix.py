@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pocketclip.data.mix import Measured, MixConfig, Plan, draw, make_plan, parse_part
+from pocketclip.curate.mix import Measured, MixConfig, Plan, draw, make_plan, parse_part
 from pocketclip.errors import UserError
 
 
