@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import encode_picture
-from pocketclip.curate.filter import FilterConfig, Measured, judge, measure
+from pocketclip.curate.filter import FilterConfig, Signals, judge, measure
 from pocketclip.data import open_source
 from pocketclip.data.encode import Embeddings
 from pocketclip.errors import UserError
@@ -57,7 +57,7 @@ def folder(make_folder: Callable[..., Path]) -> Path:
 
 def test_sizes_words_and_identities_are_those_of_the_samples(folder: Path) -> None:
     block = measure(open_source(f"folder:{folder}"), 0, 6)
-    found = Measured.join([block])
+    found = Signals.join([block])
     assert found.indices.tolist() == [0, 1, 3, 4, 5]
     assert found.sides.tolist() == [[32, 24], [32, 24], [100, 20], [32, 24], [32, 24]]
     assert found.counts.tolist() == [2, 2, 2, 0, 3]
@@ -73,9 +73,9 @@ def test_sizes_words_and_identities_are_those_of_the_samples(folder: Path) -> No
 
 def test_measuring_in_blocks_gives_the_whole(folder: Path) -> None:
     source = open_source(f"folder:{folder}")
-    whole = Measured.join([measure(source, 0, 6)])
-    parts = Measured.join([measure(source, start, min(start + 2, 6)) for start in range(0, 6, 2)])
-    for name in Measured.__dataclass_fields__:
+    whole = Signals.join([measure(source, 0, 6)])
+    parts = Signals.join([measure(source, start, min(start + 2, 6)) for start in range(0, 6, 2)])
+    for name in Signals.__dataclass_fields__:
         assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
 
 
@@ -102,11 +102,11 @@ def test_similarities_are_those_of_each_caption_to_its_own_image(folder: Path) -
 # Verdicts
 
 
-def measured(random: np.random.Generator, num_images: int) -> Measured:
+def measured(random: np.random.Generator, num_images: int) -> Signals:
     """Small numbers, so that everything repeats and ties."""
     counts = random.integers(0, 4, num_images)
     num_captions = int(counts.sum())
-    return Measured(
+    return Signals(
         indices=np.cumsum(random.integers(1, 3, num_images)),
         sides=random.integers(1, 9, (num_images, 2)),
         image_ids=random.integers(0, 2 * num_images, num_images),
@@ -117,7 +117,7 @@ def measured(random: np.random.Generator, num_images: int) -> Measured:
     )
 
 
-def slow_verdict(found: Measured, config: FilterConfig) -> tuple[list[int], list[list[int]], dict[str, int]]:
+def slow_verdict(found: Signals, config: FilterConfig) -> tuple[list[int], list[list[int]], dict[str, int]]:
     """Kept images, the places of their kept captions, and what each rule dropped."""
     place, samples = 0, []
     for row, index in enumerate(found.indices.tolist()):
@@ -203,27 +203,27 @@ def test_verdicts_equal_a_loop_over_the_samples(values: dict[str, Any], seed: in
     found = measured(np.random.default_rng(seed), 30)
     verdict = judge(found, rules(**values))
     indices, captions, dropped = slow_verdict(found, rules(**values))
-    assert verdict.indices.tolist() == indices
+    assert verdict.selection.indices.tolist() == indices
     assert {**verdict.dropped_images, **verdict.dropped_captions} == dropped
     kept_rows = [found.indices.tolist().index(index) for index in indices]
-    assert verdict.counts.tolist() == found.counts[kept_rows].tolist()
+    assert verdict.selection.counts.tolist() == found.counts[kept_rows].tolist()
     firsts = np.cumsum(found.counts) - found.counts
     masks = [
         [int(firsts[row]) + number in kept for number in range(int(found.counts[row]))]
         for row, kept in zip(kept_rows, captions, strict=True)
     ]
-    assert verdict.captions.tolist() == [value for mask in masks for value in mask]
+    assert verdict.selection.captions.tolist() == [value for mask in masks for value in mask]
 
 
 def test_images_without_captions_stay_where_no_rule_is_about_captions() -> None:
     found = measured(np.random.default_rng(1), 30)
     assert (found.counts == 0).any()
-    assert (judge(found, rules(min_image_side=1)).counts == 0).any()
-    assert (judge(found, rules(min_image_side=1, min_caption_words=1)).counts > 0).all()
+    assert (judge(found, rules(min_image_side=1)).selection.counts == 0).any()
+    assert (judge(found, rules(min_image_side=1, min_caption_words=1)).selection.counts > 0).all()
 
 
 def test_of_a_duplicate_whose_first_was_dropped_the_second_stays() -> None:
-    found = Measured(
+    found = Signals(
         indices=np.array([0, 1]),
         sides=np.array([[5, 5], [50, 50]]),
         image_ids=np.array([7, 7]),
@@ -234,7 +234,7 @@ def test_of_a_duplicate_whose_first_was_dropped_the_second_stays() -> None:
     )
     config = rules(min_image_side=10, drop_duplicate_images=True, drop_duplicate_captions=True)
     verdict = judge(found, config)
-    assert verdict.indices.tolist() == [1]
+    assert verdict.selection.indices.tolist() == [1]
     assert verdict.dropped_images == {"min_image_side": 1, "drop_duplicate_images": 0, "no_caption_left": 0}
     assert verdict.dropped_captions == {"drop_duplicate_captions": 0}
 
@@ -242,4 +242,4 @@ def test_of_a_duplicate_whose_first_was_dropped_the_second_stays() -> None:
 def test_nothing_to_judge_is_no_error() -> None:
     empty = measured(np.random.default_rng(0), 0)
     for values in SETS:
-        assert len(judge(empty, rules(**values)).indices) == 0
+        assert len(judge(empty, rules(**values)).selection) == 0

@@ -14,8 +14,8 @@ import torch
 
 import pocketclip.data.cluster as cluster
 from conftest import build_tiny_pretrained, tiny_recipe_settings
-from pocketclip.curate.filter import FilterConfig
-from pocketclip.curate.kept import write_filtered
+from pocketclip.curate.curation import carry_out
+from pocketclip.curate.filter import FilterConfig, filtering
 from pocketclip.data.blocks import Block, Engine, Stage, compute_here, fill
 from pocketclip.data.cache import cache_folder
 from pocketclip.data.cluster import open_engine
@@ -172,7 +172,8 @@ def test_filtered_shards_are_the_local_ones_to_the_byte(on_ray: Engine, bundle: 
     opening = partial(open_similarity, source, bundle, "cpu")
     rules = FilterConfig(keep_share=0.3, min_caption_words=3)
     for name, engine in (("local", compute_here), ("ray", on_ray)):
-        write_filtered(opening(), opening, source, rules, tmp_path / name, engine, SILENT, samples_per_shard=50)
+        curation = filtering(opening(), opening, source, rules, tmp_path / name)
+        carry_out(curation, engine, SILENT, samples_per_shard=50)
     assert len(same_files(tmp_path / "local", tmp_path / "ray")) > 3
 
 

@@ -9,6 +9,7 @@ from pocketclip.cli.features import features
 from pocketclip.cli.filter import filter_source
 from pocketclip.cli.mix import mix
 from pocketclip.cli.options import Json, MaxBrokenShare, SourceText, source_text, wants_json
+from pocketclip.cli.stages import ShardName, tell_shards
 
 app = typer.Typer(help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True)
 
@@ -64,7 +65,7 @@ def inspect(
 def convert(
     source: SourceText,
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
+    name: ShardName = "data",
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Items a shard covers.")] = 1000,
     max_broken_share: MaxBrokenShare = 0.01,
 ) -> None:
@@ -89,9 +90,7 @@ def convert(
 
     with reporter(max_broken_share, len(opened)) as shown:
         state = write_shards(opened, out, name=name, samples_per_shard=samples_per_shard, check=check, watch=shown)
-    last = state.num_shards - 1
-    place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"
-    typer.echo(f"{state.num_written:,} samples in {state.num_shards} shards: webdataset:{place}", err=True)
+    tell_shards(f"{state.num_written:,} samples", out, name, state.num_shards)
 
 
 app.command("filter")(filter_source)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocketclip.cli.options import Device, Json, MaxBrokenShare, SourceText, source_text, wants_json
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardName, tell_shards
 
 if TYPE_CHECKING:
-    from pocketclip.curate.filter import FilterConfig
-    from pocketclip.curate.kept import FilterReport
+    from pocketclip.curate.filter import FilterConfig, FilterReport
     from pocketclip.data.blocks import Stage
 
 
@@ -31,8 +30,8 @@ def filter_source(
     min_similarity: Annotated[float | None, typer.Option(help="Drop captions that are less similar.")] = None,
     keep_share: Annotated[float | None, typer.Option(help="Keep this share of captions, the most similar.")] = None,
     model: Annotated[str | None, typer.Option(help="A bundle, to compare captions with their images.")] = None,
-    name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
-    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in a shard.")] = 1000,
+    name: ShardName = "data",
+    samples_per_shard: SamplesPerShard = 1000,
     device: Device = "auto",
     engine: EngineOption = "local",
     ray_address: RayAddress = None,
@@ -51,8 +50,8 @@ def filter_source(
       pocketclip data filter folder:photos --out kept --min-image-side 64 --model runs/mine --keep-share 0.5
     """
     from pocketclip.cli.progress import reporter
-    from pocketclip.curate.filter import FilterConfig
-    from pocketclip.curate.kept import write_filtered
+    from pocketclip.curate.curation import carry_out
+    from pocketclip.curate.filter import FilterConfig, filtering
     from pocketclip.data.cluster import open_engine
 
     given = {
@@ -70,18 +69,8 @@ def filter_source(
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:
-            report = write_filtered(
-                stage,
-                open_stage,
-                source_text(source),
-                rules,
-                out,
-                compute,
-                shown,
-                name=name,
-                samples_per_shard=samples_per_shard,
-                resume=resume,
-            )
+            curation = filtering(stage, open_stage, source_text(source), rules, out)
+            report = carry_out(curation, compute, shown, name=name, samples_per_shard=samples_per_shard, resume=resume)
     _show(report, out, name, as_json=wants_json(json_lines))
 
 
@@ -89,7 +78,7 @@ def _measuring(source: str, rules: "FilterConfig", model: str | None, device: st
     """How the measuring stage is opened, with a model where a rule needs one."""
     from functools import partial
 
-    from pocketclip.curate.kept import open_measuring
+    from pocketclip.curate.filter import open_measuring
     from pocketclip.errors import UserError
 
     if not rules.needs_model:
@@ -113,9 +102,7 @@ def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> Non
     for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
         for rule, count in dropped.items():
             typer.echo(f"{rule}: {count:,} {what} dropped", err=True)
-    last = report.num_shards - 1
-    place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last else f"{out}/{name}-000000.tar"
-    typer.echo(f"{report.num_kept_images:,} samples in {report.num_shards} shards: webdataset:{place}", err=True)
+    tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
     if as_json:
         typer.echo(json.dumps(report.model_dump()))
         return

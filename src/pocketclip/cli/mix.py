@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocketclip.cli.options import Json, MaxBrokenShare, source_text, wants_json
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardName, tell_shards
 
 if TYPE_CHECKING:
     from pocketclip.curate.mix import MixConfig
-    from pocketclip.curate.mixed import MixReport
+    from pocketclip.curate.mix_report import MixReport
 
 
 def mix(
@@ -35,8 +35,8 @@ def mix(
     max_caption_words: Annotated[int, typer.Option(help="Drop captions of more words.")] = 128,
     max_captions: Annotated[int | None, typer.Option(help="Keep so many captions of an image, the first ones.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw from sources with a weight below 1.")] = 0,
-    name: Annotated[str, typer.Option(help="Before the shard number: NAME-000000.tar.")] = "data",
-    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in a shard.")] = 1000,
+    name: ShardName = "data",
+    samples_per_shard: SamplesPerShard = 1000,
     engine: EngineOption = "local",
     ray_address: RayAddress = None,
     resume: Resume = False,
@@ -55,8 +55,8 @@ def mix(
       pocketclip data mix csv:ours.csv folder:scraped@0.5 --without folder:test --out mixed
     """
     from pocketclip.cli.progress import reporter
-    from pocketclip.curate.mix import MixConfig, parse_part
-    from pocketclip.curate.mixed import write_mixed
+    from pocketclip.curate.curation import carry_out
+    from pocketclip.curate.mix import MixConfig, mixing, parse_part
     from pocketclip.data.blocks import compute_in_threads
     from pocketclip.data.cluster import open_engine
 
@@ -71,9 +71,8 @@ def mix(
     }
     config = MixConfig.parse(values, place="pocketclip data mix")
     with open_engine(engine, ray_address) as compute, reporter(max_broken_share) as shown:
-        report = write_mixed(
-            config,
-            out,
+        report = carry_out(
+            mixing(config, out),
             compute_in_threads if engine == "local" else compute,
             shown,
             name=name,
@@ -90,11 +89,9 @@ def _show(config: "MixConfig", report: "MixReport", out: Path, name: str, *, as_
 
     from pocketclip.cli.tables import print_table
 
-    last = report.num_shards - 1
-    place = f"{out}/{name}-{{000000..{last:06d}}}.tar" if last > 0 else f"{out}/{name}-000000.tar"
     counts = f"{report.num_images:,} images with {report.num_captions:,} captions"
     if report.num_shards:
-        typer.echo(f"{counts} in {report.num_shards} shards: webdataset:{place}", err=True)
+        tell_shards(counts, out, name, report.num_shards)
     else:
         typer.echo(f"{counts} would be written; write them with --resume instead of --dry-run", err=True)
     if config.without:

@@ -1,12 +1,11 @@
-"""Which samples of a source are worth keeping: rules, what they need to know of each sample, and their verdict.
+"""`data filter`: which samples of a source are worth keeping, by rules over signals measured of each."""
 
-Measuring goes block by block, on many machines where need be; the verdict is reached once all blocks are there, since
-duplicates and shares concern the whole source.
-"""
-
+import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
@@ -14,16 +13,17 @@ import numpy.typing as npt
 from pydantic import Field, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.data.blocks import Block
-from pocketclip.data.source import Source, caption_id
-from pocketclip.errors import BrokenItemError
+from pocketclip.curate.curation import MEASURED_BLOCK, Curation, CurationReport, join_blocks, measure_each
+from pocketclip.curate.selection import Integers, Mask, Selection
+from pocketclip.data import open_source
+from pocketclip.data.blocks import Block, BlockFolder, OpenStage, Stage
+from pocketclip.data.source import Sample, Source, caption_id
+from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
+from pocketclip.stages.watch import Watch
 
 if TYPE_CHECKING:  # it loads torch, which filtering without a model does not need
     from pocketclip.data.encode import Embeddings
-
-Mask = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
 
 
 class FilterConfig(Config):
@@ -70,7 +70,7 @@ class FilterConfig(Config):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Signals:
     """What the rules need to know of every readable sample."""
 
     indices: Integers
@@ -87,17 +87,24 @@ class Measured:
     """(Q,), equal for equal captions."""
     similarities: npt.NDArray[np.float32]
     """(Q,), of a caption to its image; empty where no rule needs it."""
+    num_broken: int = 0
 
     @classmethod
     def join(cls, blocks: Iterable[Block]) -> Self:
         """The whole source from its blocks in order."""
-        found = list(blocks)
-        names = cls.__dataclass_fields__
-        return cls(**{name: np.concatenate([block.arrays[name] for block in found]) for name in names})
+        whole = join_blocks(blocks)
+        return cls(**whole.arrays, num_broken=len(whole.broken))
+
+
+def open_measuring(source: str) -> Stage:
+    """The stage that measures a source for rules which need no model."""
+    opened = open_source(source, place="SOURCE")
+    made_from = {"source": opened.fingerprint()}
+    return Stage("measuring images", made_from, len(opened), MEASURED_BLOCK, functools.partial(measure, opened))
 
 
 def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], Embeddings] | None" = None) -> Block:
-    """The arrays of `Measured` for samples `start` to `stop`.
+    """The arrays of `Signals` for samples `start` to `stop`.
 
     Args:
         source: what to measure.
@@ -109,26 +116,23 @@ def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], 
     readable = range(start, stop) if embeddings is None else embeddings.indices.tolist()
     broken = [] if embeddings is None else list(embeddings.broken)
     open_picture = decode_image if embeddings is None else open_header  # what was embedded can be decoded
-    rows: list[tuple[int, tuple[int, int], int]] = []
-    captions: list[tuple[str, ...]] = []
-    for index in readable:
-        try:
-            sample = source[index]
-            picture = open_picture(sample.image, place=sample.place)
-        except BrokenItemError as error:
-            broken.append(str(error))
-            continue
-        rows.append((index, picture.size, _bytes_id(sample.image)))
-        captions.append(sample.captions)
-    texts = [text for group in captions for text in group]
+
+    def look(sample: Sample) -> tuple[int, int]:
+        return open_picture(sample.image, place=sample.place).size
+
+    rows = [
+        (index, size, _bytes_id(sample.image), sample.captions)
+        for index, sample, size in measure_each(source, readable, look, broken)
+    ]
+    texts = [text for *_, captions in rows for text in captions]
     similarities = np.zeros(0, np.float32)
     if embeddings is not None and texts:
         similarities = (embeddings.images[embeddings.text_images] * embeddings.texts).sum(axis=1)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "indices": _integers([index for index, _, _ in rows]),
-        "sides": _integers([size for _, size, _ in rows]).reshape(-1, 2),
-        "image_ids": _integers([identity for _, _, identity in rows]),
-        "counts": _integers([len(group) for group in captions]),
+        "indices": _integers([index for index, *_ in rows]),
+        "sides": _integers([size for _, size, *_ in rows]).reshape(-1, 2),
+        "image_ids": _integers([identity for *_, identity, _ in rows]),
+        "counts": _integers([len(captions) for *_, captions in rows]),
         "words": _integers([len(text.split()) for text in texts]),
         "caption_ids": _integers([caption_id(text) for text in texts]),
         "similarities": similarities,
@@ -146,26 +150,20 @@ def _bytes_id(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which samples stay with which captions, and what each rule dropped."""
+    """What stays, and what each rule dropped."""
 
-    indices: Integers
-    """(n,), number in the source."""
-    counts: Integers
-    """(n,), captions they had."""
-    captions: Mask
-    """(q,), which of those stay."""
+    selection: Selection
     dropped_images: dict[str, int] = field(default_factory=dict)
     dropped_captions: dict[str, int] = field(default_factory=dict)
-    """By the rule that came first; captions of an image that a rule dropped are not counted."""
 
 
 class _Judge:
     """What is still in, rule after rule."""
 
-    def __init__(self, measured: Measured) -> None:
-        self.images = np.ones(len(measured.indices), bool)
-        self.captions = np.ones(len(measured.words), bool)
-        self.owners = np.repeat(np.arange(len(measured.indices)), measured.counts)
+    def __init__(self, signals: Signals) -> None:
+        self.images = np.ones(len(signals.indices), bool)
+        self.captions = np.ones(len(signals.words), bool)
+        self.owners = np.repeat(np.arange(len(signals.indices)), signals.counts)
         self.dropped_images: dict[str, int] = {}
         self.dropped_captions: dict[str, int] = {}
 
@@ -179,36 +177,39 @@ class _Judge:
         self.captions &= ~bad
 
 
-def judge(measured: Measured, rules: FilterConfig) -> Verdict:
+def judge(signals: Signals, rules: FilterConfig) -> Verdict:
     """Apply the rules one after the other."""
-    state = _Judge(measured)
+    state = _Judge(signals)
     if rules.min_image_side is not None:
-        state.drop_images("min_image_side", measured.sides.min(axis=1) < rules.min_image_side)
+        state.drop_images("min_image_side", signals.sides.min(axis=1) < rules.min_image_side)
     if rules.max_aspect_ratio is not None:
-        longer, shorter = measured.sides.max(axis=1), measured.sides.min(axis=1)
+        longer, shorter = signals.sides.max(axis=1), signals.sides.min(axis=1)
         state.drop_images("max_aspect_ratio", longer > rules.max_aspect_ratio * shorter)
     if rules.drop_duplicate_images:
-        state.drop_images("drop_duplicate_images", _repeated(measured.image_ids, state.images))
+        state.drop_images("drop_duplicate_images", _repeated(signals.image_ids, state.images))
     if rules.min_caption_words is not None:
-        state.drop_captions("min_caption_words", measured.words < rules.min_caption_words)
+        state.drop_captions("min_caption_words", signals.words < rules.min_caption_words)
     if rules.max_caption_words is not None:
-        state.drop_captions("max_caption_words", measured.words > rules.max_caption_words)
+        state.drop_captions("max_caption_words", signals.words > rules.max_caption_words)
     if rules.drop_duplicate_captions:
-        state.drop_captions("drop_duplicate_captions", _repeated(measured.caption_ids, state.captions))
+        state.drop_captions("drop_duplicate_captions", _repeated(signals.caption_ids, state.captions))
     if rules.min_similarity is not None:
-        state.drop_captions("min_similarity", measured.similarities < rules.min_similarity)
+        state.drop_captions("min_similarity", signals.similarities < rules.min_similarity)
     if rules.keep_share is not None:
-        state.drop_captions("keep_share", ~_best(measured.similarities, state.captions, rules.keep_share))
+        state.drop_captions("keep_share", ~_best(signals.similarities, state.captions, rules.keep_share))
     if rules._concerns_captions:
         without = np.bincount(state.owners[state.captions], minlength=len(state.images)) == 0
         state.drop_images("no_caption_left", without)
-    return Verdict(
-        measured.indices[state.images],
-        measured.counts[state.images],
-        state.captions[state.images[state.owners]],
-        state.dropped_images,
-        state.dropped_captions,
+    none = np.zeros(int(state.images.sum()), np.int64)
+    selection = Selection(
+        sources=none,
+        indices=signals.indices[state.images],
+        counts=signals.counts[state.images],
+        captions=state.captions[state.images[state.owners]],
+        joined_counts=none,
+        joined=np.zeros((0, 2), np.int64),
     )
+    return Verdict(selection, state.dropped_images, state.dropped_captions)
 
 
 def _repeated(identities: Integers, counted: Mask) -> Mask:
@@ -227,3 +228,69 @@ def _best(values: npt.NDArray[np.float32], counted: Mask, share: float) -> Mask:
     order = np.argsort(-values[places], kind="stable")
     best[places[order[: max(1, round(share * len(places)))]]] = True
     return best
+
+
+class FilterReport(CurationReport):
+    """What a filter kept and dropped."""
+
+    num_images: int
+    """Readable ones of the source."""
+    num_captions: int
+    num_kept_images: int
+    num_kept_captions: int
+    num_broken: int
+    dropped_images: dict[str, int]
+    """By the first rule that dropped them; `no_caption_left` counts those that rules about captions left bare."""
+    dropped_captions: dict[str, int]
+    """By the first rule that dropped them; captions of an image that a rule dropped are not counted."""
+    num_shards: int
+
+    def with_written(self, counts: Integers, num_shards: int) -> Self:
+        """See `CurationReport`."""
+        images, captions, broken = counts[:, 0].tolist()
+        written = {"num_kept_images": images, "num_kept_captions": captions, "num_shards": num_shards}
+        return self.model_copy(update={**written, "num_broken": self.num_broken + broken})
+
+
+def filtering(
+    measuring: Stage, open_stage: OpenStage, source: str, rules: FilterConfig, out: Path
+) -> Curation[FilterReport]:
+    """The curation that keeps of a source what passes the rules.
+
+    Args:
+        measuring: the opened stage that gives the arrays of `Signals`.
+        open_stage: opens it in another process.
+        source: as a user writes it.
+        rules: what to drop.
+        out: folder for the shards.
+    """
+
+    def decide(measured: Sequence[BlockFolder], _: Watch) -> tuple[Selection, FilterReport]:
+        signals = Signals.join(measured[0].read_all())
+        verdict = judge(signals, rules)
+        if len(verdict.selection) == 0:
+            counts = json.dumps({**verdict.dropped_images, **verdict.dropped_captions})
+            raise UserError(f"{source}: the rules keep no image (dropped: {counts}); use milder ones with --resume.")
+        report = FilterReport(
+            num_images=len(signals.indices),
+            num_captions=len(signals.words),
+            num_kept_images=len(verdict.selection),
+            num_kept_captions=int(verdict.selection.captions.sum()),
+            num_broken=signals.num_broken,
+            dropped_images=verdict.dropped_images,
+            dropped_captions=verdict.dropped_captions,
+            num_shards=0,
+        )
+        return verdict.selection, report
+
+    return Curation(
+        kind="filter",
+        out=out,
+        asked={"rules": rules.model_dump(mode="json")},
+        made_from=measuring.made_from,
+        measuring={"measured": (measuring, open_stage)},
+        decide=decide,
+        report=FilterReport,
+        places=(source,),
+        sources=(open_source(source, place="SOURCE"),),
+    )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.curate.selection import Integers
 from pocketclip.stages.watch import SILENT, Watch
 
-Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
 BITS = 64

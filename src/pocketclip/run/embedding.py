@@ -54,7 +54,7 @@ def embedding_stage(source: Source, model: PretrainedModel) -> Stage:
 
 
 def open_similarity(source: str, model: str, device: str) -> Stage:
-    """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.kept`."""
+    """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.filter`."""
     keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     opened = open_source(source, place="SOURCE")

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-import pocketclip.curate.kept as kept_module
+import pocketclip.curate.filter as filter_module
+import pocketclip.curate.write as write_module
 from conftest import Told
-from pocketclip.curate.filter import FilterConfig, Verdict
-from pocketclip.curate.kept import FilterReport, Kept, open_measuring, write_filtered
+from pocketclip.curate.curation import carry_out
+from pocketclip.curate.filter import FilterConfig, FilterReport, filtering, open_measuring
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Block, compute_here
 from pocketclip.data.source import Sample, Source
@@ -23,7 +23,7 @@ from pocketclip.stages.watch import SILENT, Watch
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks in a handful of samples."""
-    monkeypatch.setattr(kept_module, "MEASURED_BLOCK", 4)
+    monkeypatch.setattr(filter_module, "MEASURED_BLOCK", 4)
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def run(folder: Path, out: Path, watch: Watch = SILENT, **settings: Any) -> Filt
     rules = FilterConfig.parse(settings.pop("rules", RULES), place="rules")
     open_stage = partial(open_measuring, f"folder:{folder}")
     settings = {"samples_per_shard": 3, **settings}
-    return write_filtered(open_stage(), open_stage, f"folder:{folder}", rules, out, compute_here, watch, **settings)
+    curation = filtering(open_stage(), open_stage, f"folder:{folder}", rules, out)
+    return carry_out(curation, compute_here, watch, **settings)
 
 
 def samples(out: Path, name: str = "data") -> list[Sample]:
@@ -84,19 +85,6 @@ def test_an_image_keeps_the_captions_that_pass(folder: Path, tmp_path: Path) -> 
     assert len(captions["006"]) == 2
 
 
-def test_parts_of_what_is_kept_have_their_own_captions(folder: Path) -> None:
-    source = open_source(f"folder:{folder}")
-    mask = np.array([True, False, False, True, True, True])
-    kept = Kept(source, Verdict(np.array([1, 4, 6]), np.array([2, 2, 2]), mask), "mark")
-    wanted = [source.captions(1)[:1], source.captions(4)[1:], source.captions(6)]
-    assert isinstance(kept, Source)
-    assert [kept.captions(index) for index in range(3)] == wanted
-    part = kept.part(1, 3)
-    assert [part[index].captions for index in range(2)] == wanted[1:]
-    assert [part[index].key for index in range(2)] == ["004", "006"]
-    assert len({kept.fingerprint(), part.fingerprint(), kept.part(0, 3).fingerprint()}) == 2
-
-
 def stop_at(work: str, done: int) -> Watch:
     def on_progress(told: str, so_far: int, total: int, broken: Sequence[str]) -> None:
         if (told, so_far) == (work, done):
@@ -122,7 +110,7 @@ def test_a_stopped_filter_goes_on_where_it_was(
         run(folder, tmp_path / "cut", stop_at(work, done))
     assert not (tmp_path / "cut" / "data.filter.json").exists()
     counts = {"measured": 0, "written": 0}
-    measure, write = kept_module.measure, kept_module._write_shard
+    measure, write = filter_module.measure, write_module._write_shard
 
     def counting_measure(source: Source, start: int, stop: int) -> Block:
         counts["measured"] += stop - start
@@ -132,8 +120,8 @@ def test_a_stopped_filter_goes_on_where_it_was(
         counts["written"] += 1
         return write(*arguments)
 
-    monkeypatch.setattr(kept_module, "measure", counting_measure)
-    monkeypatch.setattr(kept_module, "_write_shard", counting_write)
+    monkeypatch.setattr(filter_module, "measure", counting_measure)
+    monkeypatch.setattr(write_module, "_write_shard", counting_write)
     resumed = run(folder, tmp_path / "cut", resume=True)
     assert counts == {"measured": measured, "written": written}
     assert resumed == run(folder, tmp_path / "whole")

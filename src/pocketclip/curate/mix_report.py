@@ -1,0 +1,158 @@
+"""What became of every source of a mix."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from pocketclip.config import Config
+from pocketclip.curate.clean import REASONS
+from pocketclip.curate.curation import CurationReport
+from pocketclip.curate.mix_verdict import Hashed, MixVerdict
+from pocketclip.curate.selection import Integers
+from pocketclip.curate.write import key_prefix
+from pocketclip.data.blocks import Stage
+from pocketclip.data.source import Source
+from pocketclip.errors import BrokenItemError
+
+
+class NearHeldOut(Config):
+    """A picture that was left out because a held-out one is nearly the same."""
+
+    key: str
+    near: str
+    """Held-out source and the key there."""
+    distance: int
+    """Bits of 64 in which the hashes differ."""
+
+
+class MixedSource(Config):
+    """What became of one source; broken, held out, without caption, duplicates and images add up to those taken."""
+
+    source: str
+    weight: float
+    key_prefix: str
+    """Of its samples in the shards."""
+    num_items: int
+    """In the source."""
+    num_taken: int
+    """Drawn by the weight."""
+    num_broken: int
+    num_held_out: int
+    """Near a picture of a held-out source."""
+    num_without_caption: int
+    """No caption was there, or none was left."""
+    num_duplicates: int
+    """Another picture stands for these."""
+    num_images: int
+    """Written."""
+    num_captions: int
+    """Written, those that came from duplicates included."""
+    num_captions_read: int
+    num_captions_changed: int
+    dropped_captions: dict[str, int]
+    """By what cleaning found; captions of pictures that were dropped count too."""
+    near_held_out: list[NearHeldOut]
+
+
+class MixReport(CurationReport):
+    """What was mixed."""
+
+    sources: list[MixedSource]
+    num_images: int
+    num_captions: int
+    num_shards: int
+    """0 where nothing was written."""
+
+    @classmethod
+    def total(cls, sources: list[MixedSource], *, num_shards: int) -> Self:
+        """With the sums over the sources."""
+        return cls(
+            sources=sources,
+            num_images=sum(source.num_images for source in sources),
+            num_captions=sum(source.num_captions for source in sources),
+            num_shards=num_shards,
+        )
+
+    def with_written(self, counts: Integers, num_shards: int) -> Self:
+        """See `CurationReport`."""
+        sources = []
+        for source, (images, captions, broken) in zip(self.sources, counts.T.tolist(), strict=True):
+            written = {"num_images": images, "num_captions": captions, "num_broken": source.num_broken + broken}
+            sources.append(source.model_copy(update=written))
+        return self.total(sources, num_shards=num_shards)
+
+    def losses(self) -> str:
+        """Why nothing is left, for an error."""
+        names = ("num_taken", "num_broken", "num_held_out", "num_without_caption", "num_duplicates")
+        sums = {name: sum(getattr(source, name) for source in self.sources) for name in names}
+        return ", ".join(f"{name.removeprefix('num_').replace('_', ' ')}: {count:,}" for name, count in sums.items())
+
+
+def report_verdict(
+    verdict: MixVerdict,
+    hashed: Sequence[Hashed],
+    stages: Sequence[Stage],
+    places: Sequence[str],
+    sources: Sequence[Source],
+) -> MixReport:
+    """The report of what a verdict will write.
+
+    Args:
+        verdict: over the mixed sources.
+        hashed: what was read of each of them, and behind them of each held-out source.
+        stages: that read it.
+        places: of the sources, as a user writes them.
+        sources: the same, opened.
+    """
+    near, mixed = _name_near(verdict, hashed, sources), []
+    for number, near_held_out in enumerate(near):
+        stage, one = stages[number], hashed[number]
+        indices = verdict.selection.indices[verdict.selection.sources == number]
+        read, changed, *dropped = one.cleaning.tolist()
+        mixed.append(
+            MixedSource(
+                source=places[number],
+                weight=stage.made_from["weight"],
+                key_prefix=key_prefix(number),
+                num_items=stage.made_from["num_items"],
+                num_taken=stage.num_samples,
+                num_broken=one.num_broken,
+                num_held_out=len(near_held_out),
+                num_without_caption=int(verdict.without_caption[number]),
+                num_duplicates=int(verdict.duplicates[number]),
+                num_images=len(indices),
+                num_captions=int(one.counts[np.searchsorted(one.indices, indices)].sum()),
+                num_captions_read=read,
+                num_captions_changed=changed,
+                dropped_captions=dict(zip(REASONS, dropped, strict=True)),
+                near_held_out=near_held_out,
+            )
+        )
+    return MixReport.total(mixed, num_shards=0)
+
+
+def _name_near(verdict: MixVerdict, hashed: Sequence[Hashed], sources: Sequence[Source]) -> list[list[NearHeldOut]]:
+    """By mixed source, its pictures near held-out ones, with the keys of both."""
+    num_mixed = len(verdict.duplicates)
+    near: list[list[NearHeldOut]] = [[] for _ in range(num_mixed)]
+    edges = np.cumsum([0, *(len(one.hashes) for one in hashed[num_mixed:])])
+    for mine, index, place in verdict.held_out.tolist():
+        held = int(np.searchsorted(edges, place, side="right")) - 1
+        row, other = place - int(edges[held]), num_mixed + held
+        own_hash = hashed[mine].hashes[np.searchsorted(hashed[mine].indices, index)]
+        near[mine].append(
+            NearHeldOut(
+                key=_key(sources[mine], index),
+                near=f"{sources[other].name}: {_key(sources[other], int(hashed[other].indices[row]))}",
+                distance=int(np.bitwise_count(own_hash ^ hashed[other].hashes[row])),
+            )
+        )
+    return near
+
+
+def _key(source: Source, index: int) -> str:
+    try:
+        return source[index].key
+    except BrokenItemError:
+        return f"item {index}"

@@ -1,0 +1,114 @@
+"""Which pictures of several sources are written: near duplicates and held-out ones not, the rest evenly interleaved."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from pocketclip.curate.curation import join_blocks
+from pocketclip.curate.near_duplicates import Duplicates, Hashes, find_duplicates
+from pocketclip.curate.selection import Integers, Selection
+from pocketclip.data.blocks import Block
+from pocketclip.stages.watch import SILENT, Watch
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """What was read of one source."""
+
+    indices: Integers
+    """(N,), number in the source, of those that could be read."""
+    hashes: Hashes
+    """(N,)."""
+    counts: Integers
+    """(N,), captions that stay."""
+    cleaning: Integers
+    """(2 + reasons,), captions read, changed, and dropped for each reason."""
+    num_broken: int = 0
+
+    @classmethod
+    def join(cls, blocks: Iterable[Block]) -> Self:
+        """The whole source from its blocks in order."""
+        whole = join_blocks(blocks)
+        arrays = {**whole.arrays, "cleaning": whole.arrays["cleaning"].sum(axis=0)}
+        return cls(**arrays, num_broken=len(whole.broken))
+
+
+@dataclass(frozen=True)
+class MixVerdict:
+    """What is written, and why the rest is not."""
+
+    selection: Selection
+    without_caption: Integers
+    """(S,), samples of each source that no caption is left to."""
+    duplicates: Integers
+    """(S,), samples of each source that another one stands for."""
+    held_out: Integers
+    """(h, 3), source, number, and the place among the held-out hashes of one that is near."""
+
+
+def judge(
+    hashed: Sequence[Hashed],
+    held_out: Hashes,
+    *,
+    max_distance: int,
+    join_captions: bool,
+    watch: Watch = SILENT,
+) -> MixVerdict:
+    """Decide which samples are written, and in which order.
+
+    Pictures near a held-out one go first, then those without a caption, then duplicates: of pictures near each other
+    the one with more captions stays, of equals the first, sources in their order. What stays is interleaved evenly,
+    each source in its own order, so that every shard holds the sources in the proportions of the whole.
+
+    Args:
+        hashed: what was read of each source.
+        held_out: (H,), hashes of pictures that must not be written.
+        max_distance: in bits, at which two pictures are near.
+        join_captions: whether the captions of duplicates are kept.
+        watch: told of the search for duplicates.
+    """
+    owners = np.repeat(np.arange(len(hashed)), [len(one.indices) for one in hashed])
+    indices, hashes, counts = (
+        np.concatenate([getattr(one, name) for one in hashed]) for name in ("indices", "hashes", "counts")
+    )
+    # One without a caption stands last, behind every one that it could be a duplicate of
+    found = find_duplicates(hashes, counts, held_out, max_distance, watch)
+    near_held, bare = found.held_out >= 0, (found.held_out < 0) & (counts == 0)
+    kept = np.flatnonzero((found.keeper == np.arange(len(hashes))) & ~bare)
+    dropped = ~near_held & ~bare & (found.keeper != np.arange(len(hashes)))
+    kept = kept[_interleaved(owners[kept])]
+    joined_counts, joined = _joined(found, kept, np.flatnonzero(dropped) if join_captions else np.zeros(0, np.int64))
+    of_source = functools.partial(np.bincount, minlength=len(hashed))
+    selection = Selection(
+        sources=owners[kept],
+        indices=indices[kept],
+        counts=np.zeros(len(kept), np.int64),
+        captions=np.zeros(0, bool),
+        joined_counts=joined_counts,
+        joined=np.stack([owners[joined], indices[joined]], axis=1),
+    )
+    return MixVerdict(
+        selection,
+        without_caption=of_source(owners[bare]),
+        duplicates=of_source(owners[dropped]),
+        held_out=np.stack([owners[near_held], indices[near_held], found.held_out[near_held]], axis=1),
+    )
+
+
+def _interleaved(owners: Integers) -> Integers:
+    """An order in which each source is spread evenly over the whole, given the source of each sample in turn."""
+    counts = np.bincount(owners)
+    places = np.concatenate([np.zeros(0), *((np.arange(count) + 0.5) / count for count in counts)])
+    return np.lexsort((owners, places))
+
+
+def _joined(found: Duplicates, kept: Integers, dropped: Integers) -> tuple[Integers, Integers]:
+    """How many dropped samples each of `kept` stands for, and those in its order."""
+    place = np.full(len(found.keeper), -1, np.int64)
+    place[kept] = np.arange(len(kept))
+    standing = place[found.keeper[dropped]]
+    order = np.argsort(standing, kind="stable")
+    return np.bincount(standing, minlength=len(kept)), dropped[order]
