@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import encode_picture
+from pocketclip.curate.curation import join_blocks
 from pocketclip.curate.filter import FilterConfig, Signals, judge, measure
 from pocketclip.data import open_source
 from pocketclip.data.encode import Embeddings
@@ -57,7 +58,7 @@ def folder(make_folder: Callable[..., Path]) -> Path:
 
 def test_sizes_words_and_identities_are_those_of_the_samples(folder: Path) -> None:
     block = measure(open_source(f"folder:{folder}"), 0, 6)
-    found = Signals.join([block])
+    found = Signals(**block.arrays)
     assert found.indices.tolist() == [0, 1, 3, 4, 5]
     assert found.sides.tolist() == [[32, 24], [32, 24], [100, 20], [32, 24], [32, 24]]
     assert found.counts.tolist() == [2, 2, 2, 0, 3]
@@ -73,8 +74,8 @@ def test_sizes_words_and_identities_are_those_of_the_samples(folder: Path) -> No
 
 def test_measuring_in_blocks_gives_the_whole(folder: Path) -> None:
     source = open_source(f"folder:{folder}")
-    whole = Signals.join([measure(source, 0, 6)])
-    parts = Signals.join([measure(source, start, min(start + 2, 6)) for start in range(0, 6, 2)])
+    whole = Signals(**measure(source, 0, 6).arrays)
+    parts = Signals(**join_blocks(measure(source, start, min(start + 2, 6)) for start in range(0, 6, 2)).arrays)
     for name in Signals.__dataclass_fields__:
         assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
 

@@ -11,8 +11,7 @@ def hashed(hashes: list[int], counts: list[int] | None = None, first: int = 0) -
         np.arange(first, first + number),
         np.array(hashes, np.uint64),
         np.array(counts or [1] * number, np.int64),
-        np.zeros(7, np.int64),
-        0,
+        np.zeros((1, 7), np.int64),
     )
 
 

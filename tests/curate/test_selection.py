@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pocketclip.curate.selection import Selection
-from pocketclip.curate.write import writing_stage
+from pocketclip.curate.write import open_writing
 from pocketclip.data import open_source
 from pocketclip.data.source import Source
 
@@ -61,5 +61,5 @@ def test_a_file_gives_the_selection_back_and_marks_the_shards(source: Source, tm
         loaded = Selection.load(file)
         for name in Selection.__dataclass_fields__:
             assert np.array_equal(getattr(loaded, name), getattr(selection, name)), name
-        marks.add(writing_stage([source], file, tmp_path / "data", 2, {}, None).made_from["selection"])
+        marks.add(open_writing([source], file, tmp_path / "data", 2, {}, None).made_from["selection"])
     assert len(marks) == 3

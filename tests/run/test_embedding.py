@@ -10,6 +10,7 @@ import pytest
 
 import pocketclip.run.embedding as embedding_module
 from conftest import Told, build_tiny_pretrained
+from pocketclip.curate.curation import join_blocks
 from pocketclip.curate.filter import Signals
 from pocketclip.data import open_source
 from pocketclip.data.blocks import Stage, compute_here
@@ -130,7 +131,7 @@ def test_similarities_are_the_dot_products_of_embeddings(folder: Path, model: Pr
     bundle = model.save_pretrained(tmp_path / "bundle", card="")
     stage = open_similarity(f"folder:{folder}", str(bundle), "cpu")
     loaded = PretrainedModel.from_pretrained(bundle).to("cpu")
-    found = Signals.join(block for _, block in stage.compute_from(0))
+    found = Signals(**join_blocks(block for _, block in stage.compute_from(0)).arrays)
     whole = embed_source(loaded, open_source(f"folder:{folder}"))
     assert found.indices.tolist() == whole.indices.tolist()
     wanted = [whole.images[owner] @ text for owner, text in zip(whole.text_images, whole.texts, strict=True)]

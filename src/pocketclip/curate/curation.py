@@ -5,42 +5,30 @@ everything at once. `filter` and `mix` say what is measured and how it is decide
 """
 
 import functools
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from pocketclip.config import Config
 from pocketclip.curate.clean import CleanConfig
 from pocketclip.curate.selection import Integers, Selection
-from pocketclip.curate.write import open_writing, writing_stage
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OpenStage, Stage, earlier_report, fill, finish_shards
+from pocketclip.curate.write import open_writing
+from pocketclip.data.blocks import Block, Engine, OpenStage, Stage, earlier_report, fill, finish_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError
+from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import Watch
 
 MEASURED_BLOCK = 512
 """Samples that are measured together."""
 Row = TypeVar("Row")
-
-
-class CurationReport(Config):
-    """What was written and what was dropped; before anything is written, the numbers are those of the decision."""
-
-    @abstractmethod
-    def with_written(self, counts: Integers, num_shards: int) -> Self:
-        """The report with what was really written: items may have broken since they were measured.
-
-        Args:
-            counts: (3, sources), images, captions and broken items.
-            num_shards: of the written ones.
-        """
-
-
-Report = TypeVar("Report", bound=CurationReport)
+Report = TypeVar("Report", bound=Config)
+Tell = Callable[[Integers, int], Report]
+"""Makes the report, given (3, sources) images, captions and broken items as written, and the number of shards."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +45,8 @@ class Curation(Generic[Report]):
     """Fingerprints of what is measured."""
     measuring: dict[str, tuple[Stage, OpenStage]]
     """By folder of its blocks: a stage that measures a source, and what opens it in another process."""
-    decide: Callable[[Sequence[BlockFolder], Watch], tuple[Selection, Report]]
-    """From what was measured, in that order.
+    decide: Callable[[Sequence[Block], Watch], tuple[Selection, Integers, Tell[Report]]]
+    """From what was measured: what is written, the counts that writing it will give, and what makes the report of them.
 
     Raises:
         UserError: nothing is left to write.
@@ -66,8 +54,8 @@ class Curation(Generic[Report]):
     report: type[Report]
     places: Sequence[str]
     """Sources that are selected from, as a user writes them."""
-    sources: Sequence[Source]
-    """The same, opened."""
+    sources: Sequence[Source | str]
+    """The same, opened where they are."""
     clean: CleanConfig | None = None
     """Rules for captions that make samples of several sources go together; None writes the samples as they are."""
 
@@ -102,16 +90,18 @@ def carry_out(
     if earlier is not None:
         return earlier
     fill_folder = functools.partial(fill, engine=engine, watch=watch, resume=resume)
-    measured = [fill_folder(blocks / folder, *stages) for folder, stages in curation.measuring.items()]
-    selection, report = curation.decide(measured, watch)
+    measured = [
+        join_blocks(fill_folder(blocks / folder, *stages).read_all()) for folder, stages in curation.measuring.items()
+    ]
+    selection, planned, tell = curation.decide(measured, watch)
     if dry_run:
-        return report
+        return tell(planned, 0)
     file = blocks / "selection.npz"
     selection.save(file)
     settings = (file, curation.out / name, samples_per_shard, curation.asked, curation.clean)
-    writing = writing_stage(curation.sources, *settings)
+    writing = open_writing(curation.sources, *settings)
     written = fill_folder(blocks / "written", writing, functools.partial(open_writing, curation.places, *settings))
-    report = report.with_written(written.column("counts").sum(axis=0), writing.num_blocks)
+    report = tell(written.column("counts").sum(axis=0), writing.num_blocks)
     finish_shards(told, asked, report, name=name)
     return report
 
@@ -128,6 +118,11 @@ def measure_each(
             broken.append(str(error))
             continue
         yield index, sample, row
+
+
+def picture_of(sample: Sample) -> Image.Image:
+    """The decoded picture; see `preprocess.decode_image`."""
+    return decode_image(sample.image, place=sample.place)
 
 
 def join_blocks(blocks: Iterable[Block]) -> Block:

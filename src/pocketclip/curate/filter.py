@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from pydantic import Field, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.curate.curation import MEASURED_BLOCK, Curation, CurationReport, join_blocks, measure_each
+from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.selection import Integers, Mask, Selection
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, BlockFolder, OpenStage, Stage
+from pocketclip.data.blocks import Block, OpenStage, Stage
 from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
@@ -87,13 +87,6 @@ class Signals:
     """(Q,), equal for equal captions."""
     similarities: npt.NDArray[np.float32]
     """(Q,), of a caption to its image; empty where no rule needs it."""
-    num_broken: int = 0
-
-    @classmethod
-    def join(cls, blocks: Iterable[Block]) -> Self:
-        """The whole source from its blocks in order."""
-        whole = join_blocks(blocks)
-        return cls(**whole.arrays, num_broken=len(whole.broken))
 
 
 def open_measuring(source: str) -> Stage:
@@ -230,7 +223,7 @@ def _best(values: npt.NDArray[np.float32], counted: Mask, share: float) -> Mask:
     return best
 
 
-class FilterReport(CurationReport):
+class FilterReport(Config):
     """What a filter kept and dropped."""
 
     num_images: int
@@ -244,12 +237,6 @@ class FilterReport(CurationReport):
     dropped_captions: dict[str, int]
     """By the first rule that dropped them; captions of an image that a rule dropped are not counted."""
     num_shards: int
-
-    def with_written(self, counts: Integers, num_shards: int) -> Self:
-        """See `CurationReport`."""
-        images, captions, broken = counts[:, 0].tolist()
-        written = {"num_kept_images": images, "num_kept_captions": captions, "num_shards": num_shards}
-        return self.model_copy(update={**written, "num_broken": self.num_broken + broken})
 
 
 def filtering(
@@ -265,23 +252,28 @@ def filtering(
         out: folder for the shards.
     """
 
-    def decide(measured: Sequence[BlockFolder], _: Watch) -> tuple[Selection, FilterReport]:
-        signals = Signals.join(measured[0].read_all())
+    def decide(measured: Sequence[Block], _: Watch) -> tuple[Selection, Integers, Tell[FilterReport]]:
+        signals, num_broken = Signals(**measured[0].arrays), len(measured[0].broken)
         verdict = judge(signals, rules)
         if len(verdict.selection) == 0:
             counts = json.dumps({**verdict.dropped_images, **verdict.dropped_captions})
             raise UserError(f"{source}: the rules keep no image (dropped: {counts}); use milder ones with --resume.")
-        report = FilterReport(
-            num_images=len(signals.indices),
-            num_captions=len(signals.words),
-            num_kept_images=len(verdict.selection),
-            num_kept_captions=int(verdict.selection.captions.sum()),
-            num_broken=signals.num_broken,
-            dropped_images=verdict.dropped_images,
-            dropped_captions=verdict.dropped_captions,
-            num_shards=0,
-        )
-        return verdict.selection, report
+
+        def tell(counts: Integers, num_shards: int) -> FilterReport:
+            images, captions, broken = counts[:, 0].tolist()
+            return FilterReport(
+                num_images=len(signals.indices),
+                num_captions=len(signals.words),
+                num_kept_images=images,
+                num_kept_captions=captions,
+                num_broken=num_broken + broken,
+                dropped_images=verdict.dropped_images,
+                dropped_captions=verdict.dropped_captions,
+                num_shards=num_shards,
+            )
+
+        planned = [[len(verdict.selection)], [int(verdict.selection.captions.sum())], [0]]
+        return verdict.selection, np.array(planned), tell
 
     return Curation(
         kind="filter",
@@ -292,5 +284,5 @@ def filtering(
         decide=decide,
         report=FilterReport,
         places=(source,),
-        sources=(open_source(source, place="SOURCE"),),
+        sources=(source,),
     )

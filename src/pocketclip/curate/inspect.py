@@ -1,6 +1,7 @@
 """What is in a source: counts, sizes, broken and repeated items, and a sheet of examples."""
 
 import hashlib
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pocketclip.curate.curation import measure_each, picture_of
 from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import BrokenItemError
-from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import SILENT, Watch
 
 
@@ -75,7 +76,7 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
     for index in range(len(source)):
         try:
             sample = source[index]
-            image = decode_image(sample.image, place=sample.place)
+            image = picture_of(sample)
         except BrokenItemError as error:
             result.broken.append(str(error))
             continue
@@ -105,19 +106,12 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
 
 def contact_sheet(source: Source, *, columns: int = 6, rows: int = 4, side: int = 160, seed: int = 0) -> Image.Image:
     """Randomly drawn images with their first caption below, as one picture."""
-    order = np.random.default_rng(seed).permutation(len(source))
+    order = np.random.default_rng(seed).permutation(len(source)).tolist()
     text_height = 44
     sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + text_height + 8) + 8), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    place = 0
-    for index in order:
-        if place == columns * rows:
-            break
-        try:
-            sample = source[int(index)]
-            image = decode_image(sample.image, place=sample.place)
-        except BrokenItemError:
-            continue
+    readable = measure_each(source, order, picture_of, [])
+    for place, (_, sample, image) in enumerate(itertools.islice(readable, columns * rows)):
         image.thumbnail((side, side))
         x = 8 + (place % columns) * (side + 8)
         y = 8 + (place // columns) * (side + text_height + 8)
@@ -127,7 +121,6 @@ def contact_sheet(source: Source, *, columns: int = 6, rows: int = 4, side: int 
         )
         for number, line in enumerate(_wrap(caption, font, side)[:3]):
             draw.text((x, y + side + 2 + 14 * number), line, fill="black", font=font)
-        place += 1
     return sheet
 
 

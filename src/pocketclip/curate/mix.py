@@ -15,13 +15,14 @@ from pydantic import Field, NonNegativeInt
 from pocketclip.config import Config
 from pocketclip.curate import clean
 from pocketclip.curate.clean import REASONS, CleanConfig, CleanCounts, clean_image
-from pocketclip.curate.curation import MEASURED_BLOCK, Curation, measure_each
-from pocketclip.curate.mix_report import MixReport, report_verdict
+from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
+from pocketclip.curate.mix_report import MixReport, report_mix
 from pocketclip.curate.mix_verdict import Hashed, judge
 from pocketclip.curate.near_duplicates import MAX_DISTANCE
 from pocketclip.curate.selection import Integers, Selection
-from pocketclip.data import open_source, perceptual_hash
-from pocketclip.data.blocks import Block, BlockFolder, Stage
+from pocketclip.curate.write import opened
+from pocketclip.data import perceptual_hash
+from pocketclip.data.blocks import Block, Stage
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
 from pocketclip.stages.watch import Watch
@@ -75,17 +76,13 @@ def draw(count: int, weight: float, seed: int) -> Integers:
     return np.sort(order[: max(1, round(count * weight))])
 
 
-def open_hashing(part: MixPart, seed: int, rules: CleanConfig) -> Stage:
-    """`hashing_stage` of a source that is opened for it."""
-    return hashing_stage(open_source(part.source, place="SOURCE"), part, seed, rules)
-
-
-def hashing_stage(source: Source, part: MixPart, seed: int, rules: CleanConfig) -> Stage:
+def open_hashing(source: Source | str, part: MixPart, seed: int, rules: CleanConfig) -> Stage:
     """The stage that hashes what is taken of a source and counts the captions that stay.
 
     Raises:
         UserError: the source is empty.
     """
+    source = opened(source)
     if len(source) == 0:
         raise UserError(f"{source.name}: no images.")
     taken = draw(len(source), part.weight, seed)
@@ -133,15 +130,15 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
     num_mixed = len(config.parts)
     parts = [*config.parts, *(MixPart(source=text) for text in config.without)]
     places = [part.source for part in parts]
-    sources = [open_source(place, place="SOURCE") for place in places]
+    sources = [opened(place) for place in places]
     settings = (config.seed, config.captions)
-    stages = [hashing_stage(source, part, *settings) for source, part in zip(sources, parts, strict=True)]
-    openings = [functools.partial(open_hashing, part, *settings) for part in parts]
+    stages = [open_hashing(source, part, *settings) for source, part in zip(sources, parts, strict=True)]
+    openings = [functools.partial(open_hashing, part.source, part, *settings) for part in parts]
     folders = [f"source-{number}" for number in range(num_mixed)]
     folders += [f"without-{number}" for number in range(len(config.without))]
 
-    def decide(measured: Sequence[BlockFolder], watch: Watch) -> tuple[Selection, MixReport]:
-        hashed = [Hashed.join(folder.read_all()) for folder in measured]
+    def decide(measured: Sequence[Block], watch: Watch) -> tuple[Selection, Integers, Tell[MixReport]]:
+        hashed = [Hashed(**block.arrays) for block in measured]
         verdict = judge(
             hashed[:num_mixed],
             np.concatenate([np.zeros(0, np.uint64), *(one.hashes for one in hashed[num_mixed:])]),
@@ -149,10 +146,12 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
             join_captions=config.join_captions,
             watch=watch,
         )
-        report = report_verdict(verdict, hashed, stages, places, sources)
+        num_broken = [len(block.broken) for block in measured]
+        tell = functools.partial(report_mix, verdict, hashed, num_broken, stages, sources, places)
         if len(verdict.selection) == 0:
-            raise UserError(f"{out}: nothing is left to write ({report.losses()}); use milder settings with --resume.")
-        return verdict.selection, report
+            losses = tell(verdict.planned, 0).losses()
+            raise UserError(f"{out}: nothing is left to write ({losses}); use milder settings with --resume.")
+        return verdict.selection, verdict.planned, tell
 
     return Curation(
         kind="mix",

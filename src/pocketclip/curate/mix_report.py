@@ -1,13 +1,11 @@
 """What became of every source of a mix."""
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 
 from pocketclip.config import Config
 from pocketclip.curate.clean import REASONS
-from pocketclip.curate.curation import CurationReport
 from pocketclip.curate.mix_verdict import Hashed, MixVerdict
 from pocketclip.curate.selection import Integers
 from pocketclip.curate.write import key_prefix
@@ -55,7 +53,7 @@ class MixedSource(Config):
     near_held_out: list[NearHeldOut]
 
 
-class MixReport(CurationReport):
+class MixReport(Config):
     """What was mixed."""
 
     sources: list[MixedSource]
@@ -64,24 +62,6 @@ class MixReport(CurationReport):
     num_shards: int
     """0 where nothing was written."""
 
-    @classmethod
-    def total(cls, sources: list[MixedSource], *, num_shards: int) -> Self:
-        """With the sums over the sources."""
-        return cls(
-            sources=sources,
-            num_images=sum(source.num_images for source in sources),
-            num_captions=sum(source.num_captions for source in sources),
-            num_shards=num_shards,
-        )
-
-    def with_written(self, counts: Integers, num_shards: int) -> Self:
-        """See `CurationReport`."""
-        sources = []
-        for source, (images, captions, broken) in zip(self.sources, counts.T.tolist(), strict=True):
-            written = {"num_images": images, "num_captions": captions, "num_broken": source.num_broken + broken}
-            sources.append(source.model_copy(update=written))
-        return self.total(sources, num_shards=num_shards)
-
     def losses(self) -> str:
         """Why nothing is left, for an error."""
         names = ("num_taken", "num_broken", "num_held_out", "num_without_caption", "num_duplicates")
@@ -89,47 +69,53 @@ class MixReport(CurationReport):
         return ", ".join(f"{name.removeprefix('num_').replace('_', ' ')}: {count:,}" for name, count in sums.items())
 
 
-def report_verdict(
+def report_mix(
     verdict: MixVerdict,
     hashed: Sequence[Hashed],
+    num_broken: Sequence[int],
     stages: Sequence[Stage],
-    places: Sequence[str],
     sources: Sequence[Source],
+    places: Sequence[str],
+    counts: Integers,
+    num_shards: int,
 ) -> MixReport:
-    """The report of what a verdict will write.
+    """The report of a mix.
 
     Args:
         verdict: over the mixed sources.
-        hashed: what was read of each of them, and behind them of each held-out source.
-        stages: that read it.
-        places: of the sources, as a user writes them.
-        sources: the same, opened.
+        hashed: what was read of each of them, and behind them of each held-out source, as in the next four.
+        num_broken: samples that could not be read.
+        stages: that read them.
+        sources: opened.
+        places: as a user writes them.
+        counts: (3, sources), images, captions and broken items of the mixed ones as written.
+        num_shards: that were written.
     """
     near, mixed = _name_near(verdict, hashed, sources), []
-    for number, near_held_out in enumerate(near):
-        stage, one = stages[number], hashed[number]
-        indices = verdict.selection.indices[verdict.selection.sources == number]
-        read, changed, *dropped = one.cleaning.tolist()
+    for number, (num_images, num_captions, num_lost) in enumerate(counts.T.tolist()):
+        made_from = stages[number].made_from
+        read, changed, *dropped = hashed[number].cleaning.sum(axis=0).tolist()
         mixed.append(
             MixedSource(
                 source=places[number],
-                weight=stage.made_from["weight"],
+                weight=made_from["weight"],
                 key_prefix=key_prefix(number),
-                num_items=stage.made_from["num_items"],
-                num_taken=stage.num_samples,
-                num_broken=one.num_broken,
-                num_held_out=len(near_held_out),
+                num_items=made_from["num_items"],
+                num_taken=stages[number].num_samples,
+                num_broken=num_broken[number] + num_lost,
+                num_held_out=len(near[number]),
                 num_without_caption=int(verdict.without_caption[number]),
                 num_duplicates=int(verdict.duplicates[number]),
-                num_images=len(indices),
-                num_captions=int(one.counts[np.searchsorted(one.indices, indices)].sum()),
+                num_images=num_images,
+                num_captions=num_captions,
                 num_captions_read=read,
                 num_captions_changed=changed,
                 dropped_captions=dict(zip(REASONS, dropped, strict=True)),
-                near_held_out=near_held_out,
+                near_held_out=near[number],
             )
         )
-    return MixReport.total(mixed, num_shards=0)
+    num_images, num_captions, _ = counts.sum(axis=1).tolist()
+    return MixReport(sources=mixed, num_images=num_images, num_captions=num_captions, num_shards=num_shards)
 
 
 def _name_near(verdict: MixVerdict, hashed: Sequence[Hashed], sources: Sequence[Source]) -> list[list[NearHeldOut]]:

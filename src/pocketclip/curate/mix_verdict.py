@@ -1,16 +1,13 @@
 """Which pictures of several sources are written: near duplicates and held-out ones not, the rest evenly interleaved."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
-from pocketclip.curate.curation import join_blocks
 from pocketclip.curate.near_duplicates import Duplicates, Hashes, find_duplicates
 from pocketclip.curate.selection import Integers, Selection
-from pocketclip.data.blocks import Block
 from pocketclip.stages.watch import SILENT, Watch
 
 
@@ -25,15 +22,7 @@ class Hashed:
     counts: Integers
     """(N,), captions that stay."""
     cleaning: Integers
-    """(2 + reasons,), captions read, changed, and dropped for each reason."""
-    num_broken: int = 0
-
-    @classmethod
-    def join(cls, blocks: Iterable[Block]) -> Self:
-        """The whole source from its blocks in order."""
-        whole = join_blocks(blocks)
-        arrays = {**whole.arrays, "cleaning": whole.arrays["cleaning"].sum(axis=0)}
-        return cls(**arrays, num_broken=len(whole.broken))
+    """(blocks, 2 + reasons), captions read, changed, and dropped for each reason."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,8 @@ class MixVerdict:
     """(S,), samples of each source that another one stands for."""
     held_out: Integers
     """(h, 3), source, number, and the place among the held-out hashes of one that is near."""
+    planned: Integers
+    """(3, S), images, captions and, as nothing is written yet, 0 broken items that are written of each source."""
 
 
 def judge(
@@ -81,7 +72,7 @@ def judge(
     dropped = ~near_held & ~bare & (found.keeper != np.arange(len(hashes)))
     kept = kept[_interleaved(owners[kept])]
     joined_counts, joined = _joined(found, kept, np.flatnonzero(dropped) if join_captions else np.zeros(0, np.int64))
-    of_source = functools.partial(np.bincount, minlength=len(hashed))
+    of_source, none = functools.partial(np.bincount, minlength=len(hashed)), np.zeros(len(hashed), np.int64)
     selection = Selection(
         sources=owners[kept],
         indices=indices[kept],
@@ -95,6 +86,7 @@ def judge(
         without_caption=of_source(owners[bare]),
         duplicates=of_source(owners[dropped]),
         held_out=np.stack([owners[near_held], indices[near_held], found.held_out[near_held]], axis=1),
+        planned=np.stack([of_source(owners[kept]), of_source(np.repeat(owners[kept], counts[kept])), none]),
     )
 
 

@@ -17,25 +17,30 @@ from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError
 
 
-def open_writing(sources: Sequence[str], *settings: Any) -> Stage:
-    """`writing_stage` of sources that are opened for it."""
-    return writing_stage([open_source(source, place="SOURCE") for source in sources], *settings)
+def opened(source: Source | str) -> Source:
+    """A source that is open already, or opened by what a user writes, as another process has to."""
+    return open_source(source, place="SOURCE") if isinstance(source, str) else source
 
 
-def writing_stage(
-    sources: Sequence[Source], file: Path, shards: Path, size: int, asked: dict[str, Any], clean: CleanConfig | None
+def open_writing(
+    places: Sequence[Source | str],
+    file: Path,
+    shards: Path,
+    size: int,
+    asked: dict[str, Any],
+    clean: CleanConfig | None,
 ) -> Stage:
     """The stage that writes shards; its only array, `counts`, is what went into each of them.
 
     Args:
-        sources: that the selection is from.
+        places: the sources that the selection is from.
         file: of the selection.
         shards: folder and name of the shards, without their number.
         size: samples in a shard.
         asked: what the user asked for, to name the difference where blocks of something else are there.
         clean: see `_write_shard`.
     """
-    selection = Selection.load(file)
+    sources, selection = [opened(place) for place in places], Selection.load(file)
 
     def compute(start: int, stop: int) -> Block:
         path = shards.with_name(f"{shards.name}-{start // size:06d}.tar")

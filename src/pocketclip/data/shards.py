@@ -36,7 +36,7 @@ def write_shards(
     *,
     name: str = "data",
     samples_per_shard: int = 1000,
-    check: Callable[[Sample], None] | None = None,
+    check: Callable[[Sample], object] | None = None,
     watch: Watch = SILENT,
 ) -> ShardProgress:
     """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
@@ -93,7 +93,7 @@ def write_shards(
 
 
 def _write_shard(
-    source: Source, indices: range, path: Path, check: Callable[[Sample], None] | None
+    source: Source, indices: range, path: Path, check: Callable[[Sample], object] | None
 ) -> tuple[int, list[str]]:
     """One shard, complete or absent; returns the number of samples in it and what was left out."""
     broken: list[str] = []
