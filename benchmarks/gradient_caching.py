@@ -28,6 +28,7 @@ def measure(batch_size: int) -> dict[str, float]:
     import torch
 
     from pocketclip.hardware import keep_freed_memory
+    from pocketclip.models.build import build_model
     from pocketclip.models.precision import autocast
     from pocketclip.objectives import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
@@ -39,7 +40,7 @@ def measure(batch_size: int) -> dict[str, float]:
     torch.manual_seed(0)
     changes = [f"model.image_encoder.image_size={SIDE}", "model.image_encoder.frozen_layers=0"]
     recipe = load_recipe("flickr/flickr8k_finetune_cpu", [*changes, "model.text_encoder.frozen_layers=0"])
-    model = recipe.model.build(load_pretrained=False).train()
+    model = build_model(recipe.model, load_pretrained=False).train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()

@@ -22,11 +22,14 @@ from pocketclip.data.encode import image_blocks
 from pocketclip.data.source import readable_captions
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.losses import clip_loss
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.heads import ResidualMlpHeadConfig
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import autocast
 from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.tower import CachedTower
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.vocabulary import keep_occurring
 
@@ -65,7 +68,7 @@ def image_features(source: Source) -> Data:
         },
         place="benchmark",
     )
-    model = config.build()
+    model = build_model(config)
     preprocess = model.image_encoder.preprocess
     runner = Runner(model, device=CPU, precision="auto", image_size=preprocess.image_size, heads=False)
     blocks = list(image_blocks(source, runner.encode_images, preprocess, start=0, stop=len(source)))

@@ -52,7 +52,9 @@ def measure(num_pairs: int) -> dict[str, float]:
     from pocketclip.data import open_source
     from pocketclip.data.cache import CacheConfig
     from pocketclip.evaluate.retrieval import retrieval_metrics, retrieval_ranks
-    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.build import build_model
+    from pocketclip.models.config import DualEncoderConfig
+    from pocketclip.models.inference import project
     from pocketclip.stages.watch import BrokenItems
     from pocketclip.tokenizer import train_tokenizer
     from pocketclip.train.features import FrozenTowers
@@ -68,7 +70,9 @@ def measure(num_pairs: int) -> dict[str, float]:
     source = open_source(f"scenes:{num_pairs}")
     captions = [caption for index in range(500) for caption in source.captions(index)]
     tokenizer = train_tokenizer(captions, vocabulary_size=300, context_length=32)
-    model = DualEncoderConfig.parse(settings, place="benchmark").build(vocabulary_size=tokenizer.vocabulary_size).eval()
+    model = build_model(
+        DualEncoderConfig.parse(settings, place="benchmark"), vocabulary_size=tokenizer.vocabulary_size
+    ).eval()
     preprocess = model.image_encoder.preprocess
     seconds = {}
 
@@ -94,9 +98,8 @@ def measure(num_pairs: int) -> dict[str, float]:
                 rows = slice(first, first + FOLD)
                 counts = pairs.num_captions[rows]
                 texts = slice(int(pairs.first_caption[first]), int(pairs.first_caption[first] + counts.sum()))
-                images, sentences = towers.runner.project(
-                    pairs.images[rows, 0].astype(np.float32), pairs.texts[texts].astype(np.float32)
-                )
+                images = project(model.image_head, pairs.images[rows, 0], towers.device)
+                sentences = project(model.text_head, pairs.texts[texts], towers.device)
                 ranks = retrieval_ranks(images, sentences, np.repeat(np.arange(len(counts)), counts))
                 recalls.append(retrieval_metrics(ranks)["text_to_image_recall@1"])
             timed("evaluation", started)

@@ -65,12 +65,15 @@ def write_shards(folder: Path) -> str:
 
 
 def student() -> Any:
+    from pocketclip.models.build import build_model
     from pocketclip.recipe import load_recipe
 
     linear = ["model.image_head={kind: linear}", "model.text_head={kind: linear}"]
     bare = ["model.image_encoder.joined_stages=[]", "model.text_encoder.joined_layers=[]"]
     trained = ["model.image_encoder.frozen_layers=0", "model.text_encoder.frozen_layers=0"]
-    model = load_recipe("flickr/flickr8k_finetune_cpu", [*linear, *bare, *trained]).model.build(load_pretrained=False)
+    model = build_model(
+        load_recipe("flickr/flickr8k_finetune_cpu", [*linear, *bare, *trained]).model, load_pretrained=False
+    )
     return model.train()
 
 
@@ -80,7 +83,8 @@ def live_teacher(size: str) -> Any:
 
     from pocketclip.distill import build_teachers
     from pocketclip.distill.bundle import BundleTeacherConfig
-    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.build import build_model
+    from pocketclip.models.config import DualEncoderConfig
     from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.models.sizes import with_size
     from pocketclip.run.teaching import LiveTeachers
@@ -89,7 +93,7 @@ def live_teacher(size: str) -> Any:
     words = {"tokenizer": "captions", "pooling": "last"}  # CLIP's own vocabulary needs a download
     config = DualEncoderConfig.model_validate(with_size({"size": size, "text_encoder": words}))
     tokenizer = train_tokenizer(["a photo of dogs"], vocabulary_size=100, context_length=77)
-    model = config.build(vocabulary_size=tokenizer.vocabulary_size)
+    model = build_model(config, vocabulary_size=tokenizer.vocabulary_size)
     with tempfile.TemporaryDirectory() as folder:
         PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).save_pretrained(Path(folder), card="")
         return LiveTeachers(build_teachers([BundleTeacherConfig(path=folder)], torch.device("cpu")))

@@ -19,7 +19,9 @@ from torch.nn import functional as F
 
 from pocketclip.cost.parameters import count_parameters
 from pocketclip.hardware import keep_freed_memory
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.reparam import reparameterize
 
 SIZE, TOKENS, BATCH = "mobileclip_s0", 77, 16
@@ -65,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
-    model = DualEncoderConfig.parse(SIZE, place=SIZE).build(load_pretrained=False).eval()
+    model = build_model(DualEncoderConfig.parse(SIZE, place=SIZE), load_pretrained=False).eval()
     forms = {"train_form": model, "fused": reparameterize(model)}
     with torch.inference_mode():
         found = measure(forms, options.rounds)

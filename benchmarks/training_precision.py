@@ -15,6 +15,7 @@ import torch
 from record import arguments, finish
 
 from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.build import build_model
 from pocketclip.models.text import huggingface
 from pocketclip.recipe import load_recipe
 
@@ -38,7 +39,7 @@ def main() -> None:
     options = arguments(__doc__).parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
-    model = load_recipe("flickr/flickr8k_finetune_cpu").model.build(load_pretrained=False).train()
+    model = build_model(load_recipe("flickr/flickr8k_finetune_cpu").model, load_pretrained=False).train()
     images = torch.randint(0, 256, (64, 3, 160, 160), dtype=torch.uint8).to(memory_format=torch.channels_last)
     lengths = torch.randint(8, 31, (256,))
     mask = torch.arange(30) < lengths[:, None]

@@ -36,6 +36,7 @@ def our_step(batch_size: int) -> Callable[[], object]:
     import torch
 
     from pocketclip.hardware import keep_freed_memory
+    from pocketclip.models.build import build_model
     from pocketclip.models.precision import autocast
     from pocketclip.objectives import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
@@ -47,7 +48,9 @@ def our_step(batch_size: int) -> Callable[[], object]:
     linear = ["model.image_head={kind: linear}", "model.text_head={kind: linear}"]
     bare = ["model.image_encoder.joined_stages=[]", "model.text_encoder.joined_layers=[]"]
     trained = ["model.image_encoder.frozen_layers=0", "model.text_encoder.frozen_layers=0"]
-    model = load_recipe("flickr/flickr8k_finetune_cpu", [*linear, *bare, *trained]).model.build(load_pretrained=False)
+    model = build_model(
+        load_recipe("flickr/flickr8k_finetune_cpu", [*linear, *bare, *trained]).model, load_pretrained=False
+    )
     model.train()
     rates = LearningRates(heads=1e-4, image_encoder=1e-4, text_encoder=1e-4)
     optimizer = build_optimizer(model, AdamWConfig(), rates)

@@ -126,7 +126,8 @@ def build_tiny_pretrained() -> "PretrainedModel":
     """An untrained model that embeds in milliseconds, on the CPU in float32."""
     import torch
 
-    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.build import build_model
+    from pocketclip.models.config import DualEncoderConfig
     from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.tokenizer import train_tokenizer
 
@@ -139,7 +140,7 @@ def build_tiny_pretrained() -> "PretrainedModel":
         for shape in ("circle", "square", "star")
     ]
     tokenizer = train_tokenizer(captions, vocabulary_size=300, context_length=16)
-    model = config.build(vocabulary_size=tokenizer.vocabulary_size)
+    model = build_model(config, vocabulary_size=tokenizer.vocabulary_size)
     return PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).to("cpu", precision="float32")
 
 

@@ -68,11 +68,37 @@ def test_imports_go_down_the_layers(path: Path) -> None:
 
 def test_layer_zero_has_no_import_cycle() -> None:
     edges = {path.stem: imports_of(path) & LAYERS[0] for path in FILES if member_of(path) in LAYERS[0]}
+    assert_no_cycle(edges)
+
+
+def files_imported(path: Path) -> set[Path]:
+    """Our own files that a file imports, anywhere in it; of a package its `__init__.py`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{name}" for name in names)]
+        for name in names:
+            place = SOURCE.parent.joinpath(*name.split("."))
+            found.update(file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
+    return found
+
+
+def assert_no_cycle(edges: dict[str, set[str]]) -> None:
     done: set[str] = set()
     while len(done) < len(edges):
         ready = {name for name, needs in edges.items() if name not in done and needs - {name} <= done}
         assert ready, f"a cycle among {sorted(set(edges) - done)}"
         done |= ready
+
+
+@pytest.mark.parametrize("folder", ["models"])
+def test_no_folder_has_an_import_cycle(folder: str) -> None:
+    files = {path for path in FILES if path.is_relative_to(SOURCE / folder)}
+    # A folder's own __init__.py only offers its files to others
+    files -= {SOURCE / folder / "__init__.py"}
+    edges = {path: files_imported(path) & files for path in files}
+    assert_no_cycle({str(path): {str(file) for file in needs} for path, needs in edges.items()})
 
 
 @pytest.mark.parametrize(

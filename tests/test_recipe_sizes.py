@@ -8,7 +8,7 @@ import yaml
 
 from conftest import tiny_recipe_settings
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.recipe import Recipe, dump_recipe, load_recipe
 
 

@@ -14,7 +14,7 @@ from pocketclip.data.augment import AugmentConfig
 from pocketclip.distill import TeacherConfig, TimmTeacherConfig
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.train.config import TrainConfig
 

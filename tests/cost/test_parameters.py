@@ -6,6 +6,7 @@ from torch import nn
 from pocketclip.cost.parameters import count_parameters, parameters_by_part
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.models.tower import CachedTower
 
 
 def test_parts_add_up_to_the_whole(tiny_pretrained: PretrainedModel) -> None:
@@ -31,7 +32,7 @@ def test_the_embedding_table_is_counted_apart(tiny_pretrained: PretrainedModel) 
 
 def test_a_fixed_temperature_is_no_parameter() -> None:
     linear = nn.Linear(3, 2)
-    model = DualEncoder(nn.Identity(), nn.Identity(), linear, nn.Linear(3, 2), learn_temperature=False)
+    model = DualEncoder(CachedTower(), CachedTower(), linear, nn.Linear(3, 2), learn_temperature=False)
     assert parameters_by_part(model)["parameters_heads"] == 2 * (3 * 2 + 2)
 
 

@@ -99,7 +99,8 @@ def test_the_change_is_measured_on_pairs_of_answers() -> None:
 
 def test_a_model_with_a_shared_encoder_is_probed_before_and_behind_it(tmp_path: Path) -> None:
     import conftest
-    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.build import build_model
+    from pocketclip.models.config import DualEncoderConfig
     from pocketclip.tokenizer import train_tokenizer
 
     settings = conftest.tiny_model_settings()
@@ -107,7 +108,7 @@ def test_a_model_with_a_shared_encoder_is_probed_before_and_behind_it(tmp_path: 
     settings["image_head"] = settings["text_head"] = {"kind": "linear"}
     config = DualEncoderConfig.parse(settings, place="tiny")
     tokenizer = train_tokenizer(list(texts(40, 0).texts), vocabulary_size=300, context_length=16)
-    built = config.build(vocabulary_size=tokenizer.vocabulary_size)
+    built = build_model(config, vocabulary_size=tokenizer.vocabulary_size)
     model = PretrainedModel(built, config, tokenizer, built.image_encoder.preprocess).to("cpu", precision="float32")
     result = image_probe(started_from_file(model, tmp_path, noise=0.01), open_source(TRAIN), open_source(TEST))
     assert value(result, "top1_accuracy") > 1 / 8

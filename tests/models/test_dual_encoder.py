@@ -4,17 +4,31 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from conftest import tiny_model_settings
-from pocketclip.models import DualEncoder, DualEncoderConfig
-from pocketclip.models.dual_encoder import MAX_LOGIT_SCALE, PARTS, CachedTower
+from pocketclip.errors import UserError
+from pocketclip.models import DualEncoder, DualEncoderConfig, build_model
+from pocketclip.models.dual_encoder import MAX_LOGIT_SCALE, PARTS
 from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.models.tower import CachedTower, ImageTower, NoTower, TextTower
 from pocketclip.types import ImageTextBatch
 
 
+class OneLayer(ImageTower, TextTower):
+    """The least that is a tower."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 4)
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        del mask
+        return self.layer(inputs)
+
+
 def small(**settings: object) -> DualEncoder:
-    return DualEncoder(nn.Linear(7, 4), nn.Linear(6, 4), nn.Linear(4, 3), nn.Linear(4, 3), **settings)  # type: ignore[arg-type]
+    return DualEncoder(OneLayer(7), OneLayer(6), nn.Linear(4, 3), nn.Linear(4, 3), **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -92,6 +106,35 @@ def test_a_cached_tower_passes_features_through() -> None:
     assert CachedTower()(features, torch.ones(3, 0, dtype=torch.bool)) is features
 
 
+def test_where_there_is_no_tower_running_it_says_so() -> None:
+    model = build_model(
+        DualEncoderConfig.parse(tiny_model_settings(), place="model"), vocabulary_size=50, text_only=True
+    )
+    assert isinstance(model.image_encoder, NoTower)
+    with pytest.raises(UserError, match="no tower for these inputs; load it whole"):
+        model.encode_image(torch.zeros(1, 3, 32, 32))
+
+
+def test_a_tower_says_what_it_cannot_do() -> None:
+    tower = OneLayer(3)
+    with pytest.raises(UserError, match="a OneLayer gives no tokens"):
+        tower.give_tokens()
+    with pytest.raises(UserError, match="train.checkpoint_activations: there is none for a OneLayer"):
+        tower.checkpoint_activations()
+    with pytest.raises(UserError, match="text_encoder.vocabulary: a OneLayer keeps all its words"):
+        tower.keep_tokens([0])
+    assert (tower.settings, tower.architecture, tower.frozen_parameters) == ({}, {}, [])
+
+
+def test_frozen_modules_stay_as_in_inference_and_their_parameters_from_the_optimizer() -> None:
+    tower = OneLayer(3)
+    tower.frozen_modules = [tower.layer]
+    assert not tower.train().layer.training
+    assert tower.training
+    assert [id(value) for value in small().frozen_parameters()] == []
+    assert [id(value) for value in tower.frozen_parameters] == [id(tower.layer.weight), id(tower.layer.bias)]
+
+
 @pytest.mark.parametrize(("value", "clamped"), [(9.0, MAX_LOGIT_SCALE), (-1.0, 0.0), (2.0, 2.0)])
 def test_the_temperatures_exponential_stays_between_1_and_100(value: float, clamped: float) -> None:
     model = small()
@@ -138,14 +181,14 @@ def test_embeddings_are_float32_whatever_the_towers_compute_in() -> None:
 
 def test_the_bias_starts_where_the_config_says() -> None:
     settings = {**tiny_model_settings(), "logit_bias": -2.5, "temperature": 0.1}
-    model = DualEncoderConfig.parse(settings, place="model").build(vocabulary_size=50)
+    model = build_model(DualEncoderConfig.parse(settings, place="model"), vocabulary_size=50)
     assert float(model.logit_bias.detach()) == -2.5
     assert float(model.logit_scale.exp().detach()) == pytest.approx(10)
 
 
 def test_the_text_side_can_be_built_alone() -> None:
     config = DualEncoderConfig.parse(tiny_model_settings(), place="model")
-    model = config.build(vocabulary_size=50, text_only=True)
+    model = build_model(config, vocabulary_size=50, text_only=True)
     tokens = torch.ones(2, 5, dtype=torch.int64)
     assert model.encode_text(tokens, tokens.bool()).shape == (2, 16)
     assert not [name for name in model.state_dict() if name.startswith("image_")]
@@ -153,5 +196,5 @@ def test_the_text_side_can_be_built_alone() -> None:
 
 def test_a_model_describes_its_text_tower_with_the_vocabulary_it_has() -> None:
     config = DualEncoderConfig.parse(tiny_model_settings(), place="model")
-    architecture = config.build(vocabulary_size=77).architecture()
+    architecture = build_model(config, vocabulary_size=77).architecture()
     assert (architecture["model_type"], architecture["vocab_size"]) == ("bert", 77)

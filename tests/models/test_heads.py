@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.heads import IdentityHeadConfig, LinearHeadConfig, ResidualMlpHeadConfig
 
 

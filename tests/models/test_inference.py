@@ -10,7 +10,7 @@ from torch import nn
 
 from pocketclip.data.encode import encode_texts
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner, cast_weights, module_fingerprint, round_keeping_sums, unit
+from pocketclip.models.inference import Runner, cast_weights, module_fingerprint, project, round_keeping_sums, unit
 from pocketclip.models.precision import Precision
 from pocketclip.models.pretrained import PretrainedModel
 
@@ -122,7 +122,7 @@ def test_without_heads_the_towers_features_come_out_and_project_to_the_same(
     images, texts = towers.encode_images(pixels(5)), towers.encode_tokens(tokens, mask)
     assert images.shape == (5, model.image_encoder.feature_dim)
     assert texts.shape == (5, model.text_encoder.feature_dim)
-    projected = towers.project(images, texts)
+    projected = project(model.image_head, images, towers.device), project(model.text_head, texts, towers.device)
     np.testing.assert_allclose(projected[0], whole.encode_images(pixels(5)), atol=1e-6)
     np.testing.assert_allclose(projected[1], whole.encode_tokens(tokens, mask), atol=1e-6)
 

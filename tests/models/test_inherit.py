@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from conftest import build_tiny_pretrained, tiny_model_settings
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.image import ClipResNetEncoderConfig, TimmImageEncoderConfig
 from pocketclip.models.inherit import inherit
 from pocketclip.models.text import ClipTextEncoderConfig, HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
@@ -293,13 +294,15 @@ def test_a_bundle_can_be_the_origin_of_both_towers(tmp_path: Path) -> None:
     text = {**settings["text_encoder"], "inherit": {"bundle": place}}  # type: ignore[dict-item]
     image = {**settings["image_encoder"], "inherit": {"bundle": place}}  # type: ignore[dict-item]
     config = DualEncoderConfig.parse({**settings, "text_encoder": text, "image_encoder": image}, place="test")
-    model = config.build(vocabulary_size=trained.tokenizer.vocabulary_size)
+    model = build_model(config, vocabulary_size=trained.tokenizer.vocabulary_size)
     for part in ("image_encoder", "text_encoder"):
         for key, value in getattr(model, part).state_dict().items():
             assert torch.equal(value, getattr(trained.model, part).state_dict()[key]), key
-    assert config.build(load_pretrained=False, vocabulary_size=90) is not None  # asks for nothing that may be gone
+    assert (
+        build_model(config, load_pretrained=False, vocabulary_size=90) is not None
+    )  # asks for nothing that may be gone
     with pytest.raises(UserError, match="vocabularies differ"):
-        config.build(vocabulary_size=20)
+        build_model(config, vocabulary_size=20)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import torch
 
 from conftest import tiny_model_settings
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model, start_from_bundle
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.pair_head import PairHead, PairHeadConfig
-from pocketclip.models.pretrained import PretrainedModel, start_from_bundle
+from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.types import ImageTextBatch
 
 
@@ -48,7 +50,7 @@ def test_examples_do_not_touch_each_other() -> None:
 
 
 def test_a_model_judges_labelled_batches_only() -> None:
-    plain, judging = make_config().build(), make_config(pair_head={"hidden_width": 8}).build()
+    plain, judging = build_model(make_config()), build_model(make_config(pair_head={"hidden_width": 8}))
     labels = torch.tensor([1, 0])
     assert plain(make_batch(labels)).pair_logits is None
     assert judging(make_batch(None)).pair_logits is None

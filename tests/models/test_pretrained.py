@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 import pocketclip
 from conftest import encode_picture, tiny_model_settings
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.preprocess import open_image
 from pocketclip.tokenizer import train_tokenizer
@@ -181,7 +182,7 @@ def test_every_kind_of_model_survives_a_bundle(changes: dict[str, object], tmp_p
     tokenizer = train_tokenizer(SENTENCES, vocabulary_size=60, context_length=16)
     torch.manual_seed(1)
     config = DualEncoderConfig.parse(settings, place="model")
-    model = config.build(load_pretrained=False, vocabulary_size=tokenizer.vocabulary_size)
+    model = build_model(config, load_pretrained=False, vocabulary_size=tokenizer.vocabulary_size)
     saved = PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).to("cpu", precision="float32")
     loaded = load(saved.save_pretrained(tmp_path / "bundle"))
     assert np.array_equal(loaded.encode_image(encode_picture()), saved.encode_image(encode_picture()))

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.published import load_published
 from pocketclip.models.text import ClipTextEncoder
 from published_names import apple_image, apple_text, apple_transformer, filled
@@ -70,7 +72,7 @@ def saved(weights: dict[str, Tensor], folder: Path, suffix: str = ".safetensors"
 
 
 def build(values: dict[str, object]) -> DualEncoder:
-    return DualEncoderConfig.parse(values, place="model").build().eval()
+    return build_model(DualEncoderConfig.parse(values, place="model")).eval()
 
 
 def small_vit() -> tuple[Any, dict[str, object]]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from pocketclip.cost.flops import tower_macs
 from pocketclip.models import reparam
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.reparam import fold_batch_norms, fuse_image_tower, fuse_text_tower, join_branches, reparameterize
 from pocketclip.models.text.mixer import ConvolutionLayer
@@ -153,7 +155,7 @@ SMALL = {  # the towers of MobileCLIP-S0, few and narrow layers of them
 def model(values: object, seed: int = 0) -> DualEncoder:
     """Random weights, and batch norms that do something."""
     torch.manual_seed(seed)
-    built = DualEncoderConfig.parse(values, place="model").build(load_pretrained=False)
+    built = build_model(DualEncoderConfig.parse(values, place="model"), load_pretrained=False)
     randomise(built, seed)
     return built.eval()
 
@@ -234,7 +236,7 @@ def test_published_counts_of_fused_towers(
 ) -> None:
     config = DualEncoderConfig.parse(name, place=name)
     with torch.device("meta"):
-        fused = config.build(load_pretrained=False)
+        fused = build_model(config, load_pretrained=False)
         fused.image_encoder = join_branches(fused.image_encoder)
         fused.text_encoder = fuse_text_tower(fused.text_encoder)
         macs = tower_macs(fused, image_size=256, context_length=77)

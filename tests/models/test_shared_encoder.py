@@ -16,11 +16,14 @@ from conftest import tiny_model_settings, tiny_recipe_settings
 from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import CachedTower, DualEncoderConfig, SharedDualEncoder
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import SharedDualEncoder
 from pocketclip.models.inference import Runner, unit
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.reparam import reparameterize
 from pocketclip.models.shared_encoder import SharedMlp, SharedMlpConfig, SharedTransformer, SharedTransformerConfig
+from pocketclip.models.tower import NoTower
 from pocketclip.recipe import Recipe
 from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.gradient_cache import chunk_bounds, chunked_backward
@@ -47,7 +50,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 def build(**changes: Any) -> SharedDualEncoder:
     torch.manual_seed(0)
-    model = DualEncoderConfig.parse(settings(**changes), place="model").build(vocabulary_size=90)
+    model = build_model(DualEncoderConfig.parse(settings(**changes), place="model"), vocabulary_size=90)
     assert isinstance(model, SharedDualEncoder)
     return model.eval()
 
@@ -242,7 +245,7 @@ def pretrained() -> PretrainedModel:
     torch.manual_seed(0)
     config = DualEncoderConfig.parse(settings(), place="model")
     tokenizer = train_tokenizer(CAPTIONS, vocabulary_size=90, context_length=16)
-    model = config.build(vocabulary_size=tokenizer.vocabulary_size)
+    model = build_model(config, vocabulary_size=tokenizer.vocabulary_size)
     return PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).to("cpu", precision="float32")
 
 
@@ -281,9 +284,9 @@ def test_a_bundle_gives_the_same_vectors_and_can_be_loaded_without_images(tmp_pa
     expected = model.encode_text(CAPTIONS)
     np.testing.assert_allclose(loaded.encode_text(CAPTIONS), expected, atol=1e-6)
     np.testing.assert_allclose(texts.encode_text(CAPTIONS), expected, atol=1e-6)
-    assert isinstance(texts.model.image_encoder, CachedTower)
+    assert isinstance(texts.model.image_encoder, NoTower)
     inherited = {**VIT, "inherit": {"bundle": str(folder)}}
-    small = DualEncoderConfig.parse(settings(image_encoder=inherited), place="model").build(vocabulary_size=90)
+    small = build_model(DualEncoderConfig.parse(settings(image_encoder=inherited), place="model"), vocabulary_size=90)
     own, other = small.image_encoder.state_dict(), model.model.image_encoder.state_dict()
     assert all(torch.equal(own[name], other[name]) for name in own)
 

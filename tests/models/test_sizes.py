@@ -8,7 +8,9 @@ import torch
 from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.image import TimmImageEncoderConfig
 from pocketclip.models.sizes import list_sizes, read_size, text_architecture, with_size
 from pocketclip.models.text import HuggingFaceTextEncoderConfig
@@ -53,7 +55,7 @@ def build(name: str) -> tuple[DualEncoderConfig, DualEncoder]:
     """Without memory for weights: shapes are enough to count."""
     config = DualEncoderConfig.parse(name, place=name)
     with torch.device("meta"):
-        return config, config.build(load_pretrained=False)
+        return config, build_model(config, load_pretrained=False)
 
 
 def test_every_size_is_checked_here() -> None:

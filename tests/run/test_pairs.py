@@ -9,6 +9,7 @@ import torch
 
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.errors import UserError
+from pocketclip.models.build import build_model
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.objectives.pairs import PairsObjectiveConfig
 from pocketclip.recipe import Recipe
@@ -77,7 +78,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch() -> None:
     torch.manual_seed(0)
     settings = pair_settings()
     settings["model"]["text_head"] = {"kind": "linear"}
-    model = Recipe.parse(settings, place="test").model.build(vocabulary_size=100).eval()
+    model = build_model(Recipe.parse(settings, place="test").model, vocabulary_size=100).eval()
     objective, batch = PairsObjectiveConfig().build(), make_batch()
     losses = objective(model(batch), batch)
     losses["pairs"].backward()

@@ -14,7 +14,7 @@ from pocketclip.data.scenes import ScenesSource
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe, load_recipe
-from pocketclip.run.setup import build_model, open_data, prepare_folder, recipe_hash
+from pocketclip.run.setup import open_data, prepare_folder, recipe_hash, starting_model
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, train_tokenizer
 
 
@@ -126,7 +126,7 @@ def test_images_that_belong_together_are_not_held_out() -> None:
 def test_a_vocabulary_learned_from_captions_is_the_towers() -> None:
     chosen = recipe()
     source, _ = open_data(chosen.data)
-    tokenizer, model = build_model(chosen, source)
+    tokenizer, model = starting_model(chosen, source)
     captions = [caption for index in range(len(source)) for caption in source.captions(index)]
     expected = train_tokenizer(captions, vocabulary_size=300, context_length=16)
     assert tokenizer.to_json() == expected.to_json()
@@ -147,20 +147,20 @@ class WithBroken(ScenesSource):
 def test_a_broken_item_does_not_stop_the_vocabulary() -> None:
     source = WithBroken("scenes", 24)
     captions = [caption for index in range(24) if index != 2 for caption in source.captions(index)]
-    tokenizer, _ = build_model(recipe(), source)
+    tokenizer, _ = starting_model(recipe(), source)
     assert tokenizer.to_json() == train_tokenizer(captions, vocabulary_size=300, context_length=16).to_json()
 
 
 def test_pretrained_words_do_not_take_a_learned_vocabulary() -> None:
     chosen = recipe(text_encoder={"name": "all-MiniLM-L6-v2", "pretrained": "package"})
     with pytest.raises(UserError, match=r"tokenizer: captions needs pretrained: none \(got package\)"):
-        build_model(chosen, open_data(chosen.data)[0])
+        starting_model(chosen, open_data(chosen.data)[0])
 
 
 def test_a_tokenizer_file_is_used_as_it_is(tmp_path: Path) -> None:
     path = write_tokenizer(tmp_path / "words.json", 50)
     chosen = recipe(text_encoder={"tokenizer": str(path)})
-    tokenizer, model = build_model(chosen, open_data(chosen.data)[0])
+    tokenizer, model = starting_model(chosen, open_data(chosen.data)[0])
     assert tokenizer.to_json() == Tokenizer.from_file(path, 16).to_json()
     tokens, mask = tokenizer.encode(["word1 word49"])
     assert tokens.tolist() == [[1, 49]]
@@ -172,10 +172,10 @@ def test_a_tokenizer_with_more_ids_than_the_tower_embeds_is_refused(size: int, t
     path = write_tokenizer(tmp_path / "words.json", size)
     chosen = recipe(text_encoder={"tokenizer": str(path)})
     if size == 30522:
-        assert build_model(chosen, open_data(chosen.data)[0])[0].vocabulary_size == size
+        assert starting_model(chosen, open_data(chosen.data)[0])[0].vocabulary_size == size
         return
     with pytest.raises(UserError, match=r"the tokenizer has 30523 ids and the tower embeds 30522; they do not belong"):
-        build_model(chosen, open_data(chosen.data)[0])
+        starting_model(chosen, open_data(chosen.data)[0])
 
 
 def test_the_same_seed_builds_the_same_model() -> None:
@@ -183,14 +183,14 @@ def test_the_same_seed_builds_the_same_model() -> None:
     models = []
     for _ in range(2):
         torch.manual_seed(chosen.seed)
-        models.append(build_model(chosen, open_data(chosen.data)[0])[1])
+        models.append(starting_model(chosen, open_data(chosen.data)[0])[1])
     for (name, one), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
         assert torch.equal(one, other), name
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_a_learned_vocabulary_has_the_kind_asked_for(kind: TokenizerKind) -> None:
-    tokenizer, model = build_model(recipe(text_encoder={"tokenizer_kind": kind}), open_data(recipe().data)[0])
+    tokenizer, model = starting_model(recipe(text_encoder={"tokenizer_kind": kind}), open_data(recipe().data)[0])
     assert json.loads(tokenizer.to_json())["model"]["type"].lower() == kind
     tokens, mask = tokenizer.encode(["two small red circles"])
     assert model.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask)).shape == (1, 16)
@@ -209,7 +209,7 @@ def test_a_vocabulary_cut_to_what_occurs_gives_the_same_features_and_stays_cut_i
     for vocabulary in ("all", "occurring"):
         chosen = recipe(text_encoder={"tokenizer": "bert", "vocabulary": vocabulary})
         torch.manual_seed(0)
-        tokenizer, model = build_model(chosen, source)
+        tokenizer, model = starting_model(chosen, source)
         preprocess = model.image_encoder.preprocess
         models.append(PretrainedModel(model.eval(), chosen.model, tokenizer, preprocess).to("cpu", precision="float32"))
     whole, cut = models

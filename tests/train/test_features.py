@@ -13,7 +13,9 @@ from pocketclip.data import open_source
 from pocketclip.data.cache import CacheConfig, CachedPairs
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.preprocess import decode_image, resize_image
@@ -41,7 +43,7 @@ def build(tokenizer: Tokenizer, part: str = "image_encoder", **changes: object) 
     settings[part] = {**settings[part], **changes}
     torch.manual_seed(0)
     config = DualEncoderConfig.parse(settings, place="model")
-    return config.build(vocabulary_size=tokenizer.vocabulary_size).eval()
+    return build_model(config, vocabulary_size=tokenizer.vocabulary_size).eval()
 
 
 def encode(

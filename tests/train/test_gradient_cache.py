@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.contrastive import (
     ClipLossConfig,
     ContrastiveObjectiveConfig,
@@ -25,7 +26,7 @@ from taught import WIDTHS, make_taught
 LOSSES = [ClipLossConfig(), SigmoidLossConfig(), SoftTargetLossConfig(), MultiPositiveLossConfig()]
 
 
-class Tower(nn.Module):
+class Tower(ImageTower, TextTower):
     """A tower with dropout, so that the random state of both passes has to agree."""
 
     def __init__(self, width: int, *, batch_norm: bool = False) -> None:

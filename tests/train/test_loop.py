@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.tower import CachedTower
 from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Teach, TrainConfig, Trainer

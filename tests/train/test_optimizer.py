@@ -4,7 +4,10 @@ import torch
 from torch import nn
 
 from conftest import tiny_model_settings
-from pocketclip.models.dual_encoder import DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
 
 
@@ -14,7 +17,7 @@ def tiny_model(**changes: object) -> DualEncoder:
         part = dict(settings[key])  # type: ignore[call-overload]
         part.update(value)
         settings[key] = part
-    return DualEncoderConfig.model_validate(settings).build(vocabulary_size=300)
+    return build_model(DualEncoderConfig.model_validate(settings), vocabulary_size=300)
 
 
 def test_every_parameter_is_in_one_group_with_its_parts_rate() -> None:
@@ -73,9 +76,9 @@ def test_the_study_decays_every_parameter() -> None:
 
 
 def test_embeddings_can_be_left_out_of_the_decay() -> None:
-    tower = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 4))
-    image = WithClassToken()
-    model = DualEncoder(image, tower, nn.Linear(4, 4), nn.Linear(4, 4))
+    text, image = Words(), WithClassToken()
+    tower = text.layers
+    model = DualEncoder(image, text, nn.Linear(4, 4), nn.Linear(4, 4))
     rates = LearningRates(heads=0.1, image_encoder=0.1, text_encoder=0.1)
     for decays in (True, False):
         optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.5, decay_embeddings=decays), rates)
@@ -86,7 +89,15 @@ def test_embeddings_can_be_left_out_of_the_decay() -> None:
         assert decay[id(tower[1].bias)] == 0
 
 
-class WithClassToken(nn.Module):
+class Words(TextTower):
+    """A table of words and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 4))
+
+
+class WithClassToken(ImageTower):
     """Says, as timm's towers do, what should not decay."""
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pocketclip import distributed
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig, ReinforcedObjectiveConfig
 from pocketclip.objectives.distillation import term_kinds
 from pocketclip.stages.watch import BrokenItems
@@ -25,7 +26,7 @@ TAUGHT = ["reinforced", "distillation"]
 BATCH, STEPS = 14, 20
 
 
-class Tower(nn.Module):
+class Tower(ImageTower, TextTower):
     """Layers in a list, as transformers have them; no dropout, which no two ranks draw alike."""
 
     def __init__(self, width: int) -> None:

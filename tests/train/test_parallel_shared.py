@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pocketclip import distributed
 from pocketclip.models.dual_encoder import SharedDualEncoder
 from pocketclip.models.shared_encoder import SharedTransformerConfig
+from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.train.gradient_cache import chunked_backward
 from pocketclip.train.parallel import Alone, Replicated, Sharded
 from pocketclip.types import Features, ImageTextBatch
@@ -17,7 +18,7 @@ from processes import run_ranks
 BATCH, STEPS = 8, 4
 
 
-class Tokens(nn.Module):
+class Tokens(ImageTower, TextTower):
     """Gives four tokens an input."""
 
     def __init__(self, width: int) -> None:

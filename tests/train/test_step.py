@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.precision import autocast
+from pocketclip.models.tower import CachedTower, ImageTower, TextTower
 from pocketclip.objectives import ContrastiveObjectiveConfig
 from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
 from pocketclip.train.step import train_step
@@ -22,12 +23,16 @@ ADAMW = AdamWConfig(weight_decay=0.3, betas=(0.8, 0.95), eps=1e-6)
 OBJECTIVE = ContrastiveObjectiveConfig().build()
 
 
-class Tower(nn.Sequential):
+class Tower(ImageTower, TextTower):
     """Two layers that take tokens with their mask, too."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         del mask
-        return super().forward(values)
+        return self.layers(values)
 
 
 def tower(width: int) -> Tower:

@@ -8,7 +8,6 @@ from pocketclip.data import open_source
 from pocketclip.data.encode import Embeddings
 from pocketclip.data.source import Source
 from pocketclip.evaluate.tasks import embed_source
-from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.run.embedding import item_lines
 from pocketclip.stages.watch import Watch
@@ -31,7 +30,6 @@ def opened(
         UserError: the source or the model cannot be opened, or too many items are broken.
     """
     source = open_source(text, place=place)
-    keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     with reporter(max_broken_share, len(source)) as shown:
         yield source, loaded, shown

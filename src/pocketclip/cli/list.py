@@ -57,14 +57,15 @@ def _sizes() -> list[str]:
     import torch
 
     from pocketclip.cost.parameters import count_parameters, parameters_by_part
-    from pocketclip.models.dual_encoder import DualEncoderConfig
+    from pocketclip.models.build import build_model
+    from pocketclip.models.config import DualEncoderConfig
     from pocketclip.models.sizes import list_sizes
 
     lines = ["millions of parameters, each tower with its head"]
     for name in list_sizes():
         config = DualEncoderConfig.parse(name, place=name)
         with torch.device("meta"):  # shapes are enough to count
-            model = config.build(load_pretrained=False)
+            model = build_model(config, load_pretrained=False)
         image = count_parameters(model.image_encoder) + count_parameters(model.image_head)
         text = count_parameters(model.text_encoder) + count_parameters(model.text_head)
         counts = parameters_by_part(model)
@@ -111,9 +112,17 @@ def _tasks() -> list[str]:
 
 
 def _towers() -> list[str]:
+    from pocketclip.models.config import families
+    from pocketclip.models.image import ImageEncoderConfig
+    from pocketclip.models.text import TextEncoderConfig
     from pocketclip.models.weights import IMAGE_PACKAGES, TEXT_PACKAGES
 
-    lines = [f"image  {name:24} pretrained: package ({weights.package})" for name, weights in IMAGE_PACKAGES.items()]
+    lines = [
+        f"{part:6} {config.model_fields['kind'].default:24} {config.__doc__.splitlines()[0]}"
+        for part, union in (("image", ImageEncoderConfig), ("text", TextEncoderConfig))
+        for config in families(union)
+    ]
+    lines += [f"image  {name:24} pretrained: package ({weights.package})" for name, weights in IMAGE_PACKAGES.items()]
     lines += [f"text   {name:24} pretrained: package ({weights.package})" for name, weights in TEXT_PACKAGES.items()]
     lines.append("image  any timm model           pretrained: hub, none or a weights file")
     lines.append("text   any Hugging Face encoder pretrained: hub, none or a folder")

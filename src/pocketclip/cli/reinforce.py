@@ -46,7 +46,6 @@ def reinforce(
     from pocketclip.distill.reinforce import Reinforcer
     from pocketclip.distill.store import write_reinforced
     from pocketclip.errors import UserError
-    from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.precision import resolve_device
     from pocketclip.recipe import load_reinforcement
 
@@ -54,7 +53,6 @@ def reinforce(
     folder = out if out is not None else Path(config.out) if config.out is not None else None
     if folder is None and not dry_run:
         raise UserError(f"{recipe}: out: is null; say where the shards go with --out DIR.")
-    keep_freed_memory()
     reinforcer = Reinforcer(config, resolve_device(device))
     if dry_run:
         from pocketclip.distill.estimate import estimate

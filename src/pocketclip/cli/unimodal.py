@@ -47,7 +47,6 @@ def measure_unimodal(
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.evaluate.unimodal import image_probe, text_probe
-    from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.run.fine_tuning import FineTuningConfig, fine_tuned
 
@@ -55,7 +54,6 @@ def measure_unimodal(
     config = FineTuningConfig.parse(settings, place="--set")
     texts = _texts(data, train_data) if "text_probe" in tasks else None
     images = _sources(data, train_data) if set(tasks) - {"text_probe"} else None
-    keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     results = []
     with reporter(max_broken_share) as shown:

@@ -13,6 +13,7 @@ from pocketclip.distill.huggingface import HuggingFaceTeacherConfig
 from pocketclip.distill.open_clip import OpenClipTeacherConfig
 from pocketclip.distill.teacher import Teacher
 from pocketclip.distill.timm import TimmTeacherConfig
+from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.precision import Precision
 
 TeacherConfig = Annotated[
@@ -29,6 +30,8 @@ def build_teachers(
     Raises:
         UserError: one of them cannot be had.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     teachers = [config.build(device, precision) for config in configs]
     names = unique_keys([teacher.name for teacher in teachers])
     return [replace(teacher, name=name) for teacher, name in zip(teachers, names, strict=True)]

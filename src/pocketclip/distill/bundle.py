@@ -28,7 +28,6 @@ class BundleTeacherConfig(Config):
         """
         model = PretrainedModel.from_pretrained(self.path).to(str(device), precision=precision)
         runner = model.runner
-        _ = runner.image_encoder, runner.text_encoder  # made here, or each of several threads makes its own
         shaping = [
             model.config.model_dump(mode="json"),
             digest(model.tokenizer.to_json()),

@@ -15,7 +15,6 @@ from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
 from pocketclip.data.reinforcement import MANIFEST, Manifest, StoredShard, check_shard, read_manifest, write_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
 from pocketclip.errors import UserError
-from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.precision import resolve_device
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -35,7 +34,6 @@ def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
         UserError: the source, a teacher or the captioner cannot be opened.
     """
     config = ReinforceConfig.parse(values, place="reinforce")
-    keep_freed_memory()
     return reinforcing_stage(Reinforcer(config, resolve_device(device)), out)
 
 

@@ -107,7 +107,6 @@ def embed_source(
 ) -> Embeddings:
     """Embed a source, or its samples from `start` to `stop`, with a loaded model, or a runner of it."""
     runner = runner or model.runner
-    _ = runner.image_encoder, runner.text_encoder  # made here, or each of the threads that use them makes its own
     return embed(
         source,
         runner.encode_images,

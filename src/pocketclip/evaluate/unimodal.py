@@ -7,6 +7,7 @@ encoder, is a further row.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +22,18 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.linear_probe import Probe, linear_probe
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.models.bare import bare_tower
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder, SharedDualEncoder
-from pocketclip.models.inference import Runner
+from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
+from pocketclip.models.inference import Runner, project
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder, starting_text_encoder
+from pocketclip.models.tower import ImageTower, NoTower, TextTower, Tower
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]
+AnyTower = TypeVar("AnyTower", bound=Tower)
 RANDOM_START = "the tower started from random weights: there is no skill to compare with"
 NOT_TRAINED = "the tower was not trained: it is what it was"
 TEXT_BLOCK = 2048
@@ -83,8 +86,8 @@ def image_probe(
             image_part(runner, test, task.test, model.preprocess, "test images", watch),
         )
 
-    def tower(encoder: nn.Module) -> Parts:
-        return features(tower_runner(model, bare_tower(model.model, encoder, "image"), CachedTower()))
+    def tower(encoder: ImageTower) -> Parts:
+        return features(tower_runner(model, bare_tower(model.model, encoder, "image"), NoTower()))
 
     own = model.model.image_encoder
     parts, notes = _before_and_after(own, start, tower, against_start=against_start)
@@ -125,8 +128,8 @@ def text_probe(
             text_part(runner, test, task.test, tokenizer, "test texts", watch),
         )
 
-    def tower(encoder: nn.Module) -> Parts:
-        runner = tower_runner(model, CachedTower(), bare_tower(model.model, encoder, "text"))
+    def tower(encoder: TextTower) -> Parts:
+        runner = tower_runner(model, NoTower(), bare_tower(model.model, encoder, "text"))
         return features(runner, tokenizer if encoder is before else model.tokenizer)
 
     own = model.model.text_encoder
@@ -139,7 +142,7 @@ def text_probe(
 
 
 def _before_and_after(
-    own: nn.Module, start: nn.Module | None, features: Callable[[nn.Module], Parts], *, against_start: bool
+    own: AnyTower, start: AnyTower | None, features: Callable[[AnyTower], Parts], *, against_start: bool
 ) -> tuple[dict[str, Parts], list[str]]:
     """Features of a tower, and under `_start` those of the same before training, with what there is to say of it."""
     parts = {"": features(own)}
@@ -150,29 +153,21 @@ def _before_and_after(
     return {**parts, "_start": features(start)}, []
 
 
-def tower_runner(model: PretrainedModel, image_encoder: nn.Module, text_encoder: nn.Module) -> Runner:
+def tower_runner(model: PretrainedModel, image_encoder: ImageTower, text_encoder: TextTower) -> Runner:
     """What encodes with bare towers as exactly as scores ask for, on the model's device."""
     scores = model.runner_for_scores()
     bare = DualEncoder(image_encoder, text_encoder, nn.Identity(), nn.Identity())
     return Runner(bare, device=scores.device, precision=scores.precision, image_size=scores.image_size, heads=False)
 
 
-@torch.inference_mode()
 def _embedding(model: PretrainedModel, head: nn.Module, towers: Parts, encode: Callable[[Runner], Parts]) -> Parts:
     """Embeddings: the head on the tower's features, or the whole way again where a shared encoder lies between."""
     runner = model.runner_for_scores()
     if isinstance(model.model, SharedDualEncoder):
         return encode(runner)
     head = head.to(runner.device).eval()
-    train, test = (
-        Part(_project(part.features, head, runner.device), part.labels, part.num_left_out) for part in towers
-    )
+    train, test = (Part(project(head, part.features, runner.device), part.labels, part.num_left_out) for part in towers)
     return train, test
-
-
-def _project(features: Floats, head: nn.Module, device: torch.device, block: int = 8192) -> Floats:
-    parts = torch.from_numpy(features).split(block)
-    return np.concatenate([nn.functional.normalize(head(rows.to(device)), dim=1).cpu().numpy() for rows in parts])
 
 
 def image_part(

@@ -1,14 +1,17 @@
 """One tower of a model without what lies behind it: a feature for each image or text."""
 
-from typing import Any
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
-from pocketclip.models.shared_encoder import Modality, Readout, read_tokens
+from pocketclip.models.readout import Modality, Readout, read_tokens
+from pocketclip.models.tower import ImageTower, TextTower, Tower
+
+AnyTower = TypeVar("AnyTower", bound=Tower)
 
 
-class ReadTower(nn.Module):
+class ReadTower(ImageTower, TextTower):
     """A tower of tokens that gives one of them, or their mean.
 
     Args:
@@ -16,12 +19,16 @@ class ReadTower(nn.Module):
         readout: which token stands for the whole.
     """
 
-    def __init__(self, encoder: Any, readout: Readout) -> None:
+    def __init__(self, encoder: Tower, readout: Readout) -> None:
         super().__init__()
         self.encoder = encoder
         self.readout: Readout = readout
-        self.feature_dim: int = encoder.feature_dim
-        self.frozen_parameters: list[nn.Parameter] = list(getattr(encoder, "frozen_parameters", []))
+        self.feature_dim = encoder.feature_dim
+
+    @property
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Those of the tower inside."""
+        return self.encoder.frozen_parameters
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, F)."""
@@ -29,7 +36,7 @@ class ReadTower(nn.Module):
         return read_tokens(tokens, mask, self.readout)
 
 
-def bare_tower(model: DualEncoder, encoder: nn.Module, modality: Modality) -> nn.Module:
+def bare_tower(model: DualEncoder, encoder: AnyTower, modality: Modality) -> AnyTower | ReadTower:
     """A tower that gives (B, F): itself, or of a model with a shared encoder its tokens as that encoder reads them.
 
     Args:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.config import digest
+from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.backend_calls import Inputs
 from pocketclip.models.backends import Backend, Backends, requested_inference
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.fused import FusedConvolution, fuse_activations
 from pocketclip.models.precision import Precision, autocast, resolve_precision
 from pocketclip.models.reparam import fuse_image_tower, fuse_text_tower
+from pocketclip.models.tower import Tower
 
 Floats = npt.NDArray[np.float32]
 IMAGES_A_CALL, TEXTS_A_CALL = 32, 64
 """Rows that a backend which needs a fixed number is set up for."""
+PROJECTED_A_CALL = 8192
+"""Rows of features that pass a head at a time."""
 CAPTION_TOKENS = (8, 14, 20)
 """Lengths of the texts that backends are timed with; captions have 14 in the middle."""
 
@@ -50,11 +56,15 @@ class Runner:
         heads: bool = True,
         inference: str = "auto",
     ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.device = device
         self.inference = requested_inference(inference)
         self.image_backend: Backend = "eager" if self.inference == "auto" else self.inference
         self.text_backend: Backend = self.image_backend
         self._lock = threading.RLock()  # several threads may come first
+        self._image_encoder: nn.Module | None = None
+        self._text_encoder: nn.Module | None = None
         self.precision = resolve_precision(precision, device)
         self.heads = heads
         self.model = model.to(device).eval()
@@ -73,15 +83,22 @@ class Runner:
         if num_texts:
             self.text_backend = self._text_backends.choose(num_texts)
 
-    @functools.cached_property
+    @property
     def image_encoder(self) -> nn.Module:
-        """The image tower as `eager` runs it: fused, activations too, weights in the number type."""
-        return self._cast(fuse_activations(self._image_tower("float32"), self._noise), self.precision)
+        """The image tower as `eager` runs it: fused, activations too, weights in the number type; made once."""
+        with self._lock:
+            if self._image_encoder is None:
+                tower = fuse_activations(self._image_tower("float32"), self._noise)
+                self._image_encoder = self._cast(tower, self.precision)
+            return self._image_encoder
 
-    @functools.cached_property
+    @property
     def text_encoder(self) -> nn.Module:
-        """The text tower as `eager` runs it."""
-        return self._text_tower(self.precision)
+        """The text tower as `eager` runs it; made once."""
+        with self._lock:
+            if self._text_encoder is None:
+                self._text_encoder = self._text_tower(self.precision)
+            return self._text_encoder
 
     @functools.cached_property
     def _noise(self) -> Tensor:
@@ -114,7 +131,7 @@ class Runner:
     def _text_backends(self) -> Backends:
         tower, _ = self.model.text_stages()
         vocabulary = next(module.num_embeddings for module in tower.modules() if isinstance(module, nn.Embedding))
-        longest = getattr(tower, "architecture", {}).get("max_position_embeddings", 512) - 2
+        longest = tower.architecture.get("max_position_embeddings", 512) - 2
         random, examples = torch.Generator().manual_seed(0), []
         for length in CAPTION_TOKENS:
             size = (TEXTS_A_CALL, min(length, longest))
@@ -122,11 +139,18 @@ class Runner:
             examples.append((tokens, torch.ones_like(tokens, dtype=torch.bool)))
         return self._backends("text", self.text_encoder, self._text_tower, examples, tower)
 
-    def _backends(self, part: str, eager: nn.Module, make: Any, examples: Any, tower: Any) -> Backends:
+    def _backends(
+        self,
+        part: str,
+        eager: nn.Module,
+        make: Callable[[Precision], nn.Module],
+        examples: Sequence[Inputs],
+        tower: Tower,
+    ) -> Backends:
         shapes = [[name, list(value.shape), str(value.dtype)] for name, value in tower.state_dict().items()]
         made_from = {
             "part": part,
-            "tower": digest([getattr(tower, "settings", None), shapes]),
+            "tower": digest([tower.settings, shapes]),
             "image_size": self.image_size if part == "image" else None,
             "precision": self.precision,
         }
@@ -143,14 +167,6 @@ class Runner:
         """(B, L) ids and mask to (B, F) features, or (B, D) embeddings of unit length."""
         inputs = torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
         return self._finish(self._encode_tokens(*inputs), self._text_head)
-
-    @torch.inference_mode()
-    def project(self, images: Floats, texts: Floats) -> tuple[Floats, Floats]:
-        """Embeddings of unit length from features of the towers."""
-        return (
-            unit(self._image_head(torch.from_numpy(images).to(self.device))),
-            unit(self._text_head(torch.from_numpy(texts).to(self.device))),
-        )
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
@@ -225,6 +241,29 @@ def unit(embeddings: Tensor) -> Floats:
     """Rows of unit length, in float32 on the CPU."""
     array: Floats = nn.functional.normalize(embeddings.float(), dim=1).cpu().numpy()
     return array
+
+
+@torch.inference_mode()
+def project(
+    head: nn.Module,
+    features: npt.NDArray[np.floating[Any]],
+    device: torch.device,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> Floats:
+    """Embeddings of unit length from features, block by block.
+
+    Args:
+        head: (B, F) to (B, D), on the device.
+        features: (N, F), in any number type.
+        device: where to compute.
+        rows: of the features, in the order wanted; None for all.
+    """
+    parts = []
+    for first in range(0, max(1, len(features if rows is None else rows)), PROJECTED_A_CALL):
+        block = slice(first, first + PROJECTED_A_CALL)
+        chosen = features[block] if rows is None else features[rows[block]]
+        parts.append(unit(head(torch.from_numpy(chosen.astype(np.float32)).to(device))))
+    return np.concatenate(parts)
 
 
 def module_fingerprint(module: nn.Module, settings: Any) -> str:

@@ -8,15 +8,17 @@ import numpy.typing as npt
 
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder, DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
+from pocketclip.models.tower import NoTower
 from pocketclip.models.weights import load_weights, read_state_dict
 from pocketclip.preprocess import ImageLike, PreprocessConfig, open_image, resize_image
 from pocketclip.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]
-PAIR_HEAD = "pair_head."
 
 
 class PretrainedModel:
@@ -57,7 +59,7 @@ class PretrainedModel:
         """
         bundle = read_bundle(place)
         config = DualEncoderConfig.parse(bundle.config.model, place=f"{bundle.folder / 'config.json'}: model")
-        model = config.build(load_pretrained=False, text_only=text_only)
+        model = build_model(config, load_pretrained=False, text_only=text_only)
         ignore = "image_" if text_only else ""
         load_weights(model, read_state_dict(bundle.weights), place=str(bundle.weights), ignore=ignore)
         loaded = cls(model, config, bundle.tokenizer, bundle.preprocess)
@@ -152,7 +154,7 @@ class PretrainedModel:
         return np.concatenate(rows) if rows else np.zeros((0, self.config.embed_dim), np.float32)
 
     def _need_image_tower(self) -> None:
-        if isinstance(self.model.image_encoder, CachedTower):
+        if isinstance(self.model.image_encoder, NoTower):
             raise UserError("This model was loaded with text_only=True and has no image tower; load it without.")
 
     def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 128) -> Floats:
@@ -199,29 +201,3 @@ class PretrainedModel:
         return [
             {class_names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares
         ]
-
-
-def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer, DualEncoder]:
-    """A bundle's tokenizer, and a model to train on with its weights.
-
-    Args:
-        config: builds the model; all but its pair head should be built as the bundle's.
-        place: a bundle, a run folder or a hub name.
-
-    Raises:
-        UserError: there is no bundle, or its model is another one.
-    """
-    bundle = read_bundle(place)
-    built = DualEncoderConfig.parse(bundle.config.model, place=f"{bundle.folder / 'config.json'}: model")
-    text, length = config.text_encoder, bundle.tokenizer.context_length
-    if text.context_length != length:
-        raise UserError(
-            f"model.text_encoder.context_length: {place} was trained with {length} (got {text.context_length})."
-        )
-    size = {"vocab_size": built.text_encoder.vocabulary_size}
-    text = text.as_built(getattr(built.text_encoder, "architecture", None) or size)
-    model = config.model_copy(update={"text_encoder": text}).build(load_pretrained=False)
-    own = {name: value for name, value in model.state_dict().items() if name.startswith(PAIR_HEAD)}
-    weights = {**own, **read_state_dict(bundle.weights)}
-    load_weights(model, weights, place=str(bundle.weights), ignore="" if own else PAIR_HEAD)
-    return bundle.tokenizer, model

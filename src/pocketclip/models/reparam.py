@@ -3,17 +3,20 @@
 import copy
 import itertools
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pocketclip.errors import require
-from pocketclip.models.dual_encoder import CachedTower, DualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.text.mixer import ConvolutionLayer
+from pocketclip.models.tower import CachedTower, NoTower
 
 TOLERANCE = 1e-4
 """Largest change of a folded tower's output, relative to the output's largest value, in float32."""
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def reparameterize(model: DualEncoder) -> DualEncoder:
@@ -27,7 +30,7 @@ def reparameterize(model: DualEncoder) -> DualEncoder:
     """
     fused = copy.deepcopy(model)
     fused.text_encoder = fuse_text_tower(model.text_encoder)
-    if not isinstance(model.image_encoder, CachedTower):
+    if not isinstance(model.image_encoder, (CachedTower, NoTower)):
         size = model.image_encoder.preprocess.image_size
         noise = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0))
         example = noise.to(torch.uint8).to(model.logit_scale.device)
@@ -35,7 +38,7 @@ def reparameterize(model: DualEncoder) -> DualEncoder:
     return fused.eval()
 
 
-def fuse_image_tower(tower: nn.Module, example: Tensor) -> nn.Module:
+def fuse_image_tower(tower: Module, example: Tensor) -> Module:
     """A copy of an image tower for inference; what would change its output on `example` is left out.
 
     Args:
@@ -50,7 +53,7 @@ def fuse_image_tower(tower: nn.Module, example: Tensor) -> nn.Module:
 
 
 @torch.no_grad()
-def fuse_text_tower(tower: nn.Module) -> nn.Module:
+def fuse_text_tower(tower: Module) -> Module:
     """A copy of a text tower for inference, convolutions over the sequence fused."""
     fused = copy.deepcopy(tower).eval()
     for module in list(fused.modules()):
@@ -59,7 +62,7 @@ def fuse_text_tower(tower: nn.Module) -> nn.Module:
     return fused
 
 
-def join_branches(tower: nn.Module) -> nn.Module:
+def join_branches(tower: Module) -> Module:
     """A copy of a timm tower in which what timm can join is joined: MobileOne, RepMixer, RepVGG and their kin.
 
     Reference: FastViT, https://arxiv.org/abs/2303.14189, and RepVGG, https://arxiv.org/abs/2101.03697.
@@ -67,11 +70,11 @@ def join_branches(tower: nn.Module) -> nn.Module:
     # Tensors of inference mode, in which some callers are, cannot be detached in place
     with torch.inference_mode(False), torch.no_grad():
         joined = copy.deepcopy(tower).eval()
-        fused: nn.Module = require("timm.utils", extra="train").reparameterize_model(joined, inplace=True)
+        fused: Module = require("timm.utils", extra="train").reparameterize_model(joined, inplace=True)
     return fused.eval()
 
 
-def fold_batch_norms(tower: nn.Module, example: Tensor) -> nn.Module:
+def fold_batch_norms(tower: Module, example: Tensor) -> Module:
     """A copy of a tower for inference, in which each batch norm is part of the convolution before it.
 
     Pairs are found by the order of registration, which in most convolutional timm towers is the order of execution,
@@ -122,7 +125,7 @@ def _pairs(tower: nn.Module) -> list[tuple[str, str]]:
     return found
 
 
-def _fold(tower: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+def _fold(tower: Module, pairs: Iterable[tuple[str, str]]) -> Module:
     folded = copy.deepcopy(tower)
     for before, after in pairs:
         convolution, norm = folded.get_submodule(before), folded.get_submodule(after)

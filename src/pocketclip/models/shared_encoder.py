@@ -4,7 +4,8 @@ It takes the tokens of two pretrained towers. Reference: S-SMKE, Tim Cares, http
 it is one pre-norm transformer block, or, as an ancestor, a perceptron.
 """
 
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,16 +16,14 @@ from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError
-from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
+from pocketclip.models.readout import Modality, Readout, read_tokens
+from pocketclip.models.shared_block import NORM_EPS, SharedBlock
 
-Modality = Literal["image", "text"]
-Readout = Literal["cls", "mean"]
 Layers = tuple[Float[Tensor, "B _"], ...]
 """The inner layers that an objective may look at, first to last."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 TOKEN_TYPE_ROWS: dict[Modality, int] = {"text": 0, "image": 1}
 TOKEN_TYPE_SCALE = 1e-5
-NORM_EPS = 1e-6
 
 
 class _Readouts(Config):
@@ -115,6 +114,10 @@ SharedEncoderConfig = Annotated[SharedTransformerConfig | SharedMlpConfig, Field
 class SharedTransformer(nn.Module):
     """Transformer blocks for images and texts alike; there is no norm behind the last one."""
 
+    if TYPE_CHECKING:
+
+        def __call__(self, tokens: Tensor, mask: Tensor | None, modality: Modality) -> tuple[Tensor, Layers]: ...
+
     def __init__(self, width: int, config: SharedTransformerConfig, readouts: dict[Modality, Readout]) -> None:
         super().__init__()
         self.readouts = readouts
@@ -172,12 +175,9 @@ class SharedTransformer(nn.Module):
     def _run(
         self, block: nn.Module, tokens: Tensor, mask: Tensor | None, num_queries: int | None
     ) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor]
-        if self.is_checkpointed and self.training:
-            found = checkpoint(block, tokens, mask, num_queries, use_reentrant=False)
-        else:
-            found = block(tokens, mask, num_queries)
-        return found
+        run = partial(checkpoint, block, use_reentrant=False) if self.is_checkpointed and self.training else block
+        states: tuple[Tensor, Tensor] = run(tokens, mask, num_queries)
+        return states
 
     def checkpoint_activations(self) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
@@ -188,75 +188,12 @@ class SharedTransformer(nn.Module):
         self.compile(dynamic=True)
 
 
-class SharedBlock(nn.Module):
-    """Attention and feed-forward layer, each behind a norm and added to what came in."""
-
-    def __init__(
-        self,
-        width: int,
-        hidden: int,
-        *,
-        num_heads: int,
-        layer_scale: float | None,
-        dropout: float,
-        drop_path_rate: float,
-        is_activated: bool,
-    ) -> None:
-        super().__init__()
-        self.num_heads, self.drop_path_rate, self.is_activated = num_heads, drop_path_rate, is_activated
-        self.attention_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.attention_output = nn.Linear(width, width)
-        self.feed_forward_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.expand, self.contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
-        self.attention_scale: nn.Parameter | None = None
-        self.feed_forward_scale: nn.Parameter | None = None
-        if layer_scale is not None:
-            self.attention_scale = nn.Parameter(torch.full((width,), layer_scale))
-            self.feed_forward_scale = nn.Parameter(torch.full((width,), layer_scale))
-
-    def forward(
-        self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, num_queries: int | None = None
-    ) -> tuple[Float[Tensor, "B Q D"], Float[Tensor, "B Q H"]]:
-        """The first Q tokens after the block, and their hidden features in its feed-forward layer.
-
-        Args:
-            tokens: (B, L, D).
-            mask: (B, L), True where a token stands that others may look at; None for all.
-            num_queries: Q; None for all L.
-        """
-        kept = tokens[:, :num_queries]
-        kept = self._add(kept, self._attend(tokens, mask, num_queries), self.attention_scale)
-        linear = self.expand(self.feed_forward_norm(kept))
-        activated = F.gelu(linear)
-        added = self.dropout(self.contract(self.dropout(activated)))
-        return self._add(kept, added, self.feed_forward_scale), activated if self.is_activated else linear
-
-    def _attend(self, tokens: Tensor, mask: Tensor | None, num_queries: int | None) -> Tensor:
-        normed = self.attention_norm(tokens)
-        query = self._heads(self.query(normed[:, :num_queries]))
-        key, value = map(self._heads, self.key_value(normed).chunk(2, dim=-1))
-        seen = None if mask is None else mask[:, None, None, :]
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        output: Tensor = self.dropout(self.attention_output(found.transpose(1, 2).flatten(2)))
-        return output
-
-    def _heads(self, states: Tensor) -> Tensor:
-        heads: Tensor = states.unflatten(-1, (self.num_heads, -1))
-        return heads.transpose(1, 2)
-
-    def _add(self, tokens: Tensor, added: Tensor, scale: Tensor | None) -> Tensor:
-        if scale is not None:
-            added = added * scale
-        if self.training and self.drop_path_rate:  # whole samples go without this half of the block
-            kept = torch.rand(len(added), 1, 1, device=added.device) >= self.drop_path_rate
-            added = added * (kept / (1 - self.drop_path_rate)).to(added.dtype)
-        return tokens + added
-
-
 class SharedMlp(nn.Module):
     """Linear, GELU and LayerNorm a hidden layer, then a linear layer back to the width."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, tokens: Tensor, mask: Tensor | None, modality: Modality) -> tuple[Tensor, Layers]: ...
 
     def __init__(self, width: int, config: SharedMlpConfig, readouts: dict[Modality, Readout]) -> None:
         super().__init__()
@@ -295,56 +232,6 @@ class SharedMlp(nn.Module):
     def compile_for_training(self) -> None:
         """Let torch.compile fuse the operations from the next call on."""
         self.compile(dynamic=True)
-
-
-class SharedTower(nn.Module):
-    """The whole way of one modality: its tower, the adapter of its tokens, and the shared encoder.
-
-    Args:
-        encoder: gives (B, L, F) tokens.
-        adapter: (B, L, F) to (B, L, D).
-        shared: the shared encoder.
-        modality: what comes in.
-    """
-
-    def __init__(self, encoder: nn.Module, adapter: nn.Module, shared: nn.Module, modality: Modality) -> None:
-        super().__init__()
-        self.encoder, self.adapter, self.shared, self.modality = encoder, adapter, shared, modality
-        self.settings = {"tower": getattr(encoder, "settings", None), "shared": getattr(shared, "settings", None)}
-        self.architecture: dict[str, Any] = getattr(encoder, "architecture", {})
-
-    def forward(self, inputs: Tensor, mask: Bool[Tensor, "B L"] | None = None) -> Float[Tensor, "B D"]:
-        """One embedding an input, not normalised; texts come with their mask."""
-        return self.with_layers(inputs, mask)[0]
-
-    def with_layers(
-        self, inputs: Tensor, mask: Bool[Tensor, "B L"] | None = None
-    ) -> tuple[Float[Tensor, "B D"], Layers]:
-        """The embeddings, and what the inner layers of the shared encoder make of the inputs."""
-        if mask is None or inputs.device.type != "cpu" or len(inputs) <= TEXTS_A_PASS:
-            return self._pass(inputs, mask)
-        joined = pass_by_length(self._joined, inputs, mask)
-        output, *layers = joined.split(self.shared.widths, dim=1)
-        return output, tuple(layers)
-
-    def _joined(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        output, layers = self._pass(inputs, mask)
-        return torch.cat([output, *layers], dim=1)
-
-    def _pass(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Layers]:
-        tokens = self.encoder(inputs) if mask is None else self.encoder(inputs, mask)
-        found: tuple[Tensor, Layers] = self.shared(self.adapter(tokens), mask, self.modality)
-        return found
-
-
-def read_tokens(tokens: Tensor, mask: Tensor | None, readout: Readout) -> Tensor:
-    """(B, L, D) to the (B, D) that stand for the whole."""
-    if readout == "cls":
-        return tokens[:, 0]
-    if mask is None:
-        return tokens.mean(1)
-    weights = mask.unsqueeze(2).to(tokens.dtype)
-    return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def _start(module: nn.Module) -> None:

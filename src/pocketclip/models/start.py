@@ -1,29 +1,32 @@
 """The towers a model started from, built again from the weights that its config names."""
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.text import TextEncoderConfig
+from pocketclip.models.tower import ImageTower, TextTower, Tower
 from pocketclip.tokenizer import Tokenizer
 
+AnyTower = TypeVar("AnyTower", bound=Tower)
 
-def starting_image_encoder(config: DualEncoderConfig) -> nn.Module | None:
+
+def starting_image_encoder(config: DualEncoderConfig) -> ImageTower | None:
     """The image tower before training; None where it started from random weights, and so without any skill.
 
     Raises:
         UserError: its weights cannot be had here.
     """
     if config.pretrained != "none":
-        encoder: nn.Module = config.build().image_encoder
-        return encoder
+        return build_model(config).image_encoder
     tower = config.image_encoder
     return None if tower.pretrained == "none" and tower.inherit is None else _ready(tower.build(), config)
 
 
-def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tuple[nn.Module, Tokenizer] | None:
+def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tuple[TextTower, Tokenizer] | None:
     """The text tower before training and its own tokenizer; None where it started from random weights.
 
     Where training began by dropping words that do not occur, this is the tower with all of them.
@@ -36,21 +39,20 @@ def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tu
         UserError: its weights or its tokenizer cannot be had here.
     """
     if config.pretrained != "none":
-        return config.build().text_encoder, tokenizer
+        return build_model(config).text_encoder, tokenizer
     tower = config.text_encoder
     if tower.pretrained == "none" and tower.inherit is None:
         return None
-    if getattr(tower, "vocabulary", "all") == "occurring":
+    if tower.vocabulary == "occurring":
         return _ready(_whole_vocabulary(tower).build(), config), tower.build_tokenizer()
     return _ready(tower.build(), config), tokenizer
 
 
-def _ready(encoder: Any, config: DualEncoderConfig) -> nn.Module:
+def _ready(encoder: AnyTower, config: DualEncoderConfig) -> AnyTower:
     """The encoder as the model used it: a shared encoder takes tokens."""
     if config.shared_encoder is not None:
         encoder.give_tokens()
-    built: nn.Module = encoder
-    return built
+    return encoder
 
 
 def _whole_vocabulary(tower: TextEncoderConfig) -> TextEncoderConfig:

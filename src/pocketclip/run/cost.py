@@ -8,8 +8,8 @@ from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.cost.weigh import measure_cost
 from pocketclip.errors import UserError, unknown_choice
-from pocketclip.hardware import keep_freed_memory
-from pocketclip.models.dual_encoder import DualEncoderConfig
+from pocketclip.models.build import build_model
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.precision import Precision
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.sizes import list_sizes
@@ -39,13 +39,12 @@ def cost_of(
     Raises:
         UserError: nothing of these is there.
     """
-    keep_freed_memory()  # as every command that runs a model does
     bundle = _find_bundle_unless_recipe(place)
     if bundle is None:
         name, config = _named_model(place)
         text = config.text_encoder
         learned = text.vocabulary_size if text.tokenizer == "captions" else None
-        model = config.build(load_pretrained=False, vocabulary_size=learned)
+        model = build_model(config, load_pretrained=False, vocabulary_size=learned)
         size, context_length = config.image_encoder.image_size, text.context_length
     else:
         loaded = PretrainedModel.from_pretrained(bundle)

@@ -18,7 +18,6 @@ from pocketclip.data.encode import EMBED_BLOCK
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embed_source
 from pocketclip.files import cannot_write, write_atomically
-from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.inference import module_fingerprint
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.stages.watch import Watch
@@ -33,7 +32,6 @@ def open_embedding(source: str, model: str, device: str) -> Stage:
     Raises:
         UserError: the source or the model cannot be opened.
     """
-    keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     return embedding_stage(open_source(source, place="SOURCE"), loaded)
 
@@ -55,7 +53,6 @@ def embedding_stage(source: Source, model: PretrainedModel) -> Stage:
 
 def open_similarity(source: str, model: str, device: str) -> Stage:
     """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.filter`."""
-    keep_freed_memory()
     loaded = PretrainedModel.from_pretrained(model).to(device)
     opened = open_source(source, place="SOURCE")
 

@@ -12,10 +12,9 @@ from pocketclip.data import Source
 from pocketclip.data.blocks import Block, Engine, Stage, fill
 from pocketclip.data.cache import CacheConfig, cache_folder
 from pocketclip.errors import UserError
-from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.precision import resolve_device
 from pocketclip.recipe import Recipe
-from pocketclip.run.setup import build_model, open_data
+from pocketclip.run.setup import open_data, starting_model
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train.features import FrozenTowers, What
 
@@ -86,14 +85,12 @@ def open_feature_stage(recipe: dict[str, Any], split: str, what: What, device: s
 
 def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> tuple[FrozenTowers, dict[str, Source]]:
     """The towers as training builds them, and the sources whose features it caches."""
-    if device.type == "cpu":
-        keep_freed_memory()
     train, val = open_data(recipe.data)
     sources = {"train": train, "val": val}
     if recipe.data.test is not None and recipe.train.cache is not None:
         sources["test"] = recipe.data.test.open()
     torch.manual_seed(recipe.seed)
-    tokenizer, model = build_model(recipe, train)
+    tokenizer, model = starting_model(recipe, train)
     towers = FrozenTowers(
         model,
         tokenizer,

@@ -33,6 +33,7 @@ from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder
+from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.classification import ClassificationObjective
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import BrokenItems, Watch
@@ -75,7 +76,7 @@ class FineTuningConfig(Config):
         )
 
 
-class NoTexts(nn.Module):
+class NoTexts(TextTower):
     """Stands in for a text tower where only images are classified."""
 
     def __init__(self, width: int) -> None:
@@ -161,7 +162,7 @@ def fine_tuned(
 
 def _train(
     model: PretrainedModel,
-    tower: nn.Module,
+    tower: ImageTower,
     named: ClassNameCaptions,
     test: Source,
     task: Task,
@@ -216,11 +217,9 @@ def _train(
     return np.asarray(part.features.argmax(axis=1) == part.labels), part
 
 
-def _classifier(tower: nn.Module, num_classes: int) -> DualEncoder:
+def _classifier(tower: ImageTower, num_classes: int) -> DualEncoder:
     """A tower with a linear layer of zeros behind it; the other half of the model has no part in it."""
-    width = tower.feature_dim
-    assert isinstance(width, int)
-    head = nn.Linear(width, num_classes)
+    head = nn.Linear(tower.feature_dim, num_classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return DualEncoder(tower, NoTexts(num_classes), head, nn.Identity(), learn_temperature=False)

@@ -6,6 +6,7 @@ from pocketclip.cost.plan import Hardware, Plan, Throughput, find_hardware, hour
 from pocketclip.data import Source
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
+from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
 from pocketclip.run.measure import measure_throughput
@@ -84,7 +85,7 @@ def plan_run(
     if items < (batch := max(stage.batch_size for stage in stages_of(recipe))):
         raise UserError(f"{name}: {items:,} samples are fewer than a batch of {batch}.")
     with torch.device("meta"):  # shapes are enough to count
-        model = recipe.model.build(load_pretrained=False)
+        model = build_model(recipe.model, load_pretrained=False)
     if throughput is not None:
         rate = Throughput.exactly(throughput, "given", "given with --throughput")
     elif measure:

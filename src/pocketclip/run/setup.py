@@ -11,9 +11,9 @@ from pocketclip.data import Source, hold_out
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
+from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.precision import resolve_precision
-from pocketclip.models.pretrained import start_from_bundle
 from pocketclip.recipe import DataConfig, Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
@@ -105,7 +105,7 @@ def open_data(config: DataConfig) -> tuple[Source, Source]:
     return hold_out(source, config.hold_out)
 
 
-def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]:
+def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]:
     """The model with pretrained towers and the tokenizer of its text tower.
 
     Args:
@@ -117,7 +117,7 @@ def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]
     text = recipe.model.text_encoder
     if text.tokenizer != "captions":
         tokenizer = text.build_tokenizer()
-        model = recipe.model.build()
+        model = build_model(recipe.model)
         _check_vocabulary(tokenizer, model)
         if text.vocabulary == "occurring":
             needed = model.text_encoder.needed_tokens()
@@ -135,7 +135,7 @@ def build_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]
         context_length=text.context_length,
         kind=text.tokenizer_kind,
     )
-    return tokenizer, recipe.model.build(vocabulary_size=tokenizer.vocabulary_size)
+    return tokenizer, build_model(recipe.model, vocabulary_size=tokenizer.vocabulary_size)
 
 
 def _first_captions(source: Source) -> list[str]:

@@ -10,6 +10,7 @@ from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.plan import Throughput, estimated_throughput, find_hardware, published_run
 from pocketclip.cost.weigh import CAPTION_TOKENS
 from pocketclip.errors import UserError
+from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
 from pocketclip.train import TrainConfig
 
@@ -93,7 +94,7 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
     """
     image_size = recipe.model.image_encoder.image_size
     tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
-    model = recipe.model.build(load_pretrained=False)
+    model = build_model(recipe.model, load_pretrained=False)
     macs = tower_macs(model, image_size=image_size, context_length=tokens)
     stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
     image, text = macs["macs_image"], macs["macs_text"]

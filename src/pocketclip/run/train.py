@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -16,21 +15,20 @@ from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, ImageFeatures, TrainingBatches, views_of
-from pocketclip.data.cache import CacheConfig, CachedPairs, Floats, cache_folder, cached_batches, image_features
+from pocketclip.data.cache import CacheConfig, CachedPairs, cache_folder, cached_batches, image_features
 from pocketclip.data.encode import Embeddings
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.nlvr import pair_result, pair_scores
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import retrieval_result
-from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner, unit
+from pocketclip.models.inference import Runner, project
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card
-from pocketclip.run.setup import build_model, check_ranks_agree, open_data, prepare_folder, recipe_hash
+from pocketclip.run.setup import check_ranks_agree, open_data, prepare_folder, recipe_hash, starting_model
 from pocketclip.run.teaching import open_teaching
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
@@ -119,12 +117,10 @@ class _Run:
         self.seconds_per_epoch: dict[str, float] = {}
         self.earlier_seconds = 0.0
         self.started = time.perf_counter()
-        if device.type == "cpu":
-            keep_freed_memory()
         self.train_source, self.val_source = open_data(recipe.data)
         self.test_source: Source | None = None if recipe.data.test is None else recipe.data.test.open()
         torch.manual_seed(recipe.seed)
-        self.tokenizer, self.model = build_model(recipe, self.train_source)
+        self.tokenizer, self.model = starting_model(recipe, self.train_source)
         self.model.to(device)
         self.preprocess = self.model.image_encoder.preprocess
         self.teaching = open_teaching(recipe, self.train_source, device)
@@ -360,21 +356,10 @@ class _Run:
 
 def embed_pairs(heads: DualEncoder, pairs: CachedPairs, device: torch.device) -> Embeddings:
     """Embeddings of all pairs from their features, view 0 of each image, block by block."""
-    images = _project(pairs.images[:, 0], pairs.rows, heads.image_head, device)
+    images = project(heads.image_head, pairs.images[:, 0], device, pairs.rows)
     captions = np.concatenate(
         [first + np.arange(count) for first, count in zip(pairs.first_caption, pairs.num_captions, strict=True)]
     )
-    texts = _project(pairs.texts, captions, heads.text_head, device)
+    texts = project(heads.text_head, pairs.texts, device, captions)
     owners = np.repeat(np.arange(len(pairs)), pairs.num_captions)
     return Embeddings(images, texts, owners, pairs.indices, pairs.broken)
-
-
-@torch.inference_mode()
-def _project(
-    features: Floats, rows: npt.NDArray[np.int64], head: nn.Module, device: torch.device, block: int = 8192
-) -> npt.NDArray[np.float32]:
-    parts = []
-    for first in range(0, len(rows), block):
-        chosen = torch.from_numpy(features[rows[first : first + block]].astype(np.float32))
-        parts.append(unit(head(chosen.to(device))))
-    return np.concatenate(parts)

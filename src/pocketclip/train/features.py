@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -60,8 +60,7 @@ class FrozenTowers:
         self.runner = self._make_runner(precision, inference=inference)
         self.runner.plan(num_images=num_images, num_texts=num_texts)
         common = {"device": device.type, "torch": torch.__version__}
-        image_tower: Any = model.image_stages()[0]
-        text_tower: Any = model.text_stages()[0]
+        image_tower, text_tower = model.image_stages()[0], model.text_stages()[0]
         image_settings, text_settings = digest(image_tower.settings), digest(text_tower.settings)
         self._image_key = {
             **common,
@@ -155,7 +154,6 @@ class FrozenTowers:
         }
 
         def compute(start: int, stop: int) -> Block:
-            _ = runner.image_encoder  # made here, or each of the threads that use it makes its own
             (block,) = image_blocks(
                 source,
                 runner.encode_images,
@@ -177,7 +175,6 @@ class FrozenTowers:
         runner = self._runner_for_scores if for_scores else self.runner
 
         def compute(start: int, stop: int) -> Block:
-            _ = runner.text_encoder
             (block,) = text_blocks(
                 source,
                 runner.encode_tokens,

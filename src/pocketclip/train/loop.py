@@ -15,6 +15,7 @@ from torch.profiler import record_function
 
 from pocketclip import distributed
 from pocketclip.errors import Interrupted, UserError
+from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 from pocketclip.models.precision import autocast
 from pocketclip.stages.watch import BrokenItems
@@ -110,6 +111,8 @@ class Trainer:
             raise UserError(
                 f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off."
             )
+        if self.device.type == "cpu":
+            keep_freed_memory()
         alone = distributed.world_size() == 1
         self.parallel = Alone(model) if alone else Sharded(model) if with_sharding else Replicated(model)
         self.model = model = self.parallel.model

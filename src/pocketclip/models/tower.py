@@ -1,0 +1,122 @@
+"""What the rest of the toolkit asks of a tower; every family, and whatever stands in for a tower, is one of these.
+
+They are classes and not protocols because a tower is a torch module too: it is asked for parameters, moved and copied.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from pocketclip.errors import UserError
+from pocketclip.preprocess import PreprocessConfig
+
+
+class Tower(nn.Module):
+    """Inputs to one feature each."""
+
+    feature_dim: int
+    """F, the width of a feature; of a token after `give_tokens`."""
+    settings: dict[str, Any]
+    """What shapes the output beside the weights: names of cached features hang on it."""
+    frozen_modules: Sequence[nn.Module]
+    """Layers that stay as pretrained, and behave as in inference, when the tower is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings, self.frozen_modules = {}, ()
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *inputs: Tensor) -> Tensor: ...
+
+    @property
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Of the frozen layers; no optimizer may get them."""
+        return [value for module in self.frozen_modules for value in module.parameters()]
+
+    def train(self, mode: bool = True) -> "Tower":
+        """Training mode, in which frozen layers still behave as in inference."""
+        super().train(mode)
+        for module in self.frozen_modules:
+            module.eval()
+        return self
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Raises:
+            UserError: this tower cannot.
+        """
+        raise UserError(f"train.checkpoint_activations: there is none for a {type(self).__name__}.")
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the tower's operations from the next call on."""
+        self.compile()
+
+    def give_tokens(self) -> None:
+        """From now on give (B, L, F) tokens instead of (B, F) features; asked before a shared encoder only.
+
+        Raises:
+            UserError: this tower has none to give; its config's `gives_tokens` says so.
+        """
+        raise UserError(f"a {type(self).__name__} gives no tokens.")
+
+
+class ImageTower(Tower):
+    """(B, 3, H, W) bytes, or floats normalised with `preprocess`, to (B, F)."""
+
+    preprocess: PreprocessConfig
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token stands for the whole image."""
+        return False
+
+
+class TextTower(Tower):
+    """(M, L) ids and their mask, True where a token stands, to (M, F)."""
+
+    architecture: dict[str, Any]
+    """What a bundle needs, beside the recipe, to build the tower again: `vocab_size` and the like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.architecture = {}
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
+        self.compile(dynamic=True)
+
+    def needed_tokens(self) -> set[int]:
+        """Ids that the tower itself refers to, which `keep_tokens` must keep."""
+        return set()
+
+    def keep_tokens(self, kept: Sequence[int]) -> None:
+        """Drop all other word embeddings; texts of kept tokens, under their new ids, give the same bits as before.
+
+        Args:
+            kept: ids in the order of the new ones, with those of `needed_tokens`.
+        """
+        raise UserError(f"text_encoder.vocabulary: a {type(self).__name__} keeps all its words; leave it out.")
+
+
+class CachedTower(ImageTower, TextTower):
+    """Passes through what comes in: the features of a frozen tower that was run before."""
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The features themselves."""
+        del mask
+        return features
+
+
+class NoTower(ImageTower, TextTower):
+    """Where a model has no tower, such as one that only encodes queries; it refuses to be run."""
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Nothing to give.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("This model has no tower for these inputs; load it whole, without text_only=True.")
