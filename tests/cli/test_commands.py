@@ -228,6 +228,9 @@ def test_report_of_one_run_and_of_two(
         ("losses", "interactive"),
         ("tasks", "retrieval"),
         ("towers", "tf_efficientnet_lite0"),
+        ("towers", "image  clip_resnet              A ResNet with a stem of three convolutions"),
+        ("towers", "text   clip                     A transformer of CLIP's make"),
+        ("towers", "text   huggingface              A transformers model"),
     ],
 )
 def test_list(pocketclip: Run, what: str, word: str) -> None:

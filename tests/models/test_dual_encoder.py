@@ -119,9 +119,9 @@ def test_a_tower_says_what_it_cannot_do() -> None:
     tower = OneLayer(3)
     with pytest.raises(UserError, match="a OneLayer gives no tokens"):
         tower.give_tokens()
-    with pytest.raises(UserError, match="train.checkpoint_activations: there is none for a OneLayer"):
+    with pytest.raises(UserError, match=r"train\.checkpoint_activations: there is none for a OneLayer"):
         tower.checkpoint_activations()
-    with pytest.raises(UserError, match="text_encoder.vocabulary: a OneLayer keeps all its words"):
+    with pytest.raises(UserError, match=r"text_encoder\.vocabulary: a OneLayer keeps all its words"):
         tower.keep_tokens([0])
     assert (tower.settings, tower.architecture, tower.frozen_parameters) == ({}, {}, [])
 

@@ -1,6 +1,7 @@
 """Encoding without training: order, number types, folded batch norms, fingerprints."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +126,23 @@ def test_without_heads_the_towers_features_come_out_and_project_to_the_same(
     projected = project(model.image_head, images, towers.device), project(model.text_head, texts, towers.device)
     np.testing.assert_allclose(projected[0], whole.encode_images(pixels(5)), atol=1e-6)
     np.testing.assert_allclose(projected[1], whole.encode_tokens(tokens, mask), atol=1e-6)
+
+
+def test_features_are_projected_block_by_block_in_the_order_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, features = nn.Linear(6, 4), np.random.default_rng(0).normal(size=(7, 6)).astype(np.float16)
+    whole = project(head, features, torch.device("cpu"))
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
+    monkeypatch.setattr("pocketclip.models.inference.PROJECTED_A_CALL", 3)
+    rows = np.array([6, 0, 3, 3, 1])
+    np.testing.assert_allclose(project(head, features, torch.device("cpu"), rows), whole[rows], atol=1e-6)
+    assert project(head, features[:0], torch.device("cpu")).shape == (0, 4)
+
+
+def test_threads_that_come_first_share_one_tower(model: DualEncoder) -> None:
+    encoding = runner(model)
+    with ThreadPoolExecutor(4) as pool:
+        towers = list(pool.map(lambda number: (encoding.image_encoder, encoding.text_encoder), range(8)))
+    assert len({id(image) for image, _ in towers}) == len({id(text) for _, text in towers}) == 1
 
 
 def test_dropout_is_off_even_after_training(model: DualEncoder) -> None:

@@ -35,7 +35,8 @@ class DualEncoderConfig(Config):
     logit_bias: float | None = Field(default=None)
     """Start of the learned bias of a sigmoid loss, such as -ln(B - 1); None for losses without one."""
     pretrained: str = "none"
-    """A file with the weights of a whole published model: towers, heads and temperature (see `models/published.py`)."""
+    """A file with the weights of a whole published model: towers, heads and temperature; `models/origin/published.py`
+    says which."""
     bundle: str | None = None
     """A bundle, a run folder or a hub name to start from: all of its weights, and its tokenizer. A pair head that it
     has not starts at random."""
