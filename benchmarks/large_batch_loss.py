@@ -25,7 +25,7 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
 
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.losses import affinity_loss, clip_loss, sigmoid_loss
-    from pocketclip.losses.tiled import tiled_affinity_loss, tiled_clip_loss, tiled_sigmoid_loss
+    from pocketclip.losses.large import large_affinity_loss, large_clip_loss, large_sigmoid_loss
 
     keep_freed_memory()
     torch.manual_seed(0)
@@ -37,20 +37,20 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
         [F.normalize(torch.randn(batch, TEACHER_WIDTH), dim=1) for _ in TEACHER_SCALES if loss == "affinity"]
         for _ in ("images", "texts")
     ]
-    diagonal = torch.arange(batch)[:, None].expand(-1, 2)
+    ids = torch.arange(batch)
 
     def step() -> float:
         started = time.perf_counter()
         if loss == "clip":
-            value = (clip_loss if side == "plain" else tiled_clip_loss)(image, text, scale)
+            value = (clip_loss if side == "plain" else large_clip_loss)(image, text, scale)
         elif loss == "affinity":
-            value = (affinity_loss if side == "plain" else tiled_affinity_loss)(
+            value = (affinity_loss if side == "plain" else large_affinity_loss)(
                 image, text, scale, *teachers, TEACHER_SCALES
             )
         elif side == "plain":
             value = sigmoid_loss(image, text, scale, bias)
         else:
-            value = tiled_sigmoid_loss(image, text, scale, bias, diagonal)
+            value = large_sigmoid_loss(image, text, scale, bias, ids, ids)
         value.backward()
         return time.perf_counter() - started
 

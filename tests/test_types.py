@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pocketclip.types import Evaluator, Features, ImageTextBatch, Objective, TeacherFeatures, TeacherInputs
+from pocketclip.types import Features, ImageTextBatch, Objective, TeacherFeatures, TeacherInputs
 
 
 def make_batch(num_images: int, captions: int) -> ImageTextBatch:
@@ -54,15 +54,11 @@ def test_moving_a_batch_moves_every_tensor_and_keeps_the_messages() -> None:
     assert moved.broken == ["x: empty"]
 
 
-def test_a_plain_function_is_an_objective_and_an_evaluator() -> None:
+def test_a_plain_function_is_an_objective() -> None:
     def objective(features: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
         return {}
 
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        return {}
-
     assert isinstance(objective, Objective)
-    assert isinstance(evaluate, Evaluator)
 
 
 def taught(num_images: int, captions: int) -> ImageTextBatch:

@@ -29,6 +29,11 @@ class Config(BaseModel):
         return digest(self.model_dump(mode="json"))
 
 
+def kinds_of(union: Any) -> dict[str, type[Any]]:
+    """The registry that a union of configs is: each member by its `kind`, in the order of the union."""
+    return {kind: member for member in _models(union) for kind in _kinds(member)}
+
+
 def digest(values: Any) -> str:
     """Sixteen hex digits of any JSON-like value, the same in every process and on every machine."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, default=str)

@@ -147,6 +147,16 @@ def own_share(total: int) -> slice:
     return slice(bounds[rank()], bounds[rank() + 1])
 
 
+def weight_of_share(count: int, sizes: Sequence[int]) -> float:
+    """What a mean over this rank's `count` rows counts for, so that the mean over ranks is that over all rows.
+
+    Args:
+        count: rows of this rank.
+        sizes: rows of each rank; at most one where this rank holds all.
+    """
+    return len(sizes) * count / sum(sizes) if len(sizes) > 1 else 1.0
+
+
 @torch.no_grad()
 def average_in_place(tensors: Sequence[Tensor]) -> None:
     """Replace tensors of one type by their mean over ranks, in one message."""

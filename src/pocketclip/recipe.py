@@ -11,16 +11,16 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.config import Config
 from pocketclip.data import SourceConfig
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.distill import TeacherConfig, TimmTeacherConfig
+from pocketclip.distill import TeacherConfig
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
+from pocketclip.objectives.fit import check_fit
+from pocketclip.objectives.needs import STORED_VIEWS, gives
 from pocketclip.train.config import TrainConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
-PAIR_SOURCES = ("nlvr2", "scene_pairs")
-"""Kinds of sources with a sentence about each two images."""
 STUDY_SUFFIX = ".study.yaml"
 """Of the files of `pocketclip study`, which lie among the recipes they compare."""
 
@@ -71,120 +71,13 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _loss_fits_the_model(self) -> Self:
-        objective, pairs = self.objective, self.objective.pair_loss
-        stages = [stage for stage in (self.heads_first, self.train) if stage is not None]
-        many = any(stage.captions_per_image + stage.synthetic_captions_per_image > 1 for stage in stages)
-        if many and objective.kind == "contrastive" and objective.loss.kind in ("clip", "soft_target"):
-            raise ValueError(
-                f"objective.loss.kind {objective.loss.kind} takes one caption an image; "
-                "use multi_positive or sigmoid with captions_per_image above 1"
-            )
-        kind = objective.kind if pairs is None else pairs.kind
-        if kind == "sigmoid" and self.model.logit_bias is None:
-            bias = f"-ln(batch_size - 1), for batches of {self.train.batch_size}"
-            raise ValueError(f"a sigmoid loss needs model.logit_bias; start it at {bias}")
-        if kind != "sigmoid" and self.model.logit_bias is not None:
-            raise ValueError(f"model.logit_bias has no effect with a {kind} loss; leave it out")
+    def _objective_finds_what_it_needs(self) -> Self:
+        check_fit(self)
         return self
 
     @model_validator(mode="after")
-    def _teachers_know_what_is_asked(self) -> Self:
-        for teacher in self.teachers:
-            if self.objective.needs_teacher_captions and isinstance(teacher, TimmTeacherConfig):
-                raise ValueError(
-                    f"teachers: {teacher.kind} {teacher.name} knows images only, and objective.kind "
-                    f"{self.objective.kind} asks about captions too; choose a bundle, open_clip or huggingface "
-                    "teacher, or objective.kind s_smke"
-                )
-        if self.objective.kind == "s_smke" and self.objective.distill.kind == "logits":
-            classifiers = [one for one in self.teachers if isinstance(one, TimmTeacherConfig)]
-            if not any(one.feature == "logits" for one in classifiers):
-                raise ValueError(
-                    "objective.distill.kind logits compares classes, so it needs live teachers: [{kind: timm, "
-                    "feature: logits, ...}]; embeddings are for mse and contrastive"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _s_smke_fits_the_model_and_the_batch(self) -> Self:
-        objective, batch_size = self.objective, self.train.batch_size
-        if objective.kind != "s_smke":
-            return self
-        if "hidden" in objective.contrastive and self.model.shared_encoder is None:
-            raise ValueError(
-                "objective.contrastive: hidden is a layer of model.shared_encoder, which this model has not; give it "
-                "one, or leave hidden out"
-            )
-        if 0 < objective.queue_size < batch_size:
-            raise ValueError(
-                f"objective.distill.queue_size: {objective.queue_size} is less than train.batch_size, {batch_size}; a "
-                "queue takes in a whole batch at once, so make it larger, or 0 for none"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _pairs_of_images_are_judged(self) -> Self:
-        sources = {name: getattr(self.data, name) for name in ("train", "val", "test")}
-        if self.objective.kind != "pairs":
-            judged = [name for name, source in sources.items() if source is not None and source.kind in PAIR_SOURCES]
-            if judged:
-                raise ValueError(f"data.{judged[0]}: a sentence about two images is for objective.kind pairs only")
-            if self.model.pair_head is not None:
-                raise ValueError(
-                    f"model.pair_head has no effect with objective.kind {self.objective.kind}; leave it out"
-                )
-            return self
-        if self.data.val is None:
-            raise ValueError("objective.kind pairs needs data.val: held-out images would lose their partners")
-        for name, source in sources.items():
-            if source is not None and source.kind not in PAIR_SOURCES:
-                raise ValueError(f"objective.kind pairs needs data.{name} of kind {' or '.join(PAIR_SOURCES)}")
-        if self.model.pair_head is None or self.train.learning_rate.heads is None:
-            raise ValueError("objective.kind pairs trains model.pair_head, so give one, and train.learning_rate.heads")
-        if self.train.cache is not None or self.heads_first is not None:
-            raise ValueError(
-                "objective.kind pairs needs images by twos, which no cache keeps; leave out cache, heads_first"
-            )
-        if (self.train.captions_per_image, self.train.epoch) != (1, "images"):
-            raise ValueError("objective.kind pairs has a sentence an example: captions_per_image 1, epoch images")
-        return self
-
-    @model_validator(mode="after")
-    def _teachers_are_there_and_heard(self) -> Self:
-        kind, stored = self.objective.kind, self.data.train.kind == "reinforced"
-        if self.objective.uses_teachers and not stored and not self.teachers:
-            raise ValueError(
-                f"objective.kind {kind} learns from teachers: name some in a teachers section, or train on "
-                "data.train: reinforced:DIR, which `pocketclip reinforce` writes"
-            )
-        if self.teachers and not self.objective.uses_teachers:
-            silent = {"reinforced": " with distill_weight 0", "s_smke": " with distill.kind none"}.get(kind, "")
-            raise ValueError(
-                f"teachers have no effect with objective.kind {kind}{silent}; leave them out, or choose reinforced, "
-                "distillation or s_smke"
-            )
-        if self.teachers and stored:
-            raise ValueError(
-                "data.train: reinforced:DIR brings its own teachers; leave the teachers section out, or read the same "
-                "shards as webdataset: to ask live ones"
-            )
-        if self.heads_first is not None and self.objective.uses_teachers:
-            raise ValueError(
-                "heads_first.cache keeps the student's features of views that no teacher was asked about; "
-                f"leave heads_first out with objective.kind {kind}"
-            )
-        if self.objective.uses_teachers and self.train.cache is not None:
-            if self.train.cache.views != "stored":
-                raise ValueError(
-                    "train.cache keeps the student's features of views that no teacher was asked about; with "
-                    f"objective.kind {kind} take reinforced data and cache: {{views: stored}}, or leave it out"
-                )
-            if self.train.is_heads_only:
-                raise ValueError(
-                    f"objective.kind {kind} with train.cache needs a trained text tower: give "
-                    "train.learning_rate.text_encoder, or leave the cache out"
-                )
+    def _stored_views_are_there_and_left_alone(self) -> Self:
+        stored = STORED_VIEWS in gives(self.data.train)
         if self.train.cache is not None and self.train.cache.views == "stored" and not stored:
             raise ValueError(
                 "train.cache.views: stored are those of data.train: reinforced:DIR, which `pocketclip reinforce` "

@@ -1,4 +1,4 @@
-"""What flows through a run: batches, features, and the two protocols a method fills in.
+"""What flows through a run: batches, features, and the protocol a method fills in.
 
 Shape letters, the same everywhere:
     B images (pairs) in a batch      M texts in a batch, M = B x K
@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,4 @@ class Objective(Protocol):
 
     def __call__(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
         """Each loss a scalar with its weight already applied."""
-        ...
-
-
-@runtime_checkable
-class Evaluator(Protocol):
-    """Measures a model during training."""
-
-    def __call__(self, model: nn.Module) -> Mapping[str, float]:
-        """Metric names to values; the model is in evaluation mode."""
         ...

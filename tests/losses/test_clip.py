@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss
+from pocketclip.losses import ContrastiveInputs, clip_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:
@@ -28,6 +28,11 @@ def slow_clip_loss(images: Tensor, texts: Tensor, scale: float, smoothing: float
         total += cross_entropy([scale * float(images[i] @ texts[j]) for j in range(size)], i, smoothing)
         total += cross_entropy([scale * float(images[j] @ texts[i]) for j in range(size)], i, smoothing)
     return total / (2 * size)
+
+
+def reference(inputs: ContrastiveInputs) -> float:
+    """What `test_every_loss.py` expects of a batch."""
+    return slow_clip_loss(*inputs.unit, float(inputs.logit_scale))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])

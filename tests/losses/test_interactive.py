@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip.losses import clip_loss, interactive_loss
-from pocketclip.losses.interactive import tiled_interactive_loss
+from pocketclip.losses.large import large_interactive_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:
@@ -55,14 +55,22 @@ def test_a_student_and_teacher_that_are_one_give_the_clip_loss() -> None:
     )
 
 
-def test_parts_of_the_student_add_up() -> None:
-    parts, scale = [unit_rows(7, seed) for seed in range(4)], number(7.0)
-    image, text, *teacher = parts
-    found = sum(
-        (stop - start) * interactive_loss(image[start:stop], text[start:stop], *teacher, scale, first=start)
-        for start, stop in ((0, 2), (2, 7))
-    )
-    torch.testing.assert_close(found / 7, interactive_loss(*parts, scale))
+@pytest.mark.parametrize("tile", [2, 3, 64])
+def test_parts_of_the_student_add_up(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over ranks is the loss; a rank's own rows are found among the gathered ones by their values."""
+    parts, scale = [unit_rows(9, seed) for seed in range(4)], number(7.0)
+    parts = [part.requires_grad_() for part in parts[:2]] + parts[2:]
+    found = []
+    for rank, own in enumerate((slice(0, 3), slice(3, 8), slice(8, 9))):
+        monkeypatch.setattr(
+            "pocketclip.distributed.gather",
+            lambda rows, _, own=own: next(part for part in parts[2:] if torch.equal(part[own], rows)),
+        )
+        monkeypatch.setattr("pocketclip.distributed.rank", lambda rank=rank: rank)
+        found.append(large_interactive_loss(*(part[own] for part in parts), scale, (3, 5, 1), tile=tile))
+    mean, whole = torch.stack(found).mean(), interactive_loss(*parts, scale)
+    torch.testing.assert_close(mean, whole)
+    torch.testing.assert_close(torch.autograd.grad(mean, parts[:2]), torch.autograd.grad(whole, parts[:2]))
 
 
 def test_the_teacher_gets_no_gradient_and_the_scale_does() -> None:
@@ -73,12 +81,12 @@ def test_the_teacher_gets_no_gradient_and_the_scale_does() -> None:
     assert teacher.grad is None
 
 
-@pytest.mark.parametrize(("first", "own", "tile"), [(0, 9, 4), (3, 5, 2), (4, 5, 64)])
-def test_tile_by_tile_equals_the_whole_matrix(first: int, own: int, tile: int) -> None:
-    student = unit_rows(own, 0).requires_grad_(), unit_rows(own, 1).requires_grad_()
+@pytest.mark.parametrize("tile", [2, 4, 64])
+def test_tile_by_tile_equals_the_whole_matrix(tile: int) -> None:
+    student = unit_rows(9, 0).requires_grad_(), unit_rows(9, 1).requires_grad_()
     teacher, scale = (unit_rows(9, 2), unit_rows(9, 3)), number(20.0).requires_grad_()
-    whole = interactive_loss(*student, *teacher, scale, first=first)
-    tiled = tiled_interactive_loss(*student, *teacher, scale, first=first, tile=tile)
+    whole = interactive_loss(*student, *teacher, scale)
+    tiled = large_interactive_loss(*student, *teacher, scale, tile=tile)
     torch.testing.assert_close(tiled, whole)
     for one, other in zip(
         torch.autograd.grad(tiled, (*student, scale)), torch.autograd.grad(whole, (*student, scale)), strict=True

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs
+from pocketclip.losses import ContrastiveInputs, clip_loss, multi_positive_loss, positive_pairs
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:
@@ -39,6 +39,11 @@ def slow_multi_positive_loss(images: Tensor, texts: Tensor, scale: float, positi
     logits = [[scale * float(image @ text) for text in texts] for image in images]
     columns = [list(column) for column in zip(*logits, strict=True)]
     return (slow_direction(logits, positives.tolist()) + slow_direction(columns, positives.T.tolist())) / 2
+
+
+def reference(inputs: ContrastiveInputs) -> float:
+    """What `test_every_loss.py` expects of a batch."""
+    return slow_multi_positive_loss(*inputs.unit, float(inputs.logit_scale), inputs.positives)
 
 
 @pytest.mark.parametrize(("num_images", "num_texts"), [(4, 4), (3, 12), (1, 5)])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import sigmoid_loss
+from pocketclip.losses import ContrastiveInputs, sigmoid_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:
@@ -28,6 +28,12 @@ def slow_sigmoid_loss(images: Tensor, texts: Tensor, scale: float, bias: float, 
             match = 1 / (1 + math.exp(-logit))
             total -= math.log(match if positives[i, j] else 1 - match)
     return total / len(images)
+
+
+def reference(inputs: ContrastiveInputs) -> float:
+    """What `test_every_loss.py` expects of a batch."""
+    scalars = float(inputs.logit_scale), float(inputs.logit_bias)
+    return slow_sigmoid_loss(*inputs.unit, *scalars, inputs.positives)
 
 
 def algorithm_1(img_emb: np.ndarray, txt_emb: np.ndarray, t_prime: float, b: float) -> float:

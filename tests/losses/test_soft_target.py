@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss, soft_target_loss
+from pocketclip.losses import ContrastiveInputs, clip_loss, soft_target_loss
 
 
 def rows(count: int, seed: int, width: int = 5) -> Tensor:
@@ -40,6 +40,11 @@ def slow_soft_target_loss(images: Tensor, texts: Tensor, temperature: float) -> 
             column = math.log(sum(math.exp(value) for value in columns[i])) - columns[i][j]
             total += (targets[i][j] * row + targets[j][i] * column) / 2
     return total / size
+
+
+def reference(inputs: ContrastiveInputs) -> float:
+    """What `test_every_loss.py` expects of a batch."""
+    return slow_soft_target_loss(inputs.image, inputs.text, 1 / float(inputs.logit_scale))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

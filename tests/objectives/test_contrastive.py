@@ -119,6 +119,6 @@ def test_a_large_batch_gives_the_same_loss_without_the_matrix(kind: str, monkeyp
     captions = 1 if kind == "clip" else 3
     features, batch = make_features(4, 4 * captions), make_batch(4, captions)
     whole = objective({"kind": kind})(features, batch)[kind]
-    monkeypatch.setattr("pocketclip.objectives.contrastive.MATRIX_LIMIT", 4 * 4 * captions - 1)
+    monkeypatch.setattr("pocketclip.losses.contrastive.MATRIX_LIMIT", 4 * 4 * captions - 1)
     tiled = objective({"kind": kind})(features, batch)[kind]
     torch.testing.assert_close(tiled, whole)

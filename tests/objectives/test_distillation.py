@@ -1,17 +1,22 @@
 """The distillation objective: which terms it sums, in whose width, and what it learns besides."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
 from pocketclip.losses import affinity_loss, clip_loss, feature_loss, gradient_loss, interactive_loss
 from pocketclip.objectives import DistillationObjective, DistillationObjectiveConfig
-from pocketclip.objectives.distillation import term_kinds
+from pocketclip.objectives.distillation import TermConfig
 from pocketclip.types import Features, ImageTextBatch
+from processes import run_ranks
 from taught import WIDTHS, make_taught
 
 ALL = ["contrastive", "affinity", "feature", "relational", "interactive", "gradient"]
@@ -25,13 +30,11 @@ def build(*kinds: str, widths: tuple[int, ...] = WIDTHS, **settings: Any) -> Dis
 
 
 def test_every_kind_is_tried_here() -> None:
-    assert set(term_kinds()) == set(ALL)
+    assert set(kinds_of(TermConfig)) == set(ALL)
 
 
-def test_each_term_is_its_loss_averaged_over_the_teachers(taught: tuple[Features, ImageTextBatch]) -> None:
-    features, batch = taught
-    objective = build(*ALL)
-    found = objective(features, batch)
+def expected_terms(objective: DistillationObjective, features: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
+    """Each term, unweighted, from the plain losses over the whole batch."""
     image, text, scale = F.normalize(features.image, dim=1), F.normalize(features.text, dim=1), features.logit_scale
     one, two = batch.teachers
     wide = [
@@ -39,7 +42,7 @@ def test_each_term_is_its_loss_averaged_over_the_teachers(taught: tuple[Features
         for rows, maps in ((image, objective.image_maps), (text, objective.text_maps))
     ]
     own = torch.tensor(1 / 0.07, dtype=torch.float64)
-    expected = {
+    return {
         "contrastive": clip_loss(image, text, scale),
         "affinity": affinity_loss(
             image, text, scale, [one.image, two.image], [one.text, two.text], [one.scale, two.scale]
@@ -56,9 +59,18 @@ def test_each_term_is_its_loss_averaged_over_the_teachers(taught: tuple[Features
         )
         / 2,
     }
+
+
+def assert_all_terms(found: Mapping[str, Tensor], objective: DistillationObjective, taught: Any) -> None:
+    expected = expected_terms(objective, *taught)
     assert list(found) == ALL
     for number, kind in enumerate(ALL):
         torch.testing.assert_close(found[kind], (number + 1) * expected[kind], msg=kind, rtol=1e-6, atol=1e-6)
+
+
+def test_each_term_is_its_loss_averaged_over_the_teachers(taught: tuple[Features, ImageTextBatch]) -> None:
+    objective = build(*ALL)
+    assert_all_terms(objective(*taught), objective, taught)
 
 
 def test_synthetic_captions_are_summed_up_apart() -> None:
@@ -110,9 +122,28 @@ def test_large_batches_give_the_same_without_the_matrix(
 ) -> None:
     objective = build(*ALL)
     whole = objective(*taught)
-    monkeypatch.setattr("pocketclip.objectives.contrastive.MATRIX_LIMIT", 15)
-    for name, value in objective(*taught).items():
+    monkeypatch.setattr("pocketclip.losses.contrastive.MATRIX_LIMIT", 15)
+    large = objective(*taught)
+    for name, value in large.items():
         torch.testing.assert_close(value, whole[name], msg=name)
+    assert_all_terms(large, objective, taught)
+
+
+def of_a_share(rank: int, shares: tuple[int, ...]) -> dict[str, Tensor]:
+    features, batch = make_taught(sum(shares))
+    own = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
+    teachers = tuple(replace(one, image=one.image[own], text=one.text[own]) for one in batch.teachers)
+    part = replace(batch.pairs(own.start, own.stop), shares=shares, teachers=teachers)
+    losses = build(*ALL)(replace(features, image=features.image[own], text=features.text[own]), part)
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def test_the_mean_over_ranks_is_each_term_of_the_whole_batch() -> None:
+    shares = (2, 5)
+    found = run_ranks(of_a_share, 2, shares)
+    means = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+    with torch.no_grad():
+        assert_all_terms(means, build(*ALL), make_taught(sum(shares)))
 
 
 def test_a_batch_without_teachers_is_our_mistake(taught: tuple[Features, ImageTextBatch]) -> None:

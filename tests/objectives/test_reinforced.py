@@ -47,8 +47,8 @@ def test_several_captions_of_a_kind_are_averaged() -> None:
 def test_a_part_without_weight_is_left_out(taught: tuple[Features, ImageTextBatch]) -> None:
     assert list(build(distill_weight=1)(*taught)) == ["affinity"]
     assert list(build(distill_weight=0)(*taught)) == ["clip"]
-    assert ReinforcedObjectiveConfig(distill_weight=0).uses_teachers is False
-    assert ReinforcedObjectiveConfig().pair_loss is None
+    assert ReinforcedObjectiveConfig(distill_weight=0).needs.asks_teachers is False
+    assert ReinforcedObjectiveConfig().needs.loss == "reinforced"  # none over pairs
 
 
 def test_other_temperatures_may_be_given(taught: tuple[Features, ImageTextBatch]) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pocketclip.errors import UserError
+from pocketclip.losses import ContrastiveInputs
 from pocketclip.objectives.teachers import caption_by_caption, check_scales, teacher_affinity, with_scales
 from pocketclip.types import Features, ImageTextBatch
 
@@ -57,12 +58,13 @@ def test_a_scale_for_each_teacher() -> None:
 
 def test_a_batch_without_teachers_is_our_mistake(taught: tuple[Features, ImageTextBatch]) -> None:
     with pytest.raises(AssertionError, match="no teacher features"):
-        teacher_affinity(*taught, [])
+        teacher_affinity(ContrastiveInputs.of(*taught), [])
 
 
 def test_a_large_batch_gives_the_same_affinity_without_the_matrix(
     taught: tuple[Features, ImageTextBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = teacher_affinity(*taught, taught[1].teachers)
-    monkeypatch.setattr("pocketclip.objectives.contrastive.MATRIX_LIMIT", 15)
-    torch.testing.assert_close(teacher_affinity(*taught, taught[1].teachers), whole)
+    inputs = ContrastiveInputs.of(*taught)
+    whole = teacher_affinity(inputs, taught[1].teachers)
+    monkeypatch.setattr("pocketclip.losses.contrastive.MATRIX_LIMIT", 15)
+    torch.testing.assert_close(teacher_affinity(inputs, taught[1].teachers), whole)

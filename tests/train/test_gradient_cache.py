@@ -8,16 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pocketclip.config import kinds_of
+from pocketclip.losses import ClipLossConfig, MultiPositiveLossConfig, SigmoidLossConfig, SoftTargetLossConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.objectives.contrastive import (
-    ClipLossConfig,
-    ContrastiveObjectiveConfig,
-    MultiPositiveLossConfig,
-    SigmoidLossConfig,
-    SoftTargetLossConfig,
-)
-from pocketclip.objectives.distillation import DistillationObjectiveConfig, term_kinds
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.distillation import DistillationObjectiveConfig, TermConfig
 from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
 from pocketclip.train.gradient_cache import chunk_bounds, chunked_backward
 from pocketclip.types import ImageTextBatch
@@ -144,7 +140,9 @@ def test_objectives_with_teachers_give_the_plain_gradient_to_the_model_and_to_wh
     config = (
         ReinforcedObjectiveConfig(distill_weight=0.6)
         if kind == "reinforced"
-        else DistillationObjectiveConfig.parse({"terms": [{"kind": term} for term in term_kinds()]}, place="test")
+        else DistillationObjectiveConfig.parse(
+            {"terms": [{"kind": term} for term in kinds_of(TermConfig)]}, place="test"
+        )
     )
     objective = config.build(embed_dim=4, teacher_widths=WIDTHS)
     whole = torch.nn.ModuleList([model, objective if isinstance(objective, nn.Module) else nn.Identity()])

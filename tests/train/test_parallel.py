@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip import distributed
+from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig, ReinforcedObjectiveConfig
-from pocketclip.objectives.distillation import term_kinds
+from pocketclip.objectives.distillation import TermConfig
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import TrainConfig, Trainer
 from pocketclip.train.parallel import blocks_of
@@ -54,7 +55,7 @@ def build_objective(loss: str) -> Objective:
     if loss == "reinforced":
         return ReinforcedObjectiveConfig(distill_weight=0.7).build(embed_dim=8, teacher_widths=(5, 8))
     if loss == "distillation":
-        terms = [{"kind": kind} for kind in term_kinds()]
+        terms = [{"kind": kind} for kind in kinds_of(TermConfig)]
         config = DistillationObjectiveConfig.parse({"terms": terms}, place="test")
         return config.build(embed_dim=8, teacher_widths=(5, 8))
     return ContrastiveObjectiveConfig(loss={"kind": loss}).build()

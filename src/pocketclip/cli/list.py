@@ -90,17 +90,17 @@ def _sources() -> list[str]:
 
 
 def _losses() -> list[str]:
-    from typing import get_args
+    from pocketclip.config import kinds_of
+    from pocketclip.losses import LossConfig
+    from pocketclip.objectives import ObjectiveConfig
+    from pocketclip.objectives.distillation import TermConfig
 
-    from pocketclip.objectives import ReinforcedObjectiveConfig
-    from pocketclip.objectives.contrastive import LossConfig
-    from pocketclip.objectives.distillation import term_kinds
-
-    members = get_args(get_args(LossConfig)[0])
-    lines = [f"{member.model_fields['kind'].default:16} {member.__doc__}" for member in members]
-    taught = {name: term for name, term in term_kinds().items() if name != "contrastive"}
-    lines += [f"{name:16} {term.__doc__} (objective distillation)" for name, term in taught.items()]
-    return [*lines, f"{'reinforced':16} {ReinforcedObjectiveConfig.__doc__} (an objective)"]
+    unions = ((LossConfig, ""), (TermConfig, " (objective distillation)"), (ObjectiveConfig, " (an objective)"))
+    return [
+        f"{kind:16} {(member.__doc__ or '').splitlines()[0]}{where}"
+        for union, where in unions
+        for kind, member in kinds_of(union).items()
+    ]
 
 
 def _tasks() -> list[str]:

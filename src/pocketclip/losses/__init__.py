@@ -1,16 +1,33 @@
-"""Losses as pure functions of features; `pocketclip.objectives` names, weighs and configures them."""
+"""Losses as pure functions of features, and the configs of the contrastive ones; `pocketclip.objectives` uses them."""
+
+from typing import Annotated
+
+from pydantic import Field
 
 from pocketclip.losses.affinity import affinity_loss
-from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.clip import ClipLossConfig, clip_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.feature import feature_loss
 from pocketclip.losses.gradient import contrastive_gradients, gradient_loss
 from pocketclip.losses.interactive import interactive_loss
-from pocketclip.losses.multi_positive import multi_positive_loss, positive_pairs
-from pocketclip.losses.sigmoid import sigmoid_loss
-from pocketclip.losses.soft_target import soft_target_loss
+from pocketclip.losses.matches import positive_pairs
+from pocketclip.losses.multi_positive import MultiPositiveLossConfig, multi_positive_loss
+from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
+from pocketclip.losses.soft_target import SoftTargetLossConfig, soft_target_loss
 from pocketclip.losses.target import target_contrast_loss, target_distance_loss, target_logits_loss
 
+LossConfig = Annotated[
+    ClipLossConfig | SigmoidLossConfig | SoftTargetLossConfig | MultiPositiveLossConfig, Field(discriminator="kind")
+]
+"""The union of every loss over all pairs of a batch."""
+
 __all__ = [
+    "ClipLossConfig",
+    "ContrastiveInputs",
+    "LossConfig",
+    "MultiPositiveLossConfig",
+    "SigmoidLossConfig",
+    "SoftTargetLossConfig",
     "affinity_loss",
     "clip_loss",
     "contrastive_gradients",

@@ -1,8 +1,14 @@
 """CLIP's softmax loss."""
 
+from typing import Annotated, Literal
+
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, arange
 from torch.nn import functional as F
+
+from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.large import large_clip_loss
 
 
 def clip_loss(
@@ -31,3 +37,19 @@ def clip_loss(
     image_to_text = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     text_to_image = F.cross_entropy(logits.T, labels, label_smoothing=label_smoothing)
     return (image_to_text + text_to_image) / 2
+
+
+class ClipLossConfig(ContrastiveLossConfig):
+    """CLIP's softmax: one text an image, all others are negatives."""
+
+    kind: Literal["clip"] = "clip"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `clip_loss`."""
+        return clip_loss(*inputs.unit, inputs.logit_scale, label_smoothing=self.label_smoothing)
+
+    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `large_clip_loss`."""
+        smoothing = self.label_smoothing
+        return large_clip_loss(*inputs.unit, inputs.logit_scale, inputs.shares, label_smoothing=smoothing)

@@ -1,28 +1,13 @@
 """Softmax loss in which captions of one image, and equal captions, are not each other's negatives."""
 
-from jaxtyping import Bool, Float, Int
+from typing import ClassVar, Literal
+
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def positive_pairs(
-    image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
-) -> Bool[Tensor, "B M"]:
-    """Which images and texts of a batch match.
-
-    Image i matches text j where text j was written for that image, or says the same as a text that was.
-
-    Args:
-        image_ids: (B,), equal where the image is the same.
-        text_image_ids: (M,), the image each text was written for.
-        caption_ids: (M,), equal where the text is the same.
-
-    Returns:
-        (B, M), True for a match.
-    """
-    own = image_ids[:, None] == text_image_ids[None, :]  # (B, M)
-    same_text = caption_ids[:, None] == caption_ids[None, :]  # (M, M)
-    return (own.float() @ same_text.float()) > 0
+from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.large import large_multi_positive_loss
 
 
 def multi_positive_loss(
@@ -50,3 +35,19 @@ def multi_positive_loss(
     image_to_text = -(F.log_softmax(logits, dim=1) * targets / targets.sum(1, keepdim=True)).sum(1).mean()
     text_to_image = -(F.log_softmax(logits, dim=0) * targets / targets.sum(0, keepdim=True)).sum(0).mean()
     return (image_to_text + text_to_image) / 2
+
+
+class MultiPositiveLossConfig(ContrastiveLossConfig):
+    """Softmax in which captions of one image, and equal captions, are not each other's negatives."""
+
+    kind: Literal["multi_positive"] = "multi_positive"
+    takes_several_captions: ClassVar[bool] = True
+
+    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `multi_positive_loss`."""
+        return multi_positive_loss(*inputs.unit, inputs.logit_scale, inputs.positives)
+
+    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `large_multi_positive_loss`."""
+        ids = inputs.image_ids, inputs.caption_ids
+        return large_multi_positive_loss(*inputs.unit, inputs.logit_scale, *ids, inputs.shares)

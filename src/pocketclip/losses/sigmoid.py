@@ -1,9 +1,14 @@
 """SigLIP's sigmoid loss."""
 
+from typing import ClassVar, Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.large import large_sigmoid_loss
 
 
 def sigmoid_loss(
@@ -34,3 +39,20 @@ def sigmoid_loss(
         positives = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     signs = 2.0 * positives - 1.0
     return -F.logsigmoid(signs * logits).sum() / len(logits)
+
+
+class SigmoidLossConfig(ContrastiveLossConfig):
+    """SigLIP's sigmoid; set `model.logit_bias` to about -ln(B - 1)."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    takes_several_captions: ClassVar[bool] = True
+    uses_bias: ClassVar[bool] = True
+
+    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `sigmoid_loss`."""
+        return sigmoid_loss(*inputs.unit, inputs.logit_scale, inputs.logit_bias, positives=inputs.positives)
+
+    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `large_sigmoid_loss`."""
+        scalars, ids = (inputs.logit_scale, inputs.logit_bias), (inputs.image_ids, inputs.caption_ids)
+        return large_sigmoid_loss(*inputs.unit, *scalars, *ids, inputs.shares)

@@ -1,8 +1,13 @@
 """The soft-target loss of the small-encoder study, exactly as published."""
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.large import large_soft_target_loss
 
 
 def soft_target_loss(
@@ -35,3 +40,17 @@ def soft_target_loss(
     texts = -(targets * F.log_softmax(logits, dim=1)).sum(1)
     images = -(targets.T * F.log_softmax(logits.T, dim=1)).sum(1)
     return ((texts + images) / 2).mean()
+
+
+class SoftTargetLossConfig(ContrastiveLossConfig):
+    """The small-encoder study's loss, as published and defective; see `losses/soft_target.py`."""
+
+    kind: Literal["soft_target"] = "soft_target"
+
+    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `soft_target_loss`."""
+        return soft_target_loss(inputs.image, inputs.text, inputs.logit_scale)
+
+    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """See `large_soft_target_loss`."""
+        return large_soft_target_loss(inputs.image, inputs.text, inputs.logit_scale, inputs.shares)

@@ -1,95 +1,34 @@
 """Contrastive learning with any of the losses over one batch."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from jaxtyping import Float, Shaped
-from pydantic import Field, PositiveFloat
+from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor
-from torch.nn import functional as F
 
-from pocketclip.config import Config
+from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
-from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss, soft_target_loss
-from pocketclip.losses.sharded import (
-    sharded_clip_loss,
-    sharded_multi_positive_loss,
-    sharded_sigmoid_loss,
-    sharded_soft_target_loss,
-)
-from pocketclip.losses.tiled import matching_pairs, tiled_clip_loss, tiled_multi_positive_loss, tiled_sigmoid_loss
+from pocketclip.losses import ClipLossConfig, ContrastiveInputs, LossConfig
+from pocketclip.objectives.needs import MethodConfig, Needs
 from pocketclip.types import Features, ImageTextBatch
 
-MATRIX_LIMIT = 1 << 24
-"""Pairs of a batch above which a loss is computed tile by tile: 4,096 x 4,096, or 64 MiB a matrix of float32."""
 
-
-class ClipLossConfig(Config):
-    """CLIP's softmax: one text an image, all others are negatives."""
-
-    kind: Literal["clip"] = "clip"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class SigmoidLossConfig(Config):
-    """SigLIP's sigmoid; set `model.logit_bias` to about -ln(B - 1)."""
-
-    kind: Literal["sigmoid"] = "sigmoid"
-
-
-class SoftTargetLossConfig(Config):
-    """The small-encoder study's loss, as published and defective; see `losses/soft_target.py`."""
-
-    kind: Literal["soft_target"] = "soft_target"
-
-
-class MultiPositiveLossConfig(Config):
-    """Softmax in which captions of one image, and equal captions, are not each other's negatives."""
-
-    kind: Literal["multi_positive"] = "multi_positive"
-
-
-LossConfig = Annotated[
-    ClipLossConfig | SigmoidLossConfig | SoftTargetLossConfig | MultiPositiveLossConfig,
-    Field(discriminator="kind"),
-]
-
-
-class ContrastiveObjectiveConfig(Config):
-    """The `objective` section of a recipe."""
+class ContrastiveObjectiveConfig(MethodConfig):
+    """One loss over all pairs of a batch, without teachers."""
 
     kind: Literal["contrastive"] = "contrastive"
     loss: LossConfig = ClipLossConfig()
     weight: PositiveFloat = 1.0
 
     @property
-    def pair_loss(self) -> LossConfig:
-        """The loss over pairs, which asks for a bias or for single captions."""
-        return self.loss
-
-    @property
-    def uses_teachers(self) -> bool:
-        """Whether it reads what teachers made of a batch."""
-        return False
-
-    @property
-    def needs_teacher_captions(self) -> bool:
-        """Whether its teachers have to know captions too."""
-        return False
-
-    @property
-    def validation(self) -> "ContrastiveObjectiveConfig":
-        """What is measured on a validation split: the same."""
-        return self
+    def needs(self) -> Needs:
+        """Those of its loss."""
+        captions: Literal["any", "one"] = "any" if self.loss.takes_several_captions else "one"
+        return Needs(self.loss.kind, captions=captions, bias=self.loss.uses_bias)
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "ContrastiveObjective":
-        """An objective for the training loop.
-
-        Args:
-            embed_dim: of the student; nothing here depends on it.
-            teacher_widths: likewise.
-        """
-        del embed_dim, teacher_widths
+        """An objective for the training loop."""
         return ContrastiveObjective(self)
 
 
@@ -114,52 +53,21 @@ def contrastive_loss(loss: LossConfig, features: Features, batch: ImageTextBatch
         batch: says which images and texts match.
 
     Raises:
-        UserError: several captions an image, for a loss that takes one.
+        UserError: several captions an image, for a loss that takes one; a large batch, for a loss without that form.
     """
-    if not isinstance(loss, SigmoidLossConfig | MultiPositiveLossConfig) and batch.captions_per_image != 1:
+    if batch.captions_per_image != 1 and not loss.takes_several_captions:
         raise UserError(
             f"objective.loss: {loss.kind} takes one caption an image (got train.captions_per_image = "
-            f"{batch.captions_per_image}); use multi_positive or sigmoid for more."
+            f"{batch.captions_per_image}); use {losses_for_several_captions()} for more."
         )
-    if len(batch.shares) > 1:
-        return _sharded_loss(loss, features, batch)
-    scale = features.logit_scale
-    if isinstance(loss, SoftTargetLossConfig):
-        return soft_target_loss(features.image, features.text, scale)
-    image, text = unit_features(features)
-    tiled = in_tiles(image, text)
-    if isinstance(loss, ClipLossConfig):
-        clip = tiled_clip_loss if tiled else clip_loss
-        return clip(image, text, scale, label_smoothing=loss.label_smoothing)
-    ids = batch.image_ids, batch.image_ids.repeat_interleave(batch.captions_per_image), batch.caption_ids
-    if isinstance(loss, SigmoidLossConfig):
-        if tiled:
-            return tiled_sigmoid_loss(image, text, scale, features.logit_bias, matching_pairs(*ids))
-        return sigmoid_loss(image, text, scale, features.logit_bias, positives=positive_pairs(*ids))
-    if tiled:
-        return tiled_multi_positive_loss(image, text, scale, matching_pairs(*ids))
-    return multi_positive_loss(image, text, scale, positive_pairs(*ids))
+    return loss.value(ContrastiveInputs.of(features, batch))
 
 
-def _sharded_loss(loss: LossConfig, features: Features, batch: ImageTextBatch) -> Tensor:
-    """This rank's share of the whole batch's loss; the mean over ranks is the loss."""
-    scale, shares = features.logit_scale, batch.shares
-    if isinstance(loss, SoftTargetLossConfig):
-        return sharded_soft_target_loss(features.image, features.text, scale, shares)
-    image, text = unit_features(features)
-    if isinstance(loss, ClipLossConfig):
-        return sharded_clip_loss(image, text, scale, shares, label_smoothing=loss.label_smoothing)
-    ids = batch.image_ids, batch.caption_ids
-    if isinstance(loss, SigmoidLossConfig):
-        return sharded_sigmoid_loss(image, text, scale, features.logit_bias, *ids, shares)
-    return sharded_multi_positive_loss(image, text, scale, *ids, shares)
+def clip_of(features: Features, batch: ImageTextBatch) -> Float[Tensor, ""]:
+    """CLIP's loss of a batch with one caption an image."""
+    return contrastive_loss(ClipLossConfig(), features, batch)
 
 
-def unit_features(features: Features) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
-    """The images' and the texts' embeddings, of length 1."""
-    return F.normalize(features.image, dim=1), F.normalize(features.text, dim=1)
-
-
-def in_tiles(image: Shaped[Tensor, "B ..."], text: Shaped[Tensor, "M ..."]) -> bool:
-    """Whether the matrix of all pairs is too large to hold."""
-    return len(image) * len(text) > MATRIX_LIMIT
+def losses_for_several_captions() -> str:
+    """Kinds of losses, as a message names them."""
+    return " or ".join(sorted(kind for kind, loss in kinds_of(LossConfig).items() if loss.takes_several_captions))

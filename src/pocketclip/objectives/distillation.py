@@ -1,7 +1,10 @@
 """Distillation by any sum of named terms, from live teachers or from what reinforced data hold of them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, model_validator
@@ -10,70 +13,152 @@ from torch.nn import functional as F
 
 from pocketclip import distributed
 from pocketclip.config import Config
-from pocketclip.losses import feature_loss, gradient_loss, interactive_loss
-from pocketclip.losses.interactive import tiled_interactive_loss
-from pocketclip.objectives.contrastive import (
+from pocketclip.losses import (
     ClipLossConfig,
-    ContrastiveObjectiveConfig,
+    ContrastiveInputs,
     LossConfig,
-    contrastive_loss,
-    in_tiles,
-    unit_features,
+    feature_loss,
+    gradient_loss,
+    interactive_loss,
 )
+from pocketclip.losses.large import large_interactive_loss
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig, contrastive_loss
+from pocketclip.objectives.needs import Needs, Teachers
 from pocketclip.objectives.teachers import (
-    MAX_SCALE,
-    START_SCALE,
+    TaughtMethodConfig,
+    TeacherScales,
     caption_by_caption,
     captions_of,
     check_scales,
-    own_part,
+    clamp_scales,
+    learned_scales,
     teacher_affinity,
     with_scales,
 )
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 
-class ContrastiveTermConfig(Config):
+@dataclass(frozen=True)
+class Lesson:
+    """What a term sees of one teacher of a batch with one caption an image."""
+
+    inputs: ContrastiveInputs
+    """The student's side."""
+    teacher: TeacherFeatures
+    embeddings: Callable[[], tuple[Tensor, Tensor]]
+    """Makes the student's images and texts in the teacher's space, (B, W) of length 1."""
+    scale: Tensor | None
+    """The interactive term's own inverse temperature, already exponentiated; None without that term."""
+
+
+class Term(Config, ABC):
+    """Base of the members of `TermConfig`: a part of the objective, with its weight."""
+
+    kind: str
+    weight: PositiveFloat = 1.0
+    in_the_teachers_width: ClassVar[bool] = False
+    """Whether it compares embeddings themselves, so that maps are learned where widths differ."""
+    scales_teachers: ClassVar[bool] = False
+    """Whether the teachers' inverse temperatures have an effect."""
+
+    @abstractmethod
+    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+        """The unweighted term of a batch of any size; of a rank's share, such that the mean over ranks is the batch's.
+
+        Args:
+            features: the student's, not normalised.
+            batch: with one caption an image.
+            lessons: one a teacher.
+        """
+
+
+class TermOfEachTeacher(Term):
+    """Base of the terms that are a mean over teachers."""
+
+    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+        """The mean over teachers."""
+        return torch.stack([self.of_teacher(lesson) for lesson in lessons]).mean()
+
+    @abstractmethod
+    def of_teacher(self, lesson: Lesson) -> Tensor:
+        """The term of one teacher."""
+
+
+class ContrastiveTermConfig(Term):
     """The student's own contrastive loss."""
 
     kind: Literal["contrastive"] = "contrastive"
-    weight: PositiveFloat = 1.0
     loss: LossConfig = ClipLossConfig()
 
+    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+        """Asks no teacher."""
+        return contrastive_loss(self.loss, features, batch)
 
-class AffinityTermConfig(Config):
+
+class AffinityTermConfig(Term):
     """TinyCLIP's affinity mimicking; several teachers are averaged after their softmax."""
 
     kind: Literal["affinity"] = "affinity"
-    weight: PositiveFloat = 1.0
+    scales_teachers: ClassVar[bool] = True
+
+    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+        """Asks all teachers at once."""
+        return teacher_affinity(ContrastiveInputs.of(features, batch), [lesson.teacher for lesson in lessons])
 
 
-class FeatureTermConfig(Config):
+class FeatureTermConfig(TermOfEachTeacher):
     """Mean squared difference of embeddings; CLIP-KD gives it 2,000."""
 
     kind: Literal["feature"] = "feature"
-    weight: PositiveFloat = 1.0
+    in_the_teachers_width: ClassVar[bool] = True
+
+    def of_teacher(self, lesson: Lesson) -> Tensor:
+        """A mean over rows, so a rank needs its own only."""
+        loss = feature_loss(*lesson.embeddings(), lesson.teacher.image, captions_of(lesson.teacher))
+        return loss * distributed.weight_of_share(len(lesson.inputs.image), lesson.inputs.shares)
 
 
-class RelationalTermConfig(Config):
+class RelationalTermConfig(TermOfEachTeacher):
     """Divergence of the contrastive distributions, one teacher at a time."""
 
     kind: Literal["relational"] = "relational"
-    weight: PositiveFloat = 1.0
+    scales_teachers: ClassVar[bool] = True
+
+    def of_teacher(self, lesson: Lesson) -> Tensor:
+        """The affinity to one."""
+        return teacher_affinity(lesson.inputs, [lesson.teacher])
 
 
-class InteractiveTermConfig(Config):
+class InteractiveTermConfig(TermOfEachTeacher):
     """Student images find the teacher's texts, and student texts its images, with a temperature of their own."""
 
     kind: Literal["interactive"] = "interactive"
-    weight: PositiveFloat = 1.0
+    in_the_teachers_width: ClassVar[bool] = True
+
+    def of_teacher(self, lesson: Lesson) -> Tensor:
+        """A rank's students among the teacher's embeddings of all ranks."""
+        assert lesson.scale is not None
+        parts = *lesson.embeddings(), lesson.teacher.image, captions_of(lesson.teacher), lesson.scale
+        return (
+            large_interactive_loss(*parts, lesson.inputs.shares)
+            if lesson.inputs.are_large
+            else interactive_loss(*parts)
+        )
 
 
-class GradientTermConfig(Config):
+class GradientTermConfig(TermOfEachTeacher):
     """Squared distance of the contrastive loss's gradients with respect to the embeddings."""
 
     kind: Literal["gradient"] = "gradient"
-    weight: PositiveFloat = 1.0
+    in_the_teachers_width: ClassVar[bool] = True
+    scales_teachers: ClassVar[bool] = True
+
+    def of_teacher(self, lesson: Lesson) -> Tensor:
+        """Every rank computes the loss of the whole batch: a pair's gradient needs all rows and all columns."""
+        inputs, teacher = lesson.inputs, lesson.teacher
+        parts = *lesson.embeddings(), teacher.image, captions_of(teacher)
+        image, text, their_image, their_text = (distributed.gather(part, inputs.shares) for part in parts)
+        return gradient_loss(image, text, inputs.logit_scale, their_image, their_text, teacher.scale)
 
 
 TermConfig = Annotated[
@@ -85,17 +170,17 @@ TermConfig = Annotated[
     | GradientTermConfig,
     Field(discriminator="kind"),
 ]
-IN_THE_TEACHERS_WIDTH = ("feature", "interactive", "gradient")
-"""Terms that compare embeddings themselves."""
+"""The union of every term."""
 
 
-class DistillationObjectiveConfig(Config):
+class DistillationObjectiveConfig(TaughtMethodConfig):
     """Any sum of the terms of TinyCLIP and CLIP-KD."""
 
     kind: Literal["distillation"] = "distillation"
+    may_ask: ClassVar[Teachers] = "captions"
     terms: tuple[TermConfig, ...] = Field(min_length=1)
     """Such as `[{kind: contrastive}, {kind: relational}, {kind: interactive}, {kind: feature, weight: 2000}]`."""
-    teacher_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    teacher_scales: TeacherScales = None
     """Inverse temperature of each teacher, such as [50]; None takes the teachers' own."""
 
     @model_validator(mode="after")
@@ -106,40 +191,29 @@ class DistillationObjectiveConfig(Config):
             raise ValueError(f"terms: {', '.join(twice)} is given twice; give each kind once, with its weight")
         if kinds == ["contrastive"]:
             raise ValueError("terms: contrastive alone asks no teacher; add a term, or use kind: contrastive")
-        if self.teacher_scales is not None and not {"affinity", "relational", "gradient"} & set(kinds):
+        if self.teacher_scales is not None and not any(term.scales_teachers for term in self.terms):
             raise ValueError("teacher_scales has an effect with the terms affinity, relational and gradient only")
         return self
 
     @property
-    def pair_loss(self) -> LossConfig | None:
-        """The loss over pairs; None where no term is contrastive."""
-        return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
-
-    @property
-    def uses_teachers(self) -> bool:
-        """Whether it reads what teachers made of a batch."""
-        return True
-
-    @property
-    def needs_teacher_captions(self) -> bool:
-        """Whether its teachers have to know captions too."""
-        return True
+    def needs(self) -> Needs:
+        """Teachers that know captions; a bias where the contrastive term has one."""
+        pair_loss = self._pair_loss
+        if pair_loss is None:
+            return Needs(self.kind, teachers="captions")
+        return Needs(pair_loss.kind, bias=pair_loss.uses_bias, teachers="captions")
 
     @property
     def validation(self) -> ContrastiveObjectiveConfig:
-        """What is measured on a validation split, of which no teacher was asked."""
-        return ContrastiveObjectiveConfig(loss=self.pair_loss or ClipLossConfig())
+        """The contrastive term's loss, or CLIP's where there is none."""
+        return ContrastiveObjectiveConfig(loss=self._pair_loss or ClipLossConfig())
+
+    @property
+    def _pair_loss(self) -> LossConfig | None:
+        return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "DistillationObjective":
-        """An objective for the training loop.
-
-        Args:
-            embed_dim: of the student; needed for terms that compare embeddings themselves.
-            teacher_widths: of each teacher.
-
-        Raises:
-            UserError: `teacher_scales` is not one for each.
-        """
+        """An objective for the training loop; see `MethodConfig.build`."""
         check_scales(self.teacher_scales, len(teacher_widths))
         return DistillationObjective(self, embed_dim, teacher_widths)
 
@@ -163,84 +237,41 @@ class DistillationObjective(nn.Module):
         super().__init__()
         self.terms = config.terms
         self.scales = config.teacher_scales
-        kinds = {term.kind for term in self.terms}
         self.image_maps, self.text_maps = nn.ModuleList(), nn.ModuleList()
-        if kinds & set(IN_THE_TEACHERS_WIDTH):
+        if any(term.in_the_teachers_width for term in self.terms):
             assert embed_dim is not None
             for width in widths:
                 for maps in (self.image_maps, self.text_maps):
                     same = width == embed_dim
                     maps.append(nn.Identity() if same else nn.Linear(embed_dim, width, bias=False))
-        learned = nn.Parameter(torch.full((len(widths),), START_SCALE)) if "interactive" in kinds else None
-        self.register_parameter("log_scales", learned)
+        interactive = any(isinstance(term, InteractiveTermConfig) for term in self.terms)
+        self.register_parameter("log_scales", learned_scales(len(widths)) if interactive else None)
 
     def forward(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
         """Each term by its kind, and the same of the synthetic captions as `KIND_synthetic`."""
         assert batch.teachers, "the batch carries no teacher features"
-        self._clamp_scales()
+        clamp_scales([] if self.log_scales is None else [self.log_scales])
         losses: dict[str, Tensor] = {}
         for term in self.terms:
-
-            def loss(features: Features, batch: ImageTextBatch, term: Any = term) -> Tensor:
-                return self._term(term, features, batch)
-
-            for name, value in caption_by_caption(term.kind, loss, features, batch).items():
+            for name, value in caption_by_caption(term.kind, partial(self._term, term), features, batch).items():
                 losses[name] = term.weight * value
         return losses
 
-    @torch.no_grad()
-    def _clamp_scales(self) -> None:
-        """Keep the interactive term's inverse temperatures between 1 and 100, as CLIP does."""
-        if self.log_scales is not None:
-            self.log_scales.clamp_(0, MAX_SCALE)
+    def _term(self, term: Term, features: Features, batch: ImageTextBatch) -> Tensor:
+        inputs = ContrastiveInputs.of(features, batch)
+        lessons = [
+            Lesson(
+                inputs,
+                teacher,
+                partial(self._in_width_of, number, inputs),
+                None if self.log_scales is None else self.log_scales[number].exp(),
+            )
+            for number, teacher in enumerate(with_scales(batch.teachers, self.scales))
+        ]
+        return term.value(features, batch, lessons)
 
-    def _term(self, term: Any, features: Features, batch: ImageTextBatch) -> Tensor:
-        if isinstance(term, ContrastiveTermConfig):
-            return contrastive_loss(term.loss, features, batch)
-        teachers = with_scales(batch.teachers, self.scales)
-        if isinstance(term, AffinityTermConfig):
-            return teacher_affinity(features, batch, teachers)
-        if isinstance(term, RelationalTermConfig):
-            return _mean([teacher_affinity(features, batch, [teacher]) for teacher in teachers])
-        losses = []
-        for number, teacher in enumerate(teachers):
-            image, text = self._in_width_of(number, features)
-            if isinstance(term, FeatureTermConfig):
-                loss = feature_loss(image, text, teacher.image, captions_of(teacher)) * own_part(image, batch)
-            elif isinstance(term, InteractiveTermConfig):
-                assert self.log_scales is not None
-                loss = _interactive(image, text, teacher, self.log_scales[number].exp(), batch)
-            else:
-                loss = _gradient(image, text, features.logit_scale, teacher, batch)
-            losses.append(loss)
-        return _mean(losses)
-
-    def _in_width_of(self, teacher: int, features: Features) -> tuple[Tensor, Tensor]:
+    def _in_width_of(self, teacher: int, inputs: ContrastiveInputs) -> tuple[Tensor, Tensor]:
         """The student's embeddings in a teacher's space, of length 1."""
-        image, text = unit_features(features)
+        image, text = inputs.unit
         mapped = self.image_maps[teacher](image), self.text_maps[teacher](text)
         return F.normalize(mapped[0], dim=1), F.normalize(mapped[1], dim=1)
-
-
-def term_kinds() -> dict[str, type[Config]]:
-    """Every kind of term with its config class."""
-    return {term.model_fields["kind"].default: term for term in get_args(get_args(TermConfig)[0])}
-
-
-def _mean(losses: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(losses)).mean()
-
-
-def _interactive(image: Tensor, text: Tensor, teacher: TeacherFeatures, scale: Tensor, batch: ImageTextBatch) -> Tensor:
-    """This rank's students among all teachers' embeddings."""
-    theirs = distributed.gather(teacher.image, batch.shares), distributed.gather(captions_of(teacher), batch.shares)
-    first = sum(batch.shares[: distributed.rank()])
-    interactive = tiled_interactive_loss if in_tiles(image, theirs[1]) else interactive_loss
-    return interactive(image, text, *theirs, scale, first=first) * own_part(image, batch)
-
-
-def _gradient(image: Tensor, text: Tensor, scale: Tensor, teacher: TeacherFeatures, batch: ImageTextBatch) -> Tensor:
-    """Every rank computes the loss of the whole batch: a pair's gradient needs all rows and all columns."""
-    parts = image, text, teacher.image, captions_of(teacher)
-    image, text, teacher_image, teacher_text = (distributed.gather(part, batch.shares) for part in parts)
-    return gradient_loss(image, text, scale, teacher_image, teacher_text, teacher.scale)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
@@ -15,13 +15,9 @@ from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.losses import target_contrast_loss, target_distance_loss, target_logits_loss
 from pocketclip.losses.queue import NOBODY, FeatureQueue
-from pocketclip.objectives.contrastive import (
-    ClipLossConfig,
-    ContrastiveObjectiveConfig,
-    LossConfig,
-    contrastive_loss,
-)
-from pocketclip.objectives.teachers import MAX_SCALE, START_SCALE, caption_by_caption, own_part
+from pocketclip.objectives.contrastive import clip_of
+from pocketclip.objectives.needs import Needs, Teachers
+from pocketclip.objectives.teachers import TaughtMethodConfig, caption_by_caption, clamp_scales, learned_scales
 from pocketclip.types import Features, ImageTextBatch
 
 Layer = Literal["hidden", "output", "teacher_head"]
@@ -53,21 +49,12 @@ class ContrastiveDistillConfig(Config):
     kind: Literal["contrastive"] = "contrastive"
     weight: PositiveFloat = 1.0
     queue_size: NonNegativeInt = 0
-    """The teacher's vectors of how many earlier images are further negatives; 0 has none, S-SMKE takes 65,536."""
-    queue_of: Literal["teacher", "student"] = "teacher"
+    """The teacher's vectors of how many earlier images are further negatives; 0 has none, S-SMKE takes 65,536. A queue
+    of the student's own collapses: its vectors of earlier steps are those of another model, and telling them from new
+    ones is all that it learns (published: 0.001 % on ImageNet)."""
     same_image: Literal["negative", "left_out"] = "negative"
     """What another vector of the same image is, in the batch or in the queue: `negative` as published, which does no
     harm where a queue is a small part of the images; `left_out` where it holds most of them."""
-
-    @model_validator(mode="after")
-    def _queue_stays_valid(self) -> "ContrastiveDistillConfig":
-        if self.queue_of == "student":
-            raise ValueError(
-                "queue_of: student collapses: a student's vectors of earlier steps are those of another model, and "
-                "telling them from new ones is all that it learns (published: 0.001 % on ImageNet); the vectors of a "
-                "frozen teacher stay valid, so take queue_of: teacher"
-            )
-        return self
 
 
 DistillConfig = Annotated[
@@ -75,14 +62,14 @@ DistillConfig = Annotated[
 ]
 
 
-class SSmkeObjectiveConfig(Config):
+class SSmkeObjectiveConfig(TaughtMethodConfig):
     """The loss of S-SMKE, of its ancestors and of each step between them."""
 
     kind: Literal["s_smke"] = "s_smke"
+    may_ask: ClassVar[Teachers] = "images"
     contrastive: Annotated[tuple[Layer, ...], Field(min_length=1)] = ("hidden", "output")
     """Layers that carry CLIP's loss, of which the mean is taken: the last hidden layer of the shared encoder, its
     output, which is the embedding, and the head in the teacher's width."""
-    contrastive_weight: PositiveFloat = 1.0
     distill: DistillConfig
 
     @model_validator(mode="after")
@@ -95,40 +82,25 @@ class SSmkeObjectiveConfig(Config):
         return self
 
     @property
-    def pair_loss(self) -> LossConfig:
-        """The loss over pairs of each layer."""
-        return ClipLossConfig()
-
-    @property
-    def uses_teachers(self) -> bool:
-        """Whether it reads what teachers made of a batch."""
-        return self.distill.kind != "none"
-
-    @property
-    def needs_teacher_captions(self) -> bool:
-        """Whether its teachers have to know captions too."""
-        return False
+    def needs(self) -> Needs:
+        """A teacher of images, by what is distilled."""
+        teachers: dict[str, Teachers] = {"none": "none", "logits": "classes"}
+        queue_size = self.queue_size
+        return Needs(
+            "clip",
+            teachers=teachers.get(self.distill.kind, "images"),
+            setting=f"distill.kind {self.distill.kind}",
+            hidden_layer="contrastive" if "hidden" in self.contrastive else "",
+            queue=("distill.queue_size", queue_size) if queue_size else None,
+        )
 
     @property
     def queue_size(self) -> int:
         """Places of the queue; 0 without one."""
         return self.distill.queue_size if isinstance(self.distill, ContrastiveDistillConfig) else 0
 
-    @property
-    def validation(self) -> ContrastiveObjectiveConfig:
-        """What is measured on a validation split, of which no teacher was asked."""
-        return ContrastiveObjectiveConfig()
-
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "SSmkeObjective":
-        """An objective for the training loop.
-
-        Args:
-            embed_dim: of the student.
-            teacher_widths: of each teacher.
-
-        Raises:
-            UserError: several teachers.
-        """
+        """An objective for the training loop; see `MethodConfig.build`."""
         if len(teacher_widths) > 1:
             raise UserError(
                 f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "
@@ -153,16 +125,16 @@ class SSmkeObjective(nn.Module):
 
     def __init__(self, config: SSmkeObjectiveConfig, embed_dim: int | None, teacher_width: int | None) -> None:
         super().__init__()
-        self.layers, self.contrastive_weight = config.contrastive, config.contrastive_weight
+        self.layers = config.contrastive
         self.distill = config.distill
         self.distill_weight = 0.0 if isinstance(config.distill, NoDistillConfig) else config.distill.weight
         scaled: list[str] = [layer for layer in config.contrastive if layer != "output"]  # that scale is the model's
         if config.distill.kind == "contrastive":
             scaled.append("distill")
-        self.log_scales = nn.ParameterDict({name: nn.Parameter(torch.tensor(START_SCALE)) for name in scaled})
+        self.log_scales = nn.ParameterDict({name: learned_scales() for name in scaled})
         self.head: nn.Module | None = None
         self.queue: FeatureQueue | None = None
-        if config.uses_teachers:
+        if config.needs.asks_teachers:
             assert embed_dim is not None
             assert teacher_width is not None
             self.head = nn.Sequential(nn.LayerNorm(embed_dim, eps=1e-6), nn.Linear(embed_dim, teacher_width))
@@ -176,24 +148,18 @@ class SSmkeObjective(nn.Module):
             features: of the batch; the head in the teacher's width is applied here.
             batch: with the teacher's vectors where there is one.
         """
-        self._clamp_scales()
+        clamp_scales(self.log_scales.values())
         headed = None
         if self.head is not None:
             headed = replace(features, image=self.head(features.image), text=self.head(features.text), layers=())
         losses: dict[str, Tensor] = {}
         for layer in self.layers:
             chosen = self._of_layer(layer, features, headed)
-            for name, value in caption_by_caption(f"clip_{layer}", _clip, chosen, batch).items():
-                losses[name] = self.contrastive_weight / len(self.layers) * value
+            for name, value in caption_by_caption(f"clip_{layer}", clip_of, chosen, batch).items():
+                losses[name] = 1 / len(self.layers) * value
         if headed is not None:
             losses |= self._distill(headed, batch)
         return losses
-
-    @torch.no_grad()
-    def _clamp_scales(self) -> None:
-        """Keep the inverse temperatures between 1 and 100, as CLIP does."""
-        for scale in self.log_scales.values():
-            scale.clamp_(0, MAX_SCALE)
 
     def _of_layer(self, layer: Layer, features: Features, headed: Features | None) -> Features:
         """A layer's vectors with its own temperature."""
@@ -223,7 +189,7 @@ class SSmkeObjective(nn.Module):
 
         losses = {"distill_image": compare(headed.image)}
         losses |= caption_by_caption("distill_text", text_loss, headed, batch)
-        weight = 0.5 * self.distill_weight * own_part(target, batch)
+        weight = 0.5 * self.distill_weight * distributed.weight_of_share(len(batch), batch.shares)
         return {name: weight * value for name, value in losses.items()}
 
     def _contrast(
@@ -248,7 +214,3 @@ class SSmkeObjective(nn.Module):
             return target_contrast_loss(F.normalize(student, dim=1), candidates, scale, labels, left_out)
 
         return compare
-
-
-def _clip(features: Features, batch: ImageTextBatch) -> Tensor:
-    return contrastive_loss(ClipLossConfig(), features, batch)

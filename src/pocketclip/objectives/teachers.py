@@ -1,24 +1,49 @@
 """What every method that learns from teachers shares: losses caption by caption, and the affinity to the teachers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import torch
-from jaxtyping import Float, Shaped
-from torch import Tensor
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.losses import affinity_loss
-from pocketclip.losses.sharded import sharded_affinity_loss
-from pocketclip.losses.tiled import tiled_affinity_loss
-from pocketclip.objectives.contrastive import in_tiles, unit_features
+from pocketclip.losses import ContrastiveInputs, affinity_loss
+from pocketclip.losses.large import large_affinity_loss
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.needs import MethodConfig
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
 """Of an objective's own inverse temperatures, as logarithms; the same as CLIP's."""
 PairLoss = Callable[[Features, ImageTextBatch], Tensor]
 """Of a batch with one caption an image."""
+TeacherScales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None
+"""Inverse temperature of each teacher; None takes the teachers' own."""
+
+
+class TaughtMethodConfig(MethodConfig):
+    """Base of the methods that learn from teachers."""
+
+    @property
+    def validation(self) -> ContrastiveObjectiveConfig:
+        """What is measured on a validation split, of which no teacher was asked: CLIP's loss."""
+        return ContrastiveObjectiveConfig()
+
+
+def learned_scales(*shape: int) -> nn.Parameter:
+    """Inverse temperatures of an objective's own, as logarithms, where CLIP's starts."""
+    return nn.Parameter(torch.full(shape, START_SCALE))
+
+
+@torch.no_grad()
+def clamp_scales(scales: Iterable[nn.Parameter]) -> None:
+    """Keep inverse temperatures between 1 and 100, as CLIP does."""
+    for scale in scales:
+        scale.clamp_(0, MAX_SCALE)
 
 
 def caption_by_caption(name: str, loss: PairLoss, features: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
@@ -72,29 +97,17 @@ def captions_of(teacher: TeacherFeatures) -> Float[Tensor, "M W"]:
     return teacher.text
 
 
-def own_part(own: Shaped[Tensor, "B ..."], batch: ImageTextBatch) -> float:
-    """What a mean over this rank's rows counts for, so that the mean over ranks is that over all rows."""
-    return len(batch.shares) * len(own) / sum(batch.shares) if len(batch.shares) > 1 else 1.0
-
-
-def teacher_affinity(
-    features: Features, batch: ImageTextBatch, teachers: Sequence[TeacherFeatures]
-) -> Float[Tensor, ""]:
+def teacher_affinity(inputs: ContrastiveInputs, teachers: Sequence[TeacherFeatures]) -> Float[Tensor, ""]:
     """`affinity_loss`: plain, tile by tile where the batch is large, or this rank's share of it.
 
     Args:
-        features: the student's, not normalised.
-        batch: says how ranks share it.
+        inputs: the student's side.
         teachers: what each makes of the batch.
     """
     assert teachers, "the batch carries no teacher features"
-    image, text = unit_features(features)
-    theirs = (
-        [teacher.image for teacher in teachers],
-        [captions_of(teacher) for teacher in teachers],
-        [teacher.scale for teacher in teachers],
-    )
-    if len(batch.shares) > 1:
-        return sharded_affinity_loss(image, text, features.logit_scale, *theirs, batch.shares)
-    affinity = tiled_affinity_loss if in_tiles(image, text) else affinity_loss
-    return affinity(image, text, features.logit_scale, *theirs)
+    images = [teacher.image for teacher in teachers]
+    texts = [captions_of(teacher) for teacher in teachers]
+    scales = [teacher.scale for teacher in teachers]
+    if inputs.are_large:
+        return large_affinity_loss(*inputs.unit, inputs.logit_scale, images, texts, scales, inputs.shares)
+    return affinity_loss(*inputs.unit, inputs.logit_scale, images, texts, scales)

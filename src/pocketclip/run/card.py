@@ -22,7 +22,7 @@ def model_card(
 ) -> str:
     """Markdown with the front matter that model hubs read."""
     counts = {part: sum(p.numel() for _, p in model.part_parameters(part)) for part in PARTS}
-    scores = _pair_scores(results) if recipe.objective.kind == "pairs" else _retrieval_scores(results)
+    scores = _pair_scores(results) if recipe.objective.needs.task == "nlvr2" else _retrieval_scores(results)
     settings = recipe.model
     shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
     image, text = recipe.model.image_encoder, recipe.model.text_encoder

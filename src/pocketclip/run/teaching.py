@@ -79,12 +79,13 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
             f"train.synthetic_captions_per_image: {asked}, but {stored.name} holds no synthetic captions; set "
             "it to 0, or reinforce again with a captioner."
         )
-    if not recipe.objective.uses_teachers:
+    needs = recipe.objective.needs
+    if not needs.asks_teachers:
         return Teaching()
     if stored is not None:
         return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=StoredRows(stored.teachers))
     teachers = build_teachers(recipe.teachers, device, recipe.train.precision)
-    if not recipe.objective.needs_teacher_captions:
+    if needs.teachers != "captions":
         teachers = [teacher.images_only() for teacher in teachers]
     live = LiveTeachers(teachers)
     return Teaching(tuple(teacher.width for teacher in live.teachers), live, LiveReaders(live.readers))

@@ -308,7 +308,7 @@ class _Run:
         size = min(config.batch_size, len(pairs))
         plan = BatchPlan(len(pairs), size, 0)
         objective = self.recipe.objective
-        captions = config.captions_per_image if objective.kind == "contrastive" else 1
+        captions = config.captions_per_image if objective.validation == objective else 1
         batches = cached_batches(pairs, plan, captions_per_image=captions, num_steps=plan.steps_per_epoch)
         moved = (batch.to(self.device) for batch in batches)
         return {**metrics, **mean_loss(heads, objective.validation.build(), moved)}
@@ -321,7 +321,7 @@ class _Run:
         else:
             pairs = self._trained_features(self.model, source, precision_of_scores(self.recipe.train.precision))
         embeddings = embed_pairs(self.model.heads_only().to(self.device).eval(), pairs, self.device)
-        if self.recipe.objective.kind == "pairs":
+        if self.recipe.objective.needs.task == "nlvr2":
             result = pair_result(self.model.pair_head, embeddings, source, split=split)
         else:
             result = retrieval_result(embeddings, source, split=split)

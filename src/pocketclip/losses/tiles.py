@@ -1,9 +1,9 @@
-"""Contrastive losses without the matrix of all pairs: what a large batch needs of it, tile by tile.
+"""Sums over the matrix of all pairs that never hold it: tile by tile, forwards and backwards.
 
 Every contrastive loss here is a sum over all pairs that needs no labels, and a sum over the few matching pairs. Only
 the first is large. It is computed tile by tile with its own backward pass, which computes each tile again, so memory
 grows with B x D + tile^2 instead of B x M. The matching pairs come as a list and stay ordinary autograd. Affinity
-distillation has no matches: all of it is the large sum.
+distillation has no matches: all of it is the large sum. `losses/large.py` makes losses of these sums.
 
 References: online log-sum-exp, https://arxiv.org/abs/1805.02867; the same idea for contrastive losses,
 https://arxiv.org/abs/2410.17243.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,120 +23,6 @@ TILE = 1024
 """Rows and columns held at a time: 4 MiB of float32, which stays near the processor."""
 KEEP_LIMIT = 1 << 28
 """Numbers that affinity distillation, which has to see its tiles twice, may keep in between: 1 GiB of float32."""
-
-
-def tiled_clip_loss(
-    image_features: Float[Tensor, "B D"],
-    text_features: Float[Tensor, "B D"],
-    logit_scale: Float[Tensor, ""],
-    *,
-    label_smoothing: float = 0.0,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """`clip_loss` in memory that grows with B instead of B^2; equal to it up to rounding."""
-    image_lse, text_lse = _LogSumExp.apply(image_features, text_features, logit_scale, tile)
-    matching = logit_scale * (image_features * text_features).sum(1).mean()
-    everything = logit_scale * (image_features.mean(0) @ text_features.mean(0))
-    target = (1 - label_smoothing) * matching + label_smoothing * everything
-    loss: Tensor = (image_lse.mean() + text_lse.mean()) / 2 - target
-    return loss
-
-
-def tiled_multi_positive_loss(
-    image_features: Float[Tensor, "B D"],
-    text_features: Float[Tensor, "M D"],
-    logit_scale: Float[Tensor, ""],
-    pairs: Int[Tensor, "P 2"],
-    *,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """`multi_positive_loss` with its matches as a list instead of a (B, M) mask.
-
-    Args:
-        image_features: (B, D), unit length per row.
-        text_features: (M, D), unit length per row.
-        logit_scale: (), inverse temperature, already exponentiated.
-        pairs: (P, 2), image and text of each match, each pair once; see `matching_pairs`.
-        tile: rows and columns held at a time.
-    """
-    image_lse, text_lse = _LogSumExp.apply(image_features, text_features, logit_scale, tile)
-    rows, columns = pairs.unbind(1)
-    num_images, num_texts = len(image_features), len(text_features)
-    texts_of_image = torch.bincount(rows, minlength=num_images).to(image_features.dtype)
-    images_of_text = torch.bincount(columns, minlength=num_texts).to(image_features.dtype)
-    weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text[columns])
-    matching = (weight * _cosines(image_features, text_features, pairs)).sum()
-    loss: Tensor = (image_lse.mean() + text_lse.mean() - logit_scale * matching) / 2
-    return loss
-
-
-def tiled_sigmoid_loss(
-    image_features: Float[Tensor, "B D"],
-    text_features: Float[Tensor, "M D"],
-    logit_scale: Float[Tensor, ""],
-    logit_bias: Float[Tensor, ""],
-    pairs: Int[Tensor, "P 2"],
-    *,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """`sigmoid_loss` with its matches as a list instead of a (B, M) mask."""
-    negatives = _Softplus.apply(image_features, text_features, logit_scale, logit_bias, tile)
-    logits = logit_scale * _cosines(image_features, text_features, pairs) + logit_bias
-    loss: Tensor = (negatives - logits.sum()) / len(image_features)  # softplus(-x) = softplus(x) - x
-    return loss
-
-
-def tiled_affinity_loss(
-    image_features: Float[Tensor, "B D"],
-    text_features: Float[Tensor, "M D"],
-    logit_scale: Float[Tensor, ""],
-    teacher_images: Sequence[Float[Tensor, "B _"]],
-    teacher_texts: Sequence[Float[Tensor, "M _"]],
-    teacher_scales: Sequence[float],
-    *,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """`affinity_loss` in memory that grows with B instead of B x M; equal to it up to rounding."""
-    teachers = teacher_images, teacher_texts, teacher_scales
-    return affinity_rows(
-        image_features, text_features, logit_scale, *teachers, num_images=len(image_features), tile=tile
-    )
-
-
-def affinity_rows(
-    image_features: Float[Tensor, "b D"],
-    text_features: Float[Tensor, "M D"],
-    logit_scale: Float[Tensor, ""],
-    teacher_images: Sequence[Float[Tensor, "b _"]],
-    teacher_texts: Sequence[Float[Tensor, "M _"]],
-    teacher_scales: Sequence[float],
-    *,
-    num_images: int,
-    join: Callable[[Tensor], Tensor] = lambda column_lse: column_lse,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """What some rows of the matrix of all pairs add to `affinity_loss`; over all rows it sums up to the loss.
-
-    The gradients are those of the whole loss with respect to these rows' logits, so they sum up too.
-
-    Args:
-        image_features: (b, D), the student's of these rows, unit length per row.
-        text_features: (M, D), the student's of all columns, unit length per row.
-        logit_scale: (), the student's inverse temperature, already exponentiated.
-        teacher_images: T of (b, width of the teacher), unit length per row; no gradient flows into them.
-        teacher_texts: T of (M, width of the teacher), unit length per row.
-        teacher_scales: T inverse temperatures, one a teacher.
-        num_images: B, the rows of the whole matrix.
-        join: makes these rows' log-sum-exp of each column that of all rows.
-        tile: rows and columns held at a time.
-    """
-    teachers = [
-        (scale * image.detach(), text.detach())
-        for image, text, scale in zip(teacher_images, teacher_texts, teacher_scales, strict=True)
-    ]
-    divergence = _Divergence.apply
-    loss: Tensor = divergence(image_features, text_features, logit_scale, teachers, num_images, join, tile)
-    return loss
 
 
 def log_sum_exp(
@@ -150,43 +36,44 @@ def log_sum_exp(
     return sums
 
 
-def matching_pairs(
-    image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
-) -> Int[Tensor, "P 2"]:
-    """`positive_pairs` as a list, in memory that grows with the matches.
+def softplus_sum(
+    image_features: Float[Tensor, "B D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """Of all logits: what `sigmoid_loss` would be if no pair matched, before it is averaged."""
+    total: Tensor = _Softplus.apply(image_features, text_features, logit_scale, logit_bias, tile)
+    return total
 
-    Image i matches text j where text j was written for that image, or says the same as a text that was.
+
+def divergence_of_rows(
+    image_features: Float[Tensor, "b D"],
+    text_features: Float[Tensor, "M D"],
+    logit_scale: Float[Tensor, ""],
+    teachers: Sequence[tuple[Float[Tensor, "b _"], Float[Tensor, "M _"]]],
+    *,
+    num_images: int,
+    join: Callable[[Tensor], Tensor],
+    tile: int = TILE,
+) -> Float[Tensor, ""]:
+    """What some rows of the matrix of all pairs add to `affinity_loss`; over all rows it sums up to the loss.
+
+    The gradients are those of the whole loss with respect to these rows' logits, so they sum up too.
+
+    Args:
+        image_features: (b, D), the student's of these rows, unit length per row.
+        text_features: (M, D), the student's of all columns, unit length per row.
+        logit_scale: (), the student's inverse temperature, already exponentiated.
+        teachers: T of (b, width) times the teacher's inverse temperature, and (M, width); without gradients.
+        num_images: B, the rows of the whole matrix.
+        join: makes these rows' log-sum-exp of each column that of all rows.
+        tile: rows and columns held at a time.
     """
-    image_to_text = _equal_pairs(image_ids, text_image_ids)
-    text_to_text = _equal_pairs(caption_ids, caption_ids)
-    # Join the two lists on the text in the middle
-    order = text_to_text[:, 0].argsort(stable=True)
-    first, second = text_to_text[order].unbind(1)
-    counts = torch.bincount(first, minlength=len(caption_ids))
-    starts = counts.cumsum(0) - counts
-    middle = image_to_text[:, 1]
-    repeats = counts[middle]
-    images = image_to_text[:, 0].repeat_interleave(repeats)
-    within = torch.arange(len(images), device=images.device) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
-    texts = second[starts[middle].repeat_interleave(repeats) + within]
-    codes = torch.unique(images * len(caption_ids) + texts)
-    return torch.stack([codes // len(caption_ids), codes % len(caption_ids)], dim=1)
-
-
-def _equal_pairs(left: Int[Tensor, " A"], right: Int[Tensor, " C"]) -> Int[Tensor, "P 2"]:
-    """Places (a, c) with left[a] = right[c]."""
-    ordered, order = right.sort(stable=True)
-    starts = torch.searchsorted(ordered, left)
-    counts = torch.searchsorted(ordered, left, right=True) - starts
-    rows = torch.arange(len(left), device=left.device).repeat_interleave(counts)
-    within = torch.arange(len(rows), device=left.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return torch.stack([rows, order[starts.repeat_interleave(counts) + within]], dim=1)
-
-
-def _cosines(
-    image_features: Float[Tensor, "B D"], text_features: Float[Tensor, "M D"], pairs: Int[Tensor, "P 2"]
-) -> Float[Tensor, " P"]:
-    return (image_features[pairs[:, 0]] * text_features[pairs[:, 1]]).sum(1)
+    divergence = _Divergence.apply
+    loss: Tensor = divergence(image_features, text_features, logit_scale, teachers, num_images, join, tile)
+    return loss
 
 
 def _parts(length: int, tile: int) -> Iterator[slice]:
@@ -238,7 +125,7 @@ class _Softplus(torch.autograd.Function):
 
 
 class _Divergence(torch.autograd.Function):
-    """`affinity_rows`. The forward pass makes the gradients too: they need the same tiles of every teacher."""
+    """`divergence_of_rows`. The forward pass makes the gradients too: they need the same tiles of every teacher."""
 
     @staticmethod
     def forward(
@@ -246,7 +133,7 @@ class _Divergence(torch.autograd.Function):
         image: Tensor,
         text: Tensor,
         scale: Tensor,
-        teachers: list[tuple[Tensor, Tensor]],
+        teachers: Sequence[tuple[Tensor, Tensor]],
         num_images: int,
         join: Callable[[Tensor], Tensor],
         tile: int,

@@ -15,12 +15,12 @@ from pocketclip.losses import (
     sigmoid_loss,
     soft_target_loss,
 )
-from pocketclip.losses.sharded import (
-    sharded_affinity_loss,
-    sharded_clip_loss,
-    sharded_multi_positive_loss,
-    sharded_sigmoid_loss,
-    sharded_soft_target_loss,
+from pocketclip.losses.large import (
+    large_affinity_loss,
+    large_clip_loss,
+    large_multi_positive_loss,
+    large_sigmoid_loss,
+    large_soft_target_loss,
 )
 from processes import run_ranks
 
@@ -96,12 +96,12 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
     pairs = values["image"], values["text"], values["scale"]
     ids = part["image_ids"], part["caption_ids"]
     losses: dict[str, Callable[[], Tensor]] = {
-        "clip": lambda: sharded_clip_loss(*pairs, shares, tile=3),
-        "smoothed": lambda: sharded_clip_loss(*pairs, shares, label_smoothing=0.2, tile=3),
-        "soft_target": lambda: sharded_soft_target_loss(*pairs, shares),
-        "multi_positive": lambda: sharded_multi_positive_loss(*pairs, *ids, shares, tile=3),
-        "sigmoid": lambda: sharded_sigmoid_loss(*pairs, values["bias"], *ids, shares, tile=3),
-        "affinity": lambda: sharded_affinity_loss(*pairs, *teachers(part), shares, tile=3),
+        "clip": lambda: large_clip_loss(*pairs, shares, tile=3),
+        "smoothed": lambda: large_clip_loss(*pairs, shares, label_smoothing=0.2, tile=3),
+        "soft_target": lambda: large_soft_target_loss(*pairs, shares),
+        "multi_positive": lambda: large_multi_positive_loss(*pairs, *ids, shares, tile=3),
+        "sigmoid": lambda: large_sigmoid_loss(*pairs, values["bias"], *ids, shares, tile=3),
+        "affinity": lambda: large_affinity_loss(*pairs, *teachers(part), shares, tile=3),
     }
     loss = losses[kind]()
     loss.backward()

@@ -1,0 +1,85 @@
+"""What a loss over all pairs of a batch sees, and the base of the configs of such losses."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.losses.matches import positive_pairs
+from pocketclip.types import Features, ImageTextBatch
+
+MATRIX_LIMIT = 1 << 24
+"""Pairs of a batch above which a loss is computed tile by tile: 4,096 x 4,096, or 64 MiB a matrix of float32."""
+
+
+@dataclass(frozen=True)
+class ContrastiveInputs:
+    """A batch as a contrastive loss sees it, or one rank's share of it; text j belongs to image j // K."""
+
+    image: Float[Tensor, "B D"]
+    """(B, D), not normalised."""
+    text: Float[Tensor, "M D"]
+    """(M, D), not normalised."""
+    logit_scale: Float[Tensor, ""]
+    logit_bias: Float[Tensor, ""]
+    image_ids: Int[Tensor, " B"]
+    caption_ids: Int[Tensor, " M"]
+    shares: tuple[int, ...] = ()
+    """Images that every rank holds, where this is one rank's share of a batch; empty where it is all of it."""
+
+    @classmethod
+    def of(cls, features: Features, batch: ImageTextBatch) -> "ContrastiveInputs":
+        """What a model made of a batch."""
+        scalars = features.logit_scale, features.logit_bias
+        return cls(features.image, features.text, *scalars, batch.image_ids, batch.caption_ids, batch.shares)
+
+    @property
+    def unit(self) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
+        """The images' and the texts' embeddings, of length 1."""
+        return F.normalize(self.image, dim=1), F.normalize(self.text, dim=1)
+
+    @property
+    def positives(self) -> Bool[Tensor, "B M"]:
+        """Which images and texts match, of a batch that is whole; see `positive_pairs`."""
+        captions_per_image = len(self.text) // len(self.image)
+        return positive_pairs(self.image_ids, self.image_ids.repeat_interleave(captions_per_image), self.caption_ids)
+
+    @property
+    def are_large(self) -> bool:
+        """Whether one process cannot hold the matrix of all pairs: it is too large, or the texts are on other ranks."""
+        return len(self.shares) > 1 or len(self.image) * len(self.text) > MATRIX_LIMIT
+
+
+class ContrastiveLossConfig(Config, ABC):
+    """Base of the losses over all pairs of a batch; the members of `LossConfig` are told apart by `kind`."""
+
+    kind: str
+    takes_several_captions: ClassVar[bool] = False
+    """Whether an image may have several texts; without it row i of images and texts is a pair."""
+    uses_bias: ClassVar[bool] = False
+    """Whether it adds `model.logit_bias` to the logits."""
+
+    def value(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """The loss of a batch of any size; of a rank's share, such that the mean over ranks is that of the batch."""
+        return self.large(inputs) if inputs.are_large else self.plain(inputs)
+
+    @abstractmethod
+    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """The loss of a whole batch, whose matrix of all pairs fits in memory."""
+
+    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+        """The same without that matrix, and over ranks (see `losses/large.py`); a loss may do without this form.
+
+        Raises:
+            UserError: it does.
+        """
+        raise UserError(
+            f"objective.loss: {self.kind} has no form for several processes, nor for more than {MATRIX_LIMIT:,} pairs "
+            f"(got {len(inputs.image)} images and {len(inputs.text)} texts, processes: {len(inputs.shares) or 1}); "
+            "train on one process with a smaller train.batch_size, or choose another loss."
+        )

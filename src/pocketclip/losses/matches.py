@@ -1,0 +1,58 @@
+"""Which images and texts of a batch match, as a mask and as a list."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+def positive_pairs(
+    image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
+) -> Bool[Tensor, "B M"]:
+    """Which images and texts of a batch match.
+
+    Image i matches text j where text j was written for that image, or says the same as a text that was.
+
+    Args:
+        image_ids: (B,), equal where the image is the same.
+        text_image_ids: (M,), the image each text was written for.
+        caption_ids: (M,), equal where the text is the same.
+
+    Returns:
+        (B, M), True for a match.
+    """
+    own = image_ids[:, None] == text_image_ids[None, :]  # (B, M)
+    same_text = caption_ids[:, None] == caption_ids[None, :]  # (M, M)
+    return (own.float() @ same_text.float()) > 0
+
+
+def matching_pairs(
+    image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
+) -> Int[Tensor, "P 2"]:
+    """`positive_pairs` as a list, in memory that grows with the matches.
+
+    Image i matches text j where text j was written for that image, or says the same as a text that was.
+    """
+    image_to_text = _equal_pairs(image_ids, text_image_ids)
+    text_to_text = _equal_pairs(caption_ids, caption_ids)
+    # Join the two lists on the text in the middle
+    order = text_to_text[:, 0].argsort(stable=True)
+    first, second = text_to_text[order].unbind(1)
+    counts = torch.bincount(first, minlength=len(caption_ids))
+    starts = counts.cumsum(0) - counts
+    middle = image_to_text[:, 1]
+    repeats = counts[middle]
+    images = image_to_text[:, 0].repeat_interleave(repeats)
+    within = torch.arange(len(images), device=images.device) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
+    texts = second[starts[middle].repeat_interleave(repeats) + within]
+    codes = torch.unique(images * len(caption_ids) + texts)
+    return torch.stack([codes // len(caption_ids), codes % len(caption_ids)], dim=1)
+
+
+def _equal_pairs(left: Int[Tensor, " A"], right: Int[Tensor, " C"]) -> Int[Tensor, "P 2"]:
+    """Places (a, c) with left[a] = right[c]."""
+    ordered, order = right.sort(stable=True)
+    starts = torch.searchsorted(ordered, left)
+    counts = torch.searchsorted(ordered, left, right=True) - starts
+    rows = torch.arange(len(left), device=left.device).repeat_interleave(counts)
+    within = torch.arange(len(rows), device=left.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return torch.stack([rows, order[starts.repeat_interleave(counts) + within]], dim=1)

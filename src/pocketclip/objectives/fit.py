@@ -1,0 +1,165 @@
+"""The one place that compares what a method needs with what a recipe brings, and words what is missing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pocketclip.config import kinds_of
+from pocketclip.objectives import ObjectiveConfig
+from pocketclip.objectives.contrastive import losses_for_several_captions
+from pocketclip.objectives.needs import CLASSES, PAIR_SOURCES, PAIRS, STORED_VIEWS, Teachers, gives, knows
+
+
+def check_fit(recipe: Any) -> None:
+    """Refuse a recipe whose data, model, teachers or stages do not serve its objective.
+
+    Args:
+        recipe: a `Recipe`, or what has its sections; its type stands above this folder.
+
+    Raises:
+        ValueError: what is missing, or has no effect, and what to do.
+    """
+    _check_captions_and_bias(recipe)
+    _check_what_teachers_know(recipe)
+    _check_layer_queue_and_views(recipe)
+    if recipe.objective.needs.pairs:
+        _check_pairs(recipe)
+    else:
+        _check_no_pairs(recipe)
+    _check_cache(recipe)
+    _check_teachers_are_there_and_heard(recipe)
+
+
+def _check_captions_and_bias(recipe: Any) -> None:
+    needs, train, bias = recipe.objective.needs, recipe.train, recipe.model.logit_bias
+    stages = [stage for stage in (recipe.heads_first, train) if stage is not None]
+    many = any(stage.captions_per_image + stage.synthetic_captions_per_image > 1 for stage in stages)
+    if many and needs.captions == "one":
+        raise ValueError(
+            f"objective.loss.kind {needs.loss} takes one caption an image; "
+            f"use {losses_for_several_captions()} with captions_per_image above 1"
+        )
+    if needs.bias and bias is None:
+        start = f"-ln(batch_size - 1), for batches of {train.batch_size}"
+        raise ValueError(f"a {needs.loss} loss needs model.logit_bias; start it at {start}")
+    if bias is not None and not needs.bias:
+        raise ValueError(f"model.logit_bias has no effect with a {needs.loss} loss; leave it out")
+
+
+def _check_what_teachers_know(recipe: Any) -> None:
+    kind, needs = recipe.objective.kind, recipe.objective.needs
+    for teacher in recipe.teachers:
+        if needs.teachers == "captions" and "captions" not in knows(teacher):
+            raise ValueError(
+                f"teachers: {teacher.kind} {teacher.name} knows images only, and objective.kind {kind} asks about "
+                "captions too; choose a bundle, open_clip or huggingface teacher, or objective.kind "
+                f"{_either(_kinds_that_ask('images'))}"
+            )
+    if needs.teachers == "classes" and not any("classes" in knows(teacher) for teacher in recipe.teachers):
+        raise ValueError(
+            f"objective.{needs.setting} compares classes, so it needs live teachers: [{{kind: timm, "
+            "feature: logits, ...}]; embeddings are for mse and contrastive"
+        )
+
+
+def _check_layer_queue_and_views(recipe: Any) -> None:
+    kind, needs, batch_size = recipe.objective.kind, recipe.objective.needs, recipe.train.batch_size
+    if needs.hidden_layer and recipe.model.shared_encoder is None:
+        raise ValueError(
+            f"objective.{needs.hidden_layer}: hidden is a layer of model.shared_encoder, which this model has not; "
+            "give it one, or leave hidden out"
+        )
+    if needs.queue is not None and needs.queue[1] < batch_size:
+        setting, size = needs.queue
+        raise ValueError(
+            f"objective.{setting}: {size} is less than train.batch_size, {batch_size}; a queue takes in a whole batch "
+            "at once, so make it larger, or 0 for none"
+        )
+    if needs.labels and CLASSES not in gives(recipe.data.train):
+        raise ValueError(f"objective.kind {kind} learns from classes, which data.train does not give")
+    if needs.views > 1:
+        raise ValueError(f"objective.kind {kind} needs {needs.views} views of an image, and a batch holds one")
+
+
+def _check_no_pairs(recipe: Any) -> None:
+    for name, source in _sources(recipe).items():
+        if PAIRS in gives(source):
+            judges = _either([kind for kind, method in kinds_of(ObjectiveConfig).items() if method.judges_pairs])
+            raise ValueError(f"data.{name}: a sentence about two images is for objective.kind {judges} only")
+    if recipe.model.pair_head is not None:
+        raise ValueError(f"model.pair_head has no effect with objective.kind {recipe.objective.kind}; leave it out")
+
+
+def _check_pairs(recipe: Any) -> None:
+    kind, train = recipe.objective.kind, recipe.train
+    if recipe.data.val is None:
+        raise ValueError(f"objective.kind {kind} needs data.val: held-out images would lose their partners")
+    for name, source in _sources(recipe).items():
+        if PAIRS not in gives(source):
+            raise ValueError(f"objective.kind {kind} needs data.{name} of kind {' or '.join(PAIR_SOURCES)}")
+    if recipe.model.pair_head is None or train.learning_rate.heads is None:
+        raise ValueError(f"objective.kind {kind} trains model.pair_head, so give one, and train.learning_rate.heads")
+    if (train.captions_per_image, train.epoch) != (1, "images"):
+        raise ValueError(f"objective.kind {kind} has a sentence an example: captions_per_image 1, epoch images")
+
+
+def _check_cache(recipe: Any) -> None:
+    kind, uncached = recipe.objective.kind, recipe.objective.needs.uncached
+    if uncached and (recipe.train.cache is not None or recipe.heads_first is not None):
+        raise ValueError(f"objective.kind {kind} needs {uncached}, which no cache keeps; leave out cache, heads_first")
+
+
+def _check_teachers_are_there_and_heard(recipe: Any) -> None:
+    kind, needs, stored = recipe.objective.kind, recipe.objective.needs, STORED_VIEWS in gives(recipe.data.train)
+    if needs.asks_teachers and not stored and not recipe.teachers:
+        raise ValueError(
+            f"objective.kind {kind} learns from teachers: name some in a teachers section, or train on "
+            "data.train: reinforced:DIR, which `pocketclip reinforce` writes"
+        )
+    if recipe.teachers and not needs.asks_teachers:
+        silent = f" with {needs.setting}" if needs.setting else ""
+        raise ValueError(
+            f"teachers have no effect with objective.kind {kind}{silent}; leave them out, or choose "
+            f"{_either(_kinds_that_ask('images', 'captions'))}"
+        )
+    if recipe.teachers and stored:
+        raise ValueError(
+            "data.train: reinforced:DIR brings its own teachers; leave the teachers section out, or read the same "
+            "shards as webdataset: to ask live ones"
+        )
+    if needs.asks_teachers:
+        _check_cached_views_were_taught(recipe)
+
+
+def _check_cached_views_were_taught(recipe: Any) -> None:
+    kind, train = recipe.objective.kind, recipe.train
+    if recipe.heads_first is not None:
+        raise ValueError(
+            "heads_first.cache keeps the student's features of views that no teacher was asked about; "
+            f"leave heads_first out with objective.kind {kind}"
+        )
+    if train.cache is None:
+        return
+    if train.cache.views != "stored":
+        raise ValueError(
+            "train.cache keeps the student's features of views that no teacher was asked about; with "
+            f"objective.kind {kind} take reinforced data and cache: {{views: stored}}, or leave it out"
+        )
+    if train.is_heads_only:
+        raise ValueError(
+            f"objective.kind {kind} with train.cache needs a trained text tower: give "
+            "train.learning_rate.text_encoder, or leave the cache out"
+        )
+
+
+def _sources(recipe: Any) -> dict[str, Any]:
+    sources = {name: getattr(recipe.data, name) for name in ("train", "val", "test")}
+    return {name: source for name, source in sources.items() if source is not None}
+
+
+def _kinds_that_ask(*what: Teachers) -> list[str]:
+    return [kind for kind, method in kinds_of(ObjectiveConfig).items() if method.may_ask in what]
+
+
+def _either(words: Sequence[str]) -> str:
+    """As a message offers a choice: `a, b or c`."""
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
