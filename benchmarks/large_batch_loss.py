@@ -24,7 +24,7 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
     from torch.nn import functional as F
 
     from pocketclip.hardware import keep_freed_memory
-    from pocketclip.losses import affinity_loss, clip_loss, sigmoid_loss
+    from pocketclip.losses import ContrastiveInputs, affinity_loss, clip_loss, sigmoid_loss
     from pocketclip.losses.large import large_affinity_loss, large_clip_loss, large_sigmoid_loss
 
     keep_freed_memory()
@@ -38,19 +38,18 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
         for _ in ("images", "texts")
     ]
     ids = torch.arange(batch)
+    inputs = ContrastiveInputs(image, text, scale, bias, ids, ids)
 
     def step() -> float:
         started = time.perf_counter()
         if loss == "clip":
-            value = (clip_loss if side == "plain" else large_clip_loss)(image, text, scale)
+            value = clip_loss(image, text, scale) if side == "plain" else large_clip_loss(inputs)
         elif loss == "affinity":
-            value = (affinity_loss if side == "plain" else large_affinity_loss)(
-                image, text, scale, *teachers, TEACHER_SCALES
-            )
-        elif side == "plain":
-            value = sigmoid_loss(image, text, scale, bias)
+            taught = *teachers, TEACHER_SCALES
+            plain = side == "plain"
+            value = affinity_loss(image, text, scale, *taught) if plain else large_affinity_loss(inputs, *taught)
         else:
-            value = large_sigmoid_loss(image, text, scale, bias, ids, ids)
+            value = sigmoid_loss(image, text, scale, bias) if side == "plain" else large_sigmoid_loss(inputs)
         value.backward()
         return time.perf_counter() - started
 

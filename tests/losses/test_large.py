@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip.losses import (
+    ContrastiveInputs,
     affinity_loss,
     clip_loss,
     multi_positive_loss,
@@ -68,13 +69,14 @@ def leaves(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def plain(kind: str, batch: dict[str, Tensor]) -> Result:
     values = leaves(batch)
-    pairs = values["image"], values["text"], values["scale"]
+    raw = values["image"], values["text"], values["scale"]
+    pairs = F.normalize(raw[0], dim=1), F.normalize(raw[1], dim=1), raw[2]
     captions = len(batch["text"]) // len(batch["image"])
     positives = positive_pairs(batch["image_ids"], batch["image_ids"].repeat_interleave(captions), batch["caption_ids"])
     losses: dict[str, Callable[[], Tensor]] = {
         "clip": lambda: clip_loss(*pairs),
         "smoothed": lambda: clip_loss(*pairs, label_smoothing=0.2),
-        "soft_target": lambda: soft_target_loss(*pairs),
+        "soft_target": lambda: soft_target_loss(*raw),
         "multi_positive": lambda: multi_positive_loss(*pairs, positives),
         "sigmoid": lambda: sigmoid_loss(*pairs, values["bias"], positives=positives),
         "affinity": lambda: affinity_loss(*pairs, *teachers(batch)),
@@ -93,15 +95,15 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
         for name, value in batch.items()
     }
     values = leaves(part)
-    pairs = values["image"], values["text"], values["scale"]
-    ids = part["image_ids"], part["caption_ids"]
+    scalars, ids = (values["scale"], values["bias"]), (part["image_ids"], part["caption_ids"])
+    inputs = ContrastiveInputs(values["image"], values["text"], *scalars, *ids, tuple(shares))
     losses: dict[str, Callable[[], Tensor]] = {
-        "clip": lambda: large_clip_loss(*pairs, shares, tile=3),
-        "smoothed": lambda: large_clip_loss(*pairs, shares, label_smoothing=0.2, tile=3),
-        "soft_target": lambda: large_soft_target_loss(*pairs, shares),
-        "multi_positive": lambda: large_multi_positive_loss(*pairs, *ids, shares, tile=3),
-        "sigmoid": lambda: large_sigmoid_loss(*pairs, values["bias"], *ids, shares, tile=3),
-        "affinity": lambda: large_affinity_loss(*pairs, *teachers(part), shares, tile=3),
+        "clip": lambda: large_clip_loss(inputs, tile=3),
+        "smoothed": lambda: large_clip_loss(inputs, label_smoothing=0.2, tile=3),
+        "soft_target": lambda: large_soft_target_loss(inputs),
+        "multi_positive": lambda: large_multi_positive_loss(inputs, tile=3),
+        "sigmoid": lambda: large_sigmoid_loss(inputs, tile=3),
+        "affinity": lambda: large_affinity_loss(inputs, *teachers(part), tile=3),
     }
     loss = losses[kind]()
     loss.backward()

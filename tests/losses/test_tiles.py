@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import affinity_loss, clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss
+from pocketclip.losses import (
+    ContrastiveInputs,
+    affinity_loss,
+    clip_loss,
+    multi_positive_loss,
+    positive_pairs,
+    sigmoid_loss,
+)
 from pocketclip.losses.large import (
     large_affinity_loss,
     large_clip_loss,
@@ -37,9 +44,16 @@ def ids(num_images: int, num_texts: int) -> tuple[Tensor, Tensor, Tensor]:
     return image_ids, image_ids.repeat_interleave(num_texts // num_images), captions
 
 
+def given(image: Tensor, text: Tensor, *scalars: Tensor, ids: tuple[Tensor, ...] | None = None) -> ContrastiveInputs:
+    scale, *bias = scalars
+    image_ids, _, captions = ids or (torch.arange(len(image)), None, torch.arange(len(text)))
+    return ContrastiveInputs(image, text, scale, bias[0] if bias else torch.zeros_like(scale), image_ids, captions)
+
+
 def assert_equal(one: Callable[..., Tensor], other: Callable[..., Tensor], arguments: list[Tensor]) -> None:
     tolerance = 1e-12 if arguments[0].dtype == torch.float64 else 1e-6
-    found, expected = one(*arguments), other(*arguments)
+    image, text, *scalars = arguments
+    found, expected = one(*arguments), other(F.normalize(image, dim=1), F.normalize(text, dim=1), *scalars)
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     used = [number for number, grad in enumerate(grads(expected, arguments)) if grad is not None]
     assert used
@@ -58,7 +72,7 @@ def grads(loss: Tensor, arguments: list[Tensor]) -> tuple[Tensor | None, ...]:
 @pytest.mark.parametrize(("count", "tile"), [(8, 3), (7, 7), (33, 16), (5, 100), (1, 1)])
 def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: torch.dtype) -> None:
     assert_equal(
-        lambda a, b, s, _: large_clip_loss(a, b, s, label_smoothing=smoothing, tile=tile),
+        lambda a, b, s, _: large_clip_loss(given(a, b, s), label_smoothing=smoothing, tile=tile),
         lambda a, b, s, _: clip_loss(a, b, s, label_smoothing=smoothing),
         inputs(count, count, dtype),
     )
@@ -69,7 +83,7 @@ def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: 
 def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
     numbers = ids(num_images, num_texts)
     assert_equal(
-        lambda a, b, s, _: large_multi_positive_loss(a, b, s, numbers[0], numbers[2], tile=tile),
+        lambda a, b, s, _: large_multi_positive_loss(given(a, b, s, ids=numbers), tile=tile),
         lambda a, b, s, _: multi_positive_loss(a, b, s, positive_pairs(*numbers)),
         inputs(num_images, num_texts, dtype),
     )
@@ -80,7 +94,7 @@ def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile:
 def test_sigmoid_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
     numbers = ids(num_images, num_texts)
     assert_equal(
-        lambda a, b, s, c: large_sigmoid_loss(a, b, s, c, numbers[0], numbers[2], tile=tile),
+        lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers), tile=tile),
         lambda a, b, s, c: sigmoid_loss(a, b, s, c, positives=positive_pairs(*numbers)),
         inputs(num_images, num_texts, dtype),
     )
@@ -105,7 +119,7 @@ def teachers(num_images: int, num_texts: int, count: int, dtype: torch.dtype) ->
 def test_affinity_is_the_plain_loss(num_images: int, num_texts: int, tile: int, count: int, dtype: torch.dtype) -> None:
     others = teachers(num_images, num_texts, count, dtype)
     assert_equal(
-        lambda a, b, s, _: large_affinity_loss(a, b, s, *others, tile=tile),
+        lambda a, b, s, _: large_affinity_loss(given(a, b, s), *others, tile=tile),
         lambda a, b, s, _: affinity_loss(a, b, s, *others),
         inputs(num_images, num_texts, dtype),
     )
@@ -113,7 +127,7 @@ def test_affinity_is_the_plain_loss(num_images: int, num_texts: int, tile: int, 
 
 def test_affinity_gives_teachers_no_gradient() -> None:
     image, text, scale, _ = inputs(5, 5, torch.float32)
-    large_affinity_loss(image.detach().requires_grad_(), text, scale, [image], [text], [3.0], tile=2).backward()
+    large_affinity_loss(given(image.detach().requires_grad_(), text, scale), [image], [text], [3.0], tile=2).backward()
     assert image.grad is None
 
 
@@ -130,19 +144,22 @@ def test_the_list_of_matches_is_the_mask(num_images: int, num_texts: int, tile: 
 
 def test_gradients_are_those_of_finite_differences() -> None:
     arguments = inputs(4, 8, torch.float64)
-    image_ids, _, captions = ids(4, 8)
-    numbers = image_ids, captions
-    assert torch.autograd.gradcheck(lambda a, b, s: large_multi_positive_loss(a, b, s, *numbers, tile=3), arguments[:3])
-    assert torch.autograd.gradcheck(lambda a, b, s, c: large_sigmoid_loss(a, b, s, c, *numbers, tile=3), arguments)
+    numbers = ids(4, 8)
+    assert torch.autograd.gradcheck(
+        lambda a, b, s: large_multi_positive_loss(given(a, b, s, ids=numbers), tile=3), arguments[:3]
+    )
+    assert torch.autograd.gradcheck(
+        lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers), tile=3), arguments
+    )
     others = teachers(4, 8, 2, torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b, s: large_affinity_loss(a, b, s, *others, tile=3), arguments[:3])
+    assert torch.autograd.gradcheck(lambda a, b, s: large_affinity_loss(given(a, b, s), *others, tile=3), arguments[:3])
 
 
 def test_logits_far_apart_stay_finite() -> None:
     image, text, _, _ = inputs(9, 9, torch.float32)
     scale = torch.tensor(100.0, requires_grad=True)
-    loss = large_clip_loss(image, -image + 0 * text, scale, tile=4)
-    loss += large_affinity_loss(image, text, scale, [-image], [image], [100.0], tile=4)
+    loss = large_clip_loss(given(image, -image + 0 * text, scale), tile=4)
+    loss += large_affinity_loss(given(image, text, scale), [-image], [image], [100.0], tile=4)
     loss.backward()
     assert torch.isfinite(loss)
     assert scale.grad is not None

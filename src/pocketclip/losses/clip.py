@@ -51,5 +51,4 @@ class ClipLossConfig(ContrastiveLossConfig):
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
         """See `large_clip_loss`."""
-        smoothing = self.label_smoothing
-        return large_clip_loss(*inputs.unit, inputs.logit_scale, inputs.shares, label_smoothing=smoothing)
+        return large_clip_loss(inputs, label_smoothing=self.label_smoothing)

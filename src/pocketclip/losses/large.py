@@ -5,95 +5,59 @@ block of b x M logits, tile by tile: whole rows, and its part of every column's 
 The sigmoid loss needs no sums over a row, so blocks of texts travel round a ring and no rank ever holds all of them.
 A process that holds the whole batch is the case of one rank.
 
-`shares` is the number of images of every rank, empty for one. Each function returns a rank's share, scaled so that
-**the mean over ranks is the loss of the whole batch**; the gradients of the features are exact. `tile` is the number of
-rows and columns held at a time. All else is as in the plain loss, which each equals up to rounding.
+Each function equals its plain loss up to rounding. It returns a rank's share, scaled so that **the mean over ranks is
+the loss of the whole batch**; the gradients of the features are exact. `tile` is the number of rows and columns held
+at a time.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from pocketclip import distributed
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.matches import matching_pairs
 from pocketclip.losses.ring import sum_round_the_ring
 from pocketclip.losses.tiles import TILE, divergence_of_rows, log_sum_exp, softplus_sum
 
 
-def large_clip_loss(
-    image_features: Float[Tensor, "b D"],
-    text_features: Float[Tensor, "b D"],
-    logit_scale: Float[Tensor, ""],
-    shares: Sequence[int] = (),
-    *,
-    label_smoothing: float = 0.0,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
+def large_clip_loss(inputs: ContrastiveInputs, *, label_smoothing: float = 0.0, tile: int = TILE) -> Float[Tensor, ""]:
     """`clip_loss` of the whole batch, as a mean over ranks."""
-    shares = shares or (len(image_features),)
-    texts = distributed.gather(text_features, shares)
-    image_lse, text_lse = log_sum_exp(image_features, texts, logit_scale, tile)
+    image, text = inputs.unit
+    shares, _ = _sizes(inputs)
+    texts, total = distributed.gather(text, shares), sum(shares)
+    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale, tile)
     own_text_lse = _own_columns(text_lse, shares)
-    total = sum(shares)
-    matching = (image_features * text_features).sum()
-    everything = image_features.sum(0) @ texts.sum(0) / total
-    target = logit_scale * ((1 - label_smoothing) * matching + label_smoothing * everything)
+    matching = (image * text).sum()
+    everything = image.sum(0) @ texts.sum(0) / total
+    target = inputs.logit_scale * ((1 - label_smoothing) * matching + label_smoothing * everything)
     return ((image_lse.sum() + own_text_lse.sum()) / 2 - target) * (len(shares) / total)
 
 
-def large_multi_positive_loss(
-    image_features: Float[Tensor, "b D"],
-    text_features: Float[Tensor, "m D"],
-    logit_scale: Float[Tensor, ""],
-    image_ids: Int[Tensor, " b"],
-    caption_ids: Int[Tensor, " m"],
-    shares: Sequence[int] = (),
-    *,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """`multi_positive_loss` of the whole batch, as a mean over ranks.
-
-    Args:
-        image_features: (b, D), this rank's, unit length per row.
-        text_features: (m, D), this rank's, K of each image, unit length per row.
-        logit_scale: (), inverse temperature, already exponentiated.
-        image_ids: (b,), equal where the image is the same, on any rank.
-        caption_ids: (m,), equal where the text is the same, on any rank.
-        shares: images of each rank.
-        tile: rows and columns held at a time.
-    """
-    shares, text_shares = _sizes(image_features, text_features, shares)
-    texts = distributed.gather(text_features, text_shares)
-    image_lse, text_lse = log_sum_exp(image_features, texts, logit_scale, tile)
+def large_multi_positive_loss(inputs: ContrastiveInputs, *, tile: int = TILE) -> Float[Tensor, ""]:
+    """`multi_positive_loss` of the whole batch, as a mean over ranks."""
+    image, text = inputs.unit
+    shares, text_shares = _sizes(inputs)
+    texts, num_images, num_texts = distributed.gather(text, text_shares), sum(shares), sum(text_shares)
+    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale, tile)
     own_text_lse = _own_columns(text_lse, text_shares)
-    rows, columns = _matches(image_ids, caption_ids, shares, text_shares).unbind(1)
-    dtype, num_images, num_texts = image_features.dtype, sum(shares), sum(text_shares)
-    texts_of_image = torch.bincount(rows, minlength=len(image_features)).to(dtype)
+    rows, columns = _matches(inputs).unbind(1)
+    texts_of_image = torch.bincount(rows, minlength=len(image)).to(image.dtype)
     images_of_text = torch.bincount(columns, minlength=num_texts)
     if len(shares) > 1:
         images_of_text = distributed.sum_over_ranks(images_of_text)
-    weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text.to(dtype)[columns])
-    matching = (weight * (image_features[rows] * texts[columns]).sum(1)).sum()
-    loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - logit_scale * matching
+    weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text.to(image.dtype)[columns])
+    matching = (weight * (image[rows] * texts[columns]).sum(1)).sum()
+    loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - inputs.logit_scale * matching
     return loss / 2 * len(shares)
 
 
-def large_sigmoid_loss(
-    image_features: Float[Tensor, "b D"],
-    text_features: Float[Tensor, "m D"],
-    logit_scale: Float[Tensor, ""],
-    logit_bias: Float[Tensor, ""],
-    image_ids: Int[Tensor, " b"],
-    caption_ids: Int[Tensor, " m"],
-    shares: Sequence[int] = (),
-    *,
-    tile: int = TILE,
-) -> Float[Tensor, ""]:
-    """`sigmoid_loss` of the whole batch, as a mean over ranks; ids as for `large_multi_positive_loss`."""
-    shares, text_shares = _sizes(image_features, text_features, shares)
-    pairs = _matches(image_ids, caption_ids, shares, text_shares)
+def large_sigmoid_loss(inputs: ContrastiveInputs, *, tile: int = TILE) -> Float[Tensor, ""]:
+    """`sigmoid_loss` of the whole batch, as a mean over ranks."""
+    shares, text_shares = _sizes(inputs)
+    pairs = _matches(inputs)
     starts = [sum(text_shares[:number]) for number in range(len(shares))]
 
     def block_loss(owner: int, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -103,22 +67,18 @@ def large_sigmoid_loss(
         # softplus(-x) = softplus(x) - x
         return softplus_sum(image, text, scale, bias, tile) - (scale * cosines + bias).sum()
 
-    total = sum_round_the_ring(block_loss, text_shares, image_features, text_features, logit_scale, logit_bias)
+    total = sum_round_the_ring(block_loss, text_shares, *inputs.unit, inputs.logit_scale, inputs.logit_bias)
     return total * (len(shares) / sum(shares))
 
 
-def large_soft_target_loss(
-    image_features: Float[Tensor, "b D"],
-    text_features: Float[Tensor, "b D"],
-    logit_scale: Float[Tensor, ""],
-    shares: Sequence[int] = (),
-) -> Float[Tensor, ""]:
+def large_soft_target_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
     """`soft_target_loss` of the whole batch, as a mean over ranks; a rank holds all rows of its own texts, untiled."""
-    shares = shares or (len(image_features),)
-    images, texts = distributed.gather(image_features, shares), distributed.gather(text_features, shares)
-    logits = text_features @ images.T * logit_scale  # (b, B): own texts x all images
-    similarity = (image_features @ images.T + text_features @ texts.T) / 2
-    targets = (similarity / logit_scale).softmax(dim=1)
+    image, text, scale = inputs.image, inputs.text, inputs.logit_scale
+    shares, _ = _sizes(inputs)
+    images, texts = distributed.gather(image, shares), distributed.gather(text, shares)
+    logits = text @ images.T * scale  # (b, B): own texts x all images
+    similarity = (image @ images.T + text @ texts.T) / 2
+    targets = (similarity / scale).softmax(dim=1)
     row_lse = logits.logsumexp(1, keepdim=True)
     column_lse = _all_rows(logits.logsumexp(0), shares)
     both = targets * (row_lse - logits) + targets * (column_lse - logits)
@@ -126,33 +86,26 @@ def large_soft_target_loss(
 
 
 def large_affinity_loss(
-    image_features: Float[Tensor, "b D"],
-    text_features: Float[Tensor, "m D"],
-    logit_scale: Float[Tensor, ""],
+    inputs: ContrastiveInputs,
     teacher_images: Sequence[Float[Tensor, "b _"]],
     teacher_texts: Sequence[Float[Tensor, "m _"]],
     teacher_scales: Sequence[float],
-    shares: Sequence[int] = (),
     *,
     tile: int = TILE,
 ) -> Float[Tensor, ""]:
     """`affinity_loss` of the whole batch, as a mean over ranks; a rank holds the rows of its own images."""
-    shares, text_shares = _sizes(image_features, text_features, shares)
-    gathered = [distributed.gather(texts.detach(), text_shares) for texts in teacher_texts]
+    image, text = inputs.unit
+    shares, text_shares = _sizes(inputs)
     teachers = [
-        (scale * image.detach(), text)
-        for image, text, scale in zip(teacher_images, gathered, teacher_scales, strict=True)
+        (scale * own.detach(), distributed.gather(texts.detach(), text_shares))
+        for own, texts, scale in zip(teacher_images, teacher_texts, teacher_scales, strict=True)
     ]
-    rows = divergence_of_rows(
-        image_features,
-        distributed.gather(text_features, text_shares),
-        logit_scale,
-        teachers,
-        num_images=sum(shares),
-        join=lambda column_lse: _all_rows(column_lse, shares),
-        tile=tile,
-    )
-    return rows * len(shares)
+
+    def join(column_lse: Tensor) -> Tensor:
+        return _all_rows(column_lse, shares)
+
+    texts = distributed.gather(text, text_shares)
+    return divergence_of_rows(image, texts, inputs.logit_scale, teachers, sum(shares), join, tile) * len(shares)
 
 
 def large_interactive_loss(
@@ -181,20 +134,19 @@ def _all_rows(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def _own_columns(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
     """The same, of this rank's columns only."""
-    if len(sizes) == 1:
-        return column_lse
-    own: Tensor = _all_rows(column_lse, sizes).split(list(sizes))[distributed.rank()]
-    return own
+    parts = _all_rows(column_lse, sizes).split(list(sizes))
+    return parts[distributed.rank() if len(sizes) > 1 else 0]
 
 
-def _sizes(image: Tensor, text: Tensor, shares: Sequence[int]) -> tuple[Sequence[int], list[int]]:
+def _sizes(inputs: ContrastiveInputs) -> tuple[Sequence[int], list[int]]:
     """The images of every rank, and the texts."""
-    shares = shares or (len(image),)
-    captions_per_image = len(text) // len(image)
+    shares = inputs.shares or (len(inputs.image),)
+    captions_per_image = len(inputs.text) // len(inputs.image)
     return shares, [share * captions_per_image for share in shares]
 
 
-def _matches(image_ids: Tensor, caption_ids: Tensor, shares: Sequence[int], text_shares: Sequence[int]) -> Tensor:
+def _matches(inputs: ContrastiveInputs) -> Tensor:
     """(P, 2): this rank's images and the texts of all ranks that match them."""
-    owners = distributed.gather(image_ids, shares).repeat_interleave(text_shares[0] // shares[0])
-    return matching_pairs(image_ids, owners, distributed.gather(caption_ids, text_shares))
+    shares, text_shares = _sizes(inputs)
+    owners = distributed.gather(inputs.image_ids, shares).repeat_interleave(text_shares[0] // shares[0])
+    return matching_pairs(inputs.image_ids, owners, distributed.gather(inputs.caption_ids, text_shares))

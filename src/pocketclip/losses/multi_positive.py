@@ -49,5 +49,4 @@ class MultiPositiveLossConfig(ContrastiveLossConfig):
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
         """See `large_multi_positive_loss`."""
-        ids = inputs.image_ids, inputs.caption_ids
-        return large_multi_positive_loss(*inputs.unit, inputs.logit_scale, *ids, inputs.shares)
+        return large_multi_positive_loss(inputs)

@@ -54,5 +54,4 @@ class SigmoidLossConfig(ContrastiveLossConfig):
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
         """See `large_sigmoid_loss`."""
-        scalars, ids = (inputs.logit_scale, inputs.logit_bias), (inputs.image_ids, inputs.caption_ids)
-        return large_sigmoid_loss(*inputs.unit, *scalars, *ids, inputs.shares)
+        return large_sigmoid_loss(inputs)

@@ -53,4 +53,4 @@ class SoftTargetLossConfig(ContrastiveLossConfig):
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
         """See `large_soft_target_loss`."""
-        return large_soft_target_loss(inputs.image, inputs.text, inputs.logit_scale, inputs.shares)
+        return large_soft_target_loss(inputs)

@@ -26,10 +26,7 @@ KEEP_LIMIT = 1 << 28
 
 
 def log_sum_exp(
-    image_features: Float[Tensor, "B D"],
-    text_features: Float[Tensor, "M D"],
-    logit_scale: Float[Tensor, ""],
-    tile: int = TILE,
+    image_features: Float[Tensor, "B D"], text_features: Float[Tensor, "M D"], logit_scale: Float[Tensor, ""], tile: int
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " M"]]:
     """Of the logits over each row (B,) and over each column (M,)."""
     sums: tuple[Tensor, Tensor] = _LogSumExp.apply(image_features, text_features, logit_scale, tile)
@@ -41,7 +38,7 @@ def softplus_sum(
     text_features: Float[Tensor, "M D"],
     logit_scale: Float[Tensor, ""],
     logit_bias: Float[Tensor, ""],
-    tile: int = TILE,
+    tile: int,
 ) -> Float[Tensor, ""]:
     """Of all logits: what `sigmoid_loss` would be if no pair matched, before it is averaged."""
     total: Tensor = _Softplus.apply(image_features, text_features, logit_scale, logit_bias, tile)
@@ -53,10 +50,9 @@ def divergence_of_rows(
     text_features: Float[Tensor, "M D"],
     logit_scale: Float[Tensor, ""],
     teachers: Sequence[tuple[Float[Tensor, "b _"], Float[Tensor, "M _"]]],
-    *,
     num_images: int,
     join: Callable[[Tensor], Tensor],
-    tile: int = TILE,
+    tile: int,
 ) -> Float[Tensor, ""]:
     """What some rows of the matrix of all pairs add to `affinity_loss`; over all rows it sums up to the loss.
 

@@ -25,7 +25,7 @@ def check_fit(recipe: Any) -> None:
         _check_pairs(recipe)
     else:
         _check_no_pairs(recipe)
-    _check_cache(recipe)
+        _check_cache(recipe)
     _check_teachers_are_there_and_heard(recipe)
 
 
@@ -98,6 +98,7 @@ def _check_pairs(recipe: Any) -> None:
             raise ValueError(f"objective.kind {kind} needs data.{name} of kind {' or '.join(PAIR_SOURCES)}")
     if recipe.model.pair_head is None or train.learning_rate.heads is None:
         raise ValueError(f"objective.kind {kind} trains model.pair_head, so give one, and train.learning_rate.heads")
+    _check_cache(recipe)
     if (train.captions_per_image, train.epoch) != (1, "images"):
         raise ValueError(f"objective.kind {kind} has a sentence an example: captions_per_image 1, epoch images")
 

@@ -109,5 +109,5 @@ def teacher_affinity(inputs: ContrastiveInputs, teachers: Sequence[TeacherFeatur
     texts = [captions_of(teacher) for teacher in teachers]
     scales = [teacher.scale for teacher in teachers]
     if inputs.are_large:
-        return large_affinity_loss(*inputs.unit, inputs.logit_scale, images, texts, scales, inputs.shares)
+        return large_affinity_loss(inputs, images, texts, scales)
     return affinity_loss(*inputs.unit, inputs.logit_scale, images, texts, scales)

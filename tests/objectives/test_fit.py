@@ -1,0 +1,66 @@
+"""A method says what it needs as data, and a recipe that lacks it is refused in the same words for every method."""
+
+import pytest
+
+from conftest import tiny_recipe_settings
+from pocketclip.config import kinds_of
+from pocketclip.evaluate.tasks import TASKS
+from pocketclip.objectives import ObjectiveConfig
+from pocketclip.objectives.fit import check_fit
+from pocketclip.objectives.needs import MethodConfig, Needs
+from pocketclip.recipe import Recipe
+
+CACHED = {"num_steps": 4, "batch_size": 4, "learning_rate": {"heads": 0.001}, "cache": {}}
+
+
+class NewMethodConfig(MethodConfig):
+    """A method that nothing but its own file knows."""
+
+    kind: str = "new"
+    asked: Needs = Needs("new")
+
+    @property
+    def needs(self) -> Needs:
+        return self.asked
+
+
+def recipe_with(needs: Needs, **sections: object) -> Recipe:
+    recipe = Recipe.parse({**tiny_recipe_settings(), **sections}, place="test")
+    return recipe.model_copy(update={"objective": NewMethodConfig(asked=needs)})
+
+
+def test_a_method_that_asks_for_nothing_fits() -> None:
+    check_fit(recipe_with(Needs("new")))
+    check_fit(recipe_with(Needs("new"), train=CACHED))
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        (Needs("new", bias=True), "a new loss needs model.logit_bias"),
+        (Needs("new", teachers="images"), "objective.kind new learns from teachers"),
+        (Needs("new", teachers="classes", setting="of"), "objective.of compares classes, so it needs live teachers"),
+        (Needs("new", hidden_layer="layers"), "objective.layers: hidden is a layer of model.shared_encoder"),
+        (Needs("new", queue=("memory", 3)), "objective.memory: 3 is less than train.batch_size, 4"),
+        (Needs("new", labels=True), "objective.kind new learns from classes, which data.train does not give"),
+        (Needs("new", views=2), "objective.kind new needs 2 views of an image, and a batch holds one"),
+        (Needs("new", pairs=True), "objective.kind new needs data.train of kind nlvr2 or scene_pairs"),
+    ],
+)
+def test_what_is_missing_is_named(needs: Needs, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_fit(recipe_with(needs))
+
+
+def test_what_no_cache_keeps_goes_without_one() -> None:
+    with pytest.raises(ValueError, match=r"objective\.kind new needs fresh views, which no cache keeps"):
+        check_fit(recipe_with(Needs("new", uncached="fresh views"), train=CACHED))
+
+
+def test_a_method_is_measured_by_a_task_that_there_is() -> None:
+    settings = {"distillation": {"terms": [{"kind": "feature"}]}, "s_smke": {"distill": {"kind": "none"}}}
+    methods = {kind: member(**settings.get(kind, {})) for kind, member in kinds_of(ObjectiveConfig).items()}
+    assert {kind: method.needs.task for kind, method in methods.items() if method.needs.task != "retrieval"} == {
+        "pairs": "nlvr2"
+    }
+    assert {method.needs.task for method in methods.values()} <= set(TASKS)
