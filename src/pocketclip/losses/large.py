@@ -134,8 +134,8 @@ def _all_rows(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def _own_columns(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
     """The same, of this rank's columns only."""
-    parts = _all_rows(column_lse, sizes).split(list(sizes))
-    return parts[distributed.rank() if len(sizes) > 1 else 0]
+    own: Tensor = _all_rows(column_lse, sizes).split(list(sizes))[distributed.rank() if len(sizes) > 1 else 0]
+    return own
 
 
 def _sizes(inputs: ContrastiveInputs) -> tuple[Sequence[int], list[int]]:

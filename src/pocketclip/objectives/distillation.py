@@ -1,6 +1,5 @@
 """Distillation by any sum of named terms, from live teachers or from what reinforced data hold of them."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from pocketclip.losses import (
     interactive_loss,
 )
 from pocketclip.losses.large import large_interactive_loss
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig, contrastive_loss
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.objectives.needs import Needs, Teachers
 from pocketclip.objectives.teachers import (
     TaughtMethodConfig,
@@ -40,10 +39,8 @@ from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a term sees of one teacher of a batch with one caption an image."""
+    """What a term sees of one teacher beside the student's features."""
 
-    inputs: ContrastiveInputs
-    """The student's side."""
     teacher: TeacherFeatures
     embeddings: Callable[[], tuple[Tensor, Tensor]]
     """Makes the student's images and texts in the teacher's space, (B, W) of length 1."""
@@ -51,8 +48,8 @@ class Lesson:
     """The interactive term's own inverse temperature, already exponentiated; None without that term."""
 
 
-class Term(Config, ABC):
-    """Base of the members of `TermConfig`: a part of the objective, with its weight."""
+class Term(Config):
+    """Base of the members of `TermConfig`: a weighted part of the objective, a mean over teachers by default."""
 
     kind: str
     weight: PositiveFloat = 1.0
@@ -61,27 +58,18 @@ class Term(Config, ABC):
     scales_teachers: ClassVar[bool] = False
     """Whether the teachers' inverse temperatures have an effect."""
 
-    @abstractmethod
-    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+    def value(self, inputs: ContrastiveInputs, lessons: Sequence[Lesson]) -> Tensor:
         """The unweighted term of a batch of any size; of a rank's share, such that the mean over ranks is the batch's.
 
         Args:
-            features: the student's, not normalised.
-            batch: with one caption an image.
+            inputs: the student's, one text an image.
             lessons: one a teacher.
         """
+        return torch.stack([self.of_teacher(inputs, lesson) for lesson in lessons]).mean()
 
-
-class TermOfEachTeacher(Term):
-    """Base of the terms that are a mean over teachers."""
-
-    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
-        """The mean over teachers."""
-        return torch.stack([self.of_teacher(lesson) for lesson in lessons]).mean()
-
-    @abstractmethod
-    def of_teacher(self, lesson: Lesson) -> Tensor:
+    def of_teacher(self, inputs: ContrastiveInputs, lesson: Lesson) -> Tensor:
         """The term of one teacher."""
+        raise NotImplementedError
 
 
 class ContrastiveTermConfig(Term):
@@ -90,9 +78,9 @@ class ContrastiveTermConfig(Term):
     kind: Literal["contrastive"] = "contrastive"
     loss: LossConfig = ClipLossConfig()
 
-    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+    def value(self, inputs: ContrastiveInputs, lessons: Sequence[Lesson]) -> Tensor:
         """Asks no teacher."""
-        return contrastive_loss(self.loss, features, batch)
+        return self.loss.value(inputs)
 
 
 class AffinityTermConfig(Term):
@@ -101,61 +89,57 @@ class AffinityTermConfig(Term):
     kind: Literal["affinity"] = "affinity"
     scales_teachers: ClassVar[bool] = True
 
-    def value(self, features: Features, batch: ImageTextBatch, lessons: Sequence[Lesson]) -> Tensor:
+    def value(self, inputs: ContrastiveInputs, lessons: Sequence[Lesson]) -> Tensor:
         """Asks all teachers at once."""
-        return teacher_affinity(ContrastiveInputs.of(features, batch), [lesson.teacher for lesson in lessons])
+        return teacher_affinity(inputs, [lesson.teacher for lesson in lessons])
 
 
-class FeatureTermConfig(TermOfEachTeacher):
+class FeatureTermConfig(Term):
     """Mean squared difference of embeddings; CLIP-KD gives it 2,000."""
 
     kind: Literal["feature"] = "feature"
     in_the_teachers_width: ClassVar[bool] = True
 
-    def of_teacher(self, lesson: Lesson) -> Tensor:
+    def of_teacher(self, inputs: ContrastiveInputs, lesson: Lesson) -> Tensor:
         """A mean over rows, so a rank needs its own only."""
         loss = feature_loss(*lesson.embeddings(), lesson.teacher.image, captions_of(lesson.teacher))
-        return loss * distributed.weight_of_share(len(lesson.inputs.image), lesson.inputs.shares)
+        return loss * distributed.weight_of_share(len(inputs.image), inputs.shares)
 
 
-class RelationalTermConfig(TermOfEachTeacher):
+class RelationalTermConfig(Term):
     """Divergence of the contrastive distributions, one teacher at a time."""
 
     kind: Literal["relational"] = "relational"
     scales_teachers: ClassVar[bool] = True
 
-    def of_teacher(self, lesson: Lesson) -> Tensor:
+    def of_teacher(self, inputs: ContrastiveInputs, lesson: Lesson) -> Tensor:
         """The affinity to one."""
-        return teacher_affinity(lesson.inputs, [lesson.teacher])
+        return teacher_affinity(inputs, [lesson.teacher])
 
 
-class InteractiveTermConfig(TermOfEachTeacher):
+class InteractiveTermConfig(Term):
     """Student images find the teacher's texts, and student texts its images, with a temperature of their own."""
 
     kind: Literal["interactive"] = "interactive"
     in_the_teachers_width: ClassVar[bool] = True
 
-    def of_teacher(self, lesson: Lesson) -> Tensor:
+    def of_teacher(self, inputs: ContrastiveInputs, lesson: Lesson) -> Tensor:
         """A rank's students among the teacher's embeddings of all ranks."""
         assert lesson.scale is not None
         parts = *lesson.embeddings(), lesson.teacher.image, captions_of(lesson.teacher), lesson.scale
-        return (
-            large_interactive_loss(*parts, lesson.inputs.shares)
-            if lesson.inputs.are_large
-            else interactive_loss(*parts)
-        )
+        return large_interactive_loss(*parts, inputs.shares) if inputs.are_large else interactive_loss(*parts)
 
 
-class GradientTermConfig(TermOfEachTeacher):
+class GradientTermConfig(Term):
     """Squared distance of the contrastive loss's gradients with respect to the embeddings."""
 
     kind: Literal["gradient"] = "gradient"
     in_the_teachers_width: ClassVar[bool] = True
     scales_teachers: ClassVar[bool] = True
 
-    def of_teacher(self, lesson: Lesson) -> Tensor:
+    def of_teacher(self, inputs: ContrastiveInputs, lesson: Lesson) -> Tensor:
         """Every rank computes the loss of the whole batch: a pair's gradient needs all rows and all columns."""
-        inputs, teacher = lesson.inputs, lesson.teacher
+        teacher = lesson.teacher
         parts = *lesson.embeddings(), teacher.image, captions_of(teacher)
         image, text, their_image, their_text = (distributed.gather(part, inputs.shares) for part in parts)
         return gradient_loss(image, text, inputs.logit_scale, their_image, their_text, teacher.scale)
@@ -259,16 +243,12 @@ class DistillationObjective(nn.Module):
 
     def _term(self, term: Term, features: Features, batch: ImageTextBatch) -> Tensor:
         inputs = ContrastiveInputs.of(features, batch)
+        scales = [None] * len(batch.teachers) if self.log_scales is None else self.log_scales.exp()
         lessons = [
-            Lesson(
-                inputs,
-                teacher,
-                partial(self._in_width_of, number, inputs),
-                None if self.log_scales is None else self.log_scales[number].exp(),
-            )
+            Lesson(teacher, partial(self._in_width_of, number, inputs), scales[number])
             for number, teacher in enumerate(with_scales(batch.teachers, self.scales))
         ]
-        return term.value(features, batch, lessons)
+        return term.value(inputs, lessons)
 
     def _in_width_of(self, teacher: int, inputs: ContrastiveInputs) -> tuple[Tensor, Tensor]:
         """The student's embeddings in a teacher's space, of length 1."""

@@ -78,18 +78,18 @@ class MethodConfig(Config):
 
 
 PAIRS, STORED_VIEWS, CLASSES = "pairs", "stored_views", "classes"
-_GIVES = {"nlvr2": frozenset({PAIRS}), "scene_pairs": frozenset({PAIRS}), "reinforced": frozenset({STORED_VIEWS})}
+_GIVES = {"nlvr2": {PAIRS}, "scene_pairs": {PAIRS}, "reinforced": {STORED_VIEWS}}
 PAIR_SOURCES = tuple(kind for kind, gives in _GIVES.items() if PAIRS in gives)
 """Kinds of sources with a sentence about each two images."""
 
 
 def gives(source: Any) -> frozenset[str]:
-    """What a source gives beside captions, by its config: pairs of images, stored views, classes."""
-    return _GIVES.get(source.kind, frozenset())
+    """What a source gives beside captions, by its config."""
+    return frozenset(_GIVES.get(source.kind, ()))
 
 
-def knows(teacher: Any) -> frozenset[str]:
+def knows(teacher: Any) -> set[str]:
     """What a teacher knows, by its config, in the words of `Teachers`."""
     if teacher.kind != "timm":
-        return frozenset({"images", "captions"})
-    return frozenset({"images", "classes"} if teacher.feature == "logits" else {"images"})
+        return {"images", "captions"}
+    return {"images", "classes"} if teacher.feature == "logits" else {"images"}
