@@ -17,7 +17,6 @@ from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import check_fit
-from pocketclip.objectives.needs import STORED_VIEWS, gives
 from pocketclip.train.config import TrainConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,7 +76,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _stored_views_are_there_and_left_alone(self) -> Self:
-        stored = STORED_VIEWS in gives(self.data.train)
+        stored = "stored_views" in self.data.train.gives
         if self.train.cache is not None and self.train.cache.views == "stored" and not stored:
             raise ValueError(
                 "train.cache.views: stored are those of data.train: reinforced:DIR, which `pocketclip reinforce` "

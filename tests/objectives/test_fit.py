@@ -4,9 +4,10 @@ import pytest
 
 from conftest import tiny_recipe_settings
 from pocketclip.config import kinds_of
+from pocketclip.data import source_kinds
 from pocketclip.evaluate.tasks import TASKS
 from pocketclip.objectives import ObjectiveConfig
-from pocketclip.objectives.fit import check_fit
+from pocketclip.objectives.fit import PAIR_SOURCES, check_fit
 from pocketclip.objectives.needs import MethodConfig, Needs
 from pocketclip.recipe import Recipe
 
@@ -55,6 +56,11 @@ def test_what_is_missing_is_named(needs: Needs, message: str) -> None:
 def test_what_no_cache_keeps_goes_without_one() -> None:
     with pytest.raises(ValueError, match=r"objective\.kind new needs fresh views, which no cache keeps"):
         check_fit(recipe_with(Needs("new", uncached="fresh views"), train=CACHED))
+
+
+def test_messages_name_every_kind_of_source_with_pairs() -> None:
+    fixed = {kind: source.gives for kind, source in source_kinds().items() if isinstance(source.gives, frozenset)}
+    assert {kind for kind, gives in fixed.items() if "pairs" in gives} == set(PAIR_SOURCES)
 
 
 def test_a_method_is_measured_by_a_task_that_there_is() -> None:

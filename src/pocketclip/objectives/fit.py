@@ -6,7 +6,10 @@ from typing import Any
 from pocketclip.config import kinds_of
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.contrastive import losses_for_several_captions
-from pocketclip.objectives.needs import CLASSES, PAIR_SOURCES, PAIRS, STORED_VIEWS, Teachers, gives, knows
+from pocketclip.objectives.needs import Teachers, knows
+
+PAIR_SOURCES = ("nlvr2", "scene_pairs")
+"""Kinds of sources that give pairs, as messages name them; this folder may not ask the sources themselves."""
 
 
 def check_fit(recipe: Any) -> None:
@@ -74,7 +77,7 @@ def _check_layer_queue_and_views(recipe: Any) -> None:
             f"objective.{setting}: {size} is less than train.batch_size, {batch_size}; a queue takes in a whole batch "
             "at once, so make it larger, or 0 for none"
         )
-    if needs.labels and CLASSES not in gives(recipe.data.train):
+    if needs.labels and "classes" not in recipe.data.train.gives:
         raise ValueError(f"objective.kind {kind} learns from classes, which data.train does not give")
     if needs.views > 1:
         raise ValueError(f"objective.kind {kind} needs {needs.views} views of an image, and a batch holds one")
@@ -82,7 +85,7 @@ def _check_layer_queue_and_views(recipe: Any) -> None:
 
 def _check_no_pairs(recipe: Any) -> None:
     for name, source in _sources(recipe).items():
-        if PAIRS in gives(source):
+        if "pairs" in source.gives:
             judges = _either([kind for kind, method in kinds_of(ObjectiveConfig).items() if method.judges_pairs])
             raise ValueError(f"data.{name}: a sentence about two images is for objective.kind {judges} only")
     if recipe.model.pair_head is not None:
@@ -94,7 +97,7 @@ def _check_pairs(recipe: Any) -> None:
     if recipe.data.val is None:
         raise ValueError(f"objective.kind {kind} needs data.val: held-out images would lose their partners")
     for name, source in _sources(recipe).items():
-        if PAIRS not in gives(source):
+        if "pairs" not in source.gives:
             raise ValueError(f"objective.kind {kind} needs data.{name} of kind {' or '.join(PAIR_SOURCES)}")
     if recipe.model.pair_head is None or train.learning_rate.heads is None:
         raise ValueError(f"objective.kind {kind} trains model.pair_head, so give one, and train.learning_rate.heads")
@@ -110,7 +113,7 @@ def _check_cache(recipe: Any) -> None:
 
 
 def _check_teachers_are_there_and_heard(recipe: Any) -> None:
-    kind, needs, stored = recipe.objective.kind, recipe.objective.needs, STORED_VIEWS in gives(recipe.data.train)
+    kind, needs, stored = recipe.objective.kind, recipe.objective.needs, "stored_views" in recipe.data.train.gives
     if needs.asks_teachers and not stored and not recipe.teachers:
         raise ValueError(
             f"objective.kind {kind} learns from teachers: name some in a teachers section, or train on "

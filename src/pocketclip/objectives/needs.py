@@ -77,17 +77,6 @@ class MethodConfig(Config):
         raise NotImplementedError
 
 
-PAIRS, STORED_VIEWS, CLASSES = "pairs", "stored_views", "classes"
-_GIVES = {"nlvr2": {PAIRS}, "scene_pairs": {PAIRS}, "reinforced": {STORED_VIEWS}}
-PAIR_SOURCES = tuple(kind for kind, gives in _GIVES.items() if PAIRS in gives)
-"""Kinds of sources with a sentence about each two images."""
-
-
-def gives(source: Any) -> frozenset[str]:
-    """What a source gives beside captions, by its config."""
-    return frozenset(_GIVES.get(source.kind, ()))
-
-
 def knows(teacher: Any) -> set[str]:
     """What a teacher knows, by its config, in the words of `Teachers`."""
     if teacher.kind != "timm":
