@@ -18,6 +18,7 @@ from pocketclip.stages.watch import Watch
 if TYPE_CHECKING:
     from pocketclip.models.pretrained import PretrainedModel
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: small tensors, and a process a core
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once instead of waiting
 
 
