@@ -18,8 +18,8 @@ from record import arguments, finish
 from torch import Tensor, nn
 
 from pocketclip.data import Source, open_source
-from pocketclip.data.encode import image_blocks
 from pocketclip.data.source import readable_captions
+from pocketclip.features.encode import NO_IMAGES, image_blocks
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.losses import clip_loss
 from pocketclip.models.build import build_model
@@ -30,6 +30,7 @@ from pocketclip.models.inference import Runner
 from pocketclip.models.precision import autocast
 from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 from pocketclip.models.tower import CachedTower
+from pocketclip.stages.store import Block
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.vocabulary import keep_occurring
 
@@ -71,10 +72,10 @@ def image_features(source: Source) -> Data:
     model = build_model(config)
     preprocess = model.image_encoder.preprocess
     runner = Runner(model, device=CPU, precision="auto", image_size=preprocess.image_size, heads=False)
-    blocks = list(image_blocks(source, runner.encode_images, preprocess, start=0, stop=len(source)))
-    features = torch.cat([torch.as_tensor(block.features[:, 0], dtype=torch.float32) for block in blocks])
+    images = Block.join(image_blocks(source, runner.encode_images, preprocess), NO_IMAGES)
+    features = torch.as_tensor(images["features"][:, 0], dtype=torch.float32)
     captions = list(readable_captions(source))
-    return features, [captions[int(index)] for block in blocks for index in block.indices]
+    return features, [captions[int(index)] for index in images["indices"]]
 
 
 def text_tower(size: dict[str, int], start: str, train: Data) -> tuple[Tokenizer, HuggingFaceTextEncoder]:

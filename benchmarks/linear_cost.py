@@ -50,14 +50,14 @@ def measure(num_pairs: int) -> dict[str, float]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.data.cache import CacheConfig
     from pocketclip.evaluate.retrieval import retrieval_metrics, retrieval_ranks
+    from pocketclip.features.cache import CacheConfig
+    from pocketclip.features.towers import FrozenTowers
     from pocketclip.models.build import build_model
     from pocketclip.models.config import DualEncoderConfig
     from pocketclip.models.inference import project
     from pocketclip.stages.watch import BrokenItems
     from pocketclip.tokenizer import train_tokenizer
-    from pocketclip.train.features import FrozenTowers
 
     settings = {
         "image_encoder": {"kind": "timm", "name": "mobilenetv3_small_050", "pretrained": "none", "image_size": 64},

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pocketclip.stages.watch import Watch
+from pocketclip.tokenizer import Tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from pocketclip.models.pretrained import PretrainedModel
@@ -74,6 +75,13 @@ def write_tar(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """Knows the words of `make_folder`'s captions."""
+    texts = [f"picture {number} caption {line}" for number in range(20) for line in range(5)]
+    return train_tokenizer(texts, vocabulary_size=200, context_length=16)
 
 
 def tiny_model_settings() -> dict[str, object]:

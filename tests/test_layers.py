@@ -26,6 +26,7 @@ LAYERS = (
     },
     {"stages"},
     {"data", "models", "losses", "search"},
+    {"features"},
     {"objectives", "train", "distill", "curate", "evaluate", "cost", "export"},
     {"recipe", "run"},
     {"study"},

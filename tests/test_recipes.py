@@ -9,12 +9,12 @@ import yaml
 
 import teachers
 from conftest import QuietWatch
-from pocketclip.data.blocks import compute_here
 from pocketclip.distill import TeacherConfig, TimmTeacherConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.recipe import Recipe, find_recipe, is_reinforcement, list_recipes, load_recipe, load_reinforcement
 from pocketclip.run import train
+from pocketclip.stages.engine import compute_here
 
 NAMES = list_recipes()
 REINFORCE = [name for name in NAMES if is_reinforcement(yaml.safe_load(find_recipe(name).read_text()))]

@@ -7,8 +7,13 @@ from pathlib import Path
 from pocketclip.errors import UserError
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, elsewhere: str = "--out") -> None:
     """Write a whole file or nothing: readers and a killed process never see a part of it.
+
+    Args:
+        path: of the file.
+        content: text is written as UTF-8.
+        elsewhere: what a user sets to have it written elsewhere, for the error.
 
     Raises:
         UserError: the disk is full or not writable; what stood there before is untouched.
@@ -26,14 +31,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, elsewhere=elsewhere) from error
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> UserError:
     """The error for a full or read-only disk."""
     return UserError(
         f"Cannot write {path}: {error.strerror or error}. Nothing already written was lost; "
-        "free some space or choose another place with --out."
+        f"free some space or choose another place with {elsewhere}."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import build_tiny_pretrained
-from pocketclip.data.cache import cache_folder
+from pocketclip.features.cache import cache_folder
 
 Run = Callable[..., Any]
 
@@ -117,9 +117,9 @@ def test_features_are_there_when_training_starts(
     file = tiny_recipe_file(cache={})
     ended = pocketclip("data", "features", file, "--set", "train.num_steps=2", "--json")
     assert json.loads(ended.out) == {"num_images_train": 24, "num_images_val": 8}
-    before = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.bin")}
+    before = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.npy")}
     assert pocketclip("train", file, "--out", tmp_path / "run").code == 0
-    assert {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.bin")} == before
+    assert {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.npy")} == before
     assert len(before) == 2 * (2 + 3)
 
 

@@ -14,9 +14,10 @@ from conftest import Told
 from pocketclip.curate.curation import carry_out
 from pocketclip.curate.filter import FilterConfig, FilterReport, filtering, open_measuring
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, compute_here
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
+from pocketclip.stages.engine import compute_here
+from pocketclip.stages.store import Block
 from pocketclip.stages.watch import SILENT, Watch
 
 

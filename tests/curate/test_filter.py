@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import encode_picture
-from pocketclip.curate.curation import join_blocks
 from pocketclip.curate.filter import FilterConfig, Signals, judge, measure
 from pocketclip.data import open_source
-from pocketclip.data.encode import Embeddings
 from pocketclip.errors import UserError
+from pocketclip.features.encode import Embeddings
+from pocketclip.stages.store import Block
 
 
 def rules(**values: Any) -> FilterConfig:
@@ -75,7 +75,7 @@ def test_sizes_words_and_identities_are_those_of_the_samples(folder: Path) -> No
 def test_measuring_in_blocks_gives_the_whole(folder: Path) -> None:
     source = open_source(f"folder:{folder}")
     whole = Signals(**measure(source, 0, 6).arrays)
-    parts = Signals(**join_blocks(measure(source, start, min(start + 2, 6)) for start in range(0, 6, 2)).arrays)
+    parts = Signals(**Block.join(measure(source, start, min(start + 2, 6)) for start in range(0, 6, 2)).arrays)
     for name in Signals.__dataclass_fields__:
         assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
 

@@ -17,9 +17,10 @@ from pocketclip.curate.curation import carry_out
 from pocketclip.curate.mix import MixConfig, draw, mixing, parse_part
 from pocketclip.curate.mix_report import MixReport
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, Stage, compute_here, compute_in_threads
 from pocketclip.data.source import Sample
 from pocketclip.errors import UserError
+from pocketclip.stages.engine import compute_here, compute_in_threads, fill
+from pocketclip.stages.store import Block, Stage
 from pocketclip.stages.watch import SILENT, Watch
 
 
@@ -232,8 +233,6 @@ def test_threads_write_the_same_bytes(sources: tuple[Path, Path, Path], tmp_path
 
 
 def test_an_error_in_a_thread_ends_the_work(tmp_path: Path) -> None:
-    from pocketclip.data.blocks import fill
-
     def compute(start: int, stop: int) -> Block:
         raise UserError(f"block at {start}")
 

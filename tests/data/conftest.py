@@ -7,14 +7,6 @@ import pytest
 
 from conftest import encode_picture
 from pocketclip.data.image_files import ImageFiles
-from pocketclip.tokenizer import Tokenizer, train_tokenizer
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    """Knows the words of `make_folder`'s captions."""
-    texts = [f"picture {number} caption {line}" for number in range(20) for line in range(5)]
-    return train_tokenizer(texts, vocabulary_size=200, context_length=16)
 
 
 @pytest.fixture

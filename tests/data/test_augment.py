@@ -22,10 +22,10 @@ from pocketclip.data.augment import (
     render_view,
     shortest_side,
 )
-from pocketclip.data.cache import CacheConfig
 from pocketclip.data.decode import Picture, centre_view, decode_picture
 from pocketclip.data.rand_augment import RandAugmentConfig
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.features.cache import CacheConfig
 from pocketclip.preprocess import PreprocessConfig
 
 PREPROCESS = PreprocessConfig(image_size=24)

@@ -9,9 +9,10 @@ import pytest
 from conftest import Told, encode_picture
 from pocketclip.data import Sample, Source, open_source
 from pocketclip.data import shards as shards_module
-from pocketclip.data.shards import ShardProgress, write_shards
+from pocketclip.data.shards import write_shards
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image
+from pocketclip.stages.store import Block, BlockFolder
 
 
 def opened(path: Path | str) -> Source:
@@ -23,7 +24,7 @@ def readable(source: Source) -> list[Sample]:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def fill(folder: Path, names: Sequence[str]) -> Source:
@@ -91,14 +92,19 @@ def test_broken_items_are_left_out_and_listed(make_folder: Callable[..., Path], 
     def check(sample: Sample) -> None:
         decode_image(sample.image, place=sample.place)
 
-    seen: list[Sequence[str]] = []
+    named: list[str] = []
+    seen: list[int] = []
+
+    def tell(name: str, done: int, total: int, broken: Sequence[str]) -> None:
+        named.extend(broken)
+        seen.append(len(named))
+
     source = open_source(f"folder:{folder}")
-    state = write_shards(
-        source, tmp_path / "out", samples_per_shard=2, check=check, watch=Told(lambda *told: seen.append(told[3]))
-    )
+    state = write_shards(source, tmp_path / "out", samples_per_shard=2, check=check, watch=Told(tell))
     assert state.num_written == 2
     assert [Path(message.split(":")[0]).name for message in state.broken] == ["001.jpg", "003.json", "004.jpg"]
-    assert [len(broken) for broken in seen] == [1, 2, 3]
+    assert seen == [0, 1, 2, 3]
+    assert named == state.broken
     assert [sample.key for sample in readable(opened(f"{tmp_path}/out/data-*.tar"))] == ["000", "002"]
 
 
@@ -129,25 +135,50 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
         assert (tmp_path / "parts" / name).stat().st_mtime_ns == time  # not written again
 
 
-def test_a_conversion_killed_between_a_shard_and_its_progress_goes_on(
+def test_a_conversion_killed_between_a_shard_and_its_block_goes_on(
     make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_source(f"folder:{make_folder(4)}")
     write_shards(source, tmp_path / "whole", samples_per_shard=2)
-    write = shards_module.write_atomically
 
-    def killed(path: Path, text: str) -> None:
-        if ShardProgress.parse(json.loads(text), place="x").num_shards == 1:
-            raise StopError
-        write(path, text)
+    def killed(folder: BlockFolder, number: int, block: Block) -> None:
+        raise StopError
 
-    monkeypatch.setattr(shards_module, "write_atomically", killed)
+    monkeypatch.setattr(BlockFolder, "write", killed)
     with pytest.raises(StopError):
         write_shards(source, tmp_path / "parts", samples_per_shard=2)
     assert (tmp_path / "parts" / "data-000000.tar").is_file()
     monkeypatch.undo()
     write_shards(source, tmp_path / "parts", samples_per_shard=2)
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+
+
+def test_a_conversion_killed_before_it_could_tidy_up_is_tidied_up(
+    make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path, name: str) -> None:
+        raise StopError
+
+    source = open_source(f"folder:{make_folder(4)}")
+    monkeypatch.setattr(shards_module, "clear_unfinished", killed)
+    with pytest.raises(StopError):
+        write_shards(source, tmp_path / "out", samples_per_shard=2)
+    monkeypatch.undo()
+    assert write_shards(source, tmp_path / "out", samples_per_shard=2).num_written == 4
+    assert not (tmp_path / "out" / "data.blocks").exists()
+
+
+def test_what_an_earlier_version_left_unfinished_goes_on_to_the_same_bytes(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = open_source(f"folder:{make_folder(4)}")
+    write_shards(source, tmp_path / "whole", samples_per_shard=2)
+    write_shards(source, tmp_path / "out", samples_per_shard=2)
+    told = tmp_path / "out" / "data.progress.json"
+    told.write_text(json.dumps({**json.loads(told.read_text()), "num_shards": 1, "num_written": 2}))
+    (tmp_path / "out" / "data-000001.tar").unlink()
+    write_shards(source, tmp_path / "out", samples_per_shard=2)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
 def test_a_finished_conversion_is_left_alone(make_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from pocketclip.data.blocks import compute_here
 from pocketclip.distill.estimate import estimate, feature_bytes
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.errors import UserError
+from pocketclip.stages.engine import compute_here
 
 Settings = Callable[..., dict[str, Any]]
 

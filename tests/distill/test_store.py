@@ -10,13 +10,15 @@ import torch
 
 import teachers as tiny
 from conftest import Told
-from pocketclip.data import cluster, open_source, shards
-from pocketclip.data.blocks import BlockFolder, Engine, compute_here
-from pocketclip.data.cluster import open_engine
+from pocketclip.data import open_source, shards
 from pocketclip.data.reinforcement import Manifest, read_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import open_reinforcing, reinforcing_stage, write_reinforced
 from pocketclip.errors import UserError
+from pocketclip.stages import cluster
+from pocketclip.stages.cluster import open_engine
+from pocketclip.stages.engine import Engine, compute_here
+from pocketclip.stages.store import BlockFolder
 
 Settings = Callable[..., dict[str, Any]]
 

@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.encode import Embeddings
 from pocketclip.errors import UserError
 from pocketclip.evaluate import folds as folds_module
 from pocketclip.evaluate.folds import check_folds, fold_ranks
 from pocketclip.evaluate.retrieval import TIE, averaged_metrics, retrieval_metrics, retrieval_ranks
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.evaluate.tasks import folds_result, run_task
+from pocketclip.features.encode import Embeddings
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import Interval
 

@@ -6,10 +6,10 @@ import torch
 
 from conftest import build_tiny_pretrained
 from pocketclip.data import open_source
-from pocketclip.data.encode import Embeddings
 from pocketclip.errors import UserError
 from pocketclip.evaluate.nlvr import hits_by_sentence, judge, pair_metrics, pair_result, pair_scores
 from pocketclip.evaluate.tasks import run_task
+from pocketclip.features.encode import Embeddings
 from pocketclip.models.pair_head import PairHead
 from pocketclip.records import Interval
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketclip.data.encode import encode_texts
 from pocketclip.errors import UserError
+from pocketclip.features.encode import encode_texts
 from pocketclip.models import backends
 from pocketclip.models.backend_memory import memory_path
 from pocketclip.models.backends import Backend, Backends, Measured, in_chunks, quickest, requested_inference

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pocketclip.data.encode import encode_texts
+from pocketclip.features.encode import encode_texts
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, cast_weights, module_fingerprint, project, round_keeping_sums, unit
 from pocketclip.models.precision import Precision

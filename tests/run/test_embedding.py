@@ -10,14 +10,14 @@ import pytest
 
 import pocketclip.run.embedding as embedding_module
 from conftest import Told, build_tiny_pretrained
-from pocketclip.curate.curation import join_blocks
 from pocketclip.curate.filter import Signals
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Stage, compute_here
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embed_source
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.run.embedding import embedding_stage, item_lines, open_embedding, open_similarity, write_embeddings
+from pocketclip.stages.engine import compute_here
+from pocketclip.stages.store import Block, Stage
 
 NAMES = ("images.npy", "texts.npy", "text_images.npy", "items.jsonl", "manifest.json")
 
@@ -31,7 +31,7 @@ def model() -> PretrainedModel:
 def folder(make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Ten pictures, embedded three at a time: 4 is broken and 6 has no caption."""
     monkeypatch.setattr(embedding_module, "EMBED_BLOCK", 3)
-    monkeypatch.setattr("pocketclip.data.encode.EMBED_BLOCK", 3)
+    monkeypatch.setattr("pocketclip.features.encode.EMBED_BLOCK", 3)
     folder = make_folder(10, 2)
     (folder / "004.jpg").write_bytes(b"no picture")
     (folder / "006.txt").write_text("\n")
@@ -131,7 +131,7 @@ def test_similarities_are_the_dot_products_of_embeddings(folder: Path, model: Pr
     bundle = model.save_pretrained(tmp_path / "bundle", card="")
     stage = open_similarity(f"folder:{folder}", str(bundle), "cpu")
     loaded = PretrainedModel.from_pretrained(bundle).to("cpu")
-    found = Signals(**join_blocks(block for _, block in stage.compute_from(0)).arrays)
+    found = Signals(**Block.join(stage.compute(*stage.bounds(number)) for number in range(stage.num_blocks)).arrays)
     whole = embed_source(loaded, open_source(f"folder:{folder}"))
     assert found.indices.tolist() == whole.indices.tolist()
     wanted = [whole.images[owner] @ text for owner, text in zip(whole.text_images, whole.texts, strict=True)]

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from conftest import QuietWatch, Told, tiny_recipe_settings
-from pocketclip.data.blocks import BlockFolder, OpenStage, compute_here
-from pocketclip.data.cache import cache_folder
 from pocketclip.errors import UserError
+from pocketclip.features.cache import cache_folder
 from pocketclip.recipe import Recipe
 from pocketclip.run import train
 from pocketclip.run.features import fill_cache
+from pocketclip.stages.engine import compute_here
+from pocketclip.stages.store import BlockFolder, OpenStage
 from pocketclip.stages.watch import SILENT
 
 
@@ -60,11 +61,11 @@ def test_training_finds_everything_it_needs(stage: str, two_caches: Any, tmp_pat
     counts = fill_cache(loaded, as_a_worker, SILENT)
     assert files() == wanted
     assert counts == {"train": 24, "val": 8} | ({} if heads_first else {"test": 6})
-    assert list(cache_folder().with_name("features-blocks").iterdir()) == []
+    assert list(cache_folder().rglob("blocks")) == []
 
 
 def test_blocks_of_a_stopped_call_are_used(two_caches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocketclip.train.features.IMAGES_PER_BLOCK", 5)
+    monkeypatch.setattr("pocketclip.features.towers.IMAGES_PER_BLOCK", 5)
     two_caches("whole")
     fill_cache(recipe(), compute_here, SILENT)
     wanted = files()
@@ -90,7 +91,7 @@ def test_blocks_of_a_stopped_call_are_used(two_caches: Any, monkeypatch: pytest.
 def test_an_entry_that_training_began_is_completed(
     two_caches: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketclip.train.features.IMAGES_PER_BLOCK", 5)
+    monkeypatch.setattr("pocketclip.features.towers.IMAGES_PER_BLOCK", 5)
     two_caches("whole")
     fill_cache(recipe(), compute_here, SILENT)
     wanted = files()

@@ -108,8 +108,8 @@ def test_training_on_cached_features_equals_running_the_frozen_towers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same batches through both paths, in float32: one view, one caption an image, no dropout."""
-    from pocketclip.data import cache as cache_module
     from pocketclip.data import webdataset  # noqa: F401 (imported before patching)
+    from pocketclip.features import pairs
 
     changes = {"num_steps": 10, "precision": "float32", "evaluate_every": None, "max_grad_norm": None}
     settings = tiny_recipe_settings(**changes)
@@ -120,7 +120,7 @@ def test_training_on_cached_features_equals_running_the_frozen_towers(
         values["train"] = {**settings["train"], "learning_rate": {"heads": 0.001}, **more}  # type: ignore[dict-item]
         return Recipe.parse(values, place="test")
 
-    monkeypatch.setattr(cache_module, "draw_captions", lambda count, wanted, random: [0] * wanted)
+    monkeypatch.setattr(pairs, "draw_captions", lambda count, wanted, random: [0] * wanted)
     monkeypatch.setattr("pocketclip.data.batches.draw.draw_captions", lambda count, wanted, random: [0] * wanted)
     train(with_train(), tmp_path / "live", name="live", watch=QuietWatch())
     train(with_train(cache={"views": ["centre"]}), tmp_path / "cached", name="cached", watch=QuietWatch())

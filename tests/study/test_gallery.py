@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.encode import Embeddings
 from pocketclip.errors import UserError
 from pocketclip.evaluate import retrieval_ranks
+from pocketclip.features.encode import Embeddings
 from pocketclip.study.gallery import make_gallery, read_gallery, write_gallery
 
 

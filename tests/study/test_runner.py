@@ -11,10 +11,10 @@ import pytest
 
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.data import open_source
-from pocketclip.data.encode import Embeddings
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.retrieval import Ranks, point_metrics
 from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.features.encode import Embeddings
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import RunRecord, write_record

@@ -31,9 +31,9 @@ def embed(
     from functools import partial
 
     from pocketclip.cli.progress import reporter
-    from pocketclip.data.cluster import open_engine
     from pocketclip.models.precision import resolve_device
     from pocketclip.run.embedding import open_embedding, write_embeddings
+    from pocketclip.stages.cluster import open_engine
 
     open_stage = partial(open_embedding, source_text(source), model, str(resolve_device(device)))
     with open_engine(engine, ray_address) as compute:

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from pocketclip.cli.progress import reporter
 from pocketclip.data import open_source
-from pocketclip.data.encode import Embeddings
 from pocketclip.data.source import Source
 from pocketclip.evaluate.tasks import embed_source
+from pocketclip.features.encode import Embeddings
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.run.embedding import item_lines
 from pocketclip.stages.watch import Watch

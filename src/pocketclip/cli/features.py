@@ -33,9 +33,9 @@ def features(
 
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_table
-    from pocketclip.data.cluster import open_engine
     from pocketclip.recipe import load_recipe
     from pocketclip.run.features import fill_cache
+    from pocketclip.stages.cluster import open_engine
 
     loaded = load_recipe(recipe, changes)
     with open_engine(engine, ray_address) as compute, reporter() as shown:

@@ -11,7 +11,7 @@ from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerSh
 
 if TYPE_CHECKING:
     from pocketclip.curate.filter import FilterConfig, FilterReport
-    from pocketclip.data.blocks import Stage
+    from pocketclip.stages.store import Stage
 
 
 def filter_source(
@@ -52,7 +52,7 @@ def filter_source(
     from pocketclip.cli.progress import reporter
     from pocketclip.curate.curation import carry_out
     from pocketclip.curate.filter import FilterConfig, filtering
-    from pocketclip.data.cluster import open_engine
+    from pocketclip.stages.cluster import open_engine
 
     given = {
         "min_image_side": min_image_side,

@@ -57,8 +57,8 @@ def mix(
     from pocketclip.cli.progress import reporter
     from pocketclip.curate.curation import carry_out
     from pocketclip.curate.mix import MixConfig, mixing, parse_part
-    from pocketclip.data.blocks import compute_in_threads
-    from pocketclip.data.cluster import open_engine
+    from pocketclip.stages.cluster import open_engine
+    from pocketclip.stages.engine import compute_in_threads
 
     parts = [parse_part(text) for text in sources]
     values = {

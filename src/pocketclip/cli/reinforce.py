@@ -42,12 +42,12 @@ def reinforce(
       pocketclip reinforce mobileclip/reinforce_flickr8k --out reinforced --dry-run
     """
     from pocketclip.cli.progress import reporter
-    from pocketclip.data.cluster import open_engine
     from pocketclip.distill.reinforce import Reinforcer
     from pocketclip.distill.store import write_reinforced
     from pocketclip.errors import UserError
     from pocketclip.models.precision import resolve_device
     from pocketclip.recipe import load_reinforcement
+    from pocketclip.stages.cluster import open_engine
 
     config = load_reinforcement(recipe, changes)
     folder = out if out is not None else Path(config.out) if config.out is not None else None

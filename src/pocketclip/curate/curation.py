@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from pocketclip.config import Config
 from pocketclip.curate.clean import CleanConfig
 from pocketclip.curate.selection import Integers, Selection
 from pocketclip.curate.write import open_writing
-from pocketclip.data.blocks import Block, Engine, OpenStage, Stage, earlier_report, fill, finish_shards
+from pocketclip.data.shards import earlier_report, finish_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import decode_image
+from pocketclip.stages.engine import Engine, fill
+from pocketclip.stages.store import Block, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
 MEASURED_BLOCK = 512
@@ -91,7 +92,7 @@ def carry_out(
         return earlier
     fill_folder = functools.partial(fill, engine=engine, watch=watch, resume=resume)
     measured = [
-        join_blocks(fill_folder(blocks / folder, *stages).read_all()) for folder, stages in curation.measuring.items()
+        Block.join(fill_folder(blocks / folder, *stages).read_all()) for folder, stages in curation.measuring.items()
     ]
     selection, planned, tell = curation.decide(measured, watch)
     if dry_run:
@@ -123,10 +124,3 @@ def measure_each(
 def picture_of(sample: Sample) -> Image.Image:
     """The decoded picture; see `preprocess.decode_image`."""
     return decode_image(sample.image, place=sample.place)
-
-
-def join_blocks(blocks: Iterable[Block]) -> Block:
-    """At least one block as a single one, in order."""
-    found = list(blocks)
-    arrays = {name: np.concatenate([block.arrays[name] for block in found]) for name in found[0].arrays}
-    return Block(arrays, [message for block in found for message in block.broken])

@@ -16,14 +16,14 @@ from pocketclip.config import Config
 from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.selection import Integers, Mask, Selection
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, OpenStage, Stage
 from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
+from pocketclip.stages.store import Block, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
 if TYPE_CHECKING:  # it loads torch, which filtering without a model does not need
-    from pocketclip.data.encode import Embeddings
+    from pocketclip.features.encode import Embeddings
 
 
 class FilterConfig(Config):
@@ -103,7 +103,7 @@ def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], 
         source: what to measure.
         start: first sample.
         stop: sample to stop before.
-        embed: embeds samples from one number to another; None leaves the similarities out.
+        embed: gives the `Embeddings` of samples from one number to another; None leaves the similarities out.
     """
     embeddings = None if embed is None else embed(start, stop)
     readable = range(start, stop) if embeddings is None else embeddings.indices.tolist()

@@ -22,9 +22,9 @@ from pocketclip.curate.near_duplicates import MAX_DISTANCE
 from pocketclip.curate.selection import Integers, Selection
 from pocketclip.curate.write import opened
 from pocketclip.data import perceptual_hash
-from pocketclip.data.blocks import Block, Stage
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
+from pocketclip.stages.store import Block, Stage
 from pocketclip.stages.watch import Watch
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from pocketclip.curate.clean import CleanConfig, clean_image
 from pocketclip.curate.selection import Selection
 from pocketclip.data import open_source
-from pocketclip.data.blocks import Block, Stage
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError
+from pocketclip.stages.store import Block, Stage
 
 
 def opened(source: Source | str) -> Source:

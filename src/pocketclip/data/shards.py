@@ -3,13 +3,15 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from PIL import Image
 from pydantic import PositiveInt
 
@@ -17,15 +19,20 @@ from pocketclip.config import Config, digest
 from pocketclip.data.source import IMAGE_SUFFIXES, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import cannot_write, write_atomically
+from pocketclip.stages.engine import compute_here, fill
+from pocketclip.stages.store import Block, Stage, first_difference
 from pocketclip.stages.watch import SILENT, Watch
+
+Report = TypeVar("Report", bound=Config)
 
 
 class ShardProgress(Config):
-    """`progress.json` beside shards being written: what is done, so that a stopped conversion goes on."""
+    """`NAME.progress.json` beside the shards of a source: what they are made from, and in the end what they hold."""
 
     source_fingerprint: str
     samples_per_shard: PositiveInt
     num_shards: int
+    """0 until all are written."""
     num_written: int = 0
     broken: list[str] = []
 
@@ -43,7 +50,7 @@ def write_shards(
 
     Args:
         source: what to write, in its order.
-        folder: made if missing.
+        folder: made if missing; holds `NAME.blocks/` until all shards are written.
         name: before the shard number.
         samples_per_shard: source items a shard covers, broken ones included.
         check: raises BrokenItemError for a sample that should be left out.
@@ -59,45 +66,36 @@ def write_shards(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    state_file = folder / f"{name}.progress.json"
-    num_shards = -(-len(source) // samples_per_shard)
-    state = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
-    if state_file.is_file():
-        try:
-            old = ShardProgress.parse(json.loads(state_file.read_text()), place=str(state_file))
-        except ValueError as error:
-            raise UserError(
-                f"{state_file}: damaged ({error}); delete it with its shards, or choose another --out."
-            ) from error
-        if (old.source_fingerprint, old.samples_per_shard) != (state.source_fingerprint, samples_per_shard):
-            raise UserError(f"{folder}: holds shards '{name}' of other data; choose another --out or --name.")
-        state = old
-    elif any(folder.glob(f"{name}-*.tar")):
-        raise UserError(f"{folder}: holds shards '{name}' that we did not write; choose another --out or --name.")
-    else:  # before the first shard: who is stopped in between finds out that it is ours
-        write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
-    for shard in range(state.num_shards, num_shards):
-        start, stop = shard * samples_per_shard, min((shard + 1) * samples_per_shard, len(source))
-        path = folder / f"{name}-{shard:06d}.tar"
-        written, broken = _write_shard(source, range(start, stop), path, check)
-        state = state.model_copy(
-            update={
-                "num_shards": shard + 1,
-                "num_written": state.num_written + written,
-                "broken": state.broken + broken,
-            }
-        )
-        write_atomically(state_file, state.model_dump_json(indent=2) + "\n")
-        watch.work("writing samples", stop, len(source), state.broken)
-    return state
+    begun = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
+    told = folder / f"{name}.progress.json"
+    stage = _writing_stage(source, folder, name, samples_per_shard, check, begun.source_fingerprint)
+    earlier = _earlier_progress(told, begun, name)
+    if earlier is not None and earlier.num_shards == stage.num_blocks:
+        clear_unfinished(folder, name)  # where an earlier call was killed before it could
+        return earlier
+    if earlier is None:  # before the first shard: who is stopped in between finds out that it is ours
+        write_atomically(told, begun.model_dump_json(indent=2) + "\n")
+    blocks = fill(folder / f"{name}.blocks", stage, lambda: stage, compute_here, watch, resume=True)
+    written = Block.join(blocks.read_all(), {"num_written": np.zeros(0, np.int64)})
+    counts = {"num_shards": stage.num_blocks, "num_written": int(written["num_written"].sum())}
+    progress = begun.model_copy(update={**counts, "broken": written.broken})
+    write_atomically(told, progress.model_dump_json(indent=2) + "\n")
+    clear_unfinished(folder, name)
+    return progress
 
 
-def _write_shard(
-    source: Source, indices: range, path: Path, check: Callable[[Sample], object] | None
-) -> tuple[int, list[str]]:
-    """One shard, complete or absent; returns the number of samples in it and what was left out."""
+def _writing_stage(
+    source: Source, folder: Path, name: str, size: int, check: Callable[[Sample], object] | None, mark: str
+) -> Stage:
+    def compute(start: int, stop: int) -> Block:
+        return _write_shard(source, range(start, stop), folder / f"{name}-{start // size:06d}.tar", check)
+
+    return Stage("writing samples", {"source": mark}, len(source), size, compute)
+
+
+def _write_shard(source: Source, indices: range, path: Path, check: Callable[[Sample], object] | None) -> Block:
+    """One shard, complete or absent; the block says how many samples it holds and what was left out."""
     broken: list[str] = []
-    written = 0
     with new_shard(path) as archive:
         for index in indices:
             try:
@@ -107,9 +105,69 @@ def _write_shard(
                 add_sample(archive, sample)
             except BrokenItemError as error:
                 broken.append(str(error))
-                continue
-            written += 1
-    return written, broken
+    return Block({"num_written": np.array([len(indices) - len(broken)])}, broken)
+
+
+def _earlier_progress(told: Path, begun: ShardProgress, name: str) -> ShardProgress | None:
+    """What an earlier call left; None where there was none."""
+    if not told.is_file():
+        _refuse_unknown(told.parent, name)
+        return None
+    try:
+        there = ShardProgress.parse(json.loads(told.read_text()), place=str(told))
+    except ValueError as error:
+        raise UserError(f"{told}: damaged ({error}); delete it with its shards, or choose another --out.") from error
+    if (there.source_fingerprint, there.samples_per_shard) != (begun.source_fingerprint, begun.samples_per_shard):
+        raise UserError(f"{told.parent}: holds shards '{name}' of other data; choose another --out or --name.")
+    return there
+
+
+def earlier_report(told: Path, asked: dict[str, Any], kind: type[Report], *, name: str, resume: bool) -> Report | None:
+    """The report of an earlier call that wrote shards and asked for the same; None where they are still to be written.
+
+    Args:
+        told: the file that says what was asked, and under `report` what came of it.
+        asked: what is asked now.
+        kind: of the report.
+        name: before the shards' numbers.
+        resume: whether the user goes on with an earlier call.
+
+    Raises:
+        UserError: the user does not, the file is damaged, something else was asked, or the shards are others' work.
+    """
+    if not told.is_file():
+        _refuse_unknown(told.parent, name)
+        return None
+    if not resume:
+        raise UserError(f"{told}: its shards are here already; choose another --out or --name.")
+    try:
+        values = json.loads(told.read_text(encoding="utf-8"))
+        report = kind.parse(values.pop("report"), place=str(told))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
+    found = first_difference(values, json.loads(json.dumps(asked)))
+    if found is not None:
+        raise UserError(f"{told}: {found}. Choose another --out or --name.")
+    return report
+
+
+def finish_shards(told: Path, asked: dict[str, Any], report: Config, *, name: str) -> None:
+    """Write what `earlier_report` reads, and remove the blocks and what killed workers left; see there."""
+    values = {**asked, "report": report.model_dump()}
+    write_atomically(told, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    clear_unfinished(told.parent, name)
+
+
+def _refuse_unknown(folder: Path, name: str) -> None:
+    if not (folder / f"{name}.blocks").is_dir() and any(folder.glob(f"{name}-*.tar")):
+        raise UserError(f"{folder}: holds shards '{name}' that we did not write; choose another --out or --name.")
+
+
+def clear_unfinished(folder: Path, name: str) -> None:
+    """Remove the blocks of shards that are all written, and what killed workers left beside them."""
+    shutil.rmtree(folder / f"{name}.blocks", ignore_errors=True)
+    for left in folder.glob(f".{name}-*.tar.*"):
+        left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -19,13 +19,13 @@ from pocketclip.config import Config
 from pocketclip.data import Source, SourceConfig
 from pocketclip.data.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.decode import Picture, Pixels, decode_picture
-from pocketclip.data.encode import in_threads
 from pocketclip.data.reinforced_shards import ReinforcedSample
 from pocketclip.data.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.data.source import Sample
 from pocketclip.distill import Teacher, TeacherConfig, TimmTeacherConfig, build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.features.encode import in_threads
 from pocketclip.models.backends import requested_inference
 from pocketclip.models.precision import Precision, resolve_precision
 from pocketclip.preprocess import PreprocessConfig

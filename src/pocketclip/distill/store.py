@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pocketclip.data.blocks import Block, BlockFolder, Engine, Stage, fill, first_difference
 from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
 from pocketclip.data.reinforcement import MANIFEST, Manifest, StoredShard, check_shard, read_manifest, write_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
 from pocketclip.errors import UserError
 from pocketclip.models.precision import resolve_device
+from pocketclip.stages.engine import Engine, fill
+from pocketclip.stages.store import Block, BlockFolder, Stage, first_difference
 from pocketclip.stages.watch import SILENT, Watch
 
 SHARDS = "reinforced-*.tar"

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pocketclip.data.encode import Embeddings
 from pocketclip.data.source import Pairs, Source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio
+from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval
 
 Numbers = npt.NDArray[np.int64]

@@ -1,13 +1,16 @@
 """The tasks that `pocketclip evaluate --task NAME` knows."""
 
 from collections.abc import Callable
+from typing import Any
 
-from pocketclip.data.encode import Embeddings, embed
 from pocketclip.data.source import Source
+from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.folds import FOLD, check_folds, fold_ranks
 from pocketclip.evaluate.nlvr import as_pairs, pair_result
 from pocketclip.evaluate.retrieval import averaged_metrics, retrieval_metrics, retrieval_ranks
+from pocketclip.features import encode
+from pocketclip.features.encode import Embeddings
 from pocketclip.models.inference import Runner
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult
@@ -106,17 +109,23 @@ def embed_source(
     runner: Runner | None = None,
 ) -> Embeddings:
     """Embed a source, or its samples from `start` to `stop`, with a loaded model, or a runner of it."""
-    runner = runner or model.runner
-    return embed(
-        source,
-        runner.encode_images,
-        runner.encode_tokens,
-        model.tokenizer,
-        model.preprocess,
-        start=start,
-        stop=stop,
-        watch=watch,
-    )
+    return encode.embed_source(_Running(model, runner or model.runner), source, watch, start=start, stop=stop)
+
+
+class _Running(Embedder):
+    """A loaded model through one of its runners."""
+
+    def __init__(self, model: PretrainedModel, runner: Runner) -> None:
+        self.tokenizer, self.preprocess, self.runner = model.tokenizer, model.preprocess, runner
+
+    def encode_images(self, pixels: Pixels) -> Floats:
+        return self.runner.encode_images(pixels)
+
+    def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
+        return self.runner.encode_tokens(tokens, mask)
+
+    def made_from(self) -> dict[str, Any]:
+        raise NotImplementedError("nobody keeps what is measured")
 
 
 def evaluate_nlvr2(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:

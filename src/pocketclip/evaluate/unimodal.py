@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pocketclip.data.encode import encode_texts, image_blocks
 from pocketclip.data.labels import NO_LABEL, Task, match_classes, read_labels
 from pocketclip.data.source import Source
 from pocketclip.data.texts import LabelledTexts
 from pocketclip.errors import UserError
 from pocketclip.evaluate.linear_probe import Probe, linear_probe
 from pocketclip.evaluate.statistics import bootstrap_ratio
+from pocketclip.features.encode import NO_IMAGES, encode_texts, image_blocks
 from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
 from pocketclip.models.inference import Runner, project
@@ -29,6 +29,7 @@ from pocketclip.models.start import same_weights, starting_image_encoder, starti
 from pocketclip.models.tower import ImageTower, NoTower, TextTower, Tower
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval
+from pocketclip.stages.store import Block
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
 
@@ -191,17 +192,13 @@ def image_part(
     Raises:
         UserError: none can be read.
     """
-    features, indices = [], []
-    for block in image_blocks(source, runner.encode_images, preprocess):
-        if len(block.indices):
-            features.append(block.features[:, 0])
-            indices.append(block.indices)
-        watch.work(f"encoding {what}", block.num_done, len(source), block.broken)
-    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
-    kept = labels[found] != NO_LABEL
+    parts = image_blocks(source, runner.encode_images, preprocess, watch=watch, work=f"encoding {what}")
+    found = Block.join(parts, NO_IMAGES)
+    of_found = labels[found["indices"]]
+    kept = of_found != NO_LABEL
     if not kept.any():
         raise UserError(f"{source.name}: none of the {what} with a class can be read.")
-    return Part(np.concatenate(features)[kept], labels[found][kept], len(source) - int(kept.sum()))
+    return Part(found["features"][kept, 0], of_found[kept], len(source) - int(kept.sum()))
 
 
 def text_part(

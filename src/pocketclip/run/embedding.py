@@ -1,8 +1,7 @@
 """A whole source through a whole model, block by block, into the arrays that `pocketclip embed` writes."""
 
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,25 @@ import numpy.typing as npt
 from pocketclip.config import digest
 from pocketclip.curate.filter import measure
 from pocketclip.data import Source, open_source
-from pocketclip.data.blocks import Block, BlockFolder, Engine, OpenStage, Stage, fill
-from pocketclip.data.encode import EMBED_BLOCK
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embed_source
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.features.encode import EMBED_BLOCK
+from pocketclip.files import cannot_write
 from pocketclip.models.inference import module_fingerprint
 from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.stages.columns import appearing, join
+from pocketclip.stages.engine import Engine, fill
+from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
 PACKAGES = ("pocketclip", "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 ARRAYS = ("images", "texts", "text_images", "indices")
+COLUMNS: Columns = {
+    "images": np.zeros((0, 0), np.float32),
+    "texts": np.zeros((0, 0), np.float32),
+    "text_images": np.zeros(0, np.int64),
+}
+"""The arrays of the whole source; `indices` are of blocks alone."""
 
 
 def open_embedding(source: str, model: str, device: str) -> Stage:
@@ -108,7 +115,7 @@ def write_embeddings(
     Raises:
         UserError: `out` holds something made from other inputs, or the disk is full.
     """
-    manifest, blocks = out / "manifest.json", out / "blocks"
+    manifest, blocks = out / MANIFEST, out / "blocks"
     if manifest.is_file() and not blocks.is_dir():
         if resume:
             BlockFolder(out, stage).check_manifest(manifest)
@@ -116,12 +123,13 @@ def write_embeddings(
         manifest.unlink()
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)
     try:
-        counts = _join(folder, out)
-        write_atomically(manifest, json.dumps(folder.manifest(), indent=2) + "\n")
+        with appearing(out / "items.jsonl") as file:
+            for part in folder.parts("items"):
+                file.write(part.tobytes())
     except OSError as error:
         raise cannot_write(out, error) from error
-    folder.remove()
-    return counts
+    whole = join(folder, out, COLUMNS, text_images=_owners(folder))
+    return len(whole["images"]), len(whole["texts"])
 
 
 def _num_rows(file: Path) -> int:
@@ -131,34 +139,9 @@ def _num_rows(file: Path) -> int:
         raise UserError(f"{file}: missing or damaged ({error}); embed again without --resume.") from error
 
 
-def _join(folder: BlockFolder, out: Path) -> tuple[int, int]:
-    """Write the arrays block by block, so that they need not fit into memory."""
-    num_images, owners = 0, []
+def _owners(folder: BlockFolder) -> Iterator[npt.NDArray[np.int64]]:
+    """The row of each text's image among all; a block counts from its own first image."""
+    num_images = 0
     for block in folder.read_all("text_images", "indices"):
-        owners.append(block.arrays["text_images"] + num_images)  # a block counts from its own first image
-        num_images += len(block.arrays["indices"])
-    num_texts = sum(len(part) for part in owners)
-    write_rows(out / "text_images.npy", owners, np.dtype(np.int64), (num_texts,))
-    for name, rows in (("images", num_images), ("texts", num_texts)):
-        blocks = (block.arrays[name] for block in folder.read_all(name))
-        widths = (part.shape[1] for block in folder.read_all(name) if len(part := block.arrays[name]))
-        write_rows(out / f"{name}.npy", blocks, np.dtype(np.float32), (rows, next(widths, 0)))
-    temporary = out / ".items.partial"
-    with temporary.open("wb") as file:
-        for block in folder.read_all("items"):
-            file.write(block.arrays["items"].tobytes())
-    temporary.replace(out / "items.jsonl")
-    return num_images, num_texts
-
-
-def write_rows(path: Path, parts: Iterable[npt.NDArray[Any]], dtype: np.dtype[Any], shape: Sequence[int]) -> None:
-    """Write parts one after the other as one .npy file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
-    with temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(np.ascontiguousarray(part, dtype).tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+        yield block["text_images"] + num_images
+        num_images += len(block["indices"])

@@ -1,22 +1,20 @@
 """The feature cache of a recipe filled ahead of training, by this process or by many."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pocketclip.config import digest
 from pocketclip.data import Source
-from pocketclip.data.blocks import Block, Engine, Stage, fill
-from pocketclip.data.cache import CacheConfig, cache_folder
 from pocketclip.errors import UserError
+from pocketclip.features.cache import CacheConfig, cache_folder
+from pocketclip.features.towers import FrozenTowers, What
 from pocketclip.models.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.run.setup import open_data, starting_model
+from pocketclip.stages.engine import Engine
+from pocketclip.stages.store import Stage
 from pocketclip.stages.watch import BrokenItems, Watch
-from pocketclip.train.features import FrozenTowers, What
 
 
 def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "auto") -> dict[str, int]:
@@ -43,38 +41,20 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
     counts = {}
     for split, source in sources.items():
         counted = BrokenItems(len(source), recipe.data.max_broken_share, watch=watch)
-        blocks = partial(_blocks, recipe, split, towers.root, str(on), engine, counted)
-        views, scored = _views(recipe, split), split != "train"
-        fill = towers.features if recipe.caches_texts else towers.images
-        filled = fill(source, views, counted, seed=recipe.seed, for_scores=scored, blocks=blocks)
-        counts[split] = len(filled)
+        settings: dict[str, Any] = {
+            "seed": recipe.seed,
+            "for_scores": split != "train",
+            "engine": engine,
+            "open_again": partial(open_feature_stage, recipe.model_dump(mode="json"), split, str(on)),
+        }
+        if recipe.caches_texts:
+            counts[split] = len(towers.features(source, _views(recipe, split), counted, **settings))
+        else:
+            counts[split] = len(towers.images(source, _views(recipe, split), counted, **settings)["indices"])
     return counts
 
 
-def _blocks(
-    recipe: Recipe,
-    split: str,
-    root: Path,
-    device: str,
-    engine: Engine,
-    watch: BrokenItems,
-    what: What,
-    stage: Stage,
-    start: int,
-) -> Iterator[tuple[int, Block]]:
-    """Blocks by an engine, kept beside the cache until all of them are in it; see `train.features.Blocks`."""
-    backend = stage.made_from["backend"]  # as chosen for the whole, not anew in every worker
-    open_stage = partial(open_feature_stage, recipe.model_dump(mode="json"), split, what, device, backend)
-    first = start // stage.block_size
-
-    path = root.with_name(f"{root.name}-blocks") / digest(stage.made_from)
-    folder = fill(path, stage, open_stage, engine, watch, resume=True, first=first)
-    for number in range(first, stage.num_blocks):
-        yield stage.bounds(number)[1], folder.read(number)
-    folder.remove()
-
-
-def open_feature_stage(recipe: dict[str, Any], split: str, what: What, device: str, backend: str) -> Stage:
+def open_feature_stage(recipe: dict[str, Any], split: str, device: str, what: What, backend: str) -> Stage:
     """One stage of `fill_cache` opened in a worker."""
     loaded = Recipe.parse(recipe, place="recipe")
     towers, sources = _open(loaded, torch.device(device), inference=backend)

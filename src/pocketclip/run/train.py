@@ -15,12 +15,14 @@ from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, ImageFeatures, TrainingBatches, views_of
-from pocketclip.data.cache import CacheConfig, CachedPairs, cache_folder, cached_batches, image_features
-from pocketclip.data.encode import Embeddings
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.nlvr import pair_result, pair_scores
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.features.cache import CacheConfig, cache_folder
+from pocketclip.features.encode import Embeddings
+from pocketclip.features.pairs import CachedPairs, cached_batches, image_features
+from pocketclip.features.towers import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, project
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
@@ -32,7 +34,6 @@ from pocketclip.run.setup import check_ranks_agree, open_data, prepare_folder, r
 from pocketclip.run.teaching import open_teaching
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
-from pocketclip.train.features import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.types import ImageTextBatch
 
 
@@ -293,7 +294,7 @@ class _Run:
         if self.recipe.train.cache is not None:  # the image tower is as it was
             views, broken = CacheConfig(), self._broken_items(source)
             entry = self._towers().images(source, views, broken, for_scores=True)
-            return CachedPairs.with_texts(entry, texts_in_memory(runner, source, self.tokenizer))
+            return CachedPairs.join(entry, texts_in_memory(runner, source, self.tokenizer))
         pairs = features_in_memory(runner, source, self.tokenizer, self.preprocess)
         self._broken_items(source).add(pairs.broken)
         return pairs

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pocketclip.bundle import find_bundle
 from pocketclip.cost.parameters import count_parameters
-from pocketclip.data.encode import encode_texts
 from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.data.source import Source, clean_captions
 from pocketclip.errors import UserError, require
 from pocketclip.evaluate.tasks import embed_source, retrieval_result
+from pocketclip.features.encode import encode_texts
 from pocketclip.files import write_atomically
 from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult, Provenance, RunRecord, read_records

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.encode import Embeddings
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.evaluate.retrieval import TIE
 from pocketclip.evaluate.tasks import with_captions
+from pocketclip.features.encode import Embeddings
 from pocketclip.files import write_atomically
 from pocketclip.preprocess import decode_image
 

@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from pocketclip.config import Config
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.data.cache import CacheConfig
+from pocketclip.features.cache import CacheConfig
 from pocketclip.models.precision import Precision
 from pocketclip.train.optimizer import AdamWConfig, LearningRates
 from pocketclip.train.schedule import CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketclip.data.blocks import Block, BlockFolder, OpenStage, Stage, compute_here, fill, first_difference
 from pocketclip.errors import UserError
+from pocketclip.stages.engine import compute_here, fill
+from pocketclip.stages.store import Block, BlockFolder, OpenStage, Stage, first_difference
+from pocketclip.stages.watch import Watch
 
 
 def squares(num_samples: int = 7, block_size: int = 3, **made_from: object) -> Stage:
@@ -24,14 +26,14 @@ def squares(num_samples: int = 7, block_size: int = 3, **made_from: object) -> S
     return Stage("squaring", {"power": 2, **made_from}, num_samples, block_size, compute)
 
 
-class Progress:
+class Progress(Watch):
     def __init__(self, stop_at: int | None = None) -> None:
         self.told: list[tuple[str, int, int]] = []
         self.broken: list[str] = []
         self.stop_at = stop_at
 
-    def __call__(self, work: str, done: int, total: int, broken: list[str]) -> None:
-        self.told.append((work, done, total))
+    def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+        self.told.append((name, done, total))
         self.broken += broken
         if done == self.stop_at:
             raise KeyboardInterrupt
@@ -68,12 +70,6 @@ def test_joined_blocks_are_what_one_pass_gives(tmp_path: Path, num_samples: int,
     assert progress.told[-1] == ("squaring", num_samples, num_samples)
 
 
-def test_computing_from_a_sample_gives_the_blocks_with_what_lies_behind_them() -> None:
-    found = list(squares().compute_from(3))
-    assert [done for done, _ in found] == [6, 7]
-    assert [block.arrays["numbers"].tolist() for _, block in found] == [[3, 5], [6]]
-
-
 def test_a_stopped_run_computes_only_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, progress=Progress(stop_at=3))
@@ -82,13 +78,6 @@ def test_a_stopped_run_computes_only_what_is_missing(tmp_path: Path) -> None:
     assert progress.told[-1] == ("squaring", 7, 7)
     assert progress.broken == ["sample 0", "sample 4"]  # those of the finished block are told again
     assert run(tmp_path, resume=True) == []
-
-
-def test_blocks_that_a_run_begins_behind_are_left_alone(tmp_path: Path) -> None:
-    stage, computed, progress = squares(), [], Progress()  # type: ignore[var-annotated]
-    fill(tmp_path, stage, lambda: stage, counting(computed), progress, resume=True, first=1)  # type: ignore[arg-type]
-    assert computed == [1, 2]
-    assert progress.told == [("squaring", done, 7) for done in (3, 6, 7)]
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "half"])

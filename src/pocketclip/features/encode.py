@@ -1,6 +1,6 @@
 """A whole source through frozen towers, block by block: what feature caches, evaluation and indexes all do.
 
-The towers come as functions, so nothing here knows a model.
+Towers come as functions and whole models as an `Embedder`, so nothing here knows a library.
 """
 
 from collections import deque
@@ -17,10 +17,11 @@ import torch
 from pocketclip.data.augment import View, fixed_views, render_view, shortest_side
 from pocketclip.data.decode import decode_picture
 from pocketclip.data.source import Source, caption_id
+from pocketclip.embedder import Embedder, TextReader
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.store import Block, Columns
 from pocketclip.stages.watch import SILENT, Watch
-from pocketclip.tokenizer import Tokenizer
 
 EncodeImages = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """(B, H, W, 3) bytes to (B, F)."""
@@ -28,32 +29,15 @@ EncodeTokens = Callable[[npt.NDArray[np.int64], npt.NDArray[np.bool_]], npt.NDAr
 """(B, L) ids and mask to (B, F)."""
 Given = TypeVar("Given")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class ImageBlock:
-    """The readable images among some consecutive samples."""
-
-    features: npt.NDArray[np.float32]
-    """(n, V, F)."""
-    indices: npt.NDArray[np.int64]
-    """(n,), their numbers in the source."""
-    broken: list[str]
-    num_done: int
-    """Samples of the source behind us."""
-
-
-@dataclass(frozen=True)
-class TextBlock:
-    """The captions of some consecutive samples."""
-
-    features: npt.NDArray[np.float32]
-    """(q, F)."""
-    counts: npt.NDArray[np.int64]
-    """(n,), captions of each sample; 0 for a broken one."""
-    caption_ids: npt.NDArray[np.int64]
-    """(q,), equal for equal texts."""
-    num_done: int
+NO_IMAGES: Columns = {"features": np.zeros((0, 1, 0), np.float32), "indices": np.zeros(0, np.int64)}
+"""What a block of images holds: (n, V, F) features of the readable ones, and (n,) their numbers in the source."""
+NO_TEXTS: Columns = {
+    "features": np.zeros((0, 0), np.float32),
+    "caption_ids": np.zeros(0, np.int64),
+    "counts": np.zeros(0, np.int64),
+}
+"""What a block of captions holds: (q, F) features, (q,) numbers that are equal for equal texts, and (n,) how many
+captions each sample has, 0 for a broken one."""
 
 
 def image_blocks(
@@ -68,11 +52,13 @@ def image_blocks(
     start: int = 0,
     stop: int | None = None,
     block_size: int = 512,
-) -> Iterator[ImageBlock]:
-    """Features of every view of every readable image from sample `start` to `stop`, or to the end.
+    watch: Watch = SILENT,
+    work: str = "encoding images",
+) -> Iterator[Block]:
+    """Features of every view of every readable image from sample `start` to `stop`, or to the end; see `NO_IMAGES`.
 
     No batch crosses the edge of a block, so a block's features depend on its bounds and not on where a run began.
-    `stored` views are those that reinforced data hold.
+    `stored` views are those that reinforced data hold. `watch` is told of each block as `work`.
     """
     stored = source.stored if views == "stored" else None
     assert stored is not None or views != "stored", "nothing is stored"
@@ -113,9 +99,11 @@ def image_blocks(
         for block in blocks:
             parts = [next(encoded) for _ in range(0, len(block), images_per_batch)]
             features = [part for part, _, _ in parts if part is not None]
-            joined = np.concatenate(features) if features else np.zeros((0, len(views), 0), np.float32)
+            joined = np.concatenate(features) if features else np.zeros((0, num_views, 0), np.float32)
             indices = np.array([index for _, found, _ in parts for index in found], dtype=np.int64)
-            yield ImageBlock(joined, indices, [message for _, _, broken in parts for message in broken], block.stop)
+            broken = [message for _, _, messages in parts for message in messages]
+            watch.work(work, block.stop, len(source), broken)
+            yield Block({"features": joined, "indices": indices}, broken)
 
 
 def block_bounds(start: int, stop: int, block_size: int) -> list[tuple[int, int]]:
@@ -147,22 +135,23 @@ def in_threads(function: Callable[[Given], Result], items: Iterable[Given]) -> G
 def text_blocks(
     source: Source,
     encode: EncodeTokens,
-    tokenizer: Tokenizer,
+    tokenizer: TextReader,
     *,
     batch_size: int = 128,
     start: int = 0,
     stop: int | None = None,
     block_size: int = 2048,
-) -> Iterator[TextBlock]:
-    """Features of every caption from sample `start` to `stop`; a sample that cannot be read has none here."""
+) -> Iterator[Block]:
+    """Features of every caption from sample `start` to `stop`, or to the end; see `NO_TEXTS`."""
     for first, last in block_bounds(start, len(source) if stop is None else stop, block_size):
         captions = [_captions(source, index) for index in range(first, last)]
         texts = [caption for group in captions for caption in group]
-        yield TextBlock(
-            encode_texts(texts, encode, tokenizer, batch_size=batch_size),
-            np.array([len(group) for group in captions], dtype=np.int64),
-            np.array([caption_id(text) for text in texts], dtype=np.int64),
-            last,
+        yield Block(
+            {
+                "features": encode_texts(texts, encode, tokenizer, batch_size=batch_size),
+                "caption_ids": np.array([caption_id(text) for text in texts], dtype=np.int64),
+                "counts": np.array([len(group) for group in captions], dtype=np.int64),
+            }
         )
 
 
@@ -174,7 +163,7 @@ def _captions(source: Source, index: int) -> tuple[str, ...]:
 
 
 def encode_texts(
-    texts: Sequence[str], encode: EncodeTokens, tokenizer: Tokenizer, *, batch_size: int = 128
+    texts: Sequence[str], encode: EncodeTokens, tokenizer: TextReader, *, batch_size: int = 128
 ) -> npt.NDArray[np.float32]:
     """Features of texts in their order; equal texts are encoded once, and texts of like length together.
 
@@ -218,50 +207,30 @@ class Embeddings:
     broken: list[str]
 
 
-def embed(
-    source: Source,
-    encode_images: EncodeImages,
-    encode_tokens: EncodeTokens,
-    tokenizer: Tokenizer,
-    preprocess: PreprocessConfig,
-    *,
-    start: int = 0,
-    stop: int | None = None,
-    watch: Watch = SILENT,
+def embed_source(
+    model: Embedder, source: Source, watch: Watch = SILENT, *, start: int = 0, stop: int | None = None
 ) -> Embeddings:
     """Embed every readable image and its captions, `EMBED_BLOCK` samples at a time.
 
     Embedding block by block, from `start` to `stop`, and joining gives the same bits as embedding the whole.
 
     Args:
+        model: who is asked.
         source: what to embed.
-        encode_images: bytes to unit vectors.
-        encode_tokens: ids and mask to unit vectors.
-        tokenizer: of the model.
-        preprocess: of the model.
+        watch: told of the images done and of broken items.
         start: first sample.
         stop: sample to stop before; None embeds to the end.
-        watch: told of the images done and of broken items.
+
+    Raises:
+        UserError: the model knows images only.
     """
-    images, indices, broken = [], [], []
+    reader = model.text_reader()
     place: dict[str, Any] = {"start": start, "stop": stop, "block_size": EMBED_BLOCK}
-    for block in image_blocks(source, encode_images, preprocess, **place):
-        if len(block.indices):
-            images.append(block.features[:, 0])
-            indices.append(block.indices)
-        broken += block.broken
-        watch.work("encoding images", block.num_done, len(source), block.broken)
-    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
-    texts, counts = [], []
-    for text_block in text_blocks(source, encode_tokens, tokenizer, **place):
-        if len(text_block.features):
-            texts.append(text_block.features)
-        counts.append(text_block.counts)
-    row_of = np.full(len(source) - start, -1, np.int64)
-    row_of[found - start] = np.arange(len(found))
-    all_counts = np.concatenate(counts) if counts else np.zeros(0, np.int64)
-    owners = np.repeat(row_of[: len(all_counts)], all_counts)
-    all_texts = np.concatenate(texts) if texts else np.zeros((0, 0), np.float32)
-    kept = owners >= 0  # captions of images that could not be decoded
-    all_images = np.concatenate(images) if images else np.zeros((0, 0), np.float32)
-    return Embeddings(all_images, all_texts[kept], owners[kept], found, broken)
+    image_parts = image_blocks(source, model.encode_images, model.preprocess, watch=watch, **place)
+    images = Block.join(image_parts, NO_IMAGES)
+    texts = Block.join(text_blocks(source, model.encode_texts, reader, **place), NO_TEXTS)
+    row_of = np.full(len(texts["counts"]), -1, np.int64)
+    row_of[images["indices"] - start] = np.arange(len(images["indices"]))
+    owners = np.repeat(row_of, texts["counts"])
+    kept = owners >= 0  # captions of images that could not be decoded have no owner
+    return Embeddings(images["features"][:, 0], texts["features"][kept], owners[kept], images["indices"], images.broken)

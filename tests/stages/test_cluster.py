@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-import pocketclip.data.cluster as cluster
-from conftest import build_tiny_pretrained, tiny_recipe_settings
+import pocketclip.stages.cluster as cluster
+from conftest import Told, build_tiny_pretrained, tiny_recipe_settings
 from pocketclip.curate.curation import carry_out
 from pocketclip.curate.filter import FilterConfig, filtering
-from pocketclip.data.blocks import Block, Engine, Stage, compute_here, fill
-from pocketclip.data.cache import cache_folder
-from pocketclip.data.cluster import open_engine
 from pocketclip.errors import UserError
+from pocketclip.features.cache import cache_folder
 from pocketclip.recipe import Recipe
 from pocketclip.run.embedding import open_embedding, open_similarity, write_embeddings
 from pocketclip.run.features import fill_cache
+from pocketclip.stages.cluster import open_engine
+from pocketclip.stages.engine import Engine, compute_here, fill
+from pocketclip.stages.store import Block, Stage
 from pocketclip.stages.watch import SILENT
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra 'cluster'")
@@ -88,7 +89,7 @@ def open_stage(place: Path, deaths: dict[int, int], *, process: int = 0, num_sam
 def test_a_killed_workers_block_is_done_again(on_ray: Engine, tmp_path: Path) -> None:
     told: list[str] = []
     opening = partial(open_stage, tmp_path, {1: 1, 3: 2})
-    progress = lambda work, done, total, broken: told.extend([*broken, f"{done} of {total}"])  # noqa: E731
+    progress = Told(lambda work, done, total, broken: told.extend([*broken, f"{done} of {total}"]))
     folder = fill(tmp_path / "blocks", opening(), opening, on_ray, progress, resume=False)
     attempts = {number: (tmp_path / f"attempts-{number}").stat().st_size for number in range(5)}
     assert (attempts[1], attempts[3]) == (2, 3)

@@ -2,6 +2,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,20 @@ from conftest import Told, encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.augment import View, fixed_views
 from pocketclip.data.decode import centre_view, decode_picture
-from pocketclip.data.encode import ImageBlock, embed, encode_texts, image_blocks, in_threads, text_blocks
 from pocketclip.data.source import Source, caption_id
+from pocketclip.embedder import Embedder
+from pocketclip.errors import UserError
+from pocketclip.features.encode import (
+    NO_IMAGES,
+    NO_TEXTS,
+    embed_source,
+    encode_texts,
+    image_blocks,
+    in_threads,
+    text_blocks,
+)
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.store import Block
 from pocketclip.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]
@@ -38,6 +50,26 @@ class Recorder:
         self.texts.append(tokens.shape)
         powers = np.where(mask, tokens, 0)[:, :, None] ** np.array([0.5, 1.0, 1.5])
         return powers.sum(axis=1).astype(np.float32)
+
+    def asked(self, tokenizer: Tokenizer | None) -> Embedder:
+        """The two as one model."""
+        recorder = self
+
+        class Asked(Embedder):
+            name, preprocess = "recorder", PREPROCESS
+
+            def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+                return recorder.encode_images(pixels)
+
+            def encode_texts(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Floats:
+                return recorder.encode_tokens(tokens, mask)
+
+            def made_from(self) -> dict[str, Any]:
+                return {}
+
+        model = Asked()
+        model.tokenizer = tokenizer
+        return model
 
 
 @pytest.fixture
@@ -64,14 +96,15 @@ def test_features_equal_a_loop_over_the_images_for_any_batch_and_block(
     make_folder: Callable[..., Path], recorder: Recorder, batch_size: int, block_size: int
 ) -> None:
     source = open_source(f"folder:{make_folder(7)}")
-    blocks = list(
-        image_blocks(source, recorder.encode_images, PREPROCESS, batch_size=batch_size, block_size=block_size)
-    )
+    done: list[int] = []
+    told = Told(lambda name, so_far, total, broken: done.append(so_far))
+    settings = {"batch_size": batch_size, "block_size": block_size}
+    blocks = list(image_blocks(source, recorder.encode_images, PREPROCESS, **settings, watch=told))
     pictures = [decode_picture(source[index].image, place="", shortest=12) for index in range(7)]
     wanted = [recorder.encode_images(centre_view(picture, PREPROCESS)[None]) for picture in pictures]
-    assert np.array_equal(np.concatenate([block.features for block in blocks]), np.stack(wanted))
-    assert np.concatenate([block.indices for block in blocks]).tolist() == list(range(7))
-    assert [block.num_done for block in blocks] == [*range(block_size, 7, block_size), 7]
+    assert np.array_equal(np.concatenate([block["features"] for block in blocks]), np.stack(wanted))
+    assert np.concatenate([block["indices"] for block in blocks]).tolist() == list(range(7))
+    assert done == [*range(block_size, 7, block_size), 7]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 8])
@@ -89,31 +122,33 @@ def test_views_of_an_image_stand_side_by_side_and_count_towards_the_batch(
         seed=9,
         batch_size=batch_size,
     )
-    assert block.features.shape[:2] == (3, 3)
+    assert block["features"].shape[:2] == (3, 3)
     assert max(shape[0] for shape in recorder.pictures) <= max(3, batch_size)
     for index in range(3):
         picture = decode_picture(source[index].image, place="", shortest=12)
         pixels = np.stack(fixed_views(picture, views, PREPROCESS, (0.2, 0.4), [9, index]))
-        assert np.array_equal(block.features[index], recorder.encode_images(pixels))
+        assert np.array_equal(block["features"][index], recorder.encode_images(pixels))
 
 
 @pytest.mark.parametrize("start", [0, 2, 3, 7])
 def test_blocks_go_on_from_any_image(make_folder: Callable[..., Path], recorder: Recorder, start: int) -> None:
     source = open_source(f"folder:{make_folder(7)}")
 
-    def blocks(start: int) -> Iterator[ImageBlock]:
+    def blocks(start: int) -> Iterator[Block]:
         return image_blocks(source, recorder.encode_images, PREPROCESS, views=("crop",), start=start, block_size=2)
 
-    whole, rest = np.concatenate([block.features for block in blocks(0)]), list(blocks(start))
-    assert sum(len(block.indices) for block in rest) == 7 - start
-    assert all(np.array_equal(block.features, whole[block.indices]) for block in rest)
+    whole, rest = np.concatenate([block["features"] for block in blocks(0)]), list(blocks(start))
+    assert sum(len(block["indices"]) for block in rest) == 7 - start
+    assert all(np.array_equal(block["features"], whole[block["indices"]]) for block in rest)
 
 
 def test_a_broken_picture_is_left_out_and_named(damaged: Source, recorder: Recorder) -> None:
-    (block,) = image_blocks(damaged, recorder.encode_images, PREPROCESS)
-    assert block.indices.tolist() == [0, 1, 3, 4, 5]
-    assert len(block.features) == 5
-    assert block.num_done == 7
+    told: list[tuple[int, int, int]] = []
+    watch = Told(lambda name, done, total, broken: told.append((done, total, len(broken))))
+    (block,) = image_blocks(damaged, recorder.encode_images, PREPROCESS, watch=watch)
+    assert block["indices"].tolist() == [0, 1, 3, 4, 5]
+    assert len(block["features"]) == 5
+    assert told == [(7, 7, 2)]
     assert [Path(message.split(": ")[0]).name for message in block.broken] == ["002.jpg", "006.txt"]
 
 
@@ -124,8 +159,11 @@ def test_a_block_of_broken_pictures_only_is_empty_and_encodes_nothing(
     for number in (0, 1):
         (folder / f"00{number}.jpg").write_bytes(b"")
     first, second = image_blocks(open_source(f"folder:{folder}"), recorder.encode_images, PREPROCESS, block_size=2)
-    assert (len(first.features), len(first.indices), len(first.broken), first.num_done) == (0, 0, 2, 2)
-    assert second.indices.tolist() == [2, 3]
+    assert (len(first["features"]), len(first["indices"]), len(first.broken)) == (0, 0, 2)
+    assert second["indices"].tolist() == [2, 3]
+    both = Block.join([first, second], NO_IMAGES)
+    assert np.array_equal(both["features"], second["features"])
+    assert (both["indices"].tolist(), both.broken) == ([2, 3], first.broken)
     assert len(recorder.pictures) == 1
 
 
@@ -185,13 +223,15 @@ def test_captions_are_counted_for_every_image(
     damaged: Source, tokenizer: Tokenizer, recorder: Recorder, start: int, block_size: int
 ) -> None:
     blocks = list(text_blocks(damaged, recorder.encode_tokens, tokenizer, start=start, block_size=block_size))
-    assert [block.num_done for block in blocks] == [*range(start + block_size, 7, block_size), *[7] * (start < 7)]
-    counts = [count for block in blocks for count in block.counts.tolist()]
+    ends = start + np.cumsum([len(block["counts"]) for block in blocks])
+    assert ends.tolist() == [*range(start + block_size, 7, block_size), *[7] * (start < 7)]
+    assert Block.join(blocks, NO_TEXTS)["counts"].tolist() == [3, 3, 3, 3, 3, 0, 0][start:]
+    counts = [count for block in blocks for count in block["counts"].tolist()]
     assert counts == [3, 3, 3, 3, 3, 0, 0][start:]
     texts = [text for index in range(start, 5) for text in damaged.captions(index)]
-    identities = [identity for block in blocks for identity in block.caption_ids.tolist()]
+    identities = [identity for block in blocks for identity in block["caption_ids"].tolist()]
     assert identities == [caption_id(text) for text in texts]
-    features = [row for block in blocks for row in block.features]
+    features = [row for block in blocks for row in block["features"]]
     wanted = [recorder.encode_tokens(*tokenizer.encode([text]))[0] for text in texts]
     assert np.array_equal(np.array(features), np.array(wanted))
 
@@ -202,7 +242,7 @@ def test_captions_are_counted_for_every_image(
 def test_embeddings_leave_out_the_captions_of_broken_pictures(
     damaged: Source, tokenizer: Tokenizer, recorder: Recorder
 ) -> None:
-    found = embed(damaged, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS)
+    found = embed_source(recorder.asked(tokenizer), damaged)
     assert found.indices.tolist() == [0, 1, 3, 4, 5]
     assert len(found.images) == 5
     assert found.text_images.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -212,6 +252,17 @@ def test_embeddings_leave_out_the_captions_of_broken_pictures(
         assert np.array_equal(found.texts[row], recorder.encode_tokens(*tokenizer.encode([caption]))[0])
 
 
+def test_a_part_without_samples_has_no_embeddings(damaged: Source, tokenizer: Tokenizer, recorder: Recorder) -> None:
+    found = embed_source(recorder.asked(tokenizer), damaged, start=3, stop=3)
+    assert (len(found.images), len(found.texts), len(found.text_images), len(found.indices)) == (0, 0, 0, 0)
+
+
+def test_a_model_that_knows_images_only_is_refused(damaged: Source, recorder: Recorder) -> None:
+    with pytest.raises(UserError, match="recorder: knows images only"):
+        embed_source(recorder.asked(None), damaged)
+    assert recorder.pictures == []
+
+
 def test_a_source_of_broken_pictures_only_has_no_embeddings(
     make_folder: Callable[..., Path], tokenizer: Tokenizer, recorder: Recorder
 ) -> None:
@@ -219,7 +270,7 @@ def test_a_source_of_broken_pictures_only_has_no_embeddings(
     for picture in folder.glob("*.jpg"):
         picture.write_bytes(b"")
     source = open_source(f"folder:{folder}")
-    found = embed(source, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS)
+    found = embed_source(recorder.asked(tokenizer), source)
     assert (len(found.images), len(found.texts), len(found.text_images), len(found.indices)) == (0, 0, 0, 0)
     assert len(found.broken) == 2
 
@@ -228,7 +279,7 @@ def test_pictures_without_captions_are_embedded_too(
     make_folder: Callable[..., Path], tokenizer: Tokenizer, recorder: Recorder
 ) -> None:
     source = open_source(f"folder:{make_folder(3, 0)}")
-    found = embed(source, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS)
+    found = embed_source(recorder.asked(tokenizer), source)
     assert found.indices.tolist() == [0, 1, 2]
     assert len(found.texts) == len(found.text_images) == 0
 
@@ -243,7 +294,7 @@ def test_progress_tells_images_done_and_broken_ones_and_may_stop(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed(damaged, recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS, watch=Told(stop))
+        embed_source(recorder.asked(tokenizer), damaged, Told(stop))
     assert calls == [(7, 2)]
     assert recorder.texts == []
 
@@ -255,9 +306,9 @@ def test_progress_tells_images_done_and_broken_ones_and_may_stop(
 def test_embedding_part_by_part_gives_the_whole(
     damaged: Source, tokenizer: Tokenizer, recorder: Recorder, block: int
 ) -> None:
-    towers = (recorder.encode_images, recorder.encode_tokens, tokenizer, PREPROCESS)
-    whole = embed(damaged, *towers)
-    parts = [embed(damaged, *towers, start=start, stop=min(start + block, 7)) for start in range(0, 7, block)]
+    model = recorder.asked(tokenizer)
+    whole = embed_source(model, damaged)
+    parts = [embed_source(model, damaged, start=start, stop=min(start + block, 7)) for start in range(0, 7, block)]
     for name in ("images", "texts"):
         joined = [getattr(part, name) for part in parts if len(getattr(part, name))]
         assert np.array_equal(np.concatenate(joined), getattr(whole, name)), name
@@ -269,11 +320,14 @@ def test_embedding_part_by_part_gives_the_whole(
 
 
 def test_blocks_stop_where_they_are_told(damaged: Source, tokenizer: Tokenizer, recorder: Recorder) -> None:
-    images = list(image_blocks(damaged, recorder.encode_images, PREPROCESS, start=1, stop=5, block_size=3))
-    assert [block.num_done for block in images] == [4, 5]
-    assert [block.indices.tolist() for block in images] == [[1, 3], [4]]
+    done: list[int] = []
+    told = Told(lambda name, so_far, total, broken: done.append(so_far))
+    place = {"start": 1, "stop": 5, "block_size": 3}
+    images = list(image_blocks(damaged, recorder.encode_images, PREPROCESS, watch=told, **place))
+    assert done == [4, 5]
+    assert [block["indices"].tolist() for block in images] == [[1, 3], [4]]
     texts = list(text_blocks(damaged, recorder.encode_tokens, tokenizer, start=1, stop=5, block_size=3))
-    assert [block.counts.tolist() for block in texts] == [[3, 3, 3], [3]]
+    assert [block["counts"].tolist() for block in texts] == [[3, 3, 3], [3]]
 
 
 @pytest.fixture
@@ -326,7 +380,7 @@ def test_features_are_the_same_bits_on_any_number_of_threads(
     def features(num_threads: int) -> Floats:
         torch_threads(num_threads)
         blocks = image_blocks(source, encode, PreprocessConfig(image_size=112), batch_size=3, block_size=6)
-        return np.concatenate([block.features for block in blocks])
+        return np.concatenate([block["features"] for block in blocks])
 
     wanted = features(1)
     assert all(np.array_equal(features(num_threads), wanted) for num_threads in (2, 3, 4))

@@ -10,9 +10,11 @@ import torch
 
 from conftest import Told, tiny_model_settings
 from pocketclip.data import open_source
-from pocketclip.data.cache import CacheConfig, CachedPairs
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
+from pocketclip.features.cache import CacheConfig
+from pocketclip.features.pairs import CachedPairs
+from pocketclip.features.towers import FrozenTowers, features_in_memory
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
@@ -21,7 +23,6 @@ from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.preprocess import decode_image, resize_image
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
-from pocketclip.train.features import FrozenTowers, features_in_memory
 
 CPU = torch.device("cpu")
 BERT = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pocketclip.data.blocks import MAX_ATTEMPTS, BlockFolder, Engine, OpenStage, Stage, compute_here, first_difference
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.hardware import available_cores
+from pocketclip.stages.engine import Engine, compute_here
+from pocketclip.stages.store import BlockFolder, OpenStage, Stage, first_difference
 
 EngineName = Literal["local", "ray"]
 QUIET = {
@@ -26,6 +27,8 @@ QUIET = {
 }
 SENT = ("POCKETCLIP_", "HF_")
 """Beginnings of the environment variables that workers get from the command."""
+MAX_ATTEMPTS = 3
+"""Worker processes that may die over one block before the whole stage stops."""
 
 
 @contextlib.contextmanager
@@ -76,7 +79,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 def _compute_on_ray(
     ray: Any, open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]
 ) -> Iterator[tuple[int, list[str]]]:
-    """The engine `ray`; see `pocketclip.data.blocks.Engine`."""
+    """The engine `ray`; see `pocketclip.stages.engine.Engine`."""
     if len(numbers) == 1:  # done here before a worker would have started
         yield from compute_here(open_stage, folder, numbers)
         return

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,20 +10,22 @@ import torch
 
 from pocketclip import distributed
 from pocketclip.config import digest
-from pocketclip.data.blocks import Block, Stage
-from pocketclip.data.cache import CacheConfig, CachedPairs, Entry, fill_images, fill_texts
-from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
 from pocketclip.data.source import Source
+from pocketclip.features.cache import ELSEWHERE, CacheConfig, cached, in_half_precision
+from pocketclip.features.encode import NO_IMAGES, NO_TEXTS, image_blocks, text_blocks
+from pocketclip.features.pairs import CachedPairs
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, module_fingerprint
 from pocketclip.models.precision import Precision, precision_of_scores
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.engine import Engine, compute_here
+from pocketclip.stages.store import Block, Stage
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.tokenizer import Tokenizer
 
 What = Literal["images", "captions"]
-Blocks = Callable[[What, Stage, int], Iterator[tuple[int, Block]]]
-"""Gives the blocks of a stage from a sample on; see `Stage.compute_from`."""
+OpenAgain = Callable[[What, str], Stage]
+"""Opens the stage of a source's images or captions in another process, with the backend that was chosen here."""
 IMAGES_PER_BLOCK, CAPTIONED_PER_BLOCK = 512, 2048
 
 
@@ -92,7 +94,8 @@ class FrozenTowers:
         *,
         seed: int = 0,
         for_scores: bool = False,
-        blocks: Blocks = lambda what, stage, start: stage.compute_from(start),
+        engine: Engine = compute_here,
+        open_again: OpenAgain | None = None,
     ) -> CachedPairs:
         """Features of every image's views and of every caption, computed only where the cache lacks them.
 
@@ -102,19 +105,16 @@ class FrozenTowers:
             watch: told of the samples done, and of the items that cannot be read.
             seed: of the crops.
             for_scores: the features are for measuring recalls; see `precision_of_scores`.
-            blocks: computes the blocks, in this process where nothing else is given.
+            engine: what computes the blocks.
+            open_again: for an engine with processes of its own.
 
         Raises:
             UserError: too many broken items, or a full disk.
         """
-        text_stage = self.text_stage(source, for_scores=for_scores)
-
-        def text_blocks(start: int) -> Iterator[TextBlock]:
-            for num_done, block in blocks("captions", text_stage, start):
-                yield TextBlock(**block.arrays, num_done=num_done)
-
-        images = self.images(source, views, watch, seed=seed, for_scores=for_scores, blocks=blocks)
-        texts = fill_texts(self.root, text_stage.made_from, len(source), text_blocks, watch)
+        images = self.images(
+            source, views, watch, seed=seed, for_scores=for_scores, engine=engine, open_again=open_again
+        )
+        texts = self._cached("captions", self.text_stage(source, for_scores=for_scores), watch, engine, open_again)
         pairs = CachedPairs.join(images, texts)
         watch.add(pairs.broken)
         return pairs
@@ -127,16 +127,21 @@ class FrozenTowers:
         *,
         seed: int = 0,
         for_scores: bool = False,
-        blocks: Blocks = lambda what, stage, start: stage.compute_from(start),
-    ) -> Entry:
+        engine: Engine = compute_here,
+        open_again: OpenAgain | None = None,
+    ) -> Block:
         """Features of every image's views alone; see `features`."""
         stage = self.image_stage(source, views, seed=seed, for_scores=for_scores)
+        return self._cached("images", stage, watch, engine, open_again)
 
-        def image_blocks(start: int) -> Iterator[ImageBlock]:
-            for num_done, block in blocks("images", stage, start):
-                yield ImageBlock(**block.arrays, broken=block.broken, num_done=num_done)
-
-        return fill_images(self.root, stage.made_from, len(source), image_blocks, watch)
+    def _cached(
+        self, what: What, stage: Stage, watch: BrokenItems, engine: Engine, open_again: OpenAgain | None
+    ) -> Block:
+        open_stage: Callable[[], Stage] = lambda: stage  # noqa: E731
+        if open_again is not None:
+            open_stage = functools.partial(open_again, what, stage.made_from["backend"])
+        columns = NO_IMAGES if what == "images" else NO_TEXTS
+        return cached(self.root, stage, open_stage, engine, watch, columns)
 
     def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0, for_scores: bool = False) -> Stage:
         """The views of every image through the image tower, named by what the entry in the cache is named by."""
@@ -165,10 +170,10 @@ class FrozenTowers:
                 stop=stop,
                 block_size=IMAGES_PER_BLOCK,
             )
-            return Block({"features": block.features, "indices": block.indices}, block.broken)
+            return in_half_precision(block)
 
         on_gpu = self.device.type == "cuda"
-        return Stage("encoding images", made_from, len(source), IMAGES_PER_BLOCK, compute, on_gpu)
+        return Stage("encoding images", made_from, len(source), IMAGES_PER_BLOCK, compute, on_gpu, ELSEWHERE)
 
     def text_stage(self, source: Source, *, for_scores: bool = False) -> Stage:
         """Every caption through the text tower; see `image_stage`."""
@@ -183,7 +188,7 @@ class FrozenTowers:
                 stop=stop,
                 block_size=CAPTIONED_PER_BLOCK,
             )
-            return Block({name: getattr(block, name) for name in ("features", "counts", "caption_ids")})
+            return in_half_precision(block)
 
         made_from = {
             **self._text_key,
@@ -192,14 +197,14 @@ class FrozenTowers:
             "data": source.fingerprint(),
         }
         on_gpu = self.device.type == "cuda"
-        return Stage("encoding captions", made_from, len(source), CAPTIONED_PER_BLOCK, compute, on_gpu)
+        return Stage("encoding captions", made_from, len(source), CAPTIONED_PER_BLOCK, compute, on_gpu, ELSEWHERE)
 
 
-def texts_in_memory(runner: Runner, source: Source, tokenizer: Tokenizer) -> list[TextBlock]:
+def texts_in_memory(runner: Runner, source: Source, tokenizer: Tokenizer) -> Block:
     """A text tower's features of a source; see `features_in_memory`."""
     share = distributed.own_share(len(source))
     texts = text_blocks(source, runner.encode_tokens, tokenizer, start=share.start, stop=share.stop)
-    return list(itertools.chain.from_iterable(distributed.gather_objects(list(texts))))
+    return Block.join(itertools.chain.from_iterable(distributed.gather_objects(list(texts))), NO_TEXTS)
 
 
 def features_in_memory(
@@ -210,8 +215,6 @@ def features_in_memory(
     Several ranks encode a share each and hand it to all others.
     """
     share = distributed.own_share(len(source))
-    images = image_blocks(source, runner.encode_images, preprocess, start=share.start, stop=share.stop)
-    return CachedPairs.from_blocks(
-        itertools.chain.from_iterable(distributed.gather_objects(list(images))),
-        texts_in_memory(runner, source, tokenizer),
-    )
+    parts = image_blocks(source, runner.encode_images, preprocess, start=share.start, stop=share.stop)
+    images = Block.join(itertools.chain.from_iterable(distributed.gather_objects(list(parts))), NO_IMAGES)
+    return CachedPairs.join(images, texts_in_memory(runner, source, tokenizer))

@@ -16,14 +16,17 @@ import torch
 from conftest import Told, build_tiny_pretrained
 from pocketclip.data import open_source
 from pocketclip.data.batches import BatchPlan
-from pocketclip.data.cache import CacheConfig, CachedPairs, Entry, cache_folder, cached_batches, fill_images, fill_texts
-from pocketclip.data.encode import ImageBlock, TextBlock, image_blocks, text_blocks
 from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import UserError
+from pocketclip.features.cache import ELSEWHERE, CacheConfig, cache_folder, cached, in_half_precision
+from pocketclip.features.encode import NO_IMAGES, NO_TEXTS, image_blocks, text_blocks
+from pocketclip.features.pairs import CachedPairs, cached_batches
+from pocketclip.features.towers import FrozenTowers
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.engine import compute_here
+from pocketclip.stages.store import Block, BlockFolder, Columns, Stage
 from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
-from pocketclip.train.features import FrozenTowers
 from pocketclip.types import ImageTextBatch
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,25 +49,47 @@ class Towers:
         powers = np.where(mask, tokens, 0)[:, :, None] ** np.array([0.5, 1.0, 1.5])
         return powers.sum(axis=1).astype(np.float32)
 
-    def image_blocks(self, start: int) -> Iterator[ImageBlock]:
+    def image_blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         return image_blocks(
             self.source,
             self.encode_images,
             PreprocessConfig(image_size=16),
             views=VIEWS.views,
             start=start,
+            stop=stop,
             block_size=3,
         )
 
-    def text_blocks(self, start: int) -> Iterator[TextBlock]:
-        return text_blocks(self.source, self.encode_tokens, self.tokenizer, start=start, block_size=3)
+    def text_blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        return text_blocks(self.source, self.encode_tokens, self.tokenizer, start=start, stop=stop, block_size=3)
+
+    def images(self, root: Path, watch: Watch = SILENT, *, factor: Callable[[int], float] = lambda start: 1) -> Block:
+        """Through the cache; a block's features are multiplied by a factor that depends on its first sample."""
+
+        def compute(start: int, stop: int) -> Block:
+            (block,) = self.image_blocks(start, stop)
+            scaled = (block["features"] * factor(start)).astype(np.float32)
+            return in_half_precision(replace(block, arrays={**block.arrays, "features": scaled}))
+
+        return self._cached(root, Stage("encoding images", {"image": 1}, 10, 3, compute), watch, NO_IMAGES)
+
+    def texts(self, root: Path, watch: Watch = SILENT) -> Block:
+        def compute(start: int, stop: int) -> Block:
+            (block,) = self.text_blocks(start, stop)
+            return in_half_precision(block)
+
+        return self._cached(root, Stage("encoding captions", {"text": 1}, 10, 3, compute), watch, NO_TEXTS)
+
+    def _cached(self, root: Path, stage: Stage, watch: Watch, columns: Columns) -> Block:
+        assert len(self.source) == stage.num_samples
+        stage = replace(stage, elsewhere=ELSEWHERE)
+        return cached(root, stage, lambda: stage, compute_here, watch, columns)
 
     def pairs(self, root: Path) -> CachedPairs:
-        """Through the cache."""
-        return CachedPairs.join(
-            fill_images(root, {"image": 1}, len(self.source), self.image_blocks, SILENT),
-            fill_texts(root, {"text": 1}, len(self.source), self.text_blocks, SILENT),
-        )
+        return CachedPairs.join(self.images(root), self.texts(root))
+
+    def pairs_in_memory(self) -> CachedPairs:
+        return CachedPairs.join(Block.join(self.image_blocks(), NO_IMAGES), Block.join(self.text_blocks(), NO_TEXTS))
 
 
 @pytest.fixture
@@ -93,7 +118,7 @@ def assert_same(first: CachedPairs, second: CachedPairs) -> None:
 
 def test_cached_features_are_the_uncached_ones_in_half_precision(towers: Towers, root: Path) -> None:
     cached = towers.pairs(root)
-    direct = CachedPairs.from_blocks(towers.image_blocks(0), towers.text_blocks(0))
+    direct = towers.pairs_in_memory()
     assert np.array_equal(cached.images, direct.images.astype(np.float16))
     assert np.array_equal(cached.texts, direct.texts.astype(np.float16))
     for name in ("caption_ids", "first_caption", "num_captions", "rows", "indices"):
@@ -108,7 +133,7 @@ def test_each_pair_has_the_features_of_its_image_and_captions(towers: Towers, ro
         (block,) = image_blocks(
             towers.source, towers.encode_images, PreprocessConfig(image_size=16), start=index, block_size=99
         )
-        assert np.array_equal(pairs.images[pairs.rows[place], 0], block.features[0, 0].astype(np.float16))
+        assert np.array_equal(pairs.images[pairs.rows[place], 0], block["features"][0, 0].astype(np.float16))
         captions = towers.source.captions(index)
         rows = slice(pairs.first_caption[place], pairs.first_caption[place] + pairs.num_captions[place])
         assert pairs.caption_ids[rows].tolist() == [caption_id(caption) for caption in captions]
@@ -219,9 +244,9 @@ def stop_at(wanted: int) -> Watch:
 @pytest.mark.parametrize("stop_after", [0, 3, 6, 9])
 def test_a_stopped_run_goes_on_where_it_was(towers: Towers, root: Path, stop_after: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fill_images(root / "cut", {"image": 1}, 10, towers.image_blocks, stop_at(stop_after))
+        towers.images(root / "cut", stop_at(stop_after))
     with pytest.raises(KeyboardInterrupt):
-        fill_texts(root / "cut", {"text": 1}, 10, towers.text_blocks, stop_at(stop_after))
+        towers.texts(root / "cut", stop_at(stop_after))
     towers.num_pictures = towers.num_texts = 0
     resumed = towers.pairs(root / "cut")
     rest = set(range(stop_after, 10))
@@ -233,26 +258,43 @@ def test_a_stopped_run_goes_on_where_it_was(towers: Towers, root: Path, stop_aft
 def test_what_a_killed_process_left_half_written_does_not_count(towers: Towers, root: Path) -> None:
     def until_killed(name: str, done: int, total: int, broken: Sequence[str]) -> None:
         if done == 6:
-            for file in root.glob("*/*.bin"):  # as if the next block was being written
-                file.write_bytes(file.read_bytes() + b"\x01" * 50)
+            (last, *_) = sorted(root.glob("*/blocks/*.npz"))
+            (last.parent / "000002.npz").write_bytes(last.read_bytes()[:-50])  # as if it was being written
+            (last.parent / ".000002.npz.killed").write_bytes(b"half")
+            (last.parents[1] / "features.npy").write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    arguments = (root, {"image": 1}, 10, towers.image_blocks, Told(until_killed))
-    process = multiprocessing.get_context("fork").Process(target=fill_images, args=arguments)
+    process = multiprocessing.get_context("fork").Process(target=towers.images, args=(root, Told(until_killed)))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    resumed = fill_images(root, {"image": 1}, 10, towers.image_blocks, SILENT)
+    towers.images(root)
     assert towers.num_pictures == 4 * len(VIEWS.views)
-    whole = fill_images(root / "whole", {"image": 1}, 10, towers.image_blocks, SILENT)
-    for file in ("features.bin", "indices.bin", "entry.json"):
-        assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes()
+    towers.images(root / "whole")
+    ((resumed,), (whole,)) = (list(place.glob("*/manifest.json")) for place in (root, root / "whole"))
+    assert {path.name for path in whole.parent.iterdir()} == {"features.npy", "indices.npy", "manifest.json"}
+    for file in whole.parent.iterdir():
+        assert (resumed.parent / file.name).read_bytes() == file.read_bytes()
+    assert len(list(resumed.parent.iterdir())) == 3
+
+
+def test_what_was_killed_before_its_blocks_were_removed_is_whole(
+    towers: Towers, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BlockFolder, "remove", lambda folder: None)
+    first = towers.pairs(root)
+    monkeypatch.undo()
+    encoded = (towers.num_pictures, towers.num_texts)
+    assert len(list(root.glob("*/blocks"))) == 2
+    assert_same(towers.pairs(root), first)
+    assert (towers.num_pictures, towers.num_texts) == encoded
+    assert list(root.glob("*/blocks")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"num_done": 10}', b'{"num_samples": "x"}'])
 def test_an_entry_whose_state_is_damaged_is_made_again(towers: Towers, root: Path, content: bytes) -> None:
     towers.pairs(root)
-    for state in root.glob("*/entry.json"):
+    for state in root.glob("*/manifest.json"):
         state.write_bytes(content)
     assert_same(towers.pairs(root), towers.pairs(root / "whole"))
 
@@ -261,7 +303,7 @@ def test_an_entry_whose_state_is_damaged_is_made_again(towers: Towers, root: Pat
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_an_entry_whose_arrays_are_damaged_is_made_again(towers: Towers, root: Path, name: str, damage: str) -> None:
     towers.pairs(root)
-    for file in root.glob(f"*/{name}.bin"):
+    for file in root.glob(f"*/{name}.npy"):
         if damage == "missing":
             file.unlink()
         else:
@@ -271,9 +313,17 @@ def test_an_entry_whose_arrays_are_damaged_is_made_again(towers: Towers, root: P
 
 def test_a_half_filled_entry_with_a_cut_array_does_not_go_on_with_zeros(towers: Towers, root: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fill_images(root, {"image": 1}, 10, towers.image_blocks, stop_at(6))
-    for file in root.glob("*/features.bin"):
+        towers.images(root, stop_at(6))
+    for file in root.glob("*/blocks/000001.npz"):
         os.truncate(file, file.stat().st_size // 2)
+    assert_same(towers.pairs(root), towers.pairs(root / "whole"))
+
+
+def test_a_half_filled_entry_whose_manifest_is_damaged_is_made_again(towers: Towers, root: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        towers.images(root, stop_at(6))
+    for file in root.glob("*/blocks/manifest.json"):
+        file.write_bytes(b"{")
     assert_same(towers.pairs(root), towers.pairs(root / "whole"))
 
 
@@ -284,10 +334,10 @@ def fill_slowly(towers: Towers, root: Path, seconds: float, start: Barrier) -> N
         time.sleep(seconds)
 
     start.wait()
-    entry = fill_images(root, {"image": 1}, 10, towers.image_blocks, Told(slow))
-    whole = CachedPairs.from_blocks(towers.image_blocks(0), towers.text_blocks(0)).images.astype(np.float16)
+    entry = towers.images(root, Told(slow))
+    whole = towers.pairs_in_memory().images.astype(np.float16)
     for _ in range(50):
-        assert np.array_equal(entry.read("features"), whole)
+        assert np.array_equal(entry["features"], whole)
         time.sleep(0.01)
 
 
@@ -304,14 +354,11 @@ def test_two_runs_may_fill_the_same_entry_at_once(towers: Towers, root: Path) ->
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_features_beyond_half_precision_are_refused_and_do_not_count(towers: Towers, root: Path) -> None:
-    def blocks(start: int) -> Iterator[ImageBlock]:
-        for block in towers.image_blocks(start):
-            yield replace(block, features=block.features * (1e6 if block.num_done > 6 else 1))
-
     with pytest.raises(UserError, match=r"features beyond float16 \(not finite or above 65,504\)"):
-        fill_images(root, {"image": 1}, 10, blocks, SILENT)
-    state = Entry.open(root, {"image": 1}, 10).state
-    assert (state.num_done, state.rows) == (6, 5)
+        towers.images(root, factor=lambda start: 1e6 if start >= 6 else 1)
+    blocks = sorted(root.glob("*/blocks/*.npz"))
+    assert [path.name for path in blocks] == ["000000.npz", "000001.npz"]
+    assert sum(len(np.load(path)["indices"]) for path in blocks) == 5
 
 
 def test_a_cache_that_cannot_be_written_is_named(towers: Towers, root: Path) -> None:
