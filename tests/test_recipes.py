@@ -15,6 +15,7 @@ from pocketclip.distill.store import write_reinforced
 from pocketclip.recipe import Recipe, find_recipe, is_reinforcement, list_recipes, load_recipe, load_reinforcement
 from pocketclip.run import train
 from pocketclip.stages.engine import compute_here
+from pocketclip.stages.watch import SILENT
 
 NAMES = list_recipes()
 REINFORCE = [name for name in NAMES if is_reinforcement(yaml.safe_load(find_recipe(name).read_text()))]
@@ -107,7 +108,7 @@ def test_two_samples_are_reinforced(name: str, tmp_path: Path) -> None:
     values |= {"teachers": [{"kind": "huggingface", "name": str(clip)}]}
     path.write_text(yaml.safe_dump(values))
     reinforcer = Reinforcer(load_reinforcement(str(path)), torch.device("cpu"))
-    manifest = write_reinforced(reinforcer, tmp_path / "out", compute_here, lambda *_: None, resume=False)
+    manifest = write_reinforced(reinforcer, tmp_path / "out", compute_here, SILENT, resume=False)
     assert (manifest.num_samples, manifest.num_views) == (2, values["num_views"])
 
 

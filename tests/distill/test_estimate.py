@@ -10,6 +10,7 @@ from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.errors import UserError
 from pocketclip.stages.engine import compute_here
+from pocketclip.stages.watch import SILENT
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -28,7 +29,7 @@ def test_the_estimate_is_near_what_is_then_written(settings: Settings, tmp_path:
     found = estimate(reinforcer, seconds=0.1)
     assert (found.num_samples, found.num_views, found.texts_per_sample, found.width) == (8, 3, 2.0, 28)
     assert found.feature_bytes_per_sample == 5 * 28 * 2
-    manifest = write_reinforced(reinforcer, tmp_path / "out", compute_here, lambda *_: None, resume=False)
+    manifest = write_reinforced(reinforcer, tmp_path / "out", compute_here, SILENT, resume=False)
     assert found.num_bytes == pytest.approx(manifest.shards[0].num_bytes, rel=0.5)
     assert found.seconds == pytest.approx(8 / found.samples_per_second)
     assert 2 <= found.num_measured <= 8
