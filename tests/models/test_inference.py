@@ -56,6 +56,12 @@ def test_folded_batch_norms_change_nothing_but_the_rounding(model: DualEncoder) 
     assert not [module for module in encoding.image_encoder.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
+def test_a_tower_made_by_its_first_batch_gives_the_bits_of_one_made_before(model: DualEncoder) -> None:
+    first, before = runner(model, "bfloat16"), runner(model, "bfloat16")
+    _ = before.image_encoder
+    assert np.array_equal(first.encode_images(pixels(5)), before.encode_images(pixels(5)))
+
+
 def test_texts_are_those_of_the_plain_model(model: DualEncoder, tiny_pretrained: PretrainedModel) -> None:
     tokens, mask = tiny_pretrained.tokenizer.encode(CAPTIONS)
     with torch.no_grad():

@@ -183,8 +183,9 @@ class Runner:
             with self._lock:
                 call = self._image_backends.call(self.image_backend)
             return call(images)
+        tower = self.image_encoder  # out here: made inside, its branches would be fused in bfloat16
         with autocast(self.precision, self.device):
-            features: Tensor = self.image_encoder(images)
+            features: Tensor = tower(images)
         return features
 
     def _encode_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -192,8 +193,9 @@ class Runner:
             with self._lock:
                 call = self._text_backends.call(self.text_backend)
             return call(tokens, mask)
+        tower = self.text_encoder  # out here: made inside, its branches would be fused in bfloat16
         with autocast(self.precision, self.device):
-            features: Tensor = self.text_encoder(tokens, mask)
+            features: Tensor = tower(tokens, mask)
         return features
 
     def _finish(self, features: Tensor, head: nn.Module) -> Floats:
