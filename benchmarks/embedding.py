@@ -28,10 +28,10 @@ BATCH, TOKENS, WORKERS = 64, 77, 2
 
 
 def ours(model: str, source_text: str, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    from pocketclip.asked.bundle import PretrainedModel
     from pocketclip.data import open_source
-    from pocketclip.evaluate.tasks import embed_source
+    from pocketclip.features.encode import embed_source
     from pocketclip.hardware import keep_freed_memory
-    from pocketclip.models.pretrained import PretrainedModel
 
     keep_freed_memory()
     loaded, source = PretrainedModel.from_pretrained(model).to("cpu"), open_source(source_text, place="--source")
@@ -57,8 +57,8 @@ def theirs(model: str, source_text: str, count: int) -> tuple[dict[str, Any], di
     from torch.nn import functional as F
     from torchvision import transforms
 
+    from pocketclip.asked.bundle import PretrainedModel
     from pocketclip.data import open_source
-    from pocketclip.models.pretrained import PretrainedModel
 
     loaded, source = PretrainedModel.from_pretrained(model), open_source(source_text, place="--source")
     network, settings = loaded.model.eval(), loaded.preprocess

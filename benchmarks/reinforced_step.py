@@ -81,11 +81,10 @@ def live_teacher(size: str) -> Any:
     """One with random weights, through a bundle as a recipe names it."""
     import torch
 
+    from pocketclip.asked.bundle import BundleModelConfig, PretrainedModel
     from pocketclip.distill import build_teachers
-    from pocketclip.distill.bundle import BundleTeacherConfig
     from pocketclip.models.build import build_model
     from pocketclip.models.config import DualEncoderConfig
-    from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.models.sizes import with_size
     from pocketclip.run.teaching import LiveTeachers
     from pocketclip.tokenizer import train_tokenizer
@@ -96,7 +95,7 @@ def live_teacher(size: str) -> Any:
     model = build_model(config, vocabulary_size=tokenizer.vocabulary_size)
     with tempfile.TemporaryDirectory() as folder:
         PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess).save_pretrained(Path(folder), card="")
-        return LiveTeachers(build_teachers([BundleTeacherConfig(path=folder)], torch.device("cpu")))
+        return LiveTeachers(build_teachers([BundleModelConfig(path=folder)], torch.device("cpu")))
 
 
 def seconds_of_steps(side: str, folder: str) -> Iterator[float]:

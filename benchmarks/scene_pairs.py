@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from record import arguments, finish
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.scene_pairs import BLOCK, ScenePairsSource, kind_of_block
 from pocketclip.evaluate.nlvr import judge, pair_metrics
-from pocketclip.evaluate.tasks import embed_source
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.features.encode import embed_source
 from pocketclip.recipe import load_recipe
 
 RECIPES = ("s_smke/scenes_cpu", "s_smke/scene_pairs_cpu")
@@ -84,7 +84,7 @@ def main() -> None:
     model = PretrainedModel.from_pretrained(pairs)
     head = model.model.pair_head
     assert head is not None, "the second recipe trains one"
-    examples, logits = judge(head, embed_source(model, source, runner=model.runner_for_scores()))
+    examples, logits = judge(head, embed_source(model.for_scores(), source))
     assert len(examples) == source.count, "a drawn picture can always be read"
     correct = (logits > 0) == source.labels
     metrics = pair_metrics(correct, source.sentences)

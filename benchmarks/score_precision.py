@@ -15,17 +15,16 @@ from typing import Any
 from embedding import trained
 from record import arguments, finish
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.evaluate.retrieval import point_metrics, retrieval_ranks
-from pocketclip.evaluate.tasks import embed_source
+from pocketclip.features.encode import embed_source
 from pocketclip.hardware import keep_freed_memory
-from pocketclip.models.pretrained import PretrainedModel
 
 
 def recalls(model: PretrainedModel, source: str, count: int, *, scored: bool) -> dict[str, float]:
     started = time.perf_counter()
-    runner = model.runner_for_scores() if scored else model.runner
-    found = embed_source(model, open_source(source), stop=count, runner=runner)
+    found = embed_source(model.for_scores() if scored else model, open_source(source), stop=count)
     seconds = time.perf_counter() - started
     metrics = point_metrics(retrieval_ranks(found.images, found.texts, found.text_images))
     percent = {name: round(100 * value, 2) for name, value in metrics.items() if "recall" in name}

@@ -17,7 +17,7 @@ from pocketclip.stages.watch import Watch
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
-    from pocketclip.models.pretrained import PretrainedModel
+    from pocketclip.asked.bundle import PretrainedModel
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: small tensors, and a process a core
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once instead of waiting
@@ -135,9 +135,9 @@ def build_tiny_pretrained() -> "PretrainedModel":
     """An untrained model that embeds in milliseconds, on the CPU in float32."""
     import torch
 
+    from pocketclip.asked.bundle import PretrainedModel
     from pocketclip.models.build import build_model
     from pocketclip.models.config import DualEncoderConfig
-    from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.tokenizer import train_tokenizer
 
     torch.manual_seed(0)

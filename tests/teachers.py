@@ -65,6 +65,18 @@ def write_open_clip_teacher(folder: Path, seed: int = 0) -> tuple[str, Path]:
     return "tiny-open-clip", folder / "weights.pt"
 
 
+def write_open_clip_folder(folder: Path) -> Path:
+    """What open_clip takes as `local-dir:`, squashing pictures."""
+    from safetensors.torch import save_file
+
+    name, weights = write_open_clip_teacher(folder)
+    settings = json.loads((folder / f"{name}.json").read_text())
+    prepared = {"mean": [0.5, 0.4, 0.3], "std": [0.3, 0.3, 0.2], "interpolation": "bilinear", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": prepared}))
+    save_file(torch.load(weights), folder / "open_clip_model.safetensors")
+    return folder
+
+
 def write_captioner(folder: Path, kind: str = "blip", *, silent: bool = False) -> Path:
     """A BLIP or a VisionEncoderDecoder that writes nonsense of captions' words, or nothing at all."""
     import transformers

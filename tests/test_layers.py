@@ -26,7 +26,7 @@ LAYERS = (
     },
     {"stages"},
     {"data", "models", "losses", "search"},
-    {"features"},
+    {"features", "asked"},
     {"objectives", "train", "distill", "curate", "evaluate", "cost", "export"},
     {"recipe", "run"},
     {"study"},

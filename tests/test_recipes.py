@@ -9,7 +9,7 @@ import yaml
 
 import teachers
 from conftest import QuietWatch
-from pocketclip.distill import TeacherConfig, TimmTeacherConfig
+from pocketclip.asked import AskedModelConfig, TimmModelConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.recipe import Recipe, find_recipe, is_reinforcement, list_recipes, load_recipe, load_reinforcement
@@ -44,9 +44,9 @@ NARROW = [  # of a model with 117 M parameters
 ]
 
 
-def small_teacher(teacher: TeacherConfig) -> str:
+def small_teacher(teacher: AskedModelConfig) -> str:
     """One of the same kind and feature that needs no hub."""
-    assert isinstance(teacher, TimmTeacherConfig)
+    assert isinstance(teacher, TimmModelConfig)
     name = "test_vit" if teacher.feature == "cls" else "test_resnet"
     return f"{{kind: timm, name: {name}, pretrained: none, feature: {teacher.feature}, image_size: 32}}"
 

@@ -10,24 +10,34 @@ from typing import TYPE_CHECKING, Any
 from pocketclip.errors import UserError
 
 if TYPE_CHECKING:
+    from pocketclip.asked import PretrainedModel, open_model
+    from pocketclip.asked.published import load_published
     from pocketclip.data import open_source
-    from pocketclip.models.pretrained import PretrainedModel
-    from pocketclip.models.published import load_published
     from pocketclip.recipe import Recipe, load_recipe
 
-__all__ = ["PretrainedModel", "Recipe", "UserError", "load", "load_published", "load_recipe", "open_source"]
+__all__ = [
+    "PretrainedModel",
+    "Recipe",
+    "UserError",
+    "load",
+    "load_published",
+    "load_recipe",
+    "open_model",
+    "open_source",
+]
 
 _HOMES = {
-    "PretrainedModel": "pocketclip.models.pretrained",
+    "PretrainedModel": "pocketclip.asked",
     "Recipe": "pocketclip.recipe",
-    "load_published": "pocketclip.models.published",
+    "load_published": "pocketclip.asked.published",
     "load_recipe": "pocketclip.recipe",
+    "open_model": "pocketclip.asked",
     "open_source": "pocketclip.data",
 }
 
 
 def load(place: str) -> "PretrainedModel":
-    """Load a trained model.
+    """Load a trained model of ours; `open_model` also opens those of other libraries.
 
     Args:
         place: a bundle, a run folder, or a name on the Hugging Face hub.
@@ -35,7 +45,7 @@ def load(place: str) -> "PretrainedModel":
     Raises:
         UserError: it is not there or not complete.
     """
-    from pocketclip.models.pretrained import PretrainedModel
+    from pocketclip.asked import PretrainedModel
 
     return PretrainedModel.from_pretrained(place)
 

@@ -32,7 +32,7 @@ class TextReader(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Mask]:
-        """(M, L) ids and (M, L) mask, True where a token stands."""
+        """(M, L) ids and (M, L) mask, True where the model reads; columns that are False in all rows may be cut off."""
         ...
 
 
@@ -50,6 +50,8 @@ class Embedder(ABC):
     """For records and messages, as a user would write it."""
     embed_dim: int
     """D."""
+    num_parameters: int
+    """Learned values, each shared one once."""
     preprocess: PreprocessConfig
     """How a picture becomes the pixels that `encode_images` takes."""
     tokenizer: TextReader | None = None

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
+from pocketclip.asked import AskedModelConfig
 from pocketclip.config import Config
 from pocketclip.data import SourceConfig
 from pocketclip.data.augment import AugmentConfig
-from pocketclip.distill import TeacherConfig
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.config import DualEncoderConfig
@@ -44,7 +44,7 @@ class Recipe(Config):
     data: DataConfig
     model: DualEncoderConfig
     objective: ObjectiveConfig
-    teachers: tuple[TeacherConfig, ...] = ()
+    teachers: tuple[AskedModelConfig, ...] = ()
     """Live ones, which see every batch; none where the data are reinforced, or the objective asks none."""
     heads_first: TrainConfig | None = None
     """An earlier stage that trains the heads on cached features of the untrained towers."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.asked.bundle import PretrainedModel
 
 Run = Callable[..., Any]
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.flops import count_macs, module_macs, tower_macs
 from pocketclip.models.image import TimmImageEncoderConfig
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 
 

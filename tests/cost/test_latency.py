@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost import latency as module
 from pocketclip.cost.latency import latency, time_calls
-from pocketclip.models.pretrained import PretrainedModel
 
 
 class CountingRunner:

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.parameters import count_parameters, parameters_by_part
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.tower import CachedTower
 
 

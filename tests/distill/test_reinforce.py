@@ -8,12 +8,12 @@ import torch
 
 import teachers as tiny
 from conftest import encode_picture
+from pocketclip.asked import AskedModel
 from pocketclip.data.augment import AugmentConfig, draw_view, render_view, shortest_side
 from pocketclip.data.decode import decode_picture
 from pocketclip.data.reinforced_shards import ReinforcedSample
 from pocketclip.distill import reinforce as reinforce_module
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
-from pocketclip.distill.teacher import Teacher
 from pocketclip.errors import UserError
 
 Settings = Callable[..., dict[str, Any]]
@@ -29,9 +29,9 @@ def made(reinforcer: Reinforcer, start: int = 0, stop: int = 8) -> tuple[list[Re
     return list(reinforcer.samples(start, stop, broken)), broken
 
 
-def text_of(teacher: Teacher, text: str) -> torch.Tensor:
-    tokens, mask = teacher.tokenize([text])
-    return teacher.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask))[0]
+def text_of(teacher: AskedModel, text: str) -> torch.Tensor:
+    tokens, mask = teacher.text_reader().encode([text])
+    return teacher.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask))[0]
 
 
 def test_every_row_is_what_each_teacher_says_of_that_view_or_caption(settings: Settings) -> None:
@@ -51,7 +51,7 @@ def test_every_row_is_what_each_teacher_says_of_that_view_or_caption(settings: S
                 drawn = draw_view(augment, picture.size, [0, index, view])
                 assert item.views[view] == drawn
                 pixels = torch.from_numpy(render_view(picture, drawn, teacher.preprocess))[None].permute(0, 3, 1, 2)
-                expected = teacher.encode_image(pixels)[0].numpy()
+                expected = teacher.embed_images(pixels)[0].numpy()
                 assert np.allclose(item.features[view, part], expected, atol=1e-5)
             for number, caption in enumerate(item.sample.captions):
                 assert np.allclose(item.features[3 + number, part], text_of(teacher, caption).numpy(), atol=1e-5)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate import folds as folds_module
@@ -15,7 +16,6 @@ from pocketclip.evaluate.retrieval import TIE, averaged_metrics, retrieval_metri
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.evaluate.tasks import folds_result, run_task
 from pocketclip.features.encode import Embeddings
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import Interval
 
 Array = npt.NDArray[np.float32]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from conftest import Told
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import run_task, with_captions
 from pocketclip.features.encode import Embeddings
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import Interval
 
 

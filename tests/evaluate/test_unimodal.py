@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.labels import number_texts
 from pocketclip.data.texts import LabelledTexts
 from pocketclip.errors import UserError
 from pocketclip.evaluate.unimodal import NOT_TRAINED, RANDOM_START, accuracies, image_probe, text_probe
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult, Interval
 
 TRAIN, TEST = "scenes:80,classes=colour,image_size=32", "scenes:60,classes=colour,image_size=32,seed=1"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from conftest import Told, tiny_model_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
@@ -19,7 +20,6 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.preprocess import decode_image, resize_image
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.tokenizer import Tokenizer, train_tokenizer

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.features.encode import encode_texts
 from pocketclip.models import backends
@@ -17,7 +18,6 @@ from pocketclip.models.backend_memory import memory_path
 from pocketclip.models.backends import Backend, Backends, Measured, in_chunks, quickest, requested_inference
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision
-from pocketclip.models.pretrained import PretrainedModel
 
 RATES: dict[Backend, float] = {"eager": 100.0, "compiled": 200.0, "onnx": 150.0}
 

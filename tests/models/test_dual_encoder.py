@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from conftest import tiny_model_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models import DualEncoder, DualEncoderConfig, build_model
 from pocketclip.models.dual_encoder import MAX_LOGIT_SCALE, PARTS
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.tower import CachedTower, ImageTower, NoTower, TextTower
 from pocketclip.types import ImageTextBatch
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.features.encode import encode_texts
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, cast_weights, module_fingerprint, project, round_keeping_sums, unit
 from pocketclip.models.precision import Precision
-from pocketclip.models.pretrained import PretrainedModel
 
 CAPTIONS = [
     "a red circle",

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from conftest import tiny_model_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.pair_head import PairHead, PairHeadConfig
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.types import ImageTextBatch
 
 

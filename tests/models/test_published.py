@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pocketclip.asked.published import load_published
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.published import load_published
 from pocketclip.models.text import ClipTextEncoder
 from published_names import apple_image, apple_text, apple_transformer, filled
 

@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from conftest import tiny_model_settings, tiny_recipe_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import UserError
@@ -20,7 +21,6 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import SharedDualEncoder
 from pocketclip.models.inference import Runner, unit
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.reparam import reparameterize
 from pocketclip.models.shared_encoder import SharedMlp, SharedMlpConfig, SharedTransformer, SharedTransformerConfig
 from pocketclip.models.tower import NoTower

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conftest import build_tiny_pretrained, tiny_recipe_settings
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, Interval, Provenance, RunRecord
 from pocketclip.run.card import model_card

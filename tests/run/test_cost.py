@@ -9,10 +9,10 @@ import huggingface_hub
 import pytest
 
 from conftest import build_tiny_pretrained
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost import energy, latency
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import UserError
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import CostResult
 from pocketclip.run.cost import cost_of
 

@@ -10,11 +10,11 @@ import pytest
 
 import pocketclip.run.embedding as embedding_module
 from conftest import Told, build_tiny_pretrained
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.curate.filter import Signals
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import embed_source
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.features.encode import embed_source
 from pocketclip.run.embedding import embedding_stage, item_lines, open_embedding, open_similarity, write_embeddings
 from pocketclip.stages.engine import compute_here
 from pocketclip.stages.store import Block, Stage

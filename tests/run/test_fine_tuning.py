@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from conftest import QuietWatch
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.objectives.classification import ClassificationObjective
 from pocketclip.records import Interval
 from pocketclip.run.fine_tuning import FineTuningConfig, fine_tuned

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from conftest import QuietWatch, tiny_recipe_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.objectives.pairs import PairsObjectiveConfig
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, read_records

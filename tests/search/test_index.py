@@ -69,3 +69,11 @@ def test_a_write_that_was_cut_is_no_index(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no index here"):
         Index.open(folder)
     assert json.loads((folder / "items.jsonl").read_text().splitlines()[0])["key"] == "k0"
+
+
+def test_another_librarys_model_is_kept_by_its_name(tmp_path: Path) -> None:
+    vectors, items = np.ones((1, 1), np.float32), [Item("a", "", [])]
+    index = Index.write(tmp_path / "i", model="open_clip:a/b", source="x", embeddings=vectors, items=items)
+    assert index.config.model == index.model == "open_clip:a/b"
+    index = Index.write(tmp_path, model=tmp_path / "hf:mine", source="x", embeddings=vectors, items=items)
+    assert index.model == tmp_path / "hf:mine"

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from pages import ATTACK, Page
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import evaluate_retrieval
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import RunRecord, write_record
 from pocketclip.study.approaches import NOT_RECORDED, own_row, short_count, short_dollars
 from pocketclip.study.demo import MAX_SENTENCES, Demo, check_request, find_run_record, make_demo, write_demo

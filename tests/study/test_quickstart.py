@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost import latency, measure_cost
 from pocketclip.data import open_source
-from pocketclip.evaluate.tasks import embed_source, retrieval_result
+from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.features.encode import embed_source
 from pocketclip.models import DualEncoder
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import CostResult, RunRecord, read_records, write_record
 from pocketclip.run import Outcome
 from pocketclip.run.train import EvaluatedSplit

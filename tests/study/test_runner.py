@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from conftest import QuietWatch, tiny_recipe_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.retrieval import Ranks, point_metrics
 from pocketclip.evaluate.tasks import retrieval_result
 from pocketclip.features.encode import Embeddings
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import RunRecord, write_record
 from pocketclip.study import runs as runs_module

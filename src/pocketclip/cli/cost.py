@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from pocketclip.cli.options import Device, Json, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, wants_json
 
 
 def cost(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_RECIPE_OR_SIZE", help="A bundle, a run folder, a recipe, or a size.")
+        str, typer.Argument(metavar="MODEL_OR_RECIPE_OR_SIZE", help=f"A recipe, a size, or a model. {MODEL_HELP}")
     ],
     device: Device = "auto",
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the timings.")] = "auto",
@@ -27,6 +27,7 @@ def cost(
     Examples:
       pocketclip cost runs/mine
       pocketclip cost mobileclip_s0
+      pocketclip cost open_clip:MobileCLIP-S1/datacompdr
       pocketclip cost flickr/resnet50_distilbert_flickr30k --hourly-dollars 0.50
     """
     import json

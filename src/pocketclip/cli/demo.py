@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json, MaxBrokenShare, source_text, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text, wants_json
 
 app = typer.Typer(help="Pages that show what a model does.", no_args_is_help=True)
 
@@ -17,7 +17,7 @@ def _demo() -> None:
 
 @app.command()
 def retrieval(
-    model: Annotated[str, typer.Argument(help="A bundle, a run folder, or a name on the Hugging Face hub.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="Pictures with captions, as KIND:PLACE.")],
     out: Annotated[Path, typer.Option(help="HTML file.")] = Path("demo.html"),
     sentences: Annotated[

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pocketclip.asked import open_model
 from pocketclip.cli.progress import reporter
 from pocketclip.data import open_source
 from pocketclip.data.source import Source
-from pocketclip.evaluate.tasks import embed_source
-from pocketclip.features.encode import Embeddings
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.embedder import Embedder
+from pocketclip.features.encode import Embeddings, embed_source
 from pocketclip.run.embedding import item_lines
 from pocketclip.stages.watch import Watch
 
@@ -16,12 +16,12 @@ from pocketclip.stages.watch import Watch
 @contextmanager
 def opened(
     text: str, model: str, device: str, max_broken_share: float, *, place: str
-) -> Iterator[tuple[Source, PretrainedModel, Watch]]:
+) -> Iterator[tuple[Source, Embedder, Watch]]:
     """A source, a model, and what shows how far the one is through the other.
 
     Args:
         text: the source as it was typed.
-        model: a bundle, a run folder or a hub name.
+        model: as `open_model` takes it.
         device: `cpu`, `cuda` or `auto`.
         max_broken_share: of the source's items.
         place: option or argument that `text` came from.
@@ -30,7 +30,7 @@ def opened(
         UserError: the source or the model cannot be opened, or too many items are broken.
     """
     source = open_source(text, place=place)
-    loaded = PretrainedModel.from_pretrained(model).to(device)
+    loaded = open_model(model, device=device)
     with reporter(max_broken_share, len(source)) as shown:
         yield source, loaded, shown
 

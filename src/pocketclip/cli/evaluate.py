@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json, MaxBrokenShare, source_text, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text, wants_json
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundle, a run folder, or a name on the Hugging Face hub.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")],
     tasks: Annotated[list[str], typer.Option("--task", help="Task name; may be repeated.")] = ["retrieval"],  # noqa: B006
     device: Device = "auto",
@@ -28,6 +28,7 @@ def evaluate(
     \b
     Example:
       pocketclip evaluate runs/mine --task retrieval --data folder:more_photos
+      pocketclip evaluate open_clip:MobileCLIP-S1/datacompdr --data folder:more_photos
       pocketclip evaluate runs/mine --task linear_probe --data folder:test,classes=folders --train-data \
         folder:train,classes=folders
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json, MaxBrokenShare, SourceText, source_text, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText, source_text, wants_json
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardName, tell_shards
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def filter_source(
     ] = False,
     min_similarity: Annotated[float | None, typer.Option(help="Drop captions that are less similar.")] = None,
     keep_share: Annotated[float | None, typer.Option(help="Keep this share of captions, the most similar.")] = None,
-    model: Annotated[str | None, typer.Option(help="A bundle, to compare captions with their images.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"To compare captions with their images. {MODEL_HELP}")] = None,
     name: ShardName = "data",
     samples_per_shard: SamplesPerShard = 1000,
     device: Device = "auto",

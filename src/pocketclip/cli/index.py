@@ -24,11 +24,11 @@ def index(
     """
     import json
 
-    from pocketclip.bundle import find_bundle
+    from pocketclip.asked import lasting_name
     from pocketclip.cli.encoding import embed_with_progress
     from pocketclip.search import Index, Item
 
     opened, embeddings, lines = embed_with_progress(source_text(source), model, device, max_broken_share)
     items = [Item(**json.loads(line)) for line in lines]
-    Index.write(out, model=find_bundle(model), source=opened.name, embeddings=embeddings.images, items=items)
+    Index.write(out, model=lasting_name(model), source=opened.name, embeddings=embeddings.images, items=items)
     typer.echo(f'{len(items):,} images. Search them: pocketclip search "a red boat" --index {out}', err=True)

@@ -7,7 +7,11 @@ import typer
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
-Model = Annotated[str, typer.Option("--model", help="A bundle, a run folder, or a name on the Hugging Face hub.")]
+MODEL_HELP = (
+    "A bundle, a run folder, or a bundle's name on the Hugging Face hub; of other libraries open_clip:NAME/PRETRAINED, "
+    "hf:NAME or timm:NAME."
+)
+Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
 MaxBrokenShare = Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of broken items.")]
 SourceText = Annotated[
     str,

@@ -26,9 +26,9 @@ def search(
 
     opened = Index.open(index)  # before the model: a wrong folder should not cost ten seconds
 
-    from pocketclip.models.pretrained import PretrainedModel
+    from pocketclip.asked import open_model
 
-    model = PretrainedModel.from_pretrained(opened.model, text_only=True)
+    model = open_model(opened.model, text_only=True)
     hits = opened.search(model.encode_text(query)[0], count)
     if wants_json(json_lines):
         for hit in hits:

@@ -45,16 +45,16 @@ def measure_unimodal(
     Raises:
         UserError: anything the user can fix.
     """
+    from pocketclip.asked import open_bundle
     from pocketclip.cli.progress import reporter
     from pocketclip.evaluate.unimodal import image_probe, text_probe
-    from pocketclip.models.pretrained import PretrainedModel
     from pocketclip.run.fine_tuning import FineTuningConfig, fine_tuned
 
     settings = {"max_broken_share": max_broken_share, **_settings(changes)}
     config = FineTuningConfig.parse(settings, place="--set")
     texts = _texts(data, train_data) if "text_probe" in tasks else None
     images = _sources(data, train_data) if set(tasks) - {"text_probe"} else None
-    loaded = PretrainedModel.from_pretrained(model).to(device)
+    loaded = open_bundle(model, device=device, purpose=f"--task {tasks[0]}")
     results = []
     with reporter(max_broken_share) as shown:
         for task in tasks:

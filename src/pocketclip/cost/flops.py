@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pocketclip.asked import LibraryModel
 from pocketclip.models.dual_encoder import DualEncoder
 
 
@@ -46,6 +47,17 @@ def tower_macs(model: DualEncoder, *, image_size: int, context_length: int) -> d
         "macs_image": count_macs(lambda: model.encode_image(images)),
         "macs_text": count_macs(lambda: model.encode_text(tokens, mask)),
     }
+
+
+def side_macs(model: LibraryModel) -> dict[str, int]:
+    """MACs of one image and, of a model that knows texts, of one of full length."""
+    size = model.preprocess.image_size
+    images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    macs = {"macs_image": count_macs(lambda: model.embed_images(images))}
+    if model.tokenizer is not None:
+        tokens = torch.ones(1, model.tokenizer.context_length, dtype=torch.int64)
+        macs["macs_text"] = count_macs(lambda: model.embed_tokens(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    return macs
 
 
 def module_macs(module: nn.Module, *inputs: Tensor) -> int:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from pocketclip.asked import LibraryModel
 from pocketclip.models.inference import Runner
 
 WARM_UP_SECONDS = 0.3
@@ -27,19 +28,22 @@ def time_calls(call: Callable[[], object], *, seconds: float) -> list[float]:
     return times
 
 
-def latency(runner: Runner, *, image_size: int, num_tokens: int, seconds: float = 1.0) -> dict[str, float | int | str]:
+def latency(
+    runner: Runner | LibraryModel, *, image_size: int, num_tokens: int, seconds: float = 1.0
+) -> dict[str, float | int | str]:
     """Latency at batch 1 and throughput at batch 32, for images and texts.
 
     Args:
-        runner: as inference uses it: folded, in the device's fast number type.
+        runner: as inference uses it: folded, in the device's fast number type; or another library's model.
         image_size: pixels of a side.
-        num_tokens: of each text; captions have about 15.
+        num_tokens: of each text; captions have about 15. 0 for a model that knows images only.
         seconds: spent on each of the four measurements.
 
     Returns:
         p50 and p95 in milliseconds, inputs a second, and the conditions.
     """
     result: dict[str, float | int | str] = {}
+    encode_texts = runner.encode_texts if isinstance(runner, LibraryModel) else runner.encode_tokens
     random = np.random.default_rng(0)
     for batch in (1, 32):
         pixels = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
@@ -47,8 +51,10 @@ def latency(runner: Runner, *, image_size: int, num_tokens: int, seconds: float 
         mask = np.ones(tokens.shape, dtype=bool)
         calls: dict[str, Callable[[], object]] = {
             "image": partial(runner.encode_images, pixels),
-            "text": partial(runner.encode_tokens, tokens, mask),
+            "text": partial(encode_texts, tokens, mask),
         }
+        if not num_tokens:
+            del calls["text"]
         for part, call in calls.items():
             times = time_calls(call, seconds=seconds)
             if batch == 1:
@@ -56,7 +62,7 @@ def latency(runner: Runner, *, image_size: int, num_tokens: int, seconds: float 
                 result[f"latency_ms_p95_{part}"] = round(float(np.percentile(times, 95)), 3)
             else:
                 result[f"throughput_{part}_per_second"] = round(1000 * batch / float(np.median(times)), 1)
-    result["latency_ms_p50"] = round(float(result["latency_ms_p50_image"]) + float(result["latency_ms_p50_text"]), 3)
+    result["latency_ms_p50"] = round(sum(float(result[f"latency_ms_p50_{part}"]) for part in calls), 3)
     result["num_threads"] = torch.get_num_threads()
     result["num_tokens"] = num_tokens
     result["image_size"] = image_size

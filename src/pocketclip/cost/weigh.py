@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from pocketclip.cost.flops import tower_macs
+import torch
+
+from pocketclip.asked import LibraryModel
+from pocketclip.cost.flops import side_macs, tower_macs
 from pocketclip.cost.latency import latency
 from pocketclip.cost.memory import peak_mib
-from pocketclip.cost.parameters import count_parameters, parameters_by_part
+from pocketclip.cost.parameters import count_parameters, parameters_by_part, parameters_by_side
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision, resolve_device
@@ -44,14 +47,7 @@ def measure_cost(
     metrics.update(_fused_costs(model, image_size=image_size, context_length=context_length))
     metrics["context_length"] = context_length
     runner = Runner(model, device=where, precision=precision, image_size=image_size)
-    timings: dict[str, float | int | str] = {}
-
-    def measure() -> None:
-        timings.update(latency(runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
-
-    memory = peak_mib(measure, where)
-    metrics.update(timings)
-    metrics.update(memory)
+    metrics.update(_timings(runner, where, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
     if bundle is not None:
         size = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
         metrics["bundle_mib"] = round(size / 2**20, 2)
@@ -60,6 +56,38 @@ def measure_cost(
         f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs",
     ]
     return CostResult(name=name, metrics=metrics, notes=notes)
+
+
+def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostResult:
+    """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers.
+
+    Args:
+        model: on its device, in the number type to measure in.
+        seconds: spent on each of the timings.
+    """
+    reader, size = model.tokenizer, model.preprocess.image_size
+    metrics: dict[str, float | int | str | None] = {**parameters_by_side(model), **side_macs(model)}
+    notes = ["as its library runs it, nothing fused; parameters with each side's projection", "random inputs"]
+    num_tokens = 0
+    if reader is not None:
+        metrics["context_length"] = reader.context_length
+        num_tokens = reader.context_length if reader.is_whole else min(CAPTION_TOKENS, reader.context_length)
+        notes[1] = f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs"
+    metrics.update(_timings(model, model.device, image_size=size, num_tokens=num_tokens, seconds=seconds))
+    return CostResult(name=model.name, metrics=metrics, notes=notes)
+
+
+def _timings(
+    runner: Runner | LibraryModel, device: torch.device, *, image_size: int, num_tokens: int, seconds: float
+) -> dict[str, float | int | str]:
+    """Latency and throughput, and the memory that measuring them took."""
+    timings: dict[str, float | int | str] = {}
+
+    def measure() -> None:
+        timings.update(latency(runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
+
+    memory = peak_mib(measure, device)
+    return {**timings, **memory}
 
 
 def _fused_costs(model: DualEncoder, *, image_size: int, context_length: int) -> dict[str, int]:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from pocketclip.asked import AskedModel, AskedModelConfig, LibraryModelConfig
+from pocketclip.asked.model import PACKAGES
 from pocketclip.config import Config
 from pocketclip.data import Source, SourceConfig
 from pocketclip.data.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
@@ -22,7 +24,7 @@ from pocketclip.data.decode import Picture, Pixels, decode_picture
 from pocketclip.data.reinforced_shards import ReinforcedSample
 from pocketclip.data.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.data.source import Sample
-from pocketclip.distill import Teacher, TeacherConfig, TimmTeacherConfig, build_teachers
+from pocketclip.distill import build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.features.encode import in_threads
@@ -30,7 +32,6 @@ from pocketclip.models.backends import requested_inference
 from pocketclip.models.precision import Precision, resolve_precision
 from pocketclip.preprocess import PreprocessConfig
 
-PACKAGES = ("pocketclip", "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 WRITING_SEED = 1 << 32
 """Takes the place of a view's number where captions are drawn."""
 
@@ -39,7 +40,7 @@ class ReinforceConfig(Config):
     """A recipe of `pocketclip reinforce`."""
 
     source: SourceConfig
-    teachers: Annotated[tuple[TeacherConfig, ...], Field(min_length=1)]
+    teachers: Annotated[tuple[AskedModelConfig, ...], Field(min_length=1)]
     augment: AugmentConfig
     num_views: PositiveInt
     """Of each picture; MobileCLIP stores 30 for 12 million pairs, and finds about 5 enough."""
@@ -65,7 +66,7 @@ class ReinforceConfig(Config):
     @model_validator(mode="after")
     def _teachers_know_captions(self) -> Self:
         for teacher in self.teachers:
-            if isinstance(teacher, TimmTeacherConfig):
+            if isinstance(teacher, LibraryModelConfig) and "captions" not in teacher.knows:
                 raise ValueError(
                     f"teachers: {teacher.kind} {teacher.name} knows images only, and what is stored is of captions "
                     "too; ask it live, in a recipe of `pocketclip train` with objective.kind s_smke"
@@ -111,10 +112,10 @@ class Reinforcer:
         return Manifest(
             teachers=tuple(
                 StoredTeacher(
-                    name=teacher.name,
+                    name=teacher.short_name,
                     kind=teacher.kind,
-                    width=teacher.width,
-                    scale=teacher.scale,
+                    width=teacher.embed_dim,
+                    scale=teacher.inverse_temperature or 1.0,
                     image_size=teacher.preprocess.image_size,
                     mark=teacher.fingerprint,
                 )
@@ -193,9 +194,8 @@ class Reinforcer:
     def _encode_batch(self, texts: Sequence[str]) -> Floats:
         found = []
         for teacher in self.teachers:
-            assert teacher.tokenize is not None, "the recipe refuses teachers that know images only"
-            tokens, mask = teacher.tokenize(texts)
-            found.append(teacher.encode_text(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy())
+            tokens, mask = teacher.text_reader().encode(texts)
+            found.append(teacher.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy())
         return np.concatenate(found, axis=1)
 
     def _write_captions(self, numbers: range) -> dict[int, tuple[str, ...]]:
@@ -236,10 +236,10 @@ class Reinforcer:
         images = np.concatenate(found, axis=1).reshape(len(loaded), self.config.num_views, -1)
         return loaded, list(images), broken
 
-    def _encode_pixels(self, teacher: Teacher, pixels: npt.NDArray[np.uint8]) -> Floats:
+    def _encode_pixels(self, teacher: AskedModel, pixels: npt.NDArray[np.uint8]) -> Floats:
         """(n, H, W, 3) bytes to (n, width)."""
         size, batch = self.config.batch_size, torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        parts = [teacher.encode_image(part).cpu().numpy() for part in batch.split(size)]
+        parts = [teacher.embed_images(part).cpu().numpy() for part in batch.split(size)]
         return np.concatenate(parts)
 
     def _render(self, loaded: Sequence[_Loaded], preprocess: PreprocessConfig) -> list[Pixels]:

@@ -1,32 +1,29 @@
 """The tasks that `pocketclip evaluate --task NAME` knows."""
 
 from collections.abc import Callable
-from typing import Any
 
+from pocketclip.asked import PretrainedModel
 from pocketclip.data.source import Source
-from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
+from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.folds import FOLD, check_folds, fold_ranks
 from pocketclip.evaluate.nlvr import as_pairs, pair_result
 from pocketclip.evaluate.retrieval import averaged_metrics, retrieval_metrics, retrieval_ranks
-from pocketclip.features import encode
-from pocketclip.features.encode import Embeddings
-from pocketclip.models.inference import Runner
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.features.encode import Embeddings, embed_source
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, Watch
 
 
-def evaluate_retrieval(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
+def evaluate_retrieval(model: Embedder, source: Source, watch: Watch = SILENT) -> EvalResult:
     """Recall at 1, 5 and 10 in both directions over a captioned source."""
-    embeddings = embed_source(model, source, watch, runner=model.runner_for_scores())
+    embeddings = embed_source(model.for_scores(), source, watch)
     return retrieval_result(embeddings, source)
 
 
-def evaluate_folds(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
+def evaluate_folds(model: Embedder, source: Source, watch: Watch = SILENT) -> EvalResult:
     """The same over folds of 1,000 images, averaged: the 1K protocol of COCO."""
     check_folds(len(source), name=source.name)
-    embeddings = embed_source(model, source, watch, runner=model.runner_for_scores())
+    embeddings = embed_source(model.for_scores(), source, watch)
     return folds_result(embeddings, source)
 
 
@@ -99,50 +96,22 @@ def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
     return kept, len(embeddings.images) - len(captioned)
 
 
-def embed_source(
-    model: PretrainedModel,
-    source: Source,
-    watch: Watch = SILENT,
-    *,
-    start: int = 0,
-    stop: int | None = None,
-    runner: Runner | None = None,
-) -> Embeddings:
-    """Embed a source, or its samples from `start` to `stop`, with a loaded model, or a runner of it."""
-    return encode.embed_source(_Running(model, runner or model.runner), source, watch, start=start, stop=stop)
-
-
-class _Running(Embedder):
-    """A loaded model through one of its runners."""
-
-    def __init__(self, model: PretrainedModel, runner: Runner) -> None:
-        self.tokenizer, self.preprocess, self.runner = model.tokenizer, model.preprocess, runner
-
-    def encode_images(self, pixels: Pixels) -> Floats:
-        return self.runner.encode_images(pixels)
-
-    def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
-        return self.runner.encode_tokens(tokens, mask)
-
-    def made_from(self) -> dict[str, Any]:
-        raise NotImplementedError("nobody keeps what is measured")
-
-
-def evaluate_nlvr2(model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
+def evaluate_nlvr2(model: Embedder, source: Source, watch: Watch = SILENT) -> EvalResult:
     """Accuracy and consistency of true and false over pairs of images with a sentence."""
     as_pairs(source)
-    embeddings = embed_source(model, source, watch, runner=model.runner_for_scores())
-    return pair_result(model.model.pair_head, embeddings, source)
+    embeddings = embed_source(model.for_scores(), source, watch)
+    head = model.model.pair_head if isinstance(model, PretrainedModel) else None
+    return pair_result(head, embeddings, source)
 
 
-TASKS: dict[str, Callable[[PretrainedModel, Source, Watch], EvalResult]] = {
+TASKS: dict[str, Callable[[Embedder, Source, Watch], EvalResult]] = {
     "retrieval": evaluate_retrieval,
     "retrieval_1k_folds": evaluate_folds,
     "nlvr2": evaluate_nlvr2,
 }
 
 
-def run_task(name: str, model: PretrainedModel, source: Source, watch: Watch = SILENT) -> EvalResult:
+def run_task(name: str, model: Embedder, source: Source, watch: Watch = SILENT) -> EvalResult:
     """Measure a model on one task.
 
     Raises:

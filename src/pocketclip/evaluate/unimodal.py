@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data.labels import NO_LABEL, Task, match_classes, read_labels
 from pocketclip.data.source import Source
 from pocketclip.data.texts import LabelledTexts
@@ -24,7 +25,6 @@ from pocketclip.features.encode import NO_IMAGES, encode_texts, image_blocks
 from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
 from pocketclip.models.inference import Runner, project
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder, starting_text_encoder
 from pocketclip.models.tower import ImageTower, NoTower, TextTower, Tower
 from pocketclip.preprocess import PreprocessConfig

@@ -208,7 +208,13 @@ class Embeddings:
 
 
 def embed_source(
-    model: Embedder, source: Source, watch: Watch = SILENT, *, start: int = 0, stop: int | None = None
+    model: Embedder,
+    source: Source,
+    watch: Watch = SILENT,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    with_texts: bool = True,
 ) -> Embeddings:
     """Embed every readable image and its captions, `EMBED_BLOCK` samples at a time.
 
@@ -220,17 +226,21 @@ def embed_source(
         watch: told of the images done and of broken items.
         start: first sample.
         stop: sample to stop before; None embeds to the end.
+        with_texts: False embeds no captions.
 
     Raises:
-        UserError: the model knows images only.
+        UserError: captions are wanted, and the model knows images only.
     """
-    reader = model.text_reader()
+    reader = model.text_reader() if with_texts else None
     place: dict[str, Any] = {"start": start, "stop": stop, "block_size": EMBED_BLOCK}
     image_parts = image_blocks(source, model.encode_images, model.preprocess, watch=watch, **place)
     images = Block.join(image_parts, NO_IMAGES)
+    embedded, indices = images["features"][:, 0], images["indices"]
+    if reader is None:
+        return Embeddings(embedded, NO_TEXTS["features"], np.zeros(0, np.int64), indices, images.broken)
     texts = Block.join(text_blocks(source, model.encode_texts, reader, **place), NO_TEXTS)
     row_of = np.full(len(texts["counts"]), -1, np.int64)
-    row_of[images["indices"] - start] = np.arange(len(images["indices"]))
+    row_of[indices - start] = np.arange(len(indices))
     owners = np.repeat(row_of, texts["counts"])
     kept = owners >= 0  # captions of images that could not be decoded have no owner
-    return Embeddings(images["features"][:, 0], texts["features"][kept], owners[kept], images["indices"], images.broken)
+    return Embeddings(embedded, texts["features"][kept], owners[kept], indices, images.broken)

@@ -6,7 +6,7 @@ from typing import Any
 from pocketclip.config import kinds_of
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.contrastive import losses_for_several_captions
-from pocketclip.objectives.needs import Teachers, knows
+from pocketclip.objectives.needs import Teachers
 
 PAIR_SOURCES = ("nlvr2", "scene_pairs")
 """Kinds of sources that give pairs, as messages name them; this folder may not ask the sources themselves."""
@@ -51,13 +51,13 @@ def _check_captions_and_bias(recipe: Any) -> None:
 def _check_what_teachers_know(recipe: Any) -> None:
     kind, needs = recipe.objective.kind, recipe.objective.needs
     for teacher in recipe.teachers:
-        if needs.teachers == "captions" and "captions" not in knows(teacher):
+        if needs.teachers == "captions" and "captions" not in teacher.knows:
             raise ValueError(
                 f"teachers: {teacher.kind} {teacher.name} knows images only, and objective.kind {kind} asks about "
                 "captions too; choose a bundle, open_clip or huggingface teacher, or objective.kind "
                 f"{_either(_kinds_that_ask('images'))}"
             )
-    if needs.teachers == "classes" and not any("classes" in knows(teacher) for teacher in recipe.teachers):
+    if needs.teachers == "classes" and not any("classes" in teacher.knows for teacher in recipe.teachers):
         raise ValueError(
             f"objective.{needs.setting} compares classes, so it needs live teachers: [{{kind: timm, "
             "feature: logits, ...}]; embeddings are for mse and contrastive"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pocketclip.config import Config
 from pocketclip.types import Objective
@@ -75,10 +75,3 @@ class MethodConfig(Config):
             UserError: the teachers are not as many as it takes.
         """
         raise NotImplementedError
-
-
-def knows(teacher: Any) -> set[str]:
-    """What a teacher knows, by its config, in the words of `Teachers`."""
-    if teacher.kind != "timm":
-        return {"images", "captions"}
-    return {"images", "classes"} if teacher.feature == "logits" else {"images"}

@@ -1,17 +1,19 @@
-"""The cost of whatever a user names: a bundle, a run, a size, or a recipe before it is trained."""
+"""The cost of whatever a user names: any model that can be asked, a size, or a recipe before it is trained."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
+from pocketclip.asked import PretrainedModel, library_model
 from pocketclip.bundle import find_bundle
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
-from pocketclip.cost.weigh import measure_cost
+from pocketclip.cost.weigh import measure_cost, measure_library_cost
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.precision import Precision
-from pocketclip.models.pretrained import PretrainedModel
+from pocketclip.models.precision import Precision, resolve_device
 from pocketclip.models.sizes import list_sizes
 from pocketclip.recipe import find_recipe, list_recipes, load_recipe
 from pocketclip.records import CostResult
@@ -26,10 +28,10 @@ def cost_of(
     dollars_per_hour: float | None = None,
     with_energy: bool = False,
 ) -> CostResult:
-    """The cost of a bundle, a run, a size, or a recipe's model before it is trained.
+    """The cost of a bundle, a run, another library's model, a size, or a recipe's model before it is trained.
 
     Args:
-        place: a bundle, a run folder with a bundle, the name of a size, or a recipe's path or name.
+        place: as `open_model` takes it, the name of a size, or a recipe's path or name.
         device: `cpu`, `cuda` or `auto`.
         precision: of latency and throughput.
         seconds: spent on each of the four timings.
@@ -39,19 +41,44 @@ def cost_of(
     Raises:
         UserError: nothing of these is there.
     """
+    library = library_model(place)
+    weigh: Callable[[], CostResult]
+    if library is not None:
+        weigh = partial(measure_library_cost, library.build(resolve_device(device), precision), seconds=seconds)
+    else:
+        weigh = _weighing(place, device=device, precision=precision, seconds=seconds)
+    with measure_energy() if with_energy else nullcontext(Energy()) as energy:
+        result = weigh()
+    metrics, notes = dict(result.metrics), list(result.notes)
+    if with_energy:
+        metrics["energy_kwh"] = energy.kwh
+        notes.append(f"energy of these measurements: {energy.method}")
+    if dollars_per_hour is not None:
+        metrics["dollars_per_hour"] = dollars_per_hour
+        for part in ("image", "text"):
+            per_second = float(metrics.get(f"throughput_{part}_per_second") or 0)
+            if per_second:
+                metrics[f"dollars_per_million_{part}s"] = round(price_dollars(1e6 / per_second, dollars_per_hour), 4)
+    return result.model_copy(update={"metrics": metrics, "notes": notes})
+
+
+def _weighing(place: str, *, device: str, precision: Precision, seconds: float) -> Callable[[], CostResult]:
+    """What measures a bundle, a size or a recipe's model, which is built already."""
     bundle = _find_bundle_unless_recipe(place)
-    if bundle is None:
+    if bundle is not None:
+        loaded = PretrainedModel.from_pretrained(bundle)
+        model, name, size = loaded.model, str(place), loaded.preprocess.image_size
+        context_length, is_cut_later = loaded.tokenizer.context_length, False
+    else:
         name, config = _named_model(place)
         text = config.text_encoder
         learned = text.vocabulary_size if text.tokenizer == "captions" else None
         model = build_model(config, load_pretrained=False, vocabulary_size=learned)
         size, context_length = config.image_encoder.image_size, text.context_length
-    else:
-        loaded = PretrainedModel.from_pretrained(bundle)
-        model, name, size = loaded.model, str(place), loaded.preprocess.image_size
-        context_length = loaded.tokenizer.context_length
-    with measure_energy() if with_energy else nullcontext(Energy()) as energy:
-        result = measure_cost(
+        is_cut_later = text.vocabulary == "occurring"
+
+    def weigh() -> CostResult:
+        cost = measure_cost(
             model,
             name=name,
             image_size=size,
@@ -61,18 +88,10 @@ def cost_of(
             seconds=seconds,
             bundle=bundle,
         )
-    metrics, notes = dict(result.metrics), list(result.notes)
-    if bundle is None and config.text_encoder.vocabulary == "occurring":
-        notes.append("text parameters are those of the whole vocabulary; the captions decide what is kept of it")
-    if with_energy:
-        metrics["energy_kwh"] = energy.kwh
-        notes.append(f"energy of these measurements: {energy.method}")
-    if dollars_per_hour is not None:
-        metrics["dollars_per_hour"] = dollars_per_hour
-        for part in ("image", "text"):
-            per_second = float(metrics[f"throughput_{part}_per_second"] or 0)
-            metrics[f"dollars_per_million_{part}s"] = round(price_dollars(1e6 / per_second, dollars_per_hour), 4)
-    return result.model_copy(update={"metrics": metrics, "notes": notes})
+        more = ["text parameters are those of the whole vocabulary; the captions decide what is kept of it"]
+        return cost.model_copy(update={"notes": [*cost.notes, *(more if is_cut_later else [])]})
+
+    return weigh
 
 
 def _named_model(place: str) -> tuple[str, DualEncoderConfig]:

@@ -2,28 +2,23 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.config import digest
+from pocketclip.asked import open_model
 from pocketclip.curate.filter import measure
 from pocketclip.data import Source, open_source
+from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import embed_source
-from pocketclip.features.encode import EMBED_BLOCK
+from pocketclip.features.encode import EMBED_BLOCK, embed_source
 from pocketclip.files import cannot_write
-from pocketclip.models.inference import module_fingerprint
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.stages.columns import appearing, join
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
-PACKAGES = ("pocketclip", "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
 ARRAYS = ("images", "texts", "text_images", "indices")
 COLUMNS: Columns = {
     "images": np.zeros((0, 0), np.float32),
@@ -39,51 +34,33 @@ def open_embedding(source: str, model: str, device: str) -> Stage:
     Raises:
         UserError: the source or the model cannot be opened.
     """
-    loaded = PretrainedModel.from_pretrained(model).to(device)
+    loaded = open_model(model, device=device)
     return embedding_stage(open_source(source, place="SOURCE"), loaded)
 
 
-def embedding_stage(source: Source, model: PretrainedModel) -> Stage:
+def embedding_stage(source: Source, model: Embedder) -> Stage:
     """Images, texts, their places and a line for each image, of some consecutive samples."""
 
     def compute(start: int, stop: int) -> Block:
-        found = embed_source(model, source, start=start, stop=stop)
+        found = embed_source(model, source, start=start, stop=stop, with_texts=model.tokenizer is not None)
         lines = "".join(f"{line}\n" for line in item_lines(source, found.indices))
         arrays = {name: getattr(found, name) for name in ARRAYS}
         return Block({**arrays, "items": np.frombuffer(lines.encode(), np.uint8)}, found.broken)
 
-    made_from = {"source": source.fingerprint(), **model_key(model)}
-    return Stage(
-        "encoding images", made_from, len(source), EMBED_BLOCK, compute, on_gpu=model.runner.device.type == "cuda"
-    )
+    made_from = {"source": source.fingerprint(), **model.made_from()}
+    return Stage("encoding images", made_from, len(source), EMBED_BLOCK, compute, on_gpu=model.is_on_gpu)
 
 
 def open_similarity(source: str, model: str, device: str) -> Stage:
     """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.filter`."""
-    loaded = PretrainedModel.from_pretrained(model).to(device)
+    loaded = open_model(model, device=device)
     opened = open_source(source, place="SOURCE")
 
     def compute(start: int, stop: int) -> Block:
         return measure(opened, start, stop, lambda first, last: embed_source(loaded, opened, start=first, stop=last))
 
-    made_from = {"source": opened.fingerprint(), **model_key(loaded)}
-    return Stage(
-        "comparing captions", made_from, len(opened), EMBED_BLOCK, compute, on_gpu=loaded.runner.device.type == "cuda"
-    )
-
-
-def model_key(model: PretrainedModel) -> dict[str, Any]:
-    """Everything of a model and its surroundings that its embeddings depend on."""
-    return {
-        "model": module_fingerprint(model.model, digest(model.config.model_dump(mode="json"))),
-        "tokenizer": digest(model.tokenizer.to_json()),
-        "context_length": model.tokenizer.context_length,
-        "preprocess": model.preprocess.model_dump(mode="json"),
-        "precision": model.runner.precision,
-        "backends": [model.runner.image_backend, model.runner.text_backend],
-        "device": model.runner.device.type,
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+    made_from = {"source": opened.fingerprint(), **loaded.made_from()}
+    return Stage("comparing captions", made_from, len(opened), EMBED_BLOCK, compute, on_gpu=loaded.is_on_gpu)
 
 
 def item_lines(source: Source, indices: Iterable[int] | npt.NDArray[np.int64]) -> list[str]:

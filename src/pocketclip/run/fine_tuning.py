@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.config import Config
 from pocketclip.data.augment import AugmentConfig, CropScale
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
@@ -31,7 +32,6 @@ from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner
 from pocketclip.models.precision import Precision
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.models.start import same_weights, starting_image_encoder
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.classification import ClassificationObjective

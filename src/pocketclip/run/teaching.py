@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from pocketclip.asked import AskedModel
 from pocketclip.data import Source
 from pocketclip.data.batches import NO_TEACHERS, LiveReaders, StoredRows, TeacherReader, Teachers
-from pocketclip.distill import Teacher, build_teachers
+from pocketclip.distill import build_teachers
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
 from pocketclip.train.gradient_cache import chunk_bounds
@@ -19,11 +20,16 @@ class LiveTeachers:
 
     Args:
         teachers: in the order of the recipe.
+        with_captions: False asks none about captions.
     """
 
-    def __init__(self, teachers: Sequence[Teacher]) -> None:
+    def __init__(self, teachers: Sequence[AskedModel], *, with_captions: bool = True) -> None:
         self.teachers = tuple(teachers)
-        self.readers = tuple(TeacherReader(teacher.preprocess, teacher.tokenize) for teacher in teachers)
+        tokenizers = [teacher.tokenizer if with_captions else None for teacher in teachers]
+        self.readers = tuple(
+            TeacherReader(teacher.preprocess, None if tokenizer is None else tokenizer.encode)
+            for teacher, tokenizer in zip(teachers, tokenizers, strict=True)
+        )
         """How each reads views and captions."""
 
     def __call__(self, batch: ImageTextBatch, chunk_size: int | None) -> ImageTextBatch:
@@ -33,21 +39,26 @@ class LiveTeachers:
             batch: on the teachers' device.
             chunk_size: images a pass; None takes all at once.
         """
-        pairs = zip(self.teachers, batch.teacher_inputs, strict=True)
-        features = [_features(teacher, inputs, chunk_size) for teacher, inputs in pairs]
+        asked = zip(self.teachers, self.readers, batch.teacher_inputs, strict=True)
+        features = [
+            _features(teacher, inputs, chunk_size, with_captions=reader.encode is not None)
+            for teacher, reader, inputs in asked
+        ]
         return replace(batch, teachers=tuple(features), teacher_inputs=())
 
 
-def _features(teacher: Teacher, inputs: TeacherInputs, chunk_size: int | None) -> TeacherFeatures:
+def _features(
+    teacher: AskedModel, inputs: TeacherInputs, chunk_size: int | None, *, with_captions: bool
+) -> TeacherFeatures:
     count = len(inputs.images)
     captions_per_image = len(inputs.tokens) // count
     images, texts = [], []
     for start, stop in chunk_bounds(count, -(-count // (chunk_size or count))):
-        images.append(teacher.encode_image(inputs.images[start:stop]))
-        if teacher.embed_tokens is not None:
+        images.append(teacher.embed_images(inputs.images[start:stop]))
+        if with_captions:
             own = slice(start * captions_per_image, stop * captions_per_image)
-            texts.append(teacher.encode_text(inputs.tokens[own], inputs.token_mask[own]))
-    return TeacherFeatures(torch.cat(images), torch.cat(texts) if texts else None, teacher.scale)
+            texts.append(teacher.embed_tokens(inputs.tokens[own], inputs.token_mask[own]))
+    return TeacherFeatures(torch.cat(images), torch.cat(texts) if texts else None, teacher.inverse_temperature or 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,5 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
     if stored is not None:
         return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=StoredRows(stored.teachers))
     teachers = build_teachers(recipe.teachers, device, recipe.train.precision)
-    if needs.teachers != "captions":
-        teachers = [teacher.images_only() for teacher in teachers]
-    live = LiveTeachers(teachers)
-    return Teaching(tuple(teacher.width for teacher in live.teachers), live, LiveReaders(live.readers))
+    live = LiveTeachers(teachers, with_captions=needs.teachers == "captions")
+    return Teaching(tuple(teacher.embed_dim for teacher in teachers), live, LiveReaders(live.readers))

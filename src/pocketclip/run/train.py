@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pocketclip import distributed
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
@@ -26,7 +27,6 @@ from pocketclip.features.towers import FrozenTowers, features_in_memory, texts_i
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, project
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card

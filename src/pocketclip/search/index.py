@@ -7,6 +7,7 @@ items.jsonl         one line an image: key, place, captions
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from pocketclip.files import cannot_write, write_atomically
 from pocketclip.records import now
 
 Floats = npt.NDArray[np.float32]
+_LIBRARY = re.compile(r"[\w-]{2,}:")
 
 
 class IndexConfig(Config):
@@ -28,7 +30,7 @@ class IndexConfig(Config):
 
     format_version: int = 1
     model: str
-    """Bundle that made the embeddings; relative paths start at the index's folder."""
+    """What made the embeddings: a bundle, whose relative path starts at the index's folder, or `LIBRARY:NAME`."""
     source: str
     num_images: int
     embed_dim: int
@@ -84,8 +86,15 @@ class Index:
         return cls(folder, config, embeddings, items)
 
     @classmethod
-    def write(cls, folder: Path, *, model: Path, source: str, embeddings: Floats, items: Sequence[Item]) -> Self:
+    def write(cls, folder: Path, *, model: Path | str, source: str, embeddings: Floats, items: Sequence[Item]) -> Self:
         """Write an index; `index.json` comes last, so a half-written one is never opened.
+
+        Args:
+            folder: made if missing.
+            model: a bundle's folder, or the name of another library's model.
+            source: what was indexed.
+            embeddings: (N, D), unit length.
+            items: N.
 
         Raises:
             UserError: the disk is full or not writable.
@@ -100,7 +109,7 @@ class Index:
         lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
         write_atomically(folder / "items.jsonl", "".join(f"{line}\n" for line in lines))
         config = IndexConfig(
-            model=os.path.relpath(model, folder),
+            model=model if isinstance(model, str) else _relative(model, folder),
             source=source,
             num_images=len(items),
             embed_dim=embeddings.shape[1],
@@ -110,8 +119,10 @@ class Index:
         return cls.open(folder)
 
     @property
-    def model(self) -> Path:
-        """The bundle that encodes queries."""
+    def model(self) -> Path | str:
+        """What encodes queries: a bundle's folder, or the name of another library's model."""
+        if _LIBRARY.match(self.config.model):
+            return self.config.model
         return Path(os.path.normpath(self.folder / self.config.model))
 
     def search(self, query: Floats, count: int) -> list[Hit]:
@@ -134,3 +145,9 @@ class Index:
         nearest = np.argpartition(-scores, count - 1)[:count] if count else np.zeros(0, np.int64)
         ordered = sorted(nearest, key=lambda number: (-scores[number], number))
         return [Hit(float(scores[number]), self.items[number]) for number in ordered]
+
+
+def _relative(model: Path, folder: Path) -> str:
+    """The way from an index to its bundle, which no library's name looks like."""
+    path = os.path.relpath(model, folder)
+    return f"./{path}" if _LIBRARY.match(path) else path

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketclip.asked import library_model
 from pocketclip.bundle import find_bundle
-from pocketclip.cost.parameters import count_parameters
 from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.data.source import Source, clean_captions
+from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, require
-from pocketclip.evaluate.tasks import embed_source, retrieval_result
-from pocketclip.features.encode import encode_texts
+from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.features.encode import embed_source, encode_texts
 from pocketclip.files import write_atomically
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.records import EvalResult, Provenance, RunRecord, read_records
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.study.approaches import PUBLISHED, own_row
@@ -66,7 +66,7 @@ def check_request(out: Path, sentences: Sequence[str]) -> list[str]:
 
 def make_demo(
     place: str,
-    model: PretrainedModel,
+    model: Embedder,
     source: Source,
     *,
     sentences: Sequence[str] = (),
@@ -89,8 +89,8 @@ def make_demo(
     if len(source) == 0:
         raise UserError(f"{source.name}: no images.")
     record = find_run_record(place)  # a damaged one should not cost the embedding
-    runner = model.runner_for_scores()
-    embeddings = embed_source(model, source, watch, runner=runner)
+    exact = model.for_scores()
+    embeddings = embed_source(exact, source, watch)
     if len(embeddings.images) == 0:
         raise UserError(f"{source.name}: no picture can be read. The first: {embeddings.broken[0]}")
     if len(embeddings.texts) == 0 and not sentences:
@@ -101,7 +101,7 @@ def make_demo(
         gallery = make_gallery("all", source, embeddings, seed=seed, num_image_queries=NUM_IMAGE_QUERIES)
     asked: list[Example] = []
     if sentences:
-        vectors = encode_texts(sentences, runner.encode_tokens, model.tokenizer)
+        vectors = encode_texts(sentences, exact.encode_texts, exact.text_reader())
         asked = find_images(source, embeddings, sentences, vectors)
     return Demo(
         name=record.name if record is not None else _short_name(place),
@@ -111,21 +111,23 @@ def make_demo(
         result=result,
         gallery=gallery,
         asked=asked,
-        num_parameters=count_parameters(model.model),
-        context_length=model.tokenizer.context_length,
+        num_parameters=model.num_parameters,
+        context_length=exact.text_reader().context_length,
         record=record,
     )
 
 
 def find_run_record(place: str) -> RunRecord | None:
-    """The record of the run that made a model; None for a bundle that left its run, or one from a hub.
+    """The record of the run that made a model; None for a bundle that left its run, one from a hub, or no bundle.
 
     Args:
-        place: a bundle, a run folder or a hub name.
+        place: as `open_model` takes it.
 
     Raises:
         UserError: there is no such model, or a record beside it is damaged.
     """
+    if library_model(place) is not None:
+        return None
     bundle = find_bundle(place)
     folder = bundle.parent if bundle.resolve().name == "bundle" else bundle
     return next((record for record in read_records(folder) if isinstance(record, RunRecord)), None)

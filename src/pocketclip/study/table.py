@@ -80,7 +80,7 @@ def cost_rows(cost: CostResult) -> list[list[str]]:
     rows = []
     for label, image, text, unit in _COSTS:
         if image in metrics:
-            rows.append([label, _amount(metrics[image], unit), _amount(metrics[text], unit)])
+            rows.append([label, _amount(metrics[image], unit), _amount(metrics.get(text), unit)])
     for label, key, unit in _TOTALS:
         if key in metrics:
             rows.append([label, _amount(metrics[key], unit), ""])

@@ -6,7 +6,7 @@ from typing import Any
 import timm
 import torch
 
-from pocketclip.distill import TimmTeacherConfig
+from pocketclip.asked.timm import TimmModelConfig
 from pocketclip.models.image.beit import tower_weights
 
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 0, "img_size": 32}
@@ -45,13 +45,11 @@ def test_the_published_teacher_reads_such_a_file(tmp_path: Path) -> None:
     model = pretraining(num_classes=0, img_size=32)
     torch.save({"model": as_published(model)}, tmp_path / "pt1k.pth")
     settings = {"name": "beitv2_base_patch16_224", "pretrained": str(tmp_path / "pt1k.pth"), "feature": "cls"}
-    teacher = TimmTeacherConfig.parse({**settings, "image_size": 32}, place="test").build(
-        torch.device("cpu"), "float32"
-    )
-    assert (teacher.width, teacher.name) == (768, "beitv2_base_patch16_224-pt1k")
+    teacher = TimmModelConfig.parse({**settings, "image_size": 32}, place="test").build(torch.device("cpu"), "float32")
+    assert (teacher.embed_dim, teacher.short_name) == (768, "beitv2_base_patch16_224-pt1k")
     model.norm = torch.nn.Identity()
     images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (teacher.preprocess.mean, teacher.preprocess.std))
     with torch.no_grad():
         expected = model((images.float() / 255 - mean) / std)
-    torch.testing.assert_close(teacher.encode_image(images), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(teacher.embed_images(images), expected, rtol=1e-3, atol=1e-3)

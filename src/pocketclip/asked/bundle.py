@@ -1,27 +1,32 @@
-"""What `pocketclip.load` returns: a trained model with its tokenizer and preprocessing."""
+"""What `pocketclip.load` returns: a trained model of ours with its tokenizer and preprocessing."""
 
-from collections.abc import Sequence
+import copy
+import threading
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from pocketclip.asked.model import PACKAGES, AskedModel, Scale
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
+from pocketclip.config import Config, digest
+from pocketclip.data.source import safe_key
+from pocketclip.embedder import Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner
+from pocketclip.models.inference import Runner, module_fingerprint
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
 from pocketclip.models.tower import NoTower
 from pocketclip.models.weights import load_weights, read_state_dict
-from pocketclip.preprocess import ImageLike, PreprocessConfig, open_image, resize_image
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 
-Floats = npt.NDArray[np.float32]
 
-
-class PretrainedModel:
+class PretrainedModel(AskedModel):
     """Images and sentences to vectors of one space; their dot product is their similarity.
 
     >>> model = pocketclip.load("runs/flickr8k")
@@ -30,21 +35,32 @@ class PretrainedModel:
     >>> images @ texts.T
     """
 
+    kind = "bundle"
+
     def __init__(
         self,
         model: DualEncoder,
         config: DualEncoderConfig,
         tokenizer: Tokenizer,
         preprocess: PreprocessConfig,
+        *,
+        name: str = "model",
     ) -> None:
-        self.model = model
-        self.config = config
-        self.tokenizer = tokenizer
+        self.model, self.config = model, config
+        self.tokenizer: Tokenizer = tokenizer
         self.preprocess = preprocess
-        self.card = ""
-        self._device = resolve_device("auto")
+        self.name, self.card = name, ""
+        path = Path(name)
+        self.short_name = safe_key(path.parent.name if path.name == "bundle" else path.name)
+        self.embed_dim = config.embed_dim
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.inverse_temperature = model.logit_scale.exp().item()
+        self.judge_pairs = None if model.pair_head is None else self._judge_pairs
+        self.device = resolve_device("auto")
+        self.is_on_gpu = self.device.type == "cuda"
         self._precision: Precision = "auto"
         self._runner: Runner | None = None
+        self._lock = threading.RLock()  # several threads may come first
 
     @classmethod
     def from_pretrained(cls, place: str | Path, *, text_only: bool = False) -> "PretrainedModel":
@@ -62,7 +78,7 @@ class PretrainedModel:
         model = build_model(config, load_pretrained=False, text_only=text_only)
         ignore = "image_" if text_only else ""
         load_weights(model, read_state_dict(bundle.weights), place=str(bundle.weights), ignore=ignore)
-        loaded = cls(model, config, bundle.tokenizer, bundle.preprocess)
+        loaded = cls(model, config, bundle.tokenizer, bundle.preprocess, name=str(place))
         card = bundle.folder / "README.md"
         loaded.card = card.read_text(encoding="utf-8") if card.is_file() else ""
         return loaded
@@ -113,91 +129,107 @@ class PretrainedModel:
 
     def to(self, device: str, *, precision: Precision = "auto") -> "PretrainedModel":
         """Choose where and in which number type to compute; the CPU or first GPU, and bfloat16, by default."""
-        self._device, self._precision = resolve_device(device), precision
+        self.device, self._precision = resolve_device(device), precision
+        self.is_on_gpu = self.device.type == "cuda"
         self._runner = self._make_runner(precision)
         return self
 
     @property
     def runner(self) -> Runner:
         """What encodes; made when first used."""
-        if self._runner is None:
-            self._runner = self._make_runner(self._precision)
-        return self._runner
+        with self._lock:
+            if self._runner is None:
+                self._runner = self._make_runner(self._precision)
+            return self._runner
 
     def runner_for_scores(self) -> Runner:
         """What encodes where recalls are reported: slower and more exact."""
         return self._make_runner(precision_of_scores(self._precision))
 
     def _make_runner(self, precision: Precision) -> Runner:
-        return Runner(self.model, device=self._device, precision=precision, image_size=self.preprocess.image_size)
+        return Runner(self.model, device=self.device, precision=precision, image_size=self.preprocess.image_size)
 
-    def encode_image(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32) -> Floats:
-        """Embed pictures.
+    def for_scores(self) -> "PretrainedModel":
+        """The same model, encoding with what `runner_for_scores` gives."""
+        exact = copy.copy(self)
+        exact._precision, exact._runner = precision_of_scores(self._precision), None
+        return exact
 
-        Args:
-            images: paths, encoded bytes or Pillow images; a single one is taken as a list of one.
-            batch_size: pictures a forward pass.
-
-        Returns:
-            (B, D) float32, unit length per row.
-
-        Raises:
-            UserError: a file is missing or is not a picture.
-        """
+    def encode_images(self, pixels: Pixels) -> Floats:
+        """See `Embedder`."""
         self._need_image_tower()
-        wanted = list(images) if isinstance(images, Sequence) and not isinstance(images, (str, bytes)) else [images]
-        rows = []
-        for first in range(0, len(wanted), batch_size):
-            opened = [open_image(image) for image in wanted[first : first + batch_size]]
-            pixels = np.stack([resize_image(image, self.preprocess) for image in opened])
-            rows.append(self.runner.encode_images(pixels))
-        return np.concatenate(rows) if rows else np.zeros((0, self.config.embed_dim), np.float32)
+        return self.runner.encode_images(pixels)
+
+    def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
+        """See `Embedder`."""
+        return self.runner.encode_tokens(tokens, mask)
+
+    def image_vectors(self, images: Tensor) -> Tensor:
+        """See `AskedModel`."""
+        return self.runner.embed_images(images)
+
+    def text_vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """See `AskedModel`."""
+        return self.runner.embed_tokens(tokens, mask)
+
+    @property
+    def fingerprint(self) -> str:
+        """See `AskedModel`."""
+        shaping = [
+            self.config.model_dump(mode="json"),
+            digest(self.tokenizer.to_json()),
+            self.tokenizer.context_length,
+            self.preprocess.model_dump(mode="json"),
+        ]
+        return module_fingerprint(self.model, digest(shaping))
+
+    def made_from(self) -> dict[str, Any]:
+        """See `Embedder`."""
+        return {
+            "model": module_fingerprint(self.model, digest(self.config.model_dump(mode="json"))),
+            "tokenizer": digest(self.tokenizer.to_json()),
+            "context_length": self.tokenizer.context_length,
+            "preprocess": self.preprocess.model_dump(mode="json"),
+            "precision": self.runner.precision,
+            "backends": [self.runner.image_backend, self.runner.text_backend],
+            "device": self.device.type,
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+
+    @torch.inference_mode()
+    def _judge_pairs(self, images: Floats, texts: Floats) -> Floats:
+        head = self.model.pair_head
+        assert head is not None
+        rows = (torch.from_numpy(part).to(self.device) for part in (images, texts))
+        logits: Floats = head.to(self.device).eval()(*rows).float().cpu().numpy()
+        return logits
 
     def _need_image_tower(self) -> None:
         if isinstance(self.model.image_encoder, NoTower):
             raise UserError("This model was loaded with text_only=True and has no image tower; load it without.")
 
-    def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 128) -> Floats:
-        """Embed sentences; longer ones are cut at the context length.
 
-        Returns:
-            (B, D) float32, unit length per row.
-        """
-        wanted = [texts] if isinstance(texts, str) else list(texts)
-        order = sorted(range(len(wanted)), key=lambda number: len(wanted[number]))
-        rows = np.zeros((len(wanted), self.config.embed_dim), np.float32)
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            tokens, mask = self.tokenizer.encode([wanted[number] for number in chosen])
-            rows[chosen] = self.runner.encode_tokens(tokens, mask)
-        return rows
+class BundleModelConfig(Config):
+    """A bundle, a run folder, or a bundle's name on the Hugging Face hub."""
 
-    def classify(
-        self, images: ImageLike | Sequence[ImageLike], class_names: Sequence[str], *, template: str = "{}"
-    ) -> list[dict[str, float]]:
-        """Zero-shot classification: the probability of each class for each picture.
+    kind: Literal["bundle"] = "bundle"
+    path: str
+    scale: Scale = "own"
 
-        Args:
-            images: as in `encode_image`.
-            class_names: at least one.
-            template: a sentence with `{}` where the class name goes.
+    @property
+    def knows(self) -> frozenset[str]:
+        """What it can be asked about."""
+        return frozenset({"images", "captions"})
 
-        Returns:
-            One mapping an image, most probable class first; values sum to 1.
+    def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> AskedModel:
+        """Load it.
 
         Raises:
-            UserError: no classes, one given twice, or no `{}` in the template.
+            UserError: it is not there or not complete.
         """
-        if not class_names:
-            raise UserError("classify: class_names is empty.")
-        if len(set(class_names)) < len(class_names):
-            raise UserError(f"classify: class_names should differ (got {list(class_names)}).")
-        if "{}" not in template:
-            raise UserError(f"classify: template should hold {{}} for the class name (got {template!r}).")
-        texts = self.encode_text([template.replace("{}", name) for name in class_names])
-        logits = self.model.logit_scale.exp().item() * self.encode_image(images) @ texts.T
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares = shifted / shifted.sum(axis=1, keepdims=True)
-        return [
-            {class_names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares
-        ]
+        del role  # errors name the file
+        model = PretrainedModel.from_pretrained(self.path).to(str(device), precision=precision)
+        _ = model.runner.image_encoder, model.runner.text_encoder  # made outside of inference mode: losses keep vectors
+        if self.scale != "own":
+            model.inverse_temperature = self.scale
+        return model

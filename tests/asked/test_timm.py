@@ -6,18 +6,20 @@ from typing import Any
 import pytest
 import torch
 
-from pocketclip.distill import TimmTeacherConfig, build_teachers
+from pocketclip.asked import AskedModel
+from pocketclip.asked.timm import TimmModel, TimmModelConfig
+from pocketclip.distill import build_teachers
 from pocketclip.distill.reinforce import ReinforceConfig
-from pocketclip.distill.teacher import Teacher
 from pocketclip.errors import UserError
 
 CPU = torch.device("cpu")
 
 
-def make(feature: str = "cls", **changes: Any) -> Teacher:
+def make(feature: str = "cls", **changes: Any) -> AskedModel:
     values = {"name": "test_vit", "pretrained": "none", "image_size": 32, "feature": feature, **changes}
     torch.manual_seed(0)
-    return TimmTeacherConfig.parse(values, place="test").build(CPU, "float32")
+    (teacher,) = build_teachers([TimmModelConfig.parse(values, place="test")], CPU, "float32")
+    return teacher
 
 
 def pictures(count: int = 3, size: int = 32) -> torch.Tensor:
@@ -26,14 +28,15 @@ def pictures(count: int = 3, size: int = 32) -> torch.Tensor:
 
 def test_the_class_token_comes_before_the_final_norm_and_as_long_as_it_is() -> None:
     teacher = make()
-    found = teacher.encode_image(pictures())
-    assert (teacher.kind, teacher.name, teacher.width, teacher.preprocess.image_size) == ("timm", "test_vit", 64, 32)
+    found = teacher.embed_images(pictures())
+    assert (teacher.kind, teacher.short_name) == ("timm", "test_vit")
+    assert (teacher.embed_dim, teacher.preprocess.image_size) == (64, 32)
     assert found.shape == (3, 64)
-    encoder = teacher.embed_images.__closure__  # type: ignore[attr-defined]
-    tower = next(cell.cell_contents for cell in encoder if isinstance(cell.cell_contents, torch.nn.Module)).tower
+    assert isinstance(teacher, TimmModel)
+    tower = teacher.module.tower
     tokens: list[torch.Tensor] = []
     tower.blocks[-1].register_forward_hook(lambda module, inputs, output: tokens.append(output))
-    found = teacher.encode_image(pictures())
+    found = teacher.embed_images(pictures())
     torch.testing.assert_close(found, tokens[0][:, 0])
     lengths = found.norm(dim=1)
     assert not torch.allclose(lengths, torch.ones(3), atol=0.01)
@@ -42,15 +45,15 @@ def test_the_class_token_comes_before_the_final_norm_and_as_long_as_it_is() -> N
 @pytest.mark.parametrize(("feature", "width"), [("average", 256), ("logits", 1000)])
 def test_a_convolutional_classifier_gives_its_average_or_its_logits(feature: str, width: int) -> None:
     teacher = make(feature, name="test_resnet")
-    assert teacher.width == teacher.encode_image(pictures()).shape[1]
-    assert feature != "logits" or teacher.width == width
+    assert teacher.embed_dim == teacher.embed_images(pictures()).shape[1]
+    assert feature != "logits" or teacher.embed_dim == width
 
 
 def test_it_knows_no_captions() -> None:
     teacher = make()
-    assert teacher.tokenize is None
+    assert teacher.tokenizer is None
     with pytest.raises(AssertionError, match="knows images only"):
-        teacher.encode_text(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
+        teacher.embed_tokens(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
 
 
 def test_weights_from_a_file_with_and_without_the_classifier(tmp_path: Path) -> None:
@@ -61,10 +64,10 @@ def test_weights_from_a_file_with_and_without_the_classifier(tmp_path: Path) -> 
     torch.save(model.state_dict(), tmp_path / "resnet.pth")
     settings = {"name": "test_resnet", "pretrained": str(tmp_path / "resnet.pth")}
     logits, average = make("logits", **settings), make("average", **settings)
-    assert logits.name == "test_resnet-resnet"
+    assert logits.short_name == "test_resnet-resnet"
     with torch.no_grad():
         head = model.get_classifier()
-        torch.testing.assert_close(logits.encode_image(pictures()), head(average.encode_image(pictures())))
+        torch.testing.assert_close(logits.embed_images(pictures()), head(average.embed_images(pictures())))
 
 
 def test_the_mark_changes_with_the_feature_and_the_weights() -> None:
@@ -75,8 +78,8 @@ def test_the_mark_changes_with_the_feature_and_the_weights() -> None:
 
 
 def test_two_of_a_kind_get_two_names() -> None:
-    config = TimmTeacherConfig(name="test_vit", pretrained="none", feature="cls", image_size=32)
-    assert len({teacher.name for teacher in build_teachers([config, config], CPU)}) == 2
+    config = TimmModelConfig(name="test_vit", pretrained="none", feature="cls", image_size=32)
+    assert len({teacher.short_name for teacher in build_teachers([config, config], CPU)}) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""A model that others published, from its size and its weights."""
+"""A published model from its weights: MobileCLIP, TinyCLIP or CLIP, as a bundle of ours."""
 
 from pathlib import Path
 from typing import Any
 
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.pretrained import PretrainedModel
 
 
 def load_published(size: str, path: str | Path, *, tokenizer: str | None = None) -> PretrainedModel:
@@ -28,4 +28,4 @@ def load_published(size: str, path: str | Path, *, tokenizer: str | None = None)
     config = DualEncoderConfig.parse(values, place="load_published")
     words = config.text_encoder.build_tokenizer()
     model = build_model(config)
-    return PretrainedModel(model, config, words, model.image_encoder.preprocess)
+    return PretrainedModel(model, config, words, model.image_encoder.preprocess, name=size)

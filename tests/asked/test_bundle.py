@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 import pocketclip
 from conftest import encode_picture, tiny_model_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.pretrained import PretrainedModel
 from pocketclip.preprocess import open_image
 from pocketclip.tokenizer import train_tokenizer
 

@@ -1,0 +1,110 @@
+"""Every model that is asked, by the name that a user writes: ours and those of other libraries, an adapter for each.
+
+A new library is one file with a `LibraryModelConfig` and a `LibraryModel`, and its config in `Models`: then recipes
+take it as a teacher and every command as a model.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from pocketclip.asked.bundle import BundleModelConfig, PretrainedModel
+from pocketclip.asked.model import AskedModel, LibraryModel, LibraryModelConfig
+from pocketclip.asked.open_clip import OpenClipModelConfig
+from pocketclip.asked.timm import TimmModelConfig
+from pocketclip.asked.transformers import HuggingFaceModelConfig
+from pocketclip.bundle import find_bundle
+from pocketclip.embedder import Embedder
+from pocketclip.errors import UserError, unknown_choice
+from pocketclip.models.precision import Precision, resolve_device
+
+Models = BundleModelConfig | OpenClipModelConfig | HuggingFaceModelConfig | TimmModelConfig
+AskedModelConfig = Annotated[Models, Field(discriminator="kind")]
+PREFIXES: dict[str, type[LibraryModelConfig]] = {
+    config.prefix: config for config in get_args(Models) if issubclass(config, LibraryModelConfig)
+}
+
+
+def open_model(
+    place: str | Path, *, device: str = "auto", precision: Precision = "auto", text_only: bool = False
+) -> Embedder:
+    """Open a model by what a user writes for it.
+
+    >>> model = open_model("open_clip:ViT-B-32/openai")
+    >>> model.encode_text(["two dogs in the snow"])  # float32 (1, D), unit length
+
+    Args:
+        place: a bundle, a run folder or a bundle's hub name; or `open_clip:NAME/PRETRAINED`, `hf:NAME` or `timm:NAME`.
+        device: `cpu`, `cuda` or `auto`.
+        precision: of all but reported numbers; see `Embedder.for_scores`.
+        text_only: leave out a bundle's image tower: half the time to load, for encoding queries.
+
+    Raises:
+        UserError: nothing of this name can be had.
+    """
+    library = library_model(place)
+    if library is None:
+        return PretrainedModel.from_pretrained(place, text_only=text_only).to(device, precision=precision)
+    return library.build(resolve_device(device), precision)
+
+
+def library_model(place: str | Path) -> LibraryModelConfig | None:
+    """The model of another library that a name stands for; None for a bundle.
+
+    Raises:
+        UserError: what stands before the colon is no library that we know.
+    """
+    text = str(place)
+    found = re.fullmatch(r"([\w-]{2,}):(.*)", text)  # one letter is a drive
+    if found is None or Path(text).exists():
+        return None
+    prefix, name = found.groups()
+    if prefix not in PREFIXES:
+        known = unknown_choice("library of models", prefix, PREFIXES)
+        raise UserError(f"{text}: {known} Or name a bundle, a run folder, or a bundle's name on the hub.")
+    return PREFIXES[prefix].from_text(name)
+
+
+def lasting_name(place: str) -> Path | str:
+    """What an index keeps of a model's name, to open it again from any folder.
+
+    Returns:
+        A bundle's folder, or another library's name with the path in it made absolute.
+
+    Raises:
+        UserError: see `library_model`; or there is no bundle.
+    """
+    library = library_model(place)
+    return find_bundle(place).absolute() if library is None else library.lasting_text()
+
+
+def open_bundle(place: str | Path, *, device: str = "auto", purpose: str) -> PretrainedModel:
+    """Open a model of ours, where what is inside its towers is asked for.
+
+    Args:
+        place: a bundle, a run folder or a hub name.
+        device: `cpu`, `cuda` or `auto`.
+        purpose: what asks for it, for the error.
+
+    Raises:
+        UserError: it is another library's model, or not there or not complete.
+    """
+    if library_model(place) is not None:
+        raise UserError(f"{place}: {purpose} looks inside the towers of our own models; give a bundle or a run folder.")
+    return PretrainedModel.from_pretrained(place).to(device)
+
+
+__all__ = [
+    "AskedModel",
+    "AskedModelConfig",
+    "LibraryModel",
+    "LibraryModelConfig",
+    "PretrainedModel",
+    "TimmModelConfig",
+    "lasting_name",
+    "library_model",
+    "open_bundle",
+    "open_model",
+]

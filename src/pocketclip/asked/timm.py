@@ -1,0 +1,113 @@
+"""Any timm model, which knows images only: a self-supervised tower, or a classifier with its logits."""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from pocketclip.asked.model import LibraryModel, LibraryModelConfig
+from pocketclip.data.source import safe_key
+from pocketclip.errors import UserError, require
+from pocketclip.models.image import TimmImageEncoderConfig
+from pocketclip.models.precision import Precision
+
+POOLINGS: dict[str, Literal["cls", "average", "native"]] = {
+    "cls": "cls",
+    "average": "average",
+    "native": "native",
+    "logits": "native",
+}
+
+
+class TimmModelConfig(LibraryModelConfig):
+    """A timm model; a student gets its vectors as they are, not brought to length 1."""
+
+    prefix: ClassVar[str] = "timm"
+    paths: ClassVar[tuple[str, ...]] = ("pretrained",)
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    """timm's name, such as `beitv2_base_patch16_224`."""
+    pretrained: str = "hub"
+    """`hub`, `package` (a pip package carries the weights), `none`, or a weights file."""
+    feature: Literal["cls", "average", "native", "logits"]
+    """What it is asked for: the last layer's class token before the final norm, as S-SMKE takes it of BEiTv2; the
+    average over the picture; what timm itself gives without the classifier; or the logits of its classes, as SHRe takes
+    them of a supervised ResNet-50."""
+    image_size: PositiveInt = 224
+    resize: Literal["squash", "crop"] = "crop"
+    """Of a view that is not a random crop; take the student's, or the two see different parts of a picture."""
+    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the picture's shorter side that is kept (timm's crop_pct)."""
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """`NAME`, or `NAME/WEIGHTS`; pictures are prepared as the model's own settings say."""
+        name, _, pretrained = text.partition("/")
+        settings: dict[str, Any] = {"name": name, "pretrained": pretrained or "hub", "feature": "native"}
+        known = require("timm", extra="train").get_pretrained_cfg(name)
+        if known is not None:  # an unknown name is an error of `build`, with the nearest ones
+            data = require("timm.data").resolve_data_config(pretrained_cfg=known.to_dict())
+            size = data["input_size"][-1]
+            settings["image_size"] = size
+            settings["resize"] = "squash" if data["crop_mode"] == "squash" else "crop"
+            settings["crop_fraction"] = size / math.floor(size / data["crop_pct"])  # timm rounds down
+        return cls.parse(settings, place=f"timm:{text}")
+
+    @property
+    def knows(self) -> frozenset[str]:
+        """See `LibraryModelConfig`."""
+        return frozenset({"images", "classes"} if self.feature == "logits" else {"images"})
+
+    def text(self) -> str:
+        """See `LibraryModelConfig`."""
+        return f"{self.prefix}:{self.name}" + ("" if self.pretrained == "hub" else f"/{self.pretrained}")
+
+    def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
+        """See `LibraryModelConfig`; also errors where it takes no such size, or has no such feature."""
+        tower = TimmImageEncoderConfig(
+            name=self.name,
+            pretrained=self.pretrained,
+            image_size=self.image_size,
+            resize=self.resize,
+            crop_fraction=self.crop_fraction,
+            pooling=POOLINGS[self.feature],
+        )
+        try:
+            encoder = tower.build(with_classifier=self.feature == "logits")
+        except UserError as error:
+            raise UserError(f"{role} timm {self.name}: {str(error).removeprefix(f'{self.name}: ')}") from error
+        if self.feature == "cls":
+            encoder.tower.norm = nn.Identity()
+        weights = "" if self.pretrained in ("hub", "package", "none") else Path(self.pretrained).stem
+        return TimmModel(
+            self,
+            encoder,
+            short_name=safe_key("-".join(filter(None, (self.name, weights)))),
+            settings=[encoder.settings, self.feature, encoder.preprocess.model_dump(mode="json")],
+            preprocess=encoder.preprocess,
+            tokenizer=None,
+            inverse_temperature=None,
+            device=device,
+            precision=precision,
+        )
+
+
+class TimmModel(LibraryModel):
+    """See `TimmModelConfig`."""
+
+    image_parts = ("",)
+    library = "timm"
+    normalize = False
+
+    def forward_images(self, images: Tensor) -> Tensor:
+        """See `LibraryModel`."""
+        vectors: Tensor = self.module(images)
+        return vectors
+
+    def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """See `LibraryModel`."""
+        raise NotImplementedError("it knows images only")
