@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,18 @@ def ours(model: str, source_text: str, count: int) -> tuple[dict[str, Any], dict
     from pocketclip.data import open_source
     from pocketclip.features.encode import embed_source
     from pocketclip.hardware import keep_freed_memory
+    from pocketclip.stages.watch import Watch
 
     keep_freed_memory()
     loaded, source = PretrainedModel.from_pretrained(model).to("cpu"), open_source(source_text, place="--source")
     ends: list[float] = []
+
+    class Ends(Watch):
+        def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+            ends.append(time.perf_counter())
+
     started = time.perf_counter()
-    found = embed_source(loaded, source, lambda *_: ends.append(time.perf_counter()), stop=count)
+    found = embed_source(loaded, source, Ends(), stop=count)
     finished = time.perf_counter()
     runner = loaded.runner
     values = {
