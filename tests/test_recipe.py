@@ -225,6 +225,7 @@ def test_a_bias_without_a_sigmoid_loss_has_no_effect_and_is_refused(tiny_recipe_
     assert "model.logit_bias has no effect with a clip loss" in message(tiny_recipe_file(), "model.logit_bias=-3")
 
 
+ALONE = {"num_steps": 2, "batch_size": 4, "learning_rate": {"heads": 0.1}}
 CACHED = {"num_steps": 4, "batch_size": 4, "learning_rate": {"heads": 0.001}, "cache": {}}
 
 
@@ -236,6 +237,35 @@ def test_a_first_stage_needs_a_cache() -> None:
 def test_two_cached_stages_are_one() -> None:
     with pytest.raises(UserError, match=r"heads_first and train both use the cache; join them into train"):
         parse(heads_first=CACHED, train=CACHED)
+
+
+def test_stages_are_in_order_and_a_recipe_without_early_ones_is_written_as_before() -> None:
+    stages = parse(heads_first=CACHED, early_stages=[{**ALONE, "name": "low"}, {**ALONE, "name": "whole"}]).stages
+    assert list(stages) == ["heads_first", "low", "whole", "train"]
+    assert "early_stages" not in parse().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("names", [["train"], ["heads_first"], ["low", "low"]])
+def test_stages_have_names_of_their_own(names: list[str]) -> None:
+    with pytest.raises(UserError, match="early_stages need names of their own"):
+        parse(early_stages=[{**ALONE, "name": name} for name in names])
+
+
+def test_neighbours_that_cache_are_one_stage() -> None:
+    with pytest.raises(UserError, match="heads_first and more both use the cache; join them into more"):
+        parse(heads_first=CACHED, early_stages=[{**CACHED, "name": "more"}])
+
+
+def test_cached_pictures_have_the_towers_size() -> None:
+    with pytest.raises(UserError, match="image_size has no effect with cache"):
+        parse(early_stages=[{**CACHED, "name": "low", "image_size": 16}])
+
+
+def test_the_first_stage_of_heads_trains_no_tower() -> None:
+    with pytest.raises(
+        UserError, match=r"heads_first trains the heads alone; leave its learning_rate\.text_encoder out"
+    ):
+        parse(heads_first={**CACHED, "learning_rate": {"heads": 0.1, "text_encoder": 0.1}})
 
 
 @pytest.mark.parametrize("loss", ["clip", "soft_target"])

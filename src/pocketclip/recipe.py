@@ -1,7 +1,9 @@
 """A whole run as one typed YAML file."""
 
+import operator
 from collections.abc import Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -17,7 +19,7 @@ from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import check_fit
-from pocketclip.train.config import TrainConfig
+from pocketclip.train.config import EarlyStageConfig, TrainConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 STUDY_SUFFIX = ".study.yaml"
@@ -47,25 +49,42 @@ class Recipe(Config):
     teachers: tuple[AskedModelConfig, ...] = ()
     """Live ones, which see every batch; none where the data are reinforced, or the objective asks none."""
     heads_first: TrainConfig | None = None
-    """An earlier stage that trains the heads on cached features of the untrained towers."""
+    """Short for a first stage of that name, which trains the heads on cached features of the untrained towers."""
+    early_stages: Annotated[tuple[EarlyStageConfig, ...], Field(exclude_if=operator.not_)] = ()
+    """Stages between `heads_first` and `train`, in their order."""
     train: TrainConfig
+    """The last stage."""
     seed: NonNegativeInt = 0
+
+    @property
+    def stages(self) -> dict[str, TrainConfig]:
+        """Every stage by its name, first to last."""
+        first = {} if self.heads_first is None else {"heads_first": self.heads_first}
+        return {**first, **{stage.name: stage for stage in self.early_stages}, "train": self.train}
 
     @property
     def caches_texts(self) -> bool:
         """Whether a stage finds captions in the feature cache, and not images alone."""
-        return self.heads_first is not None or self.train.is_heads_only
+        return any(stage.is_heads_only for stage in self.stages.values())
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
+        names = [stage.name for stage in self.early_stages]
+        if len({*names, "heads_first", "train"}) < len(names) + 2:
+            raise ValueError(f"early_stages need names of their own, and not heads_first or train (got {names})")
         if self.heads_first is not None and self.heads_first.cache is None:
             raise ValueError("heads_first needs a cache section; without one, give its settings to train")
-        if self.heads_first is not None and self.train.cache is not None:
-            raise ValueError("heads_first and train both use the cache; join them into train")
-        if self.model.shared_encoder is not None and (self.heads_first is not None or self.train.cache is not None):
+        if self.heads_first is not None and not self.heads_first.is_heads_only:
+            raise ValueError("heads_first trains the heads alone; leave its learning_rate.text_encoder out")
+        cached = {name: stage for name, stage in self.stages.items() if stage.cache is not None}
+        for before, after in pairwise(self.stages):
+            if before in cached and after in cached:
+                raise ValueError(f"{before} and {after} both use the cache; join them into {after}")
+        if self.model.shared_encoder is not None and cached:
+            first = next(iter(cached))
             raise ValueError(
                 "model.shared_encoder is trained on all tokens, and the cache keeps one vector an image or text: leave "
-                f"{'train.cache' if self.heads_first is None else 'heads_first'} out"
+                f"{'train.cache' if first == 'train' else first} out"
             )
         return self
 
@@ -76,22 +95,23 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _stored_views_are_there_and_left_alone(self) -> Self:
-        stored = "stored_views" in self.data.train.gives
-        if self.train.cache is not None and self.train.cache.views == "stored" and not stored:
-            raise ValueError(
-                "train.cache.views: stored are those of data.train: reinforced:DIR, which `pocketclip reinforce` "
-                f"writes (got data.train.kind {self.data.train.kind})"
-            )
-        if self.train.synthetic_captions_per_image and not stored:
-            raise ValueError(
-                "train.synthetic_captions_per_image needs data.train: reinforced:DIR, which holds synthetic captions "
-                f"(got data.train.kind {self.data.train.kind})"
-            )
-        if stored and self.train.cache is None and self.train.augment != AugmentConfig():
-            raise ValueError(
-                "train.augment has no effect on reinforced data, which bring their views; leave it out, or read the "
-                "same shards as webdataset:"
-            )
+        stored, kind = "stored_views" in self.data.train.gives, self.data.train.kind
+        for name, stage in self.stages.items():
+            if stage.cache is not None and stage.cache.views == "stored" and not stored:
+                raise ValueError(
+                    f"{name}.cache.views: stored are those of data.train: reinforced:DIR, which `pocketclip reinforce` "
+                    f"writes (got data.train.kind {kind})"
+                )
+            if stage.synthetic_captions_per_image and not stored:
+                raise ValueError(
+                    f"{name}.synthetic_captions_per_image needs data.train: reinforced:DIR, which holds synthetic "
+                    f"captions (got data.train.kind {kind})"
+                )
+            if stored and stage.cache is None and stage.augment != AugmentConfig():
+                raise ValueError(
+                    f"{name}.augment has no effect on reinforced data, which bring their views; leave it out, or read "
+                    "the same shards as webdataset:"
+                )
         return self
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ import torch
 from safetensors.numpy import load_file
 
 import pocketclip
-from conftest import QuietWatch, tiny_recipe_settings
+from conftest import QuietWatch, tiny_model_settings, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import evaluate_retrieval
+from pocketclip.features.encode import embed_source
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, read_records
 from pocketclip.run import Outcome, train
@@ -212,36 +214,81 @@ def test_terminated_runs_write_a_checkpoint_of_the_last_step(
     assert len(list((tmp_path / "run" / "checkpoints" / "train").glob("step-*.pt"))) == 1
 
 
-def test_a_stopped_run_goes_on_from_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two stages; the second is cut, and the first is not trained again."""
-    settings = tiny_recipe_settings(num_steps=6, checkpoint_every=2)
-    settings["heads_first"] = {
-        "num_steps": 4,
-        "batch_size": 4,
-        "learning_rate": {"heads": 0.01},
-        "cache": {"views": ["centre"]},
-    }
-    both = Recipe.parse(settings, place="test")
-    train(both, tmp_path / "whole", name="tiny", watch=QuietWatch())
+HEADS_FIRST = {"num_steps": 4, "batch_size": 4, "learning_rate": {"heads": 0.01}, "cache": {"views": ["centre"]}}
+LOW = {"name": "low", "num_steps": 3, "batch_size": 4, "learning_rate": {"heads": 0.01, "image_encoder": 0.001}}
+LOW["image_size"] = 16
+TAIL = {"num_steps": 3, "batch_size": 4, "learning_rate": {"heads": 0.01}, "cache": {"views": ["centre"]}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        ({"heads_first": HEADS_FIRST}, ["heads_first 4/4", "train 4/6"]),
+        ({"heads_first": HEADS_FIRST, "early_stages": [LOW]}, ["heads_first 4/4", "low 3/3", "train 4/6"]),
+    ],
+    ids=["two", "three, one of them at a low resolution"],
+)
+def test_a_stopped_run_goes_on_from_its_stage(
+    settings: dict[str, object], stages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last stage is cut, and those before it are not trained again."""
+    recipe = Recipe.parse({**tiny_recipe_settings(num_steps=6, checkpoint_every=2), **settings}, place="test")
+    train(recipe, tmp_path / "whole", name="tiny", watch=QuietWatch())
 
     import pocketclip.train.loop as loop
 
-    original, calls = loop.train_step, []
+    original, calls, early_steps = loop.train_step, [], sum(int(stage.split("/")[1]) for stage in stages[:-1])
 
     def killed_late(*args: object, **kwargs: object) -> object:
         calls.append(1)
-        if len(calls) == 4 + 5:
+        if len(calls) == early_steps + 5:
             raise KeyboardInterrupt
         return original(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "train_step", killed_late)
     with pytest.raises(KeyboardInterrupt):
-        train(both, tmp_path / "cut", name="tiny", watch=QuietWatch())
+        train(recipe, tmp_path / "cut", name="tiny", watch=QuietWatch())
     monkeypatch.setattr(loop, "train_step", original)
     watch = QuietWatch()
-    train(both, tmp_path / "cut", name="tiny", watch=watch, resume=True)
-    assert watch.stages == ["heads_first 4/4", "train 4/6"]
+    train(recipe, tmp_path / "cut", name="tiny", watch=watch, resume=True)
+    assert watch.stages == stages
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_stage_has_pictures_of_its_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pocketclip.train.loop as loop
+
+    original, sides = loop.train_step, []
+
+    def watched(model: Any, objective: Any, batch: Any, *args: Any, **kwargs: Any) -> object:
+        sides.append(batch.images.shape[-1])
+        return original(model, objective, batch, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    recipe = Recipe.parse({**tiny_recipe_settings(num_steps=2), "early_stages": [LOW]}, place="test")
+    outcome = train(recipe, tmp_path / "run", name="tiny", watch=QuietWatch())
+    assert sides == [16, 16, 16, 32, 32]
+    assert outcome.record.num_steps == 5
+    assert {"low_train", "train_train"} <= set(outcome.record.seconds)
+
+
+def test_a_cached_stage_after_a_trained_tower_sees_that_tower(tmp_path: Path) -> None:
+    settings = {**tiny_recipe_settings(), "heads_first": HEADS_FIRST, "early_stages": [LOW], "train": TAIL}
+    recipe = Recipe.parse(settings, place="test")
+    outcome = train(recipe, tmp_path / "run", name="tiny", watch=QuietWatch())
+    val = outcome.splits["val"]
+    now = embed_source(outcome.model, val.source)
+    np.testing.assert_allclose(now.images, val.embeddings.images, atol=2e-3)  # the cache is in half precision
+
+
+def test_a_size_that_does_not_suit_the_tower_is_named(tmp_path: Path) -> None:
+    settings = tiny_recipe_settings()
+    settings["model"] = tiny_model_settings() | {
+        "image_encoder": {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 32}
+    }
+    recipe = Recipe.parse({**settings, "early_stages": [{**LOW, "image_size": 8}]}, place="test")
+    with pytest.raises(UserError, match=r"early_stages\.low\.image_size: 8 does not suit the image tower"):
+        train(recipe, tmp_path / "run", name="tiny", watch=QuietWatch())
 
 
 def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> None:

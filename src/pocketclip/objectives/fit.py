@@ -34,7 +34,7 @@ def check_fit(recipe: Any) -> None:
 
 def _check_captions_and_bias(recipe: Any) -> None:
     needs, train, bias = recipe.objective.needs, recipe.train, recipe.model.logit_bias
-    stages = [stage for stage in (recipe.heads_first, train) if stage is not None]
+    stages = recipe.stages.values()
     many = any(stage.captions_per_image + stage.synthetic_captions_per_image > 1 for stage in stages)
     if many and needs.captions == "one":
         raise ValueError(
@@ -65,18 +65,19 @@ def _check_what_teachers_know(recipe: Any) -> None:
 
 
 def _check_layer_queue_and_views(recipe: Any) -> None:
-    kind, needs, batch_size = recipe.objective.kind, recipe.objective.needs, recipe.train.batch_size
+    kind, needs = recipe.objective.kind, recipe.objective.needs
     if needs.hidden_layer and recipe.model.shared_encoder is None:
         raise ValueError(
             f"objective.{needs.hidden_layer}: hidden is a layer of model.shared_encoder, which this model has not; "
             "give it one, or leave hidden out"
         )
-    if needs.queue is not None and needs.queue[1] < batch_size:
-        setting, size = needs.queue
-        raise ValueError(
-            f"objective.{setting}: {size} is less than train.batch_size, {batch_size}; a queue takes in a whole batch "
-            "at once, so make it larger, or 0 for none"
-        )
+    for name, stage in recipe.stages.items():
+        if needs.queue is not None and needs.queue[1] < stage.batch_size:
+            setting, size = needs.queue
+            raise ValueError(
+                f"objective.{setting}: {size} is less than {name}.batch_size, {stage.batch_size}; a queue takes in a "
+                "whole batch at once, so make it larger, or 0 for none"
+            )
     if needs.labels and "classes" not in recipe.data.train.gives:
         raise ValueError(f"objective.kind {kind} learns from classes, which data.train does not give")
     if needs.views > 1:
@@ -108,7 +109,7 @@ def _check_pairs(recipe: Any) -> None:
 
 def _check_cache(recipe: Any) -> None:
     kind, uncached = recipe.objective.kind, recipe.objective.needs.uncached
-    if uncached and (recipe.train.cache is not None or recipe.heads_first is not None):
+    if uncached and any(stage.cache is not None for stage in recipe.stages.values()):
         raise ValueError(f"objective.kind {kind} needs {uncached}, which no cache keeps; leave out cache, heads_first")
 
 
@@ -136,11 +137,12 @@ def _check_teachers_are_there_and_heard(recipe: Any) -> None:
 
 def _check_cached_views_were_taught(recipe: Any) -> None:
     kind, train = recipe.objective.kind, recipe.train
-    if recipe.heads_first is not None:
-        raise ValueError(
-            "heads_first.cache keeps the student's features of views that no teacher was asked about; "
-            f"leave heads_first out with objective.kind {kind}"
-        )
+    for name, stage in recipe.stages.items():
+        if stage.cache is not None and stage is not train:
+            raise ValueError(
+                f"{name}.cache keeps the student's features of views that no teacher was asked about; "
+                f"leave {name} out with objective.kind {kind}"
+            )
     if train.cache is None:
         return
     if train.cache.views != "stored":

@@ -15,6 +15,7 @@ from pocketclip.run.setup import open_data, starting_model
 from pocketclip.stages.engine import Engine
 from pocketclip.stages.store import Stage
 from pocketclip.stages.watch import BrokenItems, Watch
+from pocketclip.train import TrainConfig
 
 
 def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "auto") -> dict[str, int]:
@@ -32,7 +33,7 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
     Raises:
         UserError: the recipe caches nothing, too many broken items, or a full disk.
     """
-    if recipe.train.cache is None and recipe.heads_first is None:
+    if _first_stage(recipe).cache is None:
         raise UserError(
             "train.cache: this recipe trains its towers and caches no features; add a cache or a heads_first section."
         )
@@ -67,7 +68,7 @@ def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> t
     """The towers as training builds them, and the sources whose features it caches."""
     train, val = open_data(recipe.data)
     sources = {"train": train, "val": val}
-    if recipe.data.test is not None and recipe.train.cache is not None:
+    if recipe.data.test is not None and len(recipe.stages) == 1:  # later stages give the towers other weights
         sources["test"] = recipe.data.test.open()
     torch.manual_seed(recipe.seed)
     tokenizer, model = starting_model(recipe, train)
@@ -87,5 +88,10 @@ def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> t
 
 def _views(recipe: Recipe, split: str) -> CacheConfig:
     """What training stores of a split's images."""
-    stage = recipe.train if recipe.heads_first is None else recipe.heads_first
-    return stage.cache if split == "train" and stage.cache is not None else CacheConfig(views=("centre",))
+    cache = _first_stage(recipe).cache
+    return cache if split == "train" and cache is not None else CacheConfig(views=("centre",))
+
+
+def _first_stage(recipe: Recipe) -> TrainConfig:
+    """The one whose features exist before training; of later ones the towers are not known yet."""
+    return next(iter(recipe.stages.values()))

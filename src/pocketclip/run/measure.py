@@ -70,4 +70,6 @@ def _small(recipe: Recipe, num_steps: int) -> Recipe:
         tower = getattr(model, part)
         if tower.pretrained == "hub":
             model = model.model_copy(update={part: tower.model_copy(update={"pretrained": "none"})})
-    return recipe.model_copy(update={"data": data, "train": stage, "heads_first": None, "model": model})
+    return recipe.model_copy(
+        update={"data": data, "train": stage, "heads_first": None, "early_stages": (), "model": model}
+    )

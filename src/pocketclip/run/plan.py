@@ -23,12 +23,7 @@ def samples_seen(recipe: Recipe) -> int:
         UserError: the data cannot be opened.
     """
     train, _ = open_data(recipe.data)
-    return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in stages_of(recipe))
-
-
-def stages_of(recipe: Recipe) -> list[TrainConfig]:
-    """The stages of a run, first to last."""
-    return [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
+    return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in recipe.stages.values())
 
 
 def items_of_epoch(source: Source, stage: TrainConfig) -> int:
@@ -81,8 +76,8 @@ def plan_run(
     _check(hardware_name, throughput, num_samples, dollars_per_hour, measure)
     source, missing = _open(recipe)
     items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
-    seen = sum(samples_of_stage(stage, items) for stage in stages_of(recipe))
-    if items < (batch := max(stage.batch_size for stage in stages_of(recipe))):
+    seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
+    if items < (batch := max(stage.batch_size for stage in recipe.stages.values())):
         raise UserError(f"{name}: {items:,} samples are fewer than a batch of {batch}.")
     with torch.device("meta"):  # shapes are enough to count
         model = build_model(recipe.model, load_pretrained=False)
@@ -164,7 +159,7 @@ def _notes(recipe: Recipe, rate: Throughput, missing: str) -> list[str]:
         notes.append("an estimate; before a long run, measure: a few hundred steps on the machine, or --measure on it")
         if recipe.teachers:
             notes.append("live teachers are not in the estimate")
-    if any(stage.early_stopping is not None for stage in stages_of(recipe)):
+    if any(stage.early_stopping is not None for stage in recipe.stages.values()):
         notes.append("early stopping may end it sooner")
     if missing:
         notes.append(f"the data are not on this machine ({missing.splitlines()[0]})")

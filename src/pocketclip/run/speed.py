@@ -70,8 +70,7 @@ def _records(name: str, changes: Sequence[str]) -> Iterator[tuple[Path, dict[str
 
 def _recorded(recipe: Recipe, place: Path, record: dict[str, Any], num_items: int, samples_seen: int) -> Throughput:
     """Of the whole command, from nothing; its time grows with the number of steps."""
-    stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
-    steps = sum(stage.total_steps(num_items // stage.batch_size) for stage in stages)
+    steps = sum(stage.total_steps(num_items // stage.batch_size) for stage in recipe.stages.values())
     recorded = record["runs"][0]["num_steps"]
     seconds = record["wall_seconds_median"] * steps / recorded
     source = (
@@ -92,13 +91,15 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
         recipe: what would be done.
         num_items: of one epoch.
     """
-    image_size = recipe.model.image_encoder.image_size
     tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
     model = build_model(recipe.model, load_pretrained=False)
-    macs = tower_macs(model, image_size=image_size, context_length=tokens)
-    stages = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None]
-    image, text = macs["macs_image"], macs["macs_text"]
-    return 2.0 * sum(_stage_macs(stage, image, text, num_items, _num_views(recipe, stage)) for stage in stages)
+    total = 0
+    for stage in recipe.stages.values():
+        size = getattr(stage, "image_size", None) or recipe.model.image_encoder.image_size
+        macs = tower_macs(model, image_size=size, context_length=tokens)
+        views = _num_views(recipe, stage)
+        total += _stage_macs(stage, macs["macs_image"], macs["macs_text"], num_items, views)
+    return 2.0 * total
 
 
 def _num_views(recipe: Recipe, stage: TrainConfig) -> int:

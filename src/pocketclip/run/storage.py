@@ -26,7 +26,7 @@ def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num
     num_bytes: dict[str, int | None] = {"data": None if source is None else _data_bytes(source, num_items)}
     num_bytes["checkpoints"] = _checkpoints(recipe, model)
     num_bytes["bundle"] = 4 * count_parameters(model)
-    cached = [stage for stage in (recipe.heads_first, recipe.train) if stage is not None and stage.cache is not None]
+    cached = [stage for stage in recipe.stages.values() if stage.cache is not None]
     if cached:
         views = max(_num_views(stage, source) for stage in cached)
         captions = 1.0 if source is None else _mean_captions(source)

@@ -1,5 +1,6 @@
 """Carries out a recipe: data, model, stages of training, evaluation, bundle."""
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, ImageFeatures, TrainingBatches, views_of
+from pocketclip.errors import UserError
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.nlvr import pair_result, pair_scores
 from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
@@ -27,6 +29,7 @@ from pocketclip.features.towers import FrozenTowers, features_in_memory, texts_i
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, project
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card
@@ -34,6 +37,7 @@ from pocketclip.run.setup import check_ranks_agree, open_data, prepare_folder, r
 from pocketclip.run.teaching import open_teaching
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
+from pocketclip.train.config import EarlyStageConfig
 from pocketclip.types import ImageTextBatch
 
 
@@ -134,10 +138,9 @@ class _Run:
         """Every stage, then evaluation, record, card and bundle."""
         stages: dict[str, Progress] = {}
         with measure_energy() if with_energy else nullcontext(Energy()) as energy:
-            if self.recipe.heads_first is not None:
-                stages["heads_first"] = self._cached_stage("heads_first", self.recipe.heads_first)
-            run_stage = self._cached_stage if self.recipe.train.is_heads_only else self._live_stage
-            stages["train"] = run_stage("train", self.recipe.train)
+            for stage, config in self.recipe.stages.items():
+                run_stage = self._cached_stage if config.is_heads_only else self._live_stage
+                stages[stage] = run_stage(stage, config)
             splits = {"val": self._final_evaluation("val", self.val_source)}
             if self.test_source is not None:
                 splits["test"] = self._final_evaluation("test", self.test_source)
@@ -195,7 +198,7 @@ class _Run:
             self.train_source,
             plan,
             captions=captions,
-            views=views_of(self.train_source, config.augment.build(self.preprocess), images),
+            views=views_of(self.train_source, config.augment.build(self._preprocess_of(name, config)), images),
             tokenizer=self.tokenizer,
             teachers=self.teaching.brought,
         )
@@ -218,7 +221,26 @@ class _Run:
                 return pair_scores(heads.pair_head, embed_pairs(heads.eval(), pairs, self.device), self.val_source)
             return self._quick_evaluation(heads, pairs, config)
 
-        return self._train(name, model, config, batches, evaluate, plan.steps_per_epoch)
+        progress = self._train(name, model, config, batches, evaluate, plan.steps_per_epoch)
+        if name != "train":
+            self._frozen = None  # a later stage caches what the towers are now
+        return progress
+
+    def _preprocess_of(self, name: str, config: TrainConfig) -> PreprocessConfig:
+        """The tower's own, or at the stage's size where it has one."""
+        size = config.image_size if isinstance(config, EarlyStageConfig) else None
+        if size is None:
+            return self.preprocess
+        tower = copy.deepcopy(self.model.image_encoder).eval()
+        try:
+            with torch.inference_mode():
+                tower(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"early_stages.{name}.image_size: {size} does not suit the image tower, whose own size is "
+                f"{self.preprocess.image_size} ({error})."
+            ) from error
+        return self.preprocess.model_copy(update={"image_size": size})
 
     def _image_features(self, name: str, views: CacheConfig) -> ImageFeatures:
         """Of the images to train on, through the cache."""

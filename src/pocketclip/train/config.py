@@ -105,3 +105,18 @@ class TrainConfig(Config):
         """Where the run ends."""
         by_epochs = None if self.num_epochs is None else max(1, round(self.num_epochs * steps_per_epoch))
         return min(steps for steps in (by_epochs, self.num_steps) if steps is not None)
+
+
+class EarlyStageConfig(TrainConfig):
+    """A stage of training before the last one, which goes on from its weights."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """Of its checkpoints, its lines in `metrics.jsonl` and its seconds."""
+    image_size: PositiveInt | None = None
+    """Pixels a side of its pictures where the image tower takes several sizes; None is the model's own."""
+
+    @model_validator(mode="after")
+    def _size_has_an_effect(self) -> Self:
+        if self.image_size is not None and self.cache is not None:
+            raise ValueError("image_size has no effect with cache, which keeps features of whole pictures")
+        return self

@@ -49,6 +49,7 @@ class PlateauScheduleConfig(Config):
     patience: Annotated[int, Field(ge=0)] = 1
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
     min_delta: PositiveFloat = 1e-4
+    """Smaller changes, as a share of the best value, are not better."""
 
 
 ScheduleConfig = Annotated[

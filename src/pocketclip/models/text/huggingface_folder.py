@@ -40,6 +40,11 @@ def tower_folder(name: str, pretrained: str) -> Path:
 
 
 def hub_folder(name: str, patterns: list[str]) -> Path:
+    """Files of a repository of the hub, downloaded unless they are in its cache.
+
+    Raises:
+        UserError: the hub did not answer.
+    """
     hub = require("huggingface_hub", extra="train")
     try:
         return Path(hub.snapshot_download(name, allow_patterns=patterns))
@@ -51,6 +56,11 @@ def hub_folder(name: str, patterns: list[str]) -> Path:
 
 
 def read_pretrained(name: str, pretrained: str) -> tuple[str, dict[str, Tensor]]:
+    """The place a tower's weights come from, and the weights.
+
+    Raises:
+        UserError: there are none.
+    """
     folder = tower_folder(name, pretrained)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
