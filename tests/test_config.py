@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from pocketclip.config import Config, digest
+from pocketclip.config import Config, apply_change, digest
 from pocketclip.errors import UserError
 
 
@@ -93,3 +93,24 @@ def test_a_digest_is_the_same_in_every_process() -> None:
     here = digest({"path": Path("a/b"), "text": "Zoë", "number": 0.1, "on": True, "none": None})
     assert runs == [here + "\n"] * 2
     assert len(here) == 16
+
+
+def test_a_change_makes_the_keys_above_it_and_reads_its_value_as_yaml() -> None:
+    values: dict[str, object] = {"model": "pocket_s"}
+    for change in ("a.b=[1, 2]", "a.c=webdataset:x", "model.embed_dim=8", "d="):
+        apply_change(values, change)
+    expected = {"a": {"b": [1, 2], "c": "webdataset:x"}, "model": {"size": "pocket_s", "embed_dim": 8}, "d": None}
+    assert values == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("num_epochs", "--set num_epochs: should be KEY=VALUE, such as num_epochs=10."),
+        ("a=[", "the value is not valid YAML"),
+        ("a.b=1", "'a' is the value 3, which has no keys below it"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_an_error(change: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        apply_change({"a": 3}, change, example="num_epochs=10")

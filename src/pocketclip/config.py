@@ -1,4 +1,4 @@
-"""Typed settings: the base class of every config, and errors that name the key."""
+"""Typed settings: the base class of every config, changes as `key=value`, and errors that name the key."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Self, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pocketclip.errors import UserError, unknown_choice
@@ -38,6 +39,39 @@ def digest(values: Any) -> str:
     """Sixteen hex digits of any JSON-like value, the same in every process and on every machine."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def apply_change(values: dict[str, Any], change: str, *, example: str = "train.num_steps=100") -> None:
+    """Set one dotted key of plain values from `key=value`; the keys above it are made where they are missing.
+
+    Args:
+        values: changed in place.
+        change: as it was typed behind `--set`; its value is YAML.
+        example: of a change that would fit, for the message.
+
+    Raises:
+        UserError: it is no `key=value`, its value is no YAML, or a key above it holds a plain value.
+    """
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {change}: should be KEY=VALUE, such as {example}.")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"--set {change}: the value is not valid YAML ({error}).") from error
+    if isinstance(value, str) and not text.startswith(("'", '"')):
+        value = text  # YAML would read `webdataset: x` as a mapping, and keeps other texts as they are
+    *above, last = key.strip().split(".")
+    for part in above:
+        below = values.get(part)
+        if below is None:
+            below = values[part] = {}
+        if part == "model" and isinstance(below, str):  # the name of a size
+            below = values[part] = {"size": below}
+        if not isinstance(below, dict):
+            raise UserError(f"--set {change}: '{part}' is the value {below!r}, which has no keys below it.")
+        values = below
+    values[last] = value
 
 
 def explain(error: ValidationError, place: str, expected: Any) -> str:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.asked import AskedModelConfig
-from pocketclip.config import Config
+from pocketclip.config import Config, apply_change
 from pocketclip.data import SourceConfig
 from pocketclip.data.augment import AugmentConfig
 from pocketclip.distill.reinforce import ReinforceConfig
@@ -205,32 +205,8 @@ def read_settings(path: Path, changes: Sequence[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: should hold keys such as data, model and train (got {str(values)[:60]!r}).")
     for change in changes:
-        _apply(values, change)
+        apply_change(values, change)
     return values
-
-
-def _apply(values: dict[str, Any], change: str) -> None:
-    """Set one dotted key; the keys above it are made where they are missing."""
-    key, equals, text = change.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {change}: should be KEY=VALUE, such as train.num_steps=100.")
-    try:
-        value = yaml.safe_load(text) if text else None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--set {change}: the value is not valid YAML ({error}).") from error
-    if isinstance(value, str) and not text.startswith(("'", '"')):
-        value = text  # YAML would read `webdataset: x` as a mapping, and keeps other texts as they are
-    *above, last = key.strip().split(".")
-    for part in above:
-        below = values.get(part)
-        if below is None:
-            below = values[part] = {}
-        if part == "model" and isinstance(below, str):  # the name of a size
-            below = values[part] = {"size": below}
-        if not isinstance(below, dict):
-            raise UserError(f"--set {change}: '{part}' is the value {below!r}, which has no keys below it.")
-        values = below
-    values[last] = value
 
 
 def dump_recipe(recipe: Config) -> str:
