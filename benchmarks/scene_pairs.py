@@ -23,7 +23,7 @@ from record import arguments, finish
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.scene_pairs import BLOCK, ScenePairsSource, kind_of_block
-from pocketclip.evaluate.nlvr import judge, pair_metrics
+from pocketclip.evaluate.tasks.nlvr2 import judge_examples, pair_metrics
 from pocketclip.features.encode import embed_source
 from pocketclip.recipe import load_recipe
 
@@ -82,9 +82,8 @@ def main() -> None:
     source = open_source(test)
     assert isinstance(source, ScenePairsSource)
     model = PretrainedModel.from_pretrained(pairs)
-    head = model.model.pair_head
-    assert head is not None, "the second recipe trains one"
-    examples, logits = judge(head, embed_source(model.for_scores(), source))
+    assert model.judge_pairs is not None, "the second recipe trains a pair head"
+    examples, logits = judge_examples(model.judge_pairs, embed_source(model.for_scores(), source))
     assert len(examples) == source.count, "a drawn picture can always be read"
     correct = (logits > 0) == source.labels
     metrics = pair_metrics(correct, source.sentences)

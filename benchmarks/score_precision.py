@@ -17,7 +17,7 @@ from record import arguments, finish
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
-from pocketclip.evaluate.retrieval import point_metrics, retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
 from pocketclip.features.encode import embed_source
 from pocketclip.hardware import keep_freed_memory
 

@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from pocketclip.data import open_source
-from pocketclip.evaluate.retrieval import point_metrics, retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
 from pocketclip.hardware import available_cores, keep_freed_memory
 from pocketclip.losses import soft_target_loss
 from pocketclip.models.heads import ResidualMlpHeadConfig

@@ -6,7 +6,7 @@ one adapter in `asked/`, which fills in what is abstract here; what users call i
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ JudgePairs = Callable[[Floats, Floats], Floats]
 logits that the sentence is true."""
 
 
+@runtime_checkable
 class TextReader(Protocol):
     """Sentences to the ids that a model reads."""
 

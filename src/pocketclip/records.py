@@ -30,6 +30,11 @@ class Interval(Config):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
+def percent(value: Interval | float) -> str:
+    """A fraction in percent, with its interval where it has one."""
+    return value.percent() if isinstance(value, Interval) else f"{100 * value:.1f}"
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 import teachers as tiny
 from conftest import build_tiny_pretrained, encode_picture
-from pocketclip.asked import AskedModel, LibraryModel, PretrainedModel, lasting_name, open_bundle, open_model
+from pocketclip.asked import AskedModel, LibraryModel, PretrainedModel, lasting_name, open_model
 from pocketclip.config import Config
 from pocketclip.cost.flops import module_macs, side_macs
 from pocketclip.cost.parameters import parameters_by_side
 from pocketclip.data import open_source
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
+from pocketclip.evaluate.tasks import FineTuning, LinearProbe, TaskData
 from pocketclip.features.encode import embed_source
 from pocketclip.models.build import build_model
 from pocketclip.models.image import TimmImageEncoderConfig
@@ -304,6 +305,10 @@ def test_a_folder_with_a_colon_in_its_name_is_a_folder(names: dict[str, str], tm
 
 
 def test_what_looks_into_towers_takes_our_own_models_only(names: dict[str, str]) -> None:
-    assert open_bundle(names["bundle"], device="cpu", purpose="--task x").embed_dim == 16
-    with pytest.raises(UserError, match=r"hf:.*: --task x looks inside the towers of our own models"):
-        open_bundle(names["clip"], purpose="--task x")
+    data = TaskData(open_source("scenes:12,classes=size,image_size=32"))
+    with pytest.raises(UserError, match=r"hf:.*: --task fine_tuning looks inside the towers of our own models"):
+        FineTuning().run(open_model(names["clip"], device="cpu"), data)
+    result = LinearProbe().run(open_model(names["clip"], device="cpu"), data)
+    assert "top1_accuracy_embedding" in result.metrics
+    assert "top1_accuracy" not in result.metrics
+    assert "top1_accuracy" in LinearProbe().run(open_model(names["bundle"], device="cpu"), data).metrics

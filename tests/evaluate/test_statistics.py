@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.evaluate import statistics
-from pocketclip.evaluate.statistics import bootstrap_ratio
+from pocketclip.evaluate.statistics import bootstrap_ratio, bootstrap_ratios, resampled_ratios
 
 Counts = npt.NDArray[np.float64]
 
@@ -63,3 +63,19 @@ def test_about_95_of_100_intervals_hold_the_truth(monkeypatch: pytest.MonkeyPatc
     intervals = [bootstrap_ratio(*simulate(100, seed), seed=seed) for seed in range(300)]
     coverage = np.mean([interval.low <= 0.5 <= interval.high for interval in intervals])
     assert 0.91 <= coverage <= 0.98  # 0.95 with three standard errors of 300 simulations
+
+
+def test_scores_of_several_galleries_are_averaged_and_so_are_means_of_scores() -> None:
+    groups = [{"a": simulate(40, seed), "b": simulate(40, seed + 1)} for seed in (0, 2)]
+    found = bootstrap_ratios(groups, {"mean": ("a", "b")})
+    by_hand = {name: np.mean([group[name][0].sum() / group[name][1].sum() for group in groups]) for name in ("a", "b")}
+    assert found["a"].value == pytest.approx(by_hand["a"])
+    assert found["mean"].value == pytest.approx(np.mean(list(by_hand.values())))
+    draws = resampled_ratios(groups, {"mean": ("a", "b")})
+    assert draws["mean"] == pytest.approx((draws["a"] + draws["b"]) / 2)
+    assert found["mean"].low == pytest.approx(np.percentile(draws["mean"], 2.5))
+
+
+def test_one_score_alone_has_the_interval_that_it_has_among_others() -> None:
+    units = {"a": simulate(40, 0), "b": simulate(40, 1)}
+    assert bootstrap_ratios([units])["b"] == bootstrap_ratio(*units["b"])

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 import pocketclip
 from conftest import QuietWatch, tiny_model_settings, tiny_recipe_settings
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import evaluate_retrieval
+from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.features.encode import embed_source
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, read_records
@@ -80,7 +80,7 @@ def test_the_time_before_a_stop_counts(tmp_path: Path) -> None:
 def test_the_bundle_scores_what_the_run_recorded(tmp_path: Path) -> None:
     outcome = run(tmp_path / "run", cache={"views": ["centre", "crop"]}, num_steps=30)
     loaded = pocketclip.load(str(tmp_path / "run"))
-    measured = evaluate_retrieval(loaded, outcome.splits["val"].source)
+    measured = Retrieval().run(loaded, TaskData(outcome.splits["val"].source))
     for name, value in outcome.splits["val"].result.metrics.items():
         if "recall" in name:
             # 16 queries; features are stored as float16, so a near tie may fall the other way

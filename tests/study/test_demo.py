@@ -16,7 +16,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import evaluate_retrieval
+from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.records import RunRecord, write_record
 from pocketclip.study.approaches import NOT_RECORDED, own_row, short_count, short_dollars
 from pocketclip.study.demo import MAX_SENTENCES, Demo, check_request, find_run_record, make_demo, write_demo
@@ -57,7 +57,8 @@ def marks(page: Page) -> int:
 def test_scores_are_those_of_evaluate(show: Show, tiny_pretrained: PretrainedModel) -> None:
     demo, _, page = show("scenes:14,image_size=32")
     assert demo.result is not None
-    assert demo.result.metrics == evaluate_retrieval(tiny_pretrained, open_source("scenes:14,image_size=32")).metrics
+    data = TaskData(open_source("scenes:14,image_size=32"))
+    assert demo.result.metrics == Retrieval().run(tiny_pretrained, data).metrics
     assert "over 14 images and 28 sentences" in page.text
     assert "By chance R@1 from sentence to image would be 7.14 %" in page.text
     assert "hold them against no score from another test set" in page.text

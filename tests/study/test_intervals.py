@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pocketclip.evaluate.statistics import bootstrap_ratio
-from pocketclip.study.intervals import join, resampled_shares, seed_half_width, student_t
+from pocketclip.evaluate.statistics import bootstrap_ratio, resampled_ratios
+from pocketclip.study.intervals import join, seed_half_width, student_t
 
 RANDOM = np.random.default_rng(3)
 
@@ -29,7 +29,7 @@ def test_seeds_alone_give_students_interval() -> None:
 def test_one_seed_has_the_interval_of_its_own_record() -> None:
     counts = np.full(50, 5.0)
     hits = RANDOM.integers(0, 6, 50).astype(np.float64)
-    shares = resampled_shares(hits[None], counts[None])[:, 0]
+    shares = resampled_ratios([{"hits": (hits, counts)}], {})["hits"]
     value = float(hits.sum() / counts.sum())
     ours, theirs = join(value, shares, [value]), bootstrap_ratio(hits, counts)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
@@ -46,8 +46,8 @@ def test_a_difference_on_the_same_pictures_is_surer_than_two_scores() -> None:
     """Pictures are hard or easy for both rows; the second finds a few more."""
     easy = (RANDOM.random(400) < 0.5).astype(np.float64)
     better = np.maximum(easy, RANDOM.random(400) < 0.05)
-    ones = np.ones((1, 400))
-    plus, minus = (resampled_shares(hits[None], ones)[:, 0] for hits in (better, easy))
+    ones = np.ones(400)
+    plus, minus = (resampled_ratios([{"": (hits, ones)}], {})[""] for hits in (better, easy))
     paired = join(float(better.mean() - easy.mean()), plus - minus, [0.0])
     alone = join(float(better.mean()), plus, [0.0])
     assert paired.high - paired.low < 0.6 * (alone.high - alone.low)

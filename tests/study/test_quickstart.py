@@ -10,7 +10,7 @@ import pytest
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost import latency, measure_cost
 from pocketclip.data import open_source
-from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.features.encode import embed_source
 from pocketclip.models import DualEncoder
 from pocketclip.records import CostResult, RunRecord, read_records, write_record
@@ -42,7 +42,7 @@ def outcome(
     source, folder = open_source(f"folder:{photos}"), tmp_path / "run"
     tiny_pretrained.save_pretrained(folder / "bundle", card="# Tiny\n")
     embeddings = embed_source(tiny_pretrained, source)
-    result = retrieval_result(embeddings, source, split="test")
+    result = Retrieval().result(embeddings, source, split="test")
     record = RunRecord(
         name="quick", seed=0, recipe_hash="ab", num_steps=4, num_images=9, num_captions=18, seconds={"total": 2.0}
     )

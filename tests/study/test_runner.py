@@ -13,8 +13,8 @@ from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import Interrupted, UserError
-from pocketclip.evaluate.retrieval import Ranks, point_metrics
-from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.evaluate.tasks import Retrieval
+from pocketclip.evaluate.tasks.retrieval import Ranks, point_metrics
 from pocketclip.features.encode import Embeddings
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import RunRecord, write_record
@@ -63,14 +63,14 @@ class QuickTraining:
         images, texts = (random.normal(size=(count, 4)).astype(np.float32) for count in (8, 16))
         embeddings = Embeddings(images, texts, np.repeat(np.arange(8), 2), np.arange(8), [])
         source = open_source({"kind": "scenes", "count": 8})
-        result = retrieval_result(embeddings, source, split="val")
+        result = Retrieval().result(embeddings, source, split="val")
         record = RunRecord(
             name=name, seed=recipe.seed, recipe_hash="ab", num_steps=2, num_images=24, num_captions=48,
             seconds={"total": 120.0},
         )  # fmt: skip
         write_record(result, folder, "retrieval_val")
         write_record(record, folder, "run")
-        val = SimpleNamespace(result=result, embeddings=embeddings)
+        val = SimpleNamespace(result=result, embeddings=embeddings, source=source)
         return SimpleNamespace(folder=folder, splits={"val": val}, model=self.model)
 
 

@@ -5,26 +5,15 @@ from typing import Any
 
 import pytest
 
-from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord
+from pocketclip.records import CostResult, Provenance, RunRecord
 from pocketclip.study.table import (
     COST_COLUMNS,
-    RETRIEVAL_COLUMNS,
     cost_rows,
     model_table,
-    retrieval_rows,
     time_rows,
 )
 
 HERE = Provenance(hardware="a machine", code_version="1", date="2026-01-01", command="pocketclip")
-
-
-def evaluation(value: Interval | float, rank: float = 3.5) -> EvalResult:
-    ways = ("text_to_image", "image_to_text")
-    metrics: dict[str, Interval | float] = {f"{way}_recall@{k}": value for way in ways for k in (1, 5, 10)}
-    metrics |= {f"{way}_median_rank": rank for way in ways}
-    return EvalResult(
-        task="retrieval", dataset="x", split="val", num_images=10, num_captions=50, metrics=metrics, provenance=HERE
-    )
 
 
 def cost(**metrics: float | str | None) -> CostResult:
@@ -37,22 +26,6 @@ def run(**changes: Any) -> RunRecord:
         "seconds": {"train_train": 2.0, "total": 12.5}, "provenance": HERE, **changes,
     }  # fmt: skip
     return RunRecord.model_validate(settings)
-
-
-def test_recalls_are_percent_with_their_intervals() -> None:
-    rows = retrieval_rows(evaluation(Interval(value=0.186, low=0.1741, high=0.198), rank=3.0))
-    assert rows == [[f"{way}", *["18.6 [17.4, 19.8]"] * 3, "3"] for way in ("text → image", "image → text")]
-    assert all(len(row) == len(RETRIEVAL_COLUMNS) for row in rows)
-
-
-def test_recalls_without_intervals_are_percent_too() -> None:
-    assert retrieval_rows(evaluation(0.5))[0][1:] == ["50.0", "50.0", "50.0", "3.5"]
-
-
-def test_each_recall_stands_in_its_own_column() -> None:
-    result = evaluation(0.0)
-    result.metrics["text_to_image_recall@1"], result.metrics["image_to_text_recall@10"] = 0.1, 0.9
-    assert [row[1:4] for row in retrieval_rows(result)] == [["10.0", "0.0", "0.0"], ["0.0", "0.0", "90.0"]]
 
 
 def test_costs_come_in_their_units() -> None:

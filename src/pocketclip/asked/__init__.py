@@ -80,22 +80,6 @@ def lasting_name(place: str) -> Path | str:
     return find_bundle(place).absolute() if library is None else library.lasting_text()
 
 
-def open_bundle(place: str | Path, *, device: str = "auto", purpose: str) -> PretrainedModel:
-    """Open a model of ours, where what is inside its towers is asked for.
-
-    Args:
-        place: a bundle, a run folder or a hub name.
-        device: `cpu`, `cuda` or `auto`.
-        purpose: what asks for it, for the error.
-
-    Raises:
-        UserError: it is another library's model, or not there or not complete.
-    """
-    if library_model(place) is not None:
-        raise UserError(f"{place}: {purpose} looks inside the towers of our own models; give a bundle or a run folder.")
-    return PretrainedModel.from_pretrained(place).to(device)
-
-
 __all__ = [
     "AskedModel",
     "AskedModelConfig",
@@ -105,6 +89,5 @@ __all__ = [
     "TimmModelConfig",
     "lasting_name",
     "library_model",
-    "open_bundle",
     "open_model",
 ]

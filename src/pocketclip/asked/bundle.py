@@ -19,6 +19,7 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, module_fingerprint
+from pocketclip.models.pair_head import judge_of
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
 from pocketclip.models.tower import NoTower
 from pocketclip.models.weights import load_weights, read_state_dict
@@ -55,7 +56,7 @@ class PretrainedModel(AskedModel):
         self.embed_dim = config.embed_dim
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         self.inverse_temperature = model.logit_scale.exp().item()
-        self.judge_pairs = None if model.pair_head is None else self._judge_pairs
+        self.judge_pairs = judge_of(model.pair_head)
         self.device = resolve_device("auto")
         self.is_on_gpu = self.device.type == "cuda"
         self._precision: Precision = "auto"
@@ -195,14 +196,6 @@ class PretrainedModel(AskedModel):
             "device": self.device.type,
             "versions": {name: version(name) for name in PACKAGES},
         }
-
-    @torch.inference_mode()
-    def _judge_pairs(self, images: Floats, texts: Floats) -> Floats:
-        head = self.model.pair_head
-        assert head is not None
-        rows = (torch.from_numpy(part).to(self.device) for part in (images, texts))
-        logits: Floats = head.to(self.device).eval()(*rows).float().cpu().numpy()
-        return logits
 
     def _need_image_tower(self) -> None:
         if isinstance(self.model.image_encoder, NoTower):

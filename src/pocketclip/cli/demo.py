@@ -41,7 +41,7 @@ def retrieval(
     import json
 
     from pocketclip.cli.encoding import opened
-    from pocketclip.cli.tables import print_retrieval
+    from pocketclip.cli.tables import print_results
     from pocketclip.study.demo import check_request, make_demo, write_demo
 
     asked = check_request(out, sentences or [])
@@ -54,5 +54,5 @@ def retrieval(
         typer.echo(json.dumps({**scores, **page}))
         return
     if demo.result is not None:
-        print_retrieval([demo.result])
+        print_results([demo.result])
     typer.echo(f"Look at it: {out}")

@@ -1,16 +1,22 @@
 """`pocketclip evaluate`."""
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text, wants_json
 
+if TYPE_CHECKING:
+    from pocketclip.evaluate.tasks import Task, TaskData
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")],
-    tasks: Annotated[list[str], typer.Option("--task", help="Task name; may be repeated.")] = ["retrieval"],  # noqa: B006
+    tasks: Annotated[
+        list[str], typer.Option("--task", help="Task name, see `pocketclip list tasks`; may be repeated.")
+    ] = ["retrieval"],  # noqa: B006
     device: Device = "auto",
     train_data: Annotated[
         str | None,
@@ -18,7 +24,8 @@ def evaluate(
     ] = None,
     against_start: Annotated[bool, typer.Option(help="Compare probes with the towers before training.")] = True,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of fine_tuning.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a task, such as num_epochs=10."),
     ] = None,
     max_broken_share: MaxBrokenShare = 0.01,
     json_lines: Json = False,
@@ -34,41 +41,58 @@ def evaluate(
     """
     import json
 
-    from pocketclip.cli.encoding import opened
-    from pocketclip.cli.tables import print_retrieval, print_unimodal
-    from pocketclip.cli.unimodal import TASKS as UNIMODAL
-    from pocketclip.cli.unimodal import measure_unimodal
-    from pocketclip.errors import UserError, unknown_choice
-    from pocketclip.evaluate.tasks import TASKS, run_task
+    from pocketclip.asked import open_model
+    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.tables import print_results
+    from pocketclip.config import apply_change
+    from pocketclip.evaluate.tasks import make_tasks
 
-    for task in tasks:
-        if task not in TASKS and task not in UNIMODAL:
-            raise unknown_choice("task", task, [*TASKS, *UNIMODAL])
-    plain, unimodal = [task for task in tasks if task in TASKS], [task for task in tasks if task in UNIMODAL]
-    if not unimodal and (train_data is not None or not against_start):
-        given = "--train-data" if train_data is not None else "--no-against-start"
-        raise UserError(f"{given}: has no effect on {', '.join(tasks)}; it is for {', '.join(UNIMODAL)}.")
-    if changes and "fine_tuning" not in tasks:
-        raise UserError(f"--set: has no effect on {', '.join(tasks)}; it is for fine_tuning.")
-    results = []
-    if plain:
-        with opened(source_text(data), model, device, max_broken_share, place="--data") as (source, loaded, progress):
-            results = [run_task(task, loaded, source, progress) for task in plain]
-    learned = []
-    if unimodal:
-        learned = measure_unimodal(
-            unimodal,
-            model,
-            data,
-            train_data,
-            device=device,
-            max_broken_share=max_broken_share,
-            against_start=against_start,
-            changes=changes or [],
-        )
+    settings: dict[str, Any] = {}
+    for change in changes or []:
+        apply_change(settings, change, example="num_epochs=10")
+    options = {"max_broken_share": max_broken_share, "against_start": against_start}
+    asked = make_tasks(tasks, settings, options)
+    if train_data is not None:
+        _check_effect("--train-data", asked, lambda task: "training data" in task.needs)
+    if not against_start:
+        _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
+    given = _opened(asked, data, train_data)
+    loaded = open_model(model, device=device)
+    with reporter(max_broken_share) as shown:
+        results = [task.run(loaded, given, shown) for task in asked]
     if wants_json(json_lines):
-        for result in (*results, *learned):
+        for result in results:
             typer.echo(json.dumps(result.to_json()))
     else:
-        print_retrieval(results)
-        print_unimodal(learned)
+        print_results(results)
+
+
+def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[Task]], bool]") -> None:
+    """An option for some tasks must have one of them to act on.
+
+    Raises:
+        UserError: none is asked.
+    """
+    from pocketclip.errors import UserError
+    from pocketclip.evaluate.tasks import task_kinds
+
+    if not any(takes(type(task)) for task in asked):
+        takers = [kind for kind, task in task_kinds().items() if takes(task)]
+        given = ", ".join(task.kind for task in asked)
+        raise UserError(f"{option}: has no effect on {given}; it is for {', '.join(takers)}.")
+
+
+def _opened(asked: "Sequence[Task]", data: str, train_data: str | None) -> "TaskData":
+    """What the tasks need of what was typed: images, texts or both."""
+    from pocketclip.data import open_source
+    from pocketclip.data.texts import open_texts
+    from pocketclip.evaluate.tasks import TaskData
+
+    images, train, texts, train_texts = None, None, None, None
+    if any("texts" in task.needs for task in asked):
+        texts = open_texts(data, place="--data")
+        train_texts = None if train_data is None else open_texts(train_data, place="--train-data")
+    if any("texts" not in task.needs for task in asked):
+        images = open_source(source_text(data), place="--data")
+        train = None if train_data is None else open_source(source_text(train_data), place="--train-data")
+    return TaskData(images, train=train, texts=texts, train_texts=train_texts)

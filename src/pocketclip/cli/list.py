@@ -104,11 +104,9 @@ def _losses() -> list[str]:
 
 
 def _tasks() -> list[str]:
-    from pocketclip.cli.unimodal import TASKS as UNIMODAL
-    from pocketclip.evaluate.tasks import TASKS
+    from pocketclip.evaluate.tasks import task_kinds
 
-    lines = [f"{name:16} {(task.__doc__ or '').splitlines()[0]}" for name, task in TASKS.items()]
-    return [*lines, *(f"{name:16} {what}" for name, what in UNIMODAL.items())]
+    return [f"{name:16} {(task.__doc__ or '').splitlines()[0]}" for name, task in task_kinds().items()]
 
 
 def _towers() -> list[str]:

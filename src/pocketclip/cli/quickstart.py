@@ -28,7 +28,7 @@ def quickstart(
         err=True,
     )
     from pocketclip.cli.progress import reporter
-    from pocketclip.cli.tables import print_cost, print_retrieval
+    from pocketclip.cli.tables import print_cost, print_results
     from pocketclip.errors import UserError
     from pocketclip.recipe import dump_recipe, load_recipe
     from pocketclip.run import train
@@ -43,7 +43,7 @@ def quickstart(
     with reporter() as shown:
         outcome = train(recipe, out, name="quickstart", watch=shown, device=device)
     cost, page = finish(outcome, device=device)
-    print_retrieval(evaluated.result for evaluated in outcome.splits.values())
+    print_results(evaluated.result for evaluated in outcome.splits.values())
     print_cost(cost)
     test = outcome.splits["test"].result
     typer.echo(

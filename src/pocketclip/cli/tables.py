@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from pocketclip.records import CostResult, EvalResult, Interval
-
-_RETRIEVALS = {"retrieval": "Retrieval", "retrieval_1k_folds": "Retrieval in folds of 1,000"}
+from pocketclip.records import CostResult, EvalResult
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -21,36 +19,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console().print(table)
 
 
-def print_retrieval(results: Iterable[EvalResult]) -> None:
-    """Recalls of each split, or accuracies over pairs of images, in percent with 95 % intervals."""
+def print_results(results: Iterable[EvalResult]) -> None:
+    """What tasks found, a table each with its remarks below."""
     from rich.console import Console
 
-    from pocketclip.study.table import RETRIEVAL_COLUMNS, accuracy_rows, has_recalls, retrieval_rows
+    from pocketclip.evaluate.tasks import task_of
 
     for result in results:
-        if not has_recalls(result):
-            title = f"{result.task} on {result.split}: {result.num_captions:,} examples; percent [95 % interval]"
-            print_table(title, ("", result.task), accuracy_rows(result))
-            continue
-        counts = f"{result.num_images:,} images, {result.num_captions:,} captions"
-        title = f"{_RETRIEVALS[result.task]} on {result.split}: {counts}; percent [95 % interval]"
-        print_table(title, RETRIEVAL_COLUMNS, retrieval_rows(result))
-        mean = result.metrics.get("mean_recall")  # records of earlier versions have none
-        lines = [f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []
-        for line in [*lines, *result.notes]:
+        task = task_of(result)
+        print_table(task.title(result), ("", *task.columns[1:]), task.rows(result))
+        for line in task.remarks(result):
             Console().print(line, highlight=False)
-
-
-def print_unimodal(results: Iterable[EvalResult]) -> None:
-    """Accuracies of each probe in percent with 95 % intervals, before training and after, with notes below."""
-    from rich.console import Console
-
-    from pocketclip.study.table import UNIMODAL_COLUMNS, unimodal_rows, unimodal_title
-
-    for result in results:
-        print_table(unimodal_title(result), UNIMODAL_COLUMNS, unimodal_rows(result))
-        if result.notes:
-            Console().print("\n".join(result.notes), highlight=False)
 
 
 def print_cost(cost: CostResult) -> None:

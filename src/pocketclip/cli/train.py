@@ -81,21 +81,21 @@ def _show(outcome: "Outcome", *, as_json: bool) -> None:
     """Scores to stdout, where things lie to stderr."""
     import json
 
-    from pocketclip.cli.tables import print_retrieval
+    from pocketclip.cli.tables import print_results
+    from pocketclip.evaluate.tasks import task_of
     from pocketclip.study.gallery import make_gallery, write_gallery
-    from pocketclip.study.table import has_recalls
 
     folder = outcome.folder
     split = "test" if "test" in outcome.splits else "val"
     shown = outcome.splits[split]
-    if has_recalls(shown.result):  # pictures for sentences, and not pairs of them
+    if "captions" in task_of(shown.result).needs:  # pictures for sentences, and not pairs of them
         write_gallery(make_gallery(split, shown.source, shown.embeddings), folder)
     results = [evaluated.result for evaluated in outcome.splits.values()]
     if as_json:
         for result in results:
             typer.echo(json.dumps(result.to_json()))
     else:
-        print_retrieval(results)
+        print_results(results)
     if broken := outcome.record.broken_items:
         typer.echo(f"{len(broken)} items were left out; {folder}/records/run.json names them.", err=True)
     typer.echo(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}", err=True)

@@ -31,7 +31,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Task:
+class Classes:
     """The classes of examples to learn from and of others to be tested on, numbered alike."""
 
     class_names: tuple[str, ...]
@@ -64,7 +64,7 @@ def read_labels(source: Source) -> Labels:
     return Labels(source.name, values, names)
 
 
-def match_classes(train: Labels, test: Labels) -> Task:
+def match_classes(train: Labels, test: Labels) -> Classes:
     """Number the classes of two parts alike: by their names where both have some, else as they are numbered.
 
     Raises:
@@ -87,7 +87,7 @@ def match_classes(train: Labels, test: Labels) -> Task:
     if unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise UserError(f"{test.place}: no example of class {shown} is in the training data {train.place}.")
-    return Task(
+    return Classes(
         tuple(names),
         _renumber(train.values, {number: place[train.name(number)] for number in numbers}),
         _renumber(test.values, {number: place[test.name(number)] for number in tested}),

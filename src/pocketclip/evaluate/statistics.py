@@ -1,6 +1,6 @@
-"""How sure a number is: bootstrap intervals over images."""
+"""How sure a number is: bootstrap intervals over units such as images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,49 +8,72 @@ import numpy.typing as npt
 from pocketclip.records import Interval
 
 NUM_RESAMPLES = 1000
-HitsAndCounts = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Floats = npt.NDArray[np.float64]
+Units = Mapping[str, tuple[Floats, Floats]]
+"""Of each score that is a share: (N,) successes and (N,) trials of every unit, the same N units for all scores.
+
+A unit is what succeeds and fails together, such as an image with all its captions: resampling single captions would
+make an interval too narrow.
+"""
+Means = Mapping[str, Sequence[str]]
+"""Scores that are the mean of others, such as `mean_recall`: their names, and those of the others."""
 
 
-def bootstrap_ratio(hits: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, seed: int = 0) -> Interval:
+def ratios(groups: Sequence[Units], means: Means) -> dict[str, float]:
+    """Every score by its name: successes over trials, averaged over groups, and the means; see `resampled_ratios`."""
+    names = list(groups[0])
+    shares = [[float(hits.sum() / counts.sum()) for hits, counts in group.values()] for group in groups]
+    values = np.mean(shares, axis=0)
+    found = dict(zip(names, values.tolist(), strict=True))
+    return found | {name: float(np.mean([found[part] for part in parts])) for name, parts in means.items()}
+
+
+def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) -> dict[str, Floats]:
+    """The same scores when units are drawn again with replacement; the gallery stays as it is.
+
+    The units of each group are drawn among themselves, all scores from the same draws. Of runs that were tested on the
+    same units the draws are the same, so that a difference of two results is that of a paired resampling.
+
+    Args:
+        groups: galleries that were ranked apart, whose scores are averaged; mostly one.
+        means: further scores that are the mean of those.
+        seed: of the draws.
+
+    Returns:
+        (R,) of each score by its name, R resamples.
+    """
+    random = np.random.default_rng(seed)
+    names = list(groups[0])
+    stacked = [tuple(np.stack(part) for part in zip(*group.values(), strict=True)) for group in groups]
+    resampled = np.empty((NUM_RESAMPLES, len(names)))
+    for number in range(NUM_RESAMPLES):
+        shares = []
+        for hits, counts in stacked:
+            size = hits.shape[1]
+            times = np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
+            shares.append((hits @ times) / (counts @ times))
+        resampled[number] = np.mean(shares, axis=0)
+    found = dict(zip(names, resampled.T, strict=True))
+    return found | {name: np.mean([found[part] for part in parts], axis=0) for name, parts in means.items()}
+
+
+def bootstrap_ratios(groups: Sequence[Units], means: Means = {}, *, seed: int = 0) -> dict[str, Interval]:  # noqa: B006
+    """Every score of `ratios` with its 95 % percentile interval."""
+    resampled = resampled_ratios(groups, means, seed=seed)
+    return {name: _interval(value, resampled[name]) for name, value in ratios(groups, means).items()}
+
+
+def bootstrap_ratio(hits: Floats, counts: Floats, *, seed: int = 0) -> Interval:
     """sum(hits) / sum(counts) with its 95 % percentile interval, units resampled with replacement.
-
-    A unit is an image with all its captions, because captions of one image succeed and fail together; resampling
-    single captions would make the interval too narrow. The gallery stays as it is.
 
     Args:
         hits: (N,) successes of each unit.
         counts: (N,) trials of each unit.
         seed: of the resampling.
     """
-    return bootstrap_ratios([(hits[:, None], counts[:, None])], seed=seed)[0][0]
+    return bootstrap_ratios([{"": (hits, counts)}], seed=seed)[""]
 
 
-def bootstrap_ratios(groups: Sequence[HitsAndCounts], *, seed: int = 0) -> tuple[list[Interval], Interval]:
-    """Several ratios, each the mean over groups, and the mean of them all, with 95 % percentile intervals.
-
-    The units of each group are resampled among themselves, all ratios from the same resamples.
-
-    Args:
-        groups: of each group, (N, R) successes and (N, R) trials of its units; R ratios.
-        seed: of the resampling.
-
-    Returns:
-        R intervals, and that of the mean of the R ratios.
-    """
-    random = np.random.default_rng(seed)
-    values = np.mean([hits.sum(axis=0) / counts.sum(axis=0) for hits, counts in groups], axis=0)
-    resampled = np.empty((NUM_RESAMPLES, len(values)))
-    for number in range(NUM_RESAMPLES):
-        ratios = []
-        for hits, counts in groups:
-            size = len(hits)
-            times = np.bincount(random.integers(0, size, size), minlength=size)
-            ratios.append((times @ hits) / (times @ counts))
-        resampled[number] = np.mean(ratios, axis=0)
-    intervals = [_interval(value, column) for value, column in zip(values, resampled.T, strict=True)]
-    return intervals, _interval(values.mean(), resampled.mean(axis=1))
-
-
-def _interval(value: float, resampled: npt.NDArray[np.float64]) -> Interval:
+def _interval(value: float, resampled: Floats) -> Interval:
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(value=float(value), low=float(low), high=float(high))
+    return Interval(value=value, low=float(low), high=float(high))

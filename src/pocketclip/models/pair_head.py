@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.config import Config
+from pocketclip.embedder import Floats, JudgePairs
 
 COSINE_SCALE = 10.0
 """Brings the few tenths by which cosines differ to the size of the other numbers."""
@@ -65,3 +66,18 @@ class PairHead(nn.Module):
         both = [left, right, left * right, (left - right).abs(), texts[0::2], cosines[0::2], cosines[1::2]]
         logits: Tensor = self.judge(torch.cat(both, dim=1))
         return logits.squeeze(1)
+
+
+def judge_of(head: nn.Module | None) -> JudgePairs | None:
+    """A pair head as an embedder's `judge_pairs`, numpy in and out; None without one."""
+    if head is None:
+        return None
+
+    @torch.inference_mode()
+    def judge(images: Floats, texts: Floats) -> Floats:
+        device = next(head.parameters()).device
+        logits = head.eval()(*(torch.from_numpy(part).to(device) for part in (images, texts)))
+        found: Floats = logits.float().cpu().numpy()
+        return found
+
+    return judge

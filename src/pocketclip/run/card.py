@@ -1,11 +1,15 @@
 """The model card: what the model is, what it scored and on how many, how it was made."""
 
+import textwrap
 from collections.abc import Mapping
 
+from pocketclip.evaluate.tasks import task_of
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
 from pocketclip.recipe import Recipe, dump_recipe
-from pocketclip.records import EvalResult, Interval, RunRecord
+from pocketclip.records import EvalResult, RunRecord
 
+LINE = 100
+"""Letters of a line of the card's own sentences."""
 _HEADER = """---
 library_name: pocketclip
 pipeline_tag: zero-shot-image-classification
@@ -22,7 +26,6 @@ def model_card(
 ) -> str:
     """Markdown with the front matter that model hubs read."""
     counts = {part: sum(p.numel() for _, p in model.part_parameters(part)) for part in PARTS}
-    scores = _pair_scores(results) if recipe.objective.needs.task == "nlvr2" else _retrieval_scores(results)
     settings = recipe.model
     shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
     image, text = recipe.model.image_encoder, recipe.model.text_encoder
@@ -49,7 +52,7 @@ images @ texts.T
 
 ## Scores
 
-{scores}
+{_scores(results)}
 
 The validation split may have been used to choose settings, so its scores are slightly flattering.
 
@@ -75,41 +78,23 @@ decisions about people.
 """
 
 
-def _retrieval_scores(results: Mapping[str, EvalResult]) -> str:
-    rows = [line for split, result in results.items() for line in _score_rows(split, result)]
-    return f"""Percent, with 95 % intervals from resampling images. Every caption is a query; an image is found
-when any of its captions is; ties count against the model.
-
-| split | images / captions | direction | R@1 | R@5 | R@10 | median rank |
-|---|---|---|---|---|---|---|
-{chr(10).join(rows)}"""
-
-
-def _pair_scores(results: Mapping[str, EvalResult]) -> str:
-    rows = []
-    for split, result in results.items():
-        cells = [value.percent() for value in result.metrics.values() if isinstance(value, Interval)]
-        rows.append(f"| {split} | {result.num_captions:,} | {' | '.join(cells)} |")
-    return f"""Percent, with 95 % intervals from resampling sentences. An example is two images and a sentence, true or
-false; a sentence is consistent where all of its examples are judged rightly.
-
-| split | examples | accuracy | consistency |
-|---|---|---|---|
-{chr(10).join(rows)}"""
-
-
-def _score_rows(split: str, result: EvalResult) -> list[str]:
-    rows = []
-    for direction, label in (("text_to_image", "text to image"), ("image_to_text", "image to text")):
-        cells = []
-        for k in (1, 5, 10):
-            value = result.metrics[f"{direction}_recall@{k}"]
-            cells.append(value.percent() if isinstance(value, Interval) else f"{100 * value:.1f}")
-        rank = result.metrics[f"{direction}_median_rank"]
-        cells.append(f"{rank:g}" if isinstance(rank, float) else "")
-        counts = f"{result.num_images:,} / {result.num_captions:,}"
-        rows.append(f"| {split} | {counts} | {label} | {' | '.join(cells)} |")
-    return rows
+def _scores(results: Mapping[str, EvalResult]) -> str:
+    """Every split's scores, a table for each task."""
+    tables = []
+    for kind in dict.fromkeys(result.task for result in results.values()):
+        own = {split: result for split, result in results.items() if result.task == kind}
+        task = task_of(next(iter(own.values())))
+        columns = ["split", task.counted, *(column.replace("\n", " ") for column in task.columns)]
+        rows = [
+            [split, task.count(result), row[0].replace("→", "to"), *row[1:]]
+            for split, result in own.items()
+            for row in task.rows(result)
+        ]
+        lines = [f"| {' | '.join(cells)} |" for cells in (columns, *rows)]
+        lines.insert(1, f"|{'---|' * len(columns)}")
+        about = textwrap.fill(f"Percent, with 95 % intervals from resampling {task.unit}. {task.meaning}", LINE)
+        tables.append(f"{about}\n\n" + "\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def _data_line(record: RunRecord) -> str:

@@ -19,15 +19,14 @@ from pocketclip.data import Source
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, ImageFeatures, TrainingBatches, views_of
 from pocketclip.errors import UserError
 from pocketclip.evaluate.loss import mean_loss
-from pocketclip.evaluate.nlvr import pair_result, pair_scores
-from pocketclip.evaluate.retrieval import mean_recall, point_metrics, retrieval_ranks
-from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.cache import CacheConfig, cache_folder
 from pocketclip.features.encode import Embeddings
 from pocketclip.features.pairs import CachedPairs, cached_batches, image_features
 from pocketclip.features.towers import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.inference import Runner, project
+from pocketclip.models.pair_head import judge_of
 from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe
@@ -130,6 +129,7 @@ class _Run:
         self.preprocess = self.model.image_encoder.preprocess
         self.teaching = open_teaching(recipe, self.train_source, device)
         self.objective = recipe.objective.build(embed_dim=recipe.model.embed_dim, teacher_widths=self.teaching.widths)
+        self.task = embedding_task(recipe.objective.needs.task)
         self.broken = self._broken_items(self.train_source)
         self.num_captions: int | None = None  # known once every caption was read
         self._frozen: FrozenTowers | None = None
@@ -216,10 +216,7 @@ class _Run:
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             assert isinstance(model, DualEncoder)
             pairs = self._trained_features(model, self.val_source, config.precision)
-            heads = model.heads_only()
-            if heads.pair_head is not None and self.val_source.pairs is not None:
-                return pair_scores(heads.pair_head, embed_pairs(heads.eval(), pairs, self.device), self.val_source)
-            return self._quick_evaluation(heads, pairs, config)
+            return self._quick_evaluation(model.heads_only(), pairs, config)
 
         progress = self._train(name, model, config, batches, evaluate, plan.steps_per_epoch)
         if name != "train":
@@ -322,32 +319,29 @@ class _Run:
         return pairs
 
     def _quick_evaluation(self, heads: DualEncoder, pairs: CachedPairs, config: TrainConfig) -> dict[str, float]:
-        """What is measured during training: recalls without intervals, and the objective where it asks no teacher."""
+        """What is measured during training: the task's scores without intervals, and the objective's loss."""
         heads = heads.to(self.device).eval()
-        embedded = embed_pairs(heads, pairs, self.device)
-        ranks = retrieval_ranks(embedded.images, embedded.texts, embedded.text_images)
-        metrics = point_metrics(ranks)
-        metrics["mean_recall"] = mean_recall(metrics)
+        scores = self.task.points(embed_pairs(heads, pairs, self.device), self.val_source, judge_of(heads.pair_head))
+        if "val_loss" in scores:
+            return scores
         size = min(config.batch_size, len(pairs))
         plan = BatchPlan(len(pairs), size, 0)
         objective = self.recipe.objective
         captions = config.captions_per_image if objective.validation == objective else 1
         batches = cached_batches(pairs, plan, captions_per_image=captions, num_steps=plan.steps_per_epoch)
         moved = (batch.to(self.device) for batch in batches)
-        return {**metrics, **mean_loss(heads, objective.validation.build(), moved)}
+        return {**scores, **mean_loss(heads, objective.validation.build(), moved)}
 
     def _final_evaluation(self, split: str, source: Source) -> EvaluatedSplit:
-        """Retrieval with intervals, recorded."""
+        """The task's scores with intervals, recorded."""
         started = time.perf_counter()
         if self.recipe.train.is_heads_only:
             pairs = self._features_for_scores(source)
         else:
             pairs = self._trained_features(self.model, source, precision_of_scores(self.recipe.train.precision))
-        embeddings = embed_pairs(self.model.heads_only().to(self.device).eval(), pairs, self.device)
-        if self.recipe.objective.needs.task == "nlvr2":
-            result = pair_result(self.model.pair_head, embeddings, source, split=split)
-        else:
-            result = retrieval_result(embeddings, source, split=split)
+        heads = self.model.heads_only().to(self.device).eval()
+        embeddings = embed_pairs(heads, pairs, self.device)
+        result = self.task.result(embeddings, source, judge_of(heads.pair_head), split=split)
         origin = {"seed": self.recipe.seed, "recipe_hash": recipe_hash(self.recipe)}
         result = result.model_copy(update=origin)
         distributed.on_main(lambda: write_record(result, self.folder, f"{result.task}_{split}"))

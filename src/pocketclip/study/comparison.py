@@ -6,9 +6,10 @@ import numpy as np
 
 from pocketclip.cost.price import price_dollars
 from pocketclip.errors import UserError
+from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
 from pocketclip.records import Interval, Provenance
-from pocketclip.study.grid import RECALLS, Row, Study
-from pocketclip.study.intervals import Floats, join, resampled_shares
+from pocketclip.study.grid import Row, Study
+from pocketclip.study.intervals import join
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
 
@@ -40,7 +41,7 @@ def compare(
         raise UserError(f"{study.name}: no run is finished, so there is nothing to compare.")
     result = every[0].evaluations[0]
     notes = _notes(study, every)
-    paired = all(_same_queries(run, every[0]) for run in every)
+    paired = all(_same_questions(run, every[0]) for run in every)
     first = finished[study.rows[0].name]
     return StudyRecord(
         name=study.name,
@@ -69,10 +70,14 @@ def compare(
     )
 
 
-def _same_queries(run: FinishedRun, other: FinishedRun) -> bool:
-    if run.ranks is None or other.ranks is None:
+def _same_questions(run: FinishedRun, other: FinishedRun) -> bool:
+    """Whether two runs were asked the same, unit by unit."""
+    if not run.units or len(run.units) != len(other.units):
         return False
-    return np.array_equal(run.ranks["text_images"], other.ranks["text_images"])
+    return all(
+        ours.keys() == theirs.keys() and all(np.array_equal(ours[name][1], theirs[name][1]) for name in ours)
+        for ours, theirs in zip(run.units, other.units, strict=True)
+    )
 
 
 def _notes(study: Study, runs: Sequence[FinishedRun]) -> list[str]:
@@ -99,7 +104,7 @@ def _measures(
     for metric in metrics:
         values = [run.value(metric) for run in runs]
         mean = join(float(np.mean(values)), shares.get(metric), values)
-        if metric in shares:  # a share of queries ends at 0 and 1
+        if metric in shares:  # a share ends at 0 and 1
             mean = Interval(value=mean.value, low=max(0.0, mean.low), high=min(1.0, mean.high))
         means[metric] = mean
     differences = {} if first is None else _differences(metrics, runs, first, paired=paired)
@@ -129,37 +134,18 @@ def _differences(
 
 
 def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
-    """Resamples of the mean over runs of each metric that is a share of queries."""
-    asked = [metric for metric in metrics if metric in RECALLS or metric == "mean_recall"]
+    """Resamples of the mean over runs of each metric that is known unit by unit."""
+    task, groups = runs[0].task, [run.units for run in runs]
+    known = {*groups[0][0], *task.means}
+    asked = [metric for metric in metrics if metric in known]
     if not asked:
         return {}
-    hits = np.mean([_hits(run) for run in runs], axis=0)
-    shares = resampled_shares(hits, _counts(runs[0]))
-    by_name = {name: shares[:, number] for number, name in enumerate(RECALLS)}
-    by_name["mean_recall"] = shares.mean(axis=1)
-    return {metric: by_name[metric] for metric in asked}
-
-
-def _hits(run: FinishedRun) -> Floats:
-    """(6, N), found queries of each picture, in the order of `RECALLS`."""
-    assert run.ranks is not None
-    num_images = len(run.ranks["image_to_text"])
-    rows = []
-    for name in RECALLS:
-        way, _, k = name.partition("_recall@")
-        found = (run.ranks[way] < int(k)).astype(np.float64)
-        if way == "text_to_image":
-            found = np.bincount(run.ranks["text_images"], weights=found, minlength=num_images).astype(np.float64)
-        rows.append(found)
-    return np.stack(rows)
-
-
-def _counts(run: FinishedRun) -> Floats:
-    """(6, N), queries of each picture."""
-    assert run.ranks is not None
-    num_images = len(run.ranks["image_to_text"])
-    captions = np.bincount(run.ranks["text_images"], minlength=num_images).astype(np.float64)
-    return np.stack([captions if name.startswith("text_to_image") else np.ones(num_images) for name in RECALLS])
+    mean: list[Units] = [
+        {name: (np.mean([own[name][0] for own in group], axis=0), counts) for name, (_, counts) in group[0].items()}
+        for group in zip(*groups, strict=True)
+    ]
+    shares = resampled_ratios(mean, task.means)
+    return {metric: shares[metric] for metric in asked}
 
 
 def _row_result(

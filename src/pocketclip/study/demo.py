@@ -10,7 +10,7 @@ from pocketclip.data.openmoji import ATTRIBUTION
 from pocketclip.data.source import Source, clean_captions
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, require
-from pocketclip.evaluate.tasks import retrieval_result
+from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.features.encode import embed_source, encode_texts
 from pocketclip.files import write_atomically
 from pocketclip.records import EvalResult, Provenance, RunRecord, read_records
@@ -18,7 +18,6 @@ from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.study.approaches import PUBLISHED, own_row
 from pocketclip.study.gallery import Example, Gallery, find_images, make_gallery
 from pocketclip.study.page import render_page
-from pocketclip.study.table import retrieval_rows
 
 NUM_IMAGE_QUERIES = 10
 MAX_SENTENCES = 50
@@ -97,7 +96,7 @@ def make_demo(
         raise UserError(f"{source.name}: no readable picture has a caption; ask for something with --sentence TEXT.")
     result, gallery = None, Gallery("all", 0, [], [])
     if len(embeddings.texts):
-        result = retrieval_result(embeddings, source)
+        result = Retrieval().result(embeddings, source)
         gallery = make_gallery("all", source, embeddings, seed=seed, num_image_queries=NUM_IMAGE_QUERIES)
     asked: list[Example] = []
     if sentences:
@@ -153,7 +152,7 @@ def write_demo(demo: Demo, out: Path) -> Path:
     page = render_page(
         "demo.html",
         demo=demo,
-        rows=[] if demo.result is None else retrieval_rows(demo.result),
+        rows=[] if demo.result is None else Retrieval().rows(demo.result),
         approaches=[*PUBLISHED, own],
         own=own,
         provenance=Provenance() if demo.result is None else demo.result.provenance,

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.evaluate.retrieval import TIE
-from pocketclip.evaluate.tasks import with_captions
+from pocketclip.evaluate.tasks.retrieval import TIE, with_captions
 from pocketclip.features.encode import Embeddings
 from pocketclip.files import write_atomically
 from pocketclip.preprocess import decode_image

@@ -12,10 +12,9 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, unknown_choice
+from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.recipe import STUDY_SUFFIX, Recipe, load_recipe, read_settings, recipe_folder
 from pocketclip.run.plan import samples_seen
-
-RECALLS = tuple(f"{way}_recall@{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10))
 
 
 class RowConfig(Config):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.evaluate.statistics import NUM_RESAMPLES
 from pocketclip.records import Interval
 
 Floats = npt.NDArray[np.float64]
@@ -19,7 +18,7 @@ _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2
 
 
 def student_t(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t.
+    """The 97.5 % quantile of Student's t; by hand, because scipy is no dependency of ours for one number.
 
     Above ten degrees of freedom by the expansion in 1 / degrees (Abramowitz and Stegun 26.7.5), right to 2e-4.
     """
@@ -35,26 +34,6 @@ def seed_half_width(values: Sequence[float]) -> float:
     if len(values) < 2:
         return 0.0
     return student_t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def resampled_shares(hits: Floats, counts: Floats, *, seed: int = 0) -> Floats:
-    """Shares of hits when pictures are drawn again with replacement, the same draws for every measure.
-
-    Args:
-        hits: (K, N) successes of each picture in K measures; for a difference, those of one row less another's.
-        counts: (K, N) trials.
-        seed: of the draws, which are those of `evaluate.statistics`.
-
-    Returns:
-        (R, K), R resamples.
-    """
-    random = np.random.default_rng(seed)
-    size = hits.shape[1]
-    shares = np.empty((NUM_RESAMPLES, len(hits)))
-    for number in range(NUM_RESAMPLES):
-        times = np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
-        shares[number] = (hits @ times) / (counts @ times)
-    return shares
 
 
 def join(value: float, resamples: Floats | None, values: Sequence[float]) -> Interval:

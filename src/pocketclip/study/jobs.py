@@ -13,10 +13,10 @@ from types import FrameType
 from pocketclip.errors import Interrupted
 from pocketclip.hardware import available_cores
 from pocketclip.stages.watch import SILENT
-from pocketclip.study.runs import Task, carry_out
+from pocketclip.study.runs import PlannedRun, carry_out
 
 
-def carry_out_at_once(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, str | None]]:
+def carry_out_at_once(planned: Sequence[PlannedRun], num_jobs: int) -> Iterator[tuple[PlannedRun, str | None]]:
     """Carry out runs, `num_jobs` at a time, in processes of their own.
 
     Yields:
@@ -25,7 +25,7 @@ def carry_out_at_once(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Ta
     Raises:
         Interrupted: Ctrl-C or SIGTERM; every run under way was told to stop with a checkpoint.
     """
-    waiting, running = list(tasks), dict[Connection, tuple[BaseProcess, Task]]()
+    waiting, running = list(planned), dict[Connection, tuple[BaseProcess, PlannedRun]]()
     threads = max(1, available_cores() // num_jobs)
     with _sigterm_as_ctrl_c():
         try:
@@ -35,8 +35,8 @@ def carry_out_at_once(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Ta
                     running[ours] = process, waiting.pop(0)
                 for ended in wait(list(running)):
                     assert isinstance(ended, Connection)
-                    process, task = running.pop(ended)
-                    yield task, _outcome(process, ended)
+                    process, run = running.pop(ended)
+                    yield run, _outcome(process, ended)
         except BaseException as error:
             for process, _ in running.values():
                 process.terminate()  # SIGTERM, which a run answers with a checkpoint
@@ -47,16 +47,16 @@ def carry_out_at_once(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Ta
             raise
 
 
-def _start(task: Task, threads: int) -> tuple[BaseProcess, Connection]:
+def _start(run: PlannedRun, threads: int) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(task, threads, theirs), daemon=False)
+    process = context.Process(target=_child, args=(run, threads, theirs), daemon=False)
     process.start()
     theirs.close()  # so that the pipe ends with the child
     return process, ours
 
 
-def _child(task: Task, threads: int, pipe: Connection) -> None:
+def _child(run: PlannedRun, threads: int, pipe: Connection) -> None:
     """One run; sends what went wrong, or None."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C reaches the parent alone, which passes one signal on
@@ -64,7 +64,7 @@ def _child(task: Task, threads: int, pipe: Connection) -> None:
 
     torch.set_num_threads(threads)
     try:
-        pipe.send(carry_out(task, SILENT))  # bars of several runs would write over each other
+        pipe.send(carry_out(run, SILENT))  # bars of several runs would write over each other
     except Interrupted as stop:
         pipe.send(str(stop))
         sys.exit(130)

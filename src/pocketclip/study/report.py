@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from pocketclip.errors import UserError
+from pocketclip.evaluate.tasks import EmbeddingTask, Task, task_kinds, task_of
 from pocketclip.files import write_atomically
 from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
 from pocketclip.study.gallery import Gallery, read_gallery
 from pocketclip.study.page import render_page
 from pocketclip.study.plot import line_plot
-from pocketclip.study.table import accuracy_rows, cost_rows, has_recalls, percent, retrieval_rows, time_rows
+from pocketclip.study.table import cost_rows, time_rows
 from pocketclip.train.metrics import read_metrics
 
 
@@ -27,6 +28,13 @@ class RunReport:
     """Title and SVG."""
     gallery: Gallery | None
     recipe: str
+
+    @property
+    def tables(self) -> list[tuple[Task, list[EvalResult]]]:
+        """Evaluations by their task."""
+        kinds = dict.fromkeys(result.task for result in self.evaluations)
+        own = [[result for result in self.evaluations if result.task == kind] for kind in kinds]
+        return [(task_of(results[0]), results) for results in own]
 
 
 def read_run(folder: Path) -> RunReport:
@@ -57,29 +65,24 @@ def read_run(folder: Path) -> RunReport:
 
 
 def _plots(folder: Path) -> list[tuple[str, str]]:
-    rows = read_metrics(folder)
-    losses: dict[str, list[tuple[float, float]]] = {}
-    recalls: dict[str, list[tuple[float, float]]] = {}
+    shown = {"loss": ("Loss", "training"), "val_loss": ("Loss", "validation")}
+    for task in (kind() for kind in task_kinds().values() if issubclass(kind, EmbeddingTask)):
+        what, labels = task.curves
+        shown |= {key: (f"Validation {what}", label) for key, label in labels.items()}
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {title: {} for title, _ in shown.values()}
     offset, last, stage = 0.0, 0.0, ""
-    for row in rows:
+    for row in read_metrics(folder):
         if row["stage"] != stage:  # stages follow each other on one axis
             offset, stage = offset + last, row["stage"]
         last = row["epoch"]
-        place = offset + row["epoch"]
-        for key, curves, label in (
-            ("loss", losses, "training"),
-            ("val_loss", losses, "validation"),
-            ("text_to_image_recall@1", recalls, "text to image R@1"),
-            ("image_to_text_recall@1", recalls, "image to text R@1"),
-        ):
+        for key, (title, label) in shown.items():
             if key in row:
-                curves.setdefault(label, []).append((place, row[key]))
-    plots = []
-    if losses:
-        plots.append(("Loss", line_plot(losses, x_label="epoch", y_label="loss")))
-    if recalls:
-        plots.append(("Validation recall", line_plot(recalls, x_label="epoch", y_label="%", percent=True)))
-    return plots
+                curves[title].setdefault(label, []).append((offset + row["epoch"], row[key]))
+    return [
+        (title, line_plot(own, x_label="epoch", y_label="loss" if title == "Loss" else "%", percent=title != "Loss"))
+        for title, own in curves.items()
+        if own
+    ]
 
 
 def write_report(folders: list[Path], out: Path) -> Path:
@@ -93,10 +96,7 @@ def write_report(folders: list[Path], out: Path) -> Path:
     page = render_page(
         "report.html",
         runs=runs,
-        comparison=_comparison(runs) if len(runs) > 1 else [],
-        retrieval_rows=retrieval_rows,
-        accuracy_rows=accuracy_rows,
-        has_recalls=has_recalls,
+        comparison=_comparison(runs) if len(runs) > 1 else None,
         cost_rows=cost_rows,
         time_rows=time_rows,
     )
@@ -104,22 +104,37 @@ def write_report(folders: list[Path], out: Path) -> Path:
     return out
 
 
-def _comparison(runs: list[RunReport]) -> list[dict[str, Any]]:
-    """One row a run: score, size, speed, time."""
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side."""
+
+    scores: list[str]
+    """What each score is."""
+    rows: list[dict[str, Any]]
+    """One a run: score, size, speed, time."""
+
+
+def _comparison(runs: list[RunReport]) -> Comparison:
+    results = [min(run.evaluations, key=lambda result: result.split != "test", default=None) for run in runs]
+    scores = [{} if result is None else _first_scores(result) for result in results]
+    labels = list(dict.fromkeys(label for own in scores for label in own))
     rows = []
-    for run in runs:
-        retrieval = [result for result in run.evaluations if has_recalls(result)]
-        result = min(retrieval, key=lambda result: result.split != "test", default=None)
+    for run, result, own in zip(runs, results, scores, strict=True):
         metrics = run.cost.metrics if run.cost is not None else {}
         rows.append(
             {
                 "name": run.name,
-                "text": percent(result.metrics["text_to_image_recall@1"]) if result else "",
-                "image": percent(result.metrics["image_to_text_recall@1"]) if result else "",
+                "scores": [own.get(label, "") for label in labels],
                 "split": f"{result.split}, {result.num_images:,} images" if result else "",
                 "parameters": f"{float(metrics.get('parameters_total') or 0) / 1e6:,.1f} M" if metrics else "",
                 "latency": f"{float(metrics.get('latency_ms_p50') or 0):,.1f} ms" if metrics else "",
                 "seconds": f"{run.run.seconds['total']:,.0f} s" if run.run else "",
             }
         )
-    return rows
+    return Comparison(labels, rows)
+
+
+def _first_scores(result: EvalResult) -> dict[str, str]:
+    """The first column of a result's table."""
+    task = task_of(result)
+    return {f"{row[0].replace('→', 'to')} {task.columns[1]}": row[1] for row in task.rows(result)}

@@ -13,7 +13,7 @@ from pocketclip.study.comparison import compare
 from pocketclip.study.grid import Study, runs_of, samples_of_rows
 from pocketclip.study.jobs import carry_out_at_once
 from pocketclip.study.record import StudyRecord
-from pocketclip.study.runs import FinishedRun, Task, carry_out, read_finished
+from pocketclip.study.runs import FinishedRun, PlannedRun, carry_out, read_finished
 from pocketclip.study.table import study_markdown
 
 
@@ -48,24 +48,24 @@ def run_study(
     samples = samples_of_rows(study)
     _prepare(study, folder, resume=resume)
     table = _Table(study, folder, samples, dollars_per_hour, num_jobs)
-    tasks = []
+    planned = []
     for row, seed in runs_of(study):
         place = folder / row.slug / f"seed-{seed}"
-        task = Task(row.name, seed, row.with_seed(seed), place, device, dollars_per_hour)
-        if task.is_finished:
-            task.check_is_the_same()
-            table.finished(task)
+        run = PlannedRun(row.name, seed, row.with_seed(seed), place, device, dollars_per_hour)
+        if run.is_finished:
+            run.check_is_the_same()
+            table.finished(run)
             continue
-        tasks.append(task)
-    if done := len(study.rows) * len(study.config.seeds) - len(tasks):
-        watch.note(f"{done} of {done + len(tasks)} runs were finished before")
-    if num_jobs > 1 and len(tasks) > 1:
-        for number, (task, problem) in enumerate(carry_out_at_once(tasks, num_jobs), start=1):
-            table.ended(task, problem, watch, f"{number} of {len(tasks)}")
+        planned.append(run)
+    if done := len(study.rows) * len(study.config.seeds) - len(planned):
+        watch.note(f"{done} of {done + len(planned)} runs were finished before")
+    if num_jobs > 1 and len(planned) > 1:
+        for number, (run, problem) in enumerate(carry_out_at_once(planned, num_jobs), start=1):
+            table.ended(run, problem, watch, f"{number} of {len(planned)}")
     else:
-        for number, task in enumerate(tasks, start=1):
-            watch.note(f"run {number} of {len(tasks)}: {task.name}")
-            table.ended(task, carry_out(task, watch), watch, f"{number} of {len(tasks)}")
+        for number, run in enumerate(planned, start=1):
+            watch.note(f"run {number} of {len(planned)}: {run.name}")
+            table.ended(run, carry_out(run, watch), watch, f"{number} of {len(planned)}")
     return table.write()
 
 
@@ -100,24 +100,24 @@ class _Table:
         self.runs: dict[str, list[FinishedRun]] = {row.name: [] for row in study.rows}
         self.failed: dict[str, str] = {}
 
-    def finished(self, task: Task) -> None:
+    def finished(self, run: PlannedRun) -> None:
         """Add a run."""
-        runs = self.runs[task.row]
-        runs.append(read_finished(task.folder, task.seed))
+        runs = self.runs[run.row]
+        runs.append(read_finished(run.folder, run.seed))
         runs.sort(key=lambda run: self.study.config.seeds.index(run.seed))
 
-    def ended(self, task: Task, problem: str | None, watch: Watch, place: str) -> None:
+    def ended(self, run: PlannedRun, problem: str | None, watch: Watch, place: str) -> None:
         """Add a run or what went wrong with it, and write the table.
 
         Raises:
             UserError: a metric of the study is none that runs are measured in.
         """
         if problem is not None:
-            self.failed[task.name] = problem
-            watch.note(f"failed, {place}: {task.name}: {problem}")
+            self.failed[run.name] = problem
+            watch.note(f"failed, {place}: {run.name}: {problem}")
             return
-        self.finished(task)
-        watch.note(f"finished, {place}: {task.name}")
+        self.finished(run)
+        watch.note(f"finished, {place}: {run.name}")
         self.write()
 
     def write(self) -> StudyRecord:

@@ -4,28 +4,29 @@ import gc
 import json
 import traceback
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import Interrupted, UserError, first_line
-from pocketclip.evaluate.retrieval import retrieval_ranks
-from pocketclip.evaluate.tasks import with_captions
+from pocketclip.evaluate.statistics import Units
+from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.run import Outcome, train
 from pocketclip.stages.watch import Watch
 
-RANKS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
+ANSWERS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
 
 
 @dataclass(frozen=True)
-class Task:
+class PlannedRun:
     """A run that is to be carried out."""
 
     row: str
@@ -63,11 +64,11 @@ class Task:
             )
 
 
-def _unpacked(row: str, seed: int, recipe: dict[str, Any], *others: Any) -> Task:
-    return Task(row, seed, Recipe.parse(recipe, place="recipe"), *others)
+def _unpacked(row: str, seed: int, recipe: dict[str, Any], *others: Any) -> PlannedRun:
+    return PlannedRun(row, seed, Recipe.parse(recipe, place="recipe"), *others)
 
 
-def carry_out(task: Task, watch: Watch) -> str | None:
+def carry_out(run: PlannedRun, watch: Watch) -> str | None:
     """Train, evaluate and keep what the table needs; goes on where an earlier try stopped.
 
     Returns:
@@ -76,17 +77,17 @@ def carry_out(task: Task, watch: Watch) -> str | None:
     Raises:
         Interrupted: the user asked to stop.
     """
-    error_file = task.folder / ERROR
+    error_file = run.folder / ERROR
     error_file.unlink(missing_ok=True)
     try:
         outcome = train(
-            task.recipe,
-            task.folder,
-            name=task.name,
+            run.recipe,
+            run.folder,
+            name=run.name,
             watch=watch,
             resume=True,  # the study's own folder was new, or resuming was asked for
-            device=task.device,
-            dollars_per_hour=task.dollars_per_hour,
+            device=run.device,
+            dollars_per_hour=run.dollars_per_hour,
         )
         _keep(outcome)
     except (Interrupted, KeyboardInterrupt):
@@ -95,7 +96,7 @@ def carry_out(task: Task, watch: Watch) -> str | None:
         problem = str(error)
     except Exception as error:  # a study goes on with its other runs, whatever befell this one
         problem = f"{type(error).__name__}: {first_line(error)} (all of it in {error_file})"
-        if task.folder.is_dir():
+        if run.folder.is_dir():
             error_file.write_text(traceback.format_exc(), encoding="utf-8")
     else:
         return None
@@ -105,20 +106,14 @@ def carry_out(task: Task, watch: Watch) -> str | None:
 
 
 def _keep(outcome: Outcome) -> None:
-    """Ranks of single queries, and the model's size; the latter last, because it says that all is there."""
+    """Answers to single questions, and the model's size; the latter last, because it says that all is there."""
     folder, val = outcome.folder, outcome.splits["val"]
-    if val.result.task == "retrieval":
-        embeddings, _ = with_captions(val.embeddings)
-        ranks = retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images)
-        try:
-            np.savez_compressed(
-                folder / RANKS,
-                text_to_image=ranks.text_to_image.astype(np.int32),
-                image_to_text=ranks.image_to_text.astype(np.int32),
-                text_images=ranks.text_images.astype(np.int32),
-            )
-        except OSError as error:
-            raise cannot_write(folder / RANKS, error) from error
+    answers = embedding_task(val.result.task).answers(val.embeddings, val.source, outcome.model.judge_pairs)
+    arrays: dict[str, Any] = {name: values.astype(np.int32) for name, values in answers.items()}
+    try:
+        np.savez_compressed(folder / ANSWERS, **arrays)
+    except OSError as error:
+        raise cannot_write(folder / ANSWERS, error) from error
     write_atomically(folder / PARAMETERS, json.dumps(parameters_by_part(outcome.model.model)) + "\n")
 
 
@@ -131,7 +126,18 @@ class FinishedRun:
     evaluations: tuple[EvalResult, ...]
     """Of the validation split."""
     parameters: dict[str, int]
-    ranks: dict[str, npt.NDArray[np.int64]] | None
+    answers: Answers | None
+    """To single questions of that split."""
+
+    @property
+    def task(self) -> EmbeddingTask:
+        """What it was measured on."""
+        return embedding_task(self.evaluations[0].task)
+
+    @cached_property
+    def units(self) -> list[Units]:
+        """Its scores unit by unit, of each gallery; empty where they were not kept."""
+        return [] if self.answers is None else self.task.units(self.answers)
 
     def value(self, metric: str) -> float:
         """One metric of the validation split.
@@ -146,14 +152,14 @@ class FinishedRun:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric of the validation split, and the mean of its recalls."""
+        """Every metric of the validation split, and means that records of earlier versions lack."""
         values = {
             name: value.value if isinstance(value, Interval) else float(value)
             for result in self.evaluations
             for name, value in result.metrics.items()
         }
-        recalls = [value for name, value in values.items() if "_recall@" in name]
-        return {**values, "mean_recall": float(np.mean(recalls))} if recalls else values
+        means = self.task.means.items()
+        return {**values, **{name: float(np.mean([values[part] for part in parts])) for name, parts in means}}
 
 
 def read_finished(folder: Path, seed: int) -> FinishedRun:
@@ -165,14 +171,14 @@ def read_finished(folder: Path, seed: int) -> FinishedRun:
     records = read_records(folder)
     run = next((record for record in records if isinstance(record, RunRecord)), None)
     evaluations = tuple(record for record in records if isinstance(record, EvalResult) and record.split == "val")
-    ranks = None
+    answers = None
     try:
         parameters = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
-        if (folder / RANKS).is_file():
-            with np.load(folder / RANKS, allow_pickle=False) as stored:
-                ranks = {name: stored[name].astype(np.int64) for name in stored.files}
+        if (folder / ANSWERS).is_file():
+            with np.load(folder / ANSWERS, allow_pickle=False) as stored:
+                answers = {name: stored[name].astype(np.int64) for name in stored.files}
     except (OSError, ValueError, BadZipFile) as error:
         raise UserError(f"{folder}: the run is damaged ({first_line(error)}); delete the folder and resume.") from error
     if run is None or not evaluations:
         raise UserError(f"{folder}: the run is damaged (records are missing); delete the folder and resume.")
-    return FinishedRun(seed, run, evaluations, parameters, ranks)
+    return FinishedRun(seed, run, evaluations, parameters, answers)

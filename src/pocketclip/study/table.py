@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pocketclip.cost.plan import Plan
-from pocketclip.records import CostResult, EvalResult, Interval, RunRecord
+from pocketclip.records import CostResult, Interval, RunRecord
 from pocketclip.study.record import RowResult, StudyRecord
 
-RETRIEVAL_COLUMNS = ("", "R@1", "R@5", "R@10", "median\nrank")
 COST_COLUMNS = ("", "image", "text")
-UNIMODAL_COLUMNS = ("", "top-1 accuracy")
 
 _COSTS = (
     ("parameters", "parameters_image", "parameters_text", "M"),
@@ -28,52 +26,6 @@ _TOTALS = (
 )
 
 
-def retrieval_rows(result: EvalResult) -> list[list[str]]:
-    """Recalls in percent with 95 % intervals, one row a direction, as in `RETRIEVAL_COLUMNS`."""
-    rows = []
-    for direction, label in (("text_to_image", "text → image"), ("image_to_text", "image → text")):
-        cells = [percent(result.metrics[f"{direction}_recall@{k}"]) for k in (1, 5, 10)]
-        rank = result.metrics[f"{direction}_median_rank"]
-        rows.append([label, *cells, f"{rank:g}" if isinstance(rank, float) else ""])
-    return rows
-
-
-def unimodal_title(result: EvalResult) -> str:
-    """What a probe or a fine-tuning was measured on."""
-    counts = f"{result.num_images:,} images" if result.num_images else f"{result.num_captions:,} texts"
-    classes, trained = result.metrics["num_classes"], result.metrics["num_training_examples"]
-    assert isinstance(classes, float)
-    assert isinstance(trained, float)
-    what = result.task.replace("_", " ").capitalize()
-    return f"{what} on {counts} of {classes:g} classes, learned from {trained:,.0f}; percent [95 % interval]"
-
-
-def unimodal_rows(result: EvalResult) -> list[list[str]]:
-    """Accuracies in percent with 95 % intervals, as in `UNIMODAL_COLUMNS`."""
-    labels = {
-        "top1_accuracy": "the tower, trained",
-        "top1_accuracy_start": "the tower before training",
-        "top1_accuracy_change": "change",
-        "top1_accuracy_embedding": "the embedding",
-        "commonest_class_accuracy": "always the commonest class",
-    }
-    return [[label, percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
-
-
-def has_recalls(result: EvalResult) -> bool:
-    """Whether a result is of retrieval; others have accuracies."""
-    return "text_to_image_recall@1" in result.metrics
-
-
-def accuracy_rows(result: EvalResult) -> list[list[str]]:
-    """Each metric that has an interval: its name and its percent."""
-    return [
-        [name.replace("_", " "), value.percent()]
-        for name, value in result.metrics.items()
-        if isinstance(value, Interval)
-    ]
-
-
 def cost_rows(cost: CostResult) -> list[list[str]]:
     """What an image and a text cost, as in `COST_COLUMNS`."""
     metrics = cost.metrics
@@ -85,11 +37,6 @@ def cost_rows(cost: CostResult) -> list[list[str]]:
         if key in metrics:
             rows.append([label, _amount(metrics[key], unit), ""])
     return rows
-
-
-def percent(value: Interval | float) -> str:
-    """A fraction in percent, with its interval where it has one."""
-    return value.percent() if isinstance(value, Interval) else f"{100 * value:.1f}"
 
 
 def _amount(value: float | int | str | None, unit: str) -> str:

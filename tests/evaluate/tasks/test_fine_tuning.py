@@ -9,9 +9,9 @@ from conftest import QuietWatch
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
+from pocketclip.evaluate.tasks import FineTuning, TaskData
 from pocketclip.objectives.classification import ClassificationObjective
 from pocketclip.records import Interval
-from pocketclip.run.fine_tuning import FineTuningConfig, fine_tuned
 from pocketclip.types import Features, ImageTextBatch
 
 
@@ -25,11 +25,11 @@ def test_without_a_signal_the_loss_is_that_of_a_guess() -> None:
 
 def test_fine_tuning_learns_the_size_of_shapes_and_leaves_the_model_alone(tiny_pretrained: PretrainedModel) -> None:
     before = {name: value.clone() for name, value in tiny_pretrained.model.state_dict().items()}
-    config = FineTuningConfig(
+    task = FineTuning(
         num_epochs=4, batch_size=16, learning_rate=3e-3, head_learning_rate=3e-2, num_workers=0, crop_scale=None
     )
     train, test = (open_source(f"scenes:96,classes=size,image_size=32,seed={seed}") for seed in (0, 1))
-    result = fine_tuned(tiny_pretrained, train, test, config, watch=QuietWatch())
+    result = task.run(tiny_pretrained, TaskData(test, train=train), QuietWatch())
     accuracy = result.metrics["top1_accuracy"]
     assert isinstance(accuracy, Interval)
     assert accuracy.low > 0.5
@@ -39,10 +39,6 @@ def test_fine_tuning_learns_the_size_of_shapes_and_leaves_the_model_alone(tiny_p
 
 def test_images_without_classes_cannot_be_learned_from(tiny_pretrained: PretrainedModel) -> None:
     with pytest.raises(UserError, match="scenes:8: no image has a class"):
-        fine_tuned(
-            tiny_pretrained,
-            open_source("scenes:8"),
-            open_source("scenes:8"),
-            FineTuningConfig(),
-            watch=QuietWatch(),
+        FineTuning().run(
+            tiny_pretrained, TaskData(open_source("scenes:8"), train=open_source("scenes:8")), QuietWatch()
         )

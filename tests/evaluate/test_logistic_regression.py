@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.linear_probe import PENALTIES, fit_classifier, linear_probe, stratified_parts
+from pocketclip.evaluate.logistic_regression import PENALTIES, fit_classifier, linear_probe, stratified_parts
 
 Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]

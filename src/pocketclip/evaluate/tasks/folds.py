@@ -1,12 +1,18 @@
 """The 1K protocol of COCO: the test images in folds of a thousand, each a gallery of its own, scores averaged."""
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from pocketclip.data.source import Source
+from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.retrieval import Ranks, retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import RankingTask, Ranks, retrieval_ranks
+from pocketclip.features.encode import Embeddings
+from pocketclip.records import EvalResult
 
 FOLD = 1000
 
@@ -52,3 +58,30 @@ def fold_ranks(
         own_images = np.searchsorted(rows, text_images[texts])  # rows of the fold are in order
         ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images))
     return ranks
+
+
+class Folds(RankingTask):
+    """The same over folds of 1,000 images, averaged: the 1K protocol of COCO."""
+
+    kind: Literal["retrieval_1k_folds"] = "retrieval_1k_folds"
+    heading = "Retrieval in folds of 1,000"
+
+    def check(self, source: Source, judge: JudgePairs | None) -> None:
+        """See `EmbeddingTask`."""
+        check_folds(len(source), name=source.name)
+
+    def ranks(self, embeddings: Embeddings) -> list[Ranks]:
+        """Of each fold."""
+        return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices)
+
+    def notes(self, embeddings: Embeddings, left_out: list[str]) -> list[str]:
+        """How many folds, and whether images have more captions than the five that COCO's protocols count."""
+        count = len(np.unique(embeddings.indices // FOLD))
+        num_more = int((np.bincount(embeddings.text_images) > 5).sum())
+        more = f"{num_more} images have more than 5 captions; papers take the first five: max_captions=5"
+        folds = "one fold" if count == 1 else f"mean of {count} folds"
+        return [f"{folds} of {FOLD:,} images", *left_out, *([more] if num_more else [])]
+
+    def chance(self, result: EvalResult) -> tuple[str, float]:
+        """One image in those of a fold."""
+        return "R@1", 1 / FOLD

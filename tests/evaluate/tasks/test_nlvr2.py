@@ -7,10 +7,11 @@ import torch
 from conftest import build_tiny_pretrained
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate.nlvr import hits_by_sentence, judge, pair_metrics, pair_result, pair_scores
-from pocketclip.evaluate.tasks import run_task
+from pocketclip.evaluate.statistics import ratios
+from pocketclip.evaluate.tasks import Nlvr2, TaskData
+from pocketclip.evaluate.tasks.nlvr2 import hits_by_sentence, judge_examples, pair_metrics
 from pocketclip.features.encode import Embeddings
-from pocketclip.models.pair_head import PairHead
+from pocketclip.models.pair_head import PairHead, judge_of
 from pocketclip.records import Interval
 
 
@@ -26,6 +27,9 @@ class FirstNumber(torch.nn.Module):
         return image[0::2, 0] + self.zero
 
 
+FIRST_NUMBER = judge_of(FirstNumber())
+
+
 def make_embeddings(says: list[float], missing: tuple[int, ...] = ()) -> Embeddings:
     """Embeddings of examples whose left image says so; the samples in `missing` could not be read."""
     indices = np.array([index for index in range(2 * len(says)) if index not in missing])
@@ -38,9 +42,9 @@ def make_embeddings(says: list[float], missing: tuple[int, ...] = ()) -> Embeddi
 def test_known_values() -> None:
     source = open_source("scene_pairs:8")  # labels true, false, true, false, ...; two sentences of four
     embeddings = make_embeddings([1, -1, 1, -1, 1, -1, 1, 1])
-    scores = pair_scores(FirstNumber(), embeddings, source)
+    scores = Nlvr2().points(embeddings, source, FIRST_NUMBER)
     assert (scores["accuracy"], scores["consistency"]) == (7 / 8, 1 / 2)
-    result = pair_result(FirstNumber(), embeddings, source, split="val")
+    result = Nlvr2().result(embeddings, source, FIRST_NUMBER, split="val")
     assert (result.task, result.split, result.num_images, result.num_captions) == ("nlvr2", "val", 16, 8)
     accuracy, consistency = result.metrics["accuracy"], result.metrics["consistency"]
     assert isinstance(accuracy, Interval)
@@ -51,13 +55,13 @@ def test_known_values() -> None:
 
 def test_examples_with_an_unreadable_image_are_left_out() -> None:
     source = open_source("scene_pairs:8")
-    examples, logits = judge(FirstNumber(), make_embeddings([1, -1] * 4, missing=(3, 4, 5, 8)))
+    examples, logits = judge_examples(FIRST_NUMBER, make_embeddings([1, -1] * 4, missing=(3, 4, 5, 8)))
     assert examples.tolist() == [0, 3, 5, 6, 7]
     assert len(logits) == 5
-    result = pair_result(FirstNumber(), make_embeddings([1, -1] * 4, missing=(3, 4, 5, 8)), source)
+    result = Nlvr2().result(make_embeddings([1, -1] * 4, missing=(3, 4, 5, 8)), source, FIRST_NUMBER)
     assert result.notes == ["3 examples left out, of which an image cannot be read"]
     with pytest.raises(UserError, match="of no example"):
-        pair_result(FirstNumber(), make_embeddings([1, -1] * 4, missing=tuple(range(1, 16, 2))), source)
+        Nlvr2().result(make_embeddings([1, -1] * 4, missing=tuple(range(1, 16, 2))), source, FIRST_NUMBER)
 
 
 def test_consistency_against_a_slow_loop() -> None:
@@ -74,9 +78,20 @@ def test_consistency_against_a_slow_loop() -> None:
 def test_the_task_says_what_it_needs() -> None:
     model = build_tiny_pretrained()
     with pytest.raises(UserError, match="has single images; judging pairs needs nlvr2"):
-        run_task("nlvr2", model, open_source("scenes:8,image_size=32"))
+        Nlvr2().run(model, TaskData(open_source("scenes:8,image_size=32")))
     pairs = open_source("scene_pairs:8,image_size=32")
     with pytest.raises(UserError, match="no pair head"):
-        run_task("nlvr2", model, pairs)
-    model.model.pair_head = PairHead(16, 8, 0.0)
-    assert run_task("nlvr2", model, pairs).num_captions == 8
+        Nlvr2().run(model, TaskData(pairs))
+    model.judge_pairs = judge_of(PairHead(16, 8, 0.0).eval())
+    assert Nlvr2().run(model, TaskData(pairs)).num_captions == 8
+
+
+def test_answers_can_be_kept_and_give_the_scores_again() -> None:
+    source, embeddings = open_source("scene_pairs:8"), make_embeddings([1, -1, 1, -1, 1, -1, 1, 1])
+    kept = {name: values.astype(np.int64) for name, values in Nlvr2().answers(embeddings, source, FIRST_NUMBER).items()}
+    (units,) = Nlvr2().units(kept)
+    assert {name: counts.tolist() for name, (_, counts) in units.items()} == {
+        "accuracy": [4, 4],
+        "consistency": [1, 1],
+    }
+    assert ratios([units], {}) == {"accuracy": 7 / 8, "consistency": 1 / 2}

@@ -10,11 +10,11 @@ import pytest
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate import folds as folds_module
-from pocketclip.evaluate.folds import check_folds, fold_ranks
-from pocketclip.evaluate.retrieval import TIE, averaged_metrics, retrieval_metrics, retrieval_ranks
-from pocketclip.evaluate.statistics import bootstrap_ratio
-from pocketclip.evaluate.tasks import folds_result, run_task
+from pocketclip.evaluate.statistics import bootstrap_ratio, ratios
+from pocketclip.evaluate.tasks import Folds, Retrieval, TaskData
+from pocketclip.evaluate.tasks import folds as folds_module
+from pocketclip.evaluate.tasks.folds import check_folds, fold_ranks
+from pocketclip.evaluate.tasks.retrieval import TIE, averaged_metrics, retrieval_metrics, retrieval_ranks
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import Interval
 
@@ -110,7 +110,7 @@ def test_the_task_reports_folds_and_images_with_more_than_five_captions(
 ) -> None:
     folder = make_folder(count=20, captions=5)
     (folder / "003.txt").write_text("".join(f"caption {number}\n" for number in range(7)))
-    result = run_task("retrieval_1k_folds", tiny_pretrained, open_source(f"folder:{folder}"))
+    result = Folds().run(tiny_pretrained, TaskData(open_source(f"folder:{folder}")))
     assert (result.task, result.num_images, result.num_captions) == ("retrieval_1k_folds", 20, 102)
     assert "mean of 2 folds" in result.notes[0]
     assert result.notes[1] == "1 images have more than 5 captions; papers take the first five: max_captions=5"
@@ -121,7 +121,7 @@ def test_broken_and_bare_images_are_left_out_of_their_folds() -> None:
     images, texts, owners = noisy_pairs(20)
     kept = owners != 3
     embeddings = Embeddings(images, texts[kept], owners[kept], np.arange(20), ["x: broken"])
-    result = folds_result(embeddings, open_source("scenes:20,image_size=32"))
+    result = Folds().result(embeddings, open_source("scenes:20,image_size=32"))
     assert result.num_images == 19
     assert result.notes[1:] == ["1 images without a caption left out", "1 broken items left out"]
 
@@ -130,3 +130,20 @@ def test_broken_and_bare_images_are_left_out_of_their_folds() -> None:
 def test_a_source_that_is_no_whole_folds_is_refused_before_any_work(count: int) -> None:
     with pytest.raises(UserError, match=f"mine: {count} images are no whole folds of 10; .* 5,000 of Karpathy's"):
         check_folds(count, name="mine")
+
+
+def test_answers_can_be_kept_and_give_the_scores_again() -> None:
+    images, texts, owners = noisy_pairs(31)
+    embeddings = Embeddings(images, texts, owners, np.delete(np.arange(32), 4), [])
+    source = open_source("scenes:40,image_size=32")
+    for task in (Folds(), Retrieval()):
+        kept = {name: values.astype(np.int32) for name, values in task.answers(embeddings, source).items()}
+        scores = ratios(task.units({name: values.astype(np.int64) for name, values in kept.items()}), task.means)
+        metrics = task.result(embeddings, source).metrics
+        assert len(scores) == 7
+        for name, value in scores.items():
+            metric = metrics[name]
+            assert isinstance(metric, Interval)
+            assert value == pytest.approx(metric.value)
+        points = task.points(embeddings, source)
+        assert points == pytest.approx({name: getattr(metric, "value", metric) for name, metric in metrics.items()})

@@ -5,9 +5,10 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate import mean_recall, retrieval, retrieval_metrics, retrieval_ranks
-from pocketclip.evaluate.retrieval import TIE, point_metrics
-from pocketclip.records import Interval
+from pocketclip.evaluate import mean_recall, retrieval_metrics, retrieval_ranks
+from pocketclip.evaluate.tasks import Retrieval, retrieval
+from pocketclip.evaluate.tasks.retrieval import TIE, point_metrics
+from pocketclip.records import EvalResult, Interval
 
 Array = npt.NDArray[np.float32]
 
@@ -209,3 +210,26 @@ def test_metrics_have_the_names_that_records_promise() -> None:
 def test_mean_recall_leaves_the_ranks_out() -> None:
     metrics = {"text_to_image_recall@1": 0.2, "image_to_text_recall@1": 0.4, "text_to_image_median_rank": 90.0}
     assert mean_recall(metrics) == pytest.approx(0.3)
+
+
+def evaluation(value: Interval | float, rank: float = 3.5) -> EvalResult:
+    ways = ("text_to_image", "image_to_text")
+    metrics: dict[str, Interval | float] = {f"{way}_recall@{k}": value for way in ways for k in (1, 5, 10)}
+    metrics |= {f"{way}_median_rank": rank for way in ways}
+    return EvalResult(task="retrieval", dataset="x", split="val", num_images=10, num_captions=50, metrics=metrics)
+
+
+def test_recalls_are_percent_with_their_intervals() -> None:
+    rows = Retrieval().rows(evaluation(Interval(value=0.186, low=0.1741, high=0.198), rank=3.0))
+    assert rows == [[f"{way}", *["18.6 [17.4, 19.8]"] * 3, "3"] for way in ("text → image", "image → text")]
+    assert all(len(row) == len(Retrieval.columns) for row in rows)
+
+
+def test_recalls_without_intervals_are_percent_too() -> None:
+    assert Retrieval().rows(evaluation(0.5))[0][1:] == ["50.0", "50.0", "50.0", "3.5"]
+
+
+def test_each_recall_stands_in_its_own_column() -> None:
+    result = evaluation(0.0)
+    result.metrics["text_to_image_recall@1"], result.metrics["image_to_text_recall@10"] = 0.1, 0.9
+    assert [row[1:4] for row in Retrieval().rows(result)] == [["10.0", "0.0", "0.0"], ["0.0", "0.0", "90.0"]]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -10,8 +11,11 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.labels import number_texts
 from pocketclip.data.texts import LabelledTexts
+from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
-from pocketclip.evaluate.unimodal import NOT_TRAINED, RANDOM_START, accuracies, image_probe, text_probe
+from pocketclip.evaluate.tasks import FineTuning, LinearProbe, TaskData, TextProbe
+from pocketclip.evaluate.tower import NOT_TRAINED, RANDOM_START, accuracies
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval
 
 TRAIN, TEST = "scenes:80,classes=colour,image_size=32", "scenes:60,classes=colour,image_size=32,seed=1"
@@ -20,6 +24,15 @@ TRAIN, TEST = "scenes:80,classes=colour,image_size=32", "scenes:60,classes=colou
 def value(result: EvalResult, name: str) -> float:
     metric = result.metrics[name]
     return metric.value if isinstance(metric, Interval) else metric
+
+
+def image_probe(model: Embedder, *, against_start: bool = True) -> EvalResult:
+    task = LinearProbe(against_start=against_start)
+    return task.run(model, TaskData(open_source(TEST), train=open_source(TRAIN)))
+
+
+def text_probe(model: Embedder) -> EvalResult:
+    return TextProbe().run(model, TaskData(texts=texts(30, 1), train_texts=texts(40, 0)))
 
 
 def started_from_file(model: PretrainedModel, folder: Path, noise: float) -> PretrainedModel:
@@ -37,7 +50,7 @@ def started_from_file(model: PretrainedModel, folder: Path, noise: float) -> Pre
 
 
 def test_a_probe_of_the_colour_of_scenes_beats_chance(tiny_pretrained: PretrainedModel) -> None:
-    result = image_probe(tiny_pretrained, open_source(TRAIN), open_source(TEST))
+    result = image_probe(tiny_pretrained)
     accuracy = result.metrics["top1_accuracy"]
     assert isinstance(accuracy, Interval)
     assert accuracy.low > 1 / 8
@@ -48,7 +61,7 @@ def test_a_probe_of_the_colour_of_scenes_beats_chance(tiny_pretrained: Pretraine
 
 def test_a_tower_that_lost_its_skill_is_told_by_how_much(tiny_pretrained: PretrainedModel, tmp_path: Path) -> None:
     model = started_from_file(tiny_pretrained, tmp_path, noise=0.3)
-    result = image_probe(model, open_source(TRAIN), open_source(TEST))
+    result = image_probe(model)
     change = value(result, "top1_accuracy") - value(result, "top1_accuracy_start")
     assert value(result, "top1_accuracy_change") == pytest.approx(change)
     assert change < 0
@@ -56,7 +69,7 @@ def test_a_tower_that_lost_its_skill_is_told_by_how_much(tiny_pretrained: Pretra
 
 def test_a_frozen_tower_is_its_own_start(tiny_pretrained: PretrainedModel, tmp_path: Path) -> None:
     model = started_from_file(tiny_pretrained, tmp_path, noise=0.0)
-    result = image_probe(model, open_source(TRAIN), open_source(TEST))
+    result = image_probe(model)
     assert result.metrics["top1_accuracy_change"] == Interval(value=0, low=0, high=0)
     assert result.notes == [NOT_TRAINED]
 
@@ -67,8 +80,8 @@ def test_a_start_that_is_gone_is_an_error_unless_it_is_not_asked_for(
     model = started_from_file(tiny_pretrained, tmp_path, noise=1.0)
     (tmp_path / "tower.safetensors").unlink()
     with pytest.raises(UserError, match=r"tower\.safetensors"):
-        image_probe(model, open_source(TRAIN), open_source(TEST))
-    assert image_probe(model, open_source(TRAIN), open_source(TEST), against_start=False).notes == []
+        image_probe(model)
+    assert image_probe(model, against_start=False).notes == []
 
 
 def texts(count: int, seed: int) -> LabelledTexts:
@@ -80,7 +93,7 @@ def texts(count: int, seed: int) -> LabelledTexts:
 
 
 def test_a_probe_of_texts_finds_their_words(tiny_pretrained: PretrainedModel) -> None:
-    result = text_probe(tiny_pretrained, texts(40, 0), texts(30, 1))
+    result = text_probe(tiny_pretrained)
     assert value(result, "top1_accuracy") > 0.9
     assert (result.task, result.num_captions, result.num_images) == ("text_probe", 30, 0)
 
@@ -110,7 +123,39 @@ def test_a_model_with_a_shared_encoder_is_probed_before_and_behind_it(tmp_path: 
     tokenizer = train_tokenizer(list(texts(40, 0).texts), vocabulary_size=300, context_length=16)
     built = build_model(config, vocabulary_size=tokenizer.vocabulary_size)
     model = PretrainedModel(built, config, tokenizer, built.image_encoder.preprocess).to("cpu", precision="float32")
-    result = image_probe(started_from_file(model, tmp_path, noise=0.01), open_source(TRAIN), open_source(TEST))
+    result = image_probe(started_from_file(model, tmp_path, noise=0.01))
     assert value(result, "top1_accuracy") > 1 / 8
     assert {"top1_accuracy_start", "top1_accuracy_embedding", "top1_accuracy_change"} <= set(result.metrics)
-    assert value(text_probe(model, texts(40, 0), texts(30, 1)), "top1_accuracy_embedding") > 0.5
+    assert value(text_probe(model), "top1_accuracy_embedding") > 0.5
+
+
+class AverageColour(Embedder):
+    """Another library's model of images, which is blind to all but colour."""
+
+    name, embed_dim = "other:colour", 3
+    preprocess = PreprocessConfig(image_size=32)
+
+    def encode_images(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        vectors = 255.0 - pixels.reshape(len(pixels), -1, 3).mean(axis=1)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def encode_texts(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+    def made_from(self) -> dict[str, object]:
+        return {}
+
+
+def test_of_another_librarys_model_the_embedding_is_probed() -> None:
+    result = image_probe(AverageColour())
+    assert value(result, "top1_accuracy_embedding") > 1 / 8
+    assert [name for name in result.metrics if name.startswith("top1")] == ["top1_accuracy_embedding"]
+    assert [row[0] for row in LinearProbe().rows(result)] == ["the embedding", "always the commonest class"]
+    assert result.notes == []
+
+
+def test_what_another_librarys_model_cannot_do_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="other:colour: --task fine_tuning looks inside the towers"):
+        FineTuning().run(AverageColour(), TaskData(open_source(TRAIN)))
+    with pytest.raises(UserError, match="other:colour: knows images only"):
+        text_probe(AverageColour())

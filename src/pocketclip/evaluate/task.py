@@ -1,0 +1,187 @@
+"""What a task is: its settings, what it needs, how it is run and what its table shows. One task a file in `tasks/`."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy.typing as npt
+
+from pocketclip.config import Config
+from pocketclip.data import hold_out
+from pocketclip.data.source import Gift, Source
+from pocketclip.data.texts import LabelledTexts
+from pocketclip.embedder import Embedder, JudgePairs
+from pocketclip.errors import UserError
+from pocketclip.evaluate.statistics import Means, Units
+from pocketclip.features.encode import Embeddings, embed_source
+from pocketclip.records import EvalResult, Interval
+from pocketclip.stages.watch import SILENT, Watch
+
+Need = Gift | Literal["texts", "training data"]
+"""Of a source what it gives; or texts with classes in its place; or something to learn from."""
+Answers = Mapping[str, npt.NDArray[Any]]
+"""What came of every single question, as arrays that a study can store."""
+HELD_OUT_SHARE = 0.2
+"""Of the data, for testing, where no training data are given."""
+
+
+class TaskData:
+    """What tasks are measured on; what several of them need is made once.
+
+    Args:
+        source: images, of every task but those that need `texts`.
+        train: to learn from, of tasks that need `training data`; None takes four fifths of `source`.
+        texts: of tasks that need `texts`.
+        train_texts: as `train`.
+    """
+
+    def __init__(
+        self,
+        source: Source | None = None,
+        *,
+        train: Source | None = None,
+        texts: LabelledTexts | None = None,
+        train_texts: LabelledTexts | None = None,
+    ) -> None:
+        self._source, self._train = source, train
+        self._texts, self._train_texts = texts, train_texts
+        self._embedded: tuple[Embedder, Embeddings] | None = None
+
+    @property
+    def source(self) -> Source:
+        """The images."""
+        assert self._source is not None, "a task needs images, and was given none"
+        return self._source
+
+    @cached_property
+    def images(self) -> tuple[Source, Source]:
+        """Images to learn from, and to be tested on."""
+        return hold_out(self.source, HELD_OUT_SHARE) if self._train is None else (self._train, self.source)
+
+    @cached_property
+    def texts(self) -> tuple[LabelledTexts, LabelledTexts]:
+        """Texts to learn from, and to be tested on."""
+        assert self._texts is not None, "a task needs texts, and was given none"
+        whole = self._texts
+        return whole.hold_out(HELD_OUT_SHARE) if self._train_texts is None else (self._train_texts, whole)
+
+    def embeddings(self, model: Embedder, watch: Watch) -> Embeddings:
+        """The whole source in a model's space, as exact as scores ask for; made once for a model."""
+        if self._embedded is None or self._embedded[0] is not model:
+            self._embedded = model, embed_source(model.for_scores(), self.source, watch)
+        return self._embedded[1]
+
+
+class Task(Config):
+    """Settings, which `--set` changes. The first line of its docstring is what `pocketclip list tasks` shows."""
+
+    kind: str = ""
+    """The task's name, in commands and records; each task gives its own."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    heading: ClassVar[str] = "Scores"
+    """What a table of it is called."""
+    columns: ClassVar[tuple[str, ...]] = ("score", "percent")
+    """The head of its table; the first says what a row is."""
+    counted: ClassVar[str] = "images / captions"
+    """What a table says that a result is of; see `count`."""
+    unit: ClassVar[str] = "examples"
+    """What is resampled for an interval."""
+    meaning: ClassVar[str] = ""
+    """What the scores count, in a sentence."""
+
+    @abstractmethod
+    def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
+        """Measure a model.
+
+        Args:
+            model: whoever made it.
+            data: what to measure on.
+            watch: told of the work done and of broken items.
+
+        Raises:
+            UserError: the model or the data lack what the task needs.
+        """
+
+    def title(self, result: EvalResult) -> str:
+        """What was measured, on what and how many."""
+        return f"{self.heading} on {result.split}: {self.counts(result)}; percent [95 % interval]"
+
+    def counts(self, result: EvalResult) -> str:
+        """On how many, in words."""
+        return f"{result.num_images:,} images, {result.num_captions:,} captions"
+
+    def count(self, result: EvalResult) -> str:
+        """On how many, as `counted` says."""
+        return f"{result.num_images:,} / {result.num_captions:,}"
+
+    def rows(self, result: EvalResult) -> list[list[str]]:
+        """The table, in percent with 95 % intervals, as in `columns`: here a row for each score with an interval."""
+        return [
+            [name.replace("_", " "), value.percent()]
+            for name, value in result.metrics.items()
+            if isinstance(value, Interval)
+        ]
+
+    def remarks(self, result: EvalResult) -> list[str]:
+        """Lines below the table."""
+        return list(result.notes)
+
+    def chance(self, result: EvalResult) -> tuple[str, float] | None:
+        """A score and what guessing gives in it; None where the table says it, or nobody knows."""
+        del result
+        return None
+
+
+class EmbeddingTask(Task):
+    """A task over the embeddings of a whole source: what training measures a validation split with, too.
+
+    Args of its methods:
+        embeddings: of the source.
+        source: what they are of.
+        judge: the model's judge of pairs, of tasks that need `pairs`.
+    """
+
+    means: ClassVar[Means] = {}
+    """Scores that are the mean of others, by name."""
+    curves: ClassVar[tuple[str, Mapping[str, str]]] = ("score", {})
+    """What a plot of training shows: a word for all of it, and a label for each of some of `points`."""
+
+    def check(self, source: Source, judge: JudgePairs | None) -> None:
+        """See whether it can be done at all, before any work.
+
+        Raises:
+            UserError: the model or the source lack what the task needs.
+        """
+
+    def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
+        """See `Task`; several such tasks share the embeddings."""
+        source = data.source
+        if len(source) == 0:
+            raise UserError(f"{source.name}: no images.")
+        self.check(source, model.judge_pairs)
+        return self.result(data.embeddings(model, watch), source, model.judge_pairs)
+
+    @abstractmethod
+    def result(
+        self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
+    ) -> EvalResult:
+        """The record, with intervals; what had to be left out is named."""
+
+    @abstractmethod
+    def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
+        """The scores of `result` without intervals, as often as training likes.
+
+        With `val_loss` among them where the objective's loss cannot be had from cached features.
+        """
+
+    @abstractmethod
+    def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
+        """What came of every single question."""
+
+    @abstractmethod
+    def units(self, answers: Answers) -> list[Units]:
+        """Scores that are shares, unit by unit, of each gallery that was ranked apart; mostly one.
+
+        Two models that were asked the same have the same trials, and may be compared unit by unit.
+        """

@@ -1,0 +1,167 @@
+"""Accuracy and consistency over pairs of images with a sentence, as the official script of NLVR2 counts them."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from pocketclip.data.source import Pairs, Source
+from pocketclip.embedder import Floats, JudgePairs
+from pocketclip.errors import UserError
+from pocketclip.evaluate.statistics import Units, bootstrap_ratios, ratios
+from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.features.encode import Embeddings
+from pocketclip.records import EvalResult, Interval
+
+Numbers = npt.NDArray[np.int64]
+ROWS_A_PASS = 4096
+
+
+def as_pairs(source: Source) -> Pairs:
+    """What is true of a source's examples of two images.
+
+    Raises:
+        UserError: it has none.
+    """
+    if source.pairs is None:
+        raise UserError(
+            f"{source.name}: has single images; judging pairs needs nlvr2:FILE.json,IMAGES_DIR or scene_pairs:COUNT."
+        )
+    return source.pairs
+
+
+def judge_examples(judge: JudgePairs, embeddings: Embeddings) -> tuple[Numbers, Floats]:
+    """The examples of which both images could be read, and the logit of `true` for each.
+
+    Args:
+        judge: a model's judge of pairs.
+        embeddings: of a whole source of pairs.
+    """
+    examples, sides = np.divmod(embeddings.indices, 2)
+    complete = (
+        np.flatnonzero((examples[:-1] == examples[1:]) & (sides[:-1] == 0)) if len(examples) else np.zeros(0, int)
+    )
+    rows = np.stack([complete, complete + 1], axis=1).reshape(-1)
+    text_of = np.full(len(examples), -1)
+    text_of[embeddings.text_images] = np.arange(len(embeddings.texts))
+    logits = [
+        judge(embeddings.images[own], embeddings.texts[text_of[own]])
+        for own in np.split(rows, range(ROWS_A_PASS, len(rows), ROWS_A_PASS))
+        if len(own)
+    ]
+    return examples[complete], np.concatenate(logits) if logits else np.zeros(0, np.float32)
+
+
+def hits_by_sentence(correct: npt.NDArray[np.bool_], sentences: Numbers) -> tuple[Numbers, Numbers]:
+    """Examples judged rightly, and examples, of each sentence.
+
+    Args:
+        correct: (P,).
+        sentences: (P,), equal for examples of one sentence.
+    """
+    _, groups = np.unique(sentences, return_inverse=True)
+    return np.bincount(groups, weights=correct).astype(np.int64), np.bincount(groups)
+
+
+def sentence_units(correct: npt.NDArray[np.bool_], sentences: Numbers) -> Units:
+    """Accuracy, and the share of sentences of which every example is right, sentence by sentence.
+
+    The examples of a sentence are alike and succeed and fail together.
+    """
+    hits, counts = (values.astype(np.float64) for values in hits_by_sentence(correct, sentences))
+    return {"accuracy": (hits, counts), "consistency": ((hits == counts).astype(np.float64), np.ones(len(hits)))}
+
+
+def pair_metrics(correct: npt.NDArray[np.bool_], sentences: Numbers) -> dict[str, Interval | float]:
+    """Accuracy and consistency with 95 % intervals from resampling sentences, and on how many.
+
+    Args:
+        correct: (P,), whether each example was judged rightly.
+        sentences: (P,), equal for examples of one sentence.
+    """
+    units = sentence_units(correct, sentences)
+    counts = {"num_examples": float(len(correct)), "num_sentences": float(len(units["accuracy"][0]))}
+    return {**bootstrap_ratios([units]), **counts}
+
+
+class Nlvr2(EmbeddingTask):
+    """Accuracy and consistency of true and false over pairs of images with a sentence."""
+
+    kind: Literal["nlvr2"] = "nlvr2"
+    needs = frozenset({"pairs"})
+    heading = "nlvr2"
+    columns = ("score", "nlvr2")
+    counted = "examples"
+    unit = "sentences"
+    meaning = (
+        "An example is two images and a sentence, true or false; a sentence is consistent where all of its examples "
+        "are judged rightly."
+    )
+    curves = ("accuracy", {"accuracy": "accuracy", "consistency": "consistency"})
+
+    def check(self, source: Source, judge: JudgePairs | None) -> None:
+        """See `EmbeddingTask`."""
+        as_pairs(source)
+        if judge is None:
+            raise UserError(
+                "The model has no pair head, so it judges no pairs; train one with objective {kind: pairs} and "
+                "model.pair_head, as the recipe s_smke/nlvr2 does."
+            )
+
+    def result(
+        self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
+    ) -> EvalResult:
+        """The record; examples with an image that cannot be read are left out and counted."""
+        answers, pairs = self.answers(embeddings, source, judge), as_pairs(source)
+        num_examples = len(answers["correct"])
+        missing = len(pairs.labels) - num_examples
+        return EvalResult(
+            task=self.kind,
+            dataset=source.name,
+            split=split,
+            num_images=2 * num_examples,
+            num_captions=num_examples,
+            metrics=pair_metrics(answers["correct"], answers["sentences"]),
+            notes=[f"{missing} examples left out, of which an image cannot be read"] if missing else [],
+        )
+
+    def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
+        """Accuracy, consistency and the loss: cached features keep no pairs, and so give no objective its loss."""
+        pairs, examples, logits = self._judged(embeddings, source, judge)
+        labels = pairs.labels[examples]
+        loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(labels.astype(np.float32)))
+        scores = ratios([sentence_units((logits > 0) == labels, pairs.sentences[examples])], {})
+        return {**scores, "val_loss": float(loss)}
+
+    def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
+        """Whether each example was judged rightly, and its sentence."""
+        pairs, examples, logits = self._judged(embeddings, source, judge)
+        return {"correct": (logits > 0) == pairs.labels[examples], "sentences": pairs.sentences[examples]}
+
+    def _judged(
+        self, embeddings: Embeddings, source: Source, judge: JudgePairs | None
+    ) -> tuple[Pairs, Numbers, Floats]:
+        self.check(source, judge)
+        assert judge is not None
+        examples, logits = judge_examples(judge, embeddings)
+        if not len(examples):
+            raise UserError(f"{source.name}: of no example could both images be read.")
+        return as_pairs(source), examples, logits
+
+    def units(self, answers: Answers) -> list[Units]:
+        """See `EmbeddingTask`; a unit is a sentence."""
+        return [sentence_units(answers["correct"].astype(np.bool_), answers["sentences"])]
+
+    def counts(self, result: EvalResult) -> str:
+        """On how many, in words."""
+        return f"{result.num_captions:,} examples"
+
+    def count(self, result: EvalResult) -> str:
+        """On how many."""
+        return f"{result.num_captions:,}"
+
+    def chance(self, result: EvalResult) -> tuple[str, float]:
+        """Half of the sentences are true."""
+        return "accuracy", 0.5

@@ -1,0 +1,255 @@
+"""Image-text retrieval as the papers measure it.
+
+Every caption is a query over all images, each of which stands in the gallery once. An image is found when any of its
+captions is. Ties count against the model.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from pocketclip.data.source import Source
+from pocketclip.embedder import JudgePairs
+from pocketclip.errors import UserError
+from pocketclip.evaluate.statistics import Units, bootstrap_ratios
+from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.features.encode import Embeddings
+from pocketclip.records import EvalResult, Interval, percent
+
+TIE = 1e-6
+"""Cosines closer than this are a tie: float32 products of equal vectors differ by about 1e-7 with their place."""
+RANKS = (1, 5, 10)
+DIRECTIONS = ("text_to_image", "image_to_text")
+RECALLS = tuple(f"{direction}_recall@{k}" for direction in DIRECTIONS for k in RANKS)
+MEANS = {"mean_recall": RECALLS}
+_BLOCK_ELEMENTS = 1 << 24  # scores held at a time: 64 MiB
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where each query's answer stands, 0 for first."""
+
+    text_to_image: npt.NDArray[np.int64]
+    """(Q,), rank of a caption's image among all images."""
+    image_to_text: npt.NDArray[np.int64]
+    """(N,), rank of an image's best caption among the captions of all other images."""
+    text_images: npt.NDArray[np.int64]
+    """(Q,), the image each caption was written for."""
+
+
+def retrieval_ranks(
+    image_embeddings: Float[ndarray, "N D"],
+    text_embeddings: Float[ndarray, "Q D"],
+    text_images: Int[ndarray, " Q"],
+) -> Ranks:
+    """Rank every query in both directions, block by block, so that memory does not grow with N x Q.
+
+    Args:
+        image_embeddings: (N, D), unit length per row.
+        text_embeddings: (Q, D), unit length per row.
+        text_images: (Q,), row of the image each text was written for; every image has a text.
+
+    Raises:
+        UserError: no data, an image without a caption, or embeddings that are not finite.
+    """
+    num_images, num_texts = len(image_embeddings), len(text_embeddings)
+    captions = np.bincount(text_images, minlength=num_images) if num_texts else np.zeros(num_images)
+    if num_images == 0 or (captions == 0).any():
+        raise UserError(f"Retrieval needs a caption for every image ({int((captions == 0).sum())} images have none).")
+    if not (np.isfinite(image_embeddings).all() and np.isfinite(text_embeddings).all()):
+        raise UserError("Retrieval: the model gave embeddings that are not finite.")
+    images, texts = torch.from_numpy(image_embeddings).float(), torch.from_numpy(text_embeddings).float()
+    owners = torch.from_numpy(text_images).long()
+    own = torch.cat(
+        [(part * images[of]).sum(1) for part, of in zip(texts.split(65536), owners.split(65536), strict=True)]
+    )
+    best = torch.full((num_images,), -torch.inf).scatter_reduce(0, owners, own, "amax")
+
+    text_ranks = torch.zeros(num_texts, dtype=torch.int64)
+    image_ranks = torch.zeros(num_images, dtype=torch.int64)
+    rows = max(1, _BLOCK_ELEMENTS // num_texts)
+    for start in range(0, num_images, rows):
+        scores = images[start : start + rows] @ texts.T
+        inside = ((owners >= start) & (owners < start + rows)).nonzero().squeeze(1)
+        scores[owners[inside] - start, inside] = -torch.inf  # an image and its own captions are no rivals
+        text_ranks += _count(scores >= own - TIE, dim=0)
+        image_ranks[start : start + rows] += _count(scores >= best[start : start + rows, None] - TIE, dim=1)
+    return Ranks(text_ranks.numpy(), image_ranks.numpy(), owners.numpy())
+
+
+def _count(flags: Tensor, dim: int) -> Tensor:
+    return flags.sum(dim, dtype=torch.int32).long()
+
+
+def point_metrics(ranks: Ranks) -> dict[str, float]:
+    """Recall at 1, 5 and 10 as fractions and the median rank (1 for first), both directions."""
+    metrics = {}
+    for direction, found in zip(DIRECTIONS, (ranks.text_to_image, ranks.image_to_text), strict=True):
+        for k in RANKS:
+            metrics[f"{direction}_recall@{k}"] = float((found < k).mean())
+        metrics[f"{direction}_median_rank"] = float(np.median(found) + 1)
+    return metrics
+
+
+def averaged_points(folds: Sequence[Ranks]) -> dict[str, float]:
+    """The mean of each metric over galleries that were ranked apart, and the mean recall."""
+    points = [point_metrics(ranks) for ranks in folds]
+    metrics = {name: float(np.mean([point[name] for point in points])) for name in points[0]}
+    return {**metrics, "mean_recall": mean_recall(metrics)}
+
+
+def retrieval_metrics(ranks: Ranks) -> dict[str, Interval | float]:
+    """`point_metrics` and the mean recall, with 95 % intervals around recalls, from resampling images."""
+    return averaged_metrics([ranks])
+
+
+def averaged_metrics(folds: Sequence[Ranks]) -> dict[str, Interval | float]:
+    """`averaged_points` with intervals; images are resampled within their gallery.
+
+    `mean_recall` is the mean of the six recalls, which papers also call average recall.
+    """
+    return {**averaged_points(folds), **bootstrap_ratios([found_by_image(ranks) for ranks in folds], MEANS)}
+
+
+def found_by_image(ranks: Ranks) -> Units:
+    """Of each recall, queries of each image that were answered within 1, 5 or 10, and queries."""
+    num_images = len(ranks.image_to_text)
+    ones = np.ones(num_images)
+    captions = np.bincount(ranks.text_images, minlength=num_images).astype(np.float64)
+    found = {}
+    for k in RANKS:
+        hits = np.bincount(ranks.text_images, weights=ranks.text_to_image < k, minlength=num_images)
+        found[f"text_to_image_recall@{k}"] = hits.astype(np.float64), captions
+    for k in RANKS:
+        found[f"image_to_text_recall@{k}"] = (ranks.image_to_text < k).astype(np.float64), ones
+    return found
+
+
+def mean_recall(metrics: Mapping[str, float]) -> float:
+    """Mean of the six recalls: the number to choose a model by on a validation split."""
+    return float(np.mean([value for name, value in metrics.items() if "_recall@" in name]))
+
+
+def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
+    """Only the images that have a caption, and how many had none."""
+    captioned = np.unique(embeddings.text_images)
+    if len(captioned) == len(embeddings.images):
+        return embeddings, 0
+    new_row = np.full(len(embeddings.images), -1, np.int64)
+    new_row[captioned] = np.arange(len(captioned))
+    kept = Embeddings(
+        embeddings.images[captioned],
+        embeddings.texts,
+        new_row[embeddings.text_images],
+        embeddings.indices[captioned],
+        embeddings.broken,
+    )
+    return kept, len(embeddings.images) - len(captioned)
+
+
+class RankingTask(EmbeddingTask):
+    """Captions and images that find each other, in one gallery or several."""
+
+    needs = frozenset({"captions"})
+    columns = ("direction", *(f"R@{k}" for k in RANKS), "median\nrank")
+    unit = "images"
+    meaning = "Every caption is a query; an image is found when any of its captions is; ties count against the model."
+    means = MEANS
+    curves = ("recall", {f"{way}_recall@1": f"{way.replace('_', ' ')} R@1" for way in DIRECTIONS})
+
+    @abstractmethod
+    def ranks(self, embeddings: Embeddings) -> list[Ranks]:
+        """Of each gallery, from the embeddings of images that all have a caption."""
+
+    def result(
+        self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
+    ) -> EvalResult:
+        """The record; images without a caption are left out of the gallery and named."""
+        kept, num_dropped = _captioned(embeddings, source)
+        notes = [f"{num_dropped} images without a caption left out"] if num_dropped else []
+        notes += [f"{len(kept.broken)} broken items left out"] if kept.broken else []
+        return EvalResult(
+            task=self.kind,
+            dataset=source.name,
+            split=split,
+            num_images=len(kept.images),
+            num_captions=len(kept.texts),
+            metrics=averaged_metrics(self.ranks(kept)),
+            notes=self.notes(kept, notes),
+        )
+
+    def notes(self, embeddings: Embeddings, left_out: list[str]) -> list[str]:
+        """Of a record: here what was left out."""
+        del embeddings
+        return left_out
+
+    def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
+        """See `EmbeddingTask`."""
+        return averaged_points(self.ranks(_captioned(embeddings, source)[0]))
+
+    def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
+        """The rank of every query and the image of every caption; of several galleries also their sizes."""
+        ranks = self.ranks(_captioned(embeddings, source)[0])
+        sizes = np.array([len(own.image_to_text) for own in ranks])
+        firsts = np.cumsum(sizes) - sizes
+        answers = {
+            "text_to_image": np.concatenate([own.text_to_image for own in ranks]),
+            "image_to_text": np.concatenate([own.image_to_text for own in ranks]),
+            "text_images": np.concatenate([own.text_images + first for own, first in zip(ranks, firsts, strict=True)]),
+        }
+        return answers if len(ranks) == 1 else {**answers, "galleries": sizes}
+
+    def units(self, answers: Answers) -> list[Units]:
+        """See `EmbeddingTask`; a unit is an image."""
+        owners, num_images = answers["text_images"], len(answers["image_to_text"])
+        ends = np.cumsum(answers.get("galleries", np.array([num_images])))
+        found = []
+        for first, end in zip([0, *ends[:-1]], ends, strict=True):
+            own = (owners >= first) & (owners < end)
+            ranks = Ranks(answers["text_to_image"][own], answers["image_to_text"][first:end], owners[own] - first)
+            found.append(found_by_image(ranks))
+        return found
+
+    def rows(self, result: EvalResult) -> list[list[str]]:
+        """A row a direction."""
+        rows = []
+        for direction in DIRECTIONS:
+            cells = [percent(result.metrics[f"{direction}_recall@{k}"]) for k in RANKS]
+            rank = result.metrics[f"{direction}_median_rank"]
+            label = direction.replace("_to_", " → ")
+            rows.append([label, *cells, f"{rank:g}" if isinstance(rank, float) else ""])
+        return rows
+
+    def remarks(self, result: EvalResult) -> list[str]:
+        """The mean recall, then the notes."""
+        mean = result.metrics.get("mean_recall")  # records of earlier versions have none
+        return [*([f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []), *result.notes]
+
+
+def _captioned(embeddings: Embeddings, source: Source) -> tuple[Embeddings, int]:
+    if len(embeddings.texts) == 0:
+        raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
+    return with_captions(embeddings)
+
+
+class Retrieval(RankingTask):
+    """Recall at 1, 5 and 10 in both directions over a captioned source."""
+
+    kind: Literal["retrieval"] = "retrieval"
+    heading = "Retrieval"
+
+    def ranks(self, embeddings: Embeddings) -> list[Ranks]:
+        """Every caption is ranked among those of all images."""
+        return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images)]
+
+    def chance(self, result: EvalResult) -> tuple[str, float]:
+        """One image in all of them."""
+        return "R@1", 1 / result.num_images
