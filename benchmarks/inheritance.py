@@ -26,8 +26,8 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.heads import ResidualMlpHeadConfig
-from pocketclip.models.inference import Runner
-from pocketclip.models.precision import autocast
+from pocketclip.models.running.precision import autocast
+from pocketclip.models.running.runner import Runner
 from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 from pocketclip.models.tower import CachedTower
 from pocketclip.stages.store import Block

@@ -55,7 +55,7 @@ def measure(num_pairs: int) -> dict[str, float]:
     from pocketclip.features.towers import FrozenTowers
     from pocketclip.models.build import build_model
     from pocketclip.models.config import DualEncoderConfig
-    from pocketclip.models.inference import project
+    from pocketclip.models.running.runner import project
     from pocketclip.stages.watch import BrokenItems
     from pocketclip.tokenizer import train_tokenizer
 

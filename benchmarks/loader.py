@@ -87,8 +87,8 @@ def our_batches(shards: str, *, train: bool, num_workers: int) -> Iterator[int]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.data.augment import AugmentConfig
     from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
+    from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.preprocess import PreprocessConfig
     from pocketclip.tokenizer import train_tokenizer
 
@@ -153,7 +153,7 @@ def mean_difference(shards: str) -> float:
     from open_clip.transform import image_transform
 
     from pocketclip.data import open_source
-    from pocketclip.data.decode import centre_view, decode_picture
+    from pocketclip.data.pictures.decode import centre_view, decode_picture
     from pocketclip.preprocess import PreprocessConfig
 
     source, config = open_source(f"webdataset:{shards}"), PreprocessConfig(image_size=IMAGE_SIZE)

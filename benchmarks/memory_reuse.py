@@ -21,8 +21,8 @@ def images_per_second(keep: bool) -> float:
     import torch
 
     from pocketclip.hardware import keep_freed_memory
-    from pocketclip.models import inference
     from pocketclip.models.build import build_model
+    from pocketclip.models.running import runner as inference
     from pocketclip.recipe import load_recipe
 
     if keep:

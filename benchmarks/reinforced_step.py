@@ -33,11 +33,11 @@ SIDES = ("plain", "plain_two_captions", "reinforced", "live_vit_b_32", "live_vit
 
 def write_shards(folder: Path) -> str:
     """A reinforced folder whose features are random, which costs the same; returns what its pictures are."""
-    from pocketclip.data.augment import AugmentConfig, draw_view
-    from pocketclip.data.rand_augment import RandAugmentConfig
-    from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
-    from pocketclip.data.reinforcement import Manifest, StoredTeacher, write_manifest
+    from pocketclip.data.pictures.augment import AugmentConfig, draw_view
+    from pocketclip.data.pictures.rand_augment import RandAugmentConfig
     from pocketclip.data.source import Sample
+    from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+    from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, write_manifest
 
     photos, random = flickr_photos(), np.random.default_rng(0)
     teachers = tuple(
@@ -103,7 +103,6 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.data.augment import AugmentConfig
     from pocketclip.data.batches import (
         NO_TEACHERS,
         BatchPlan,
@@ -113,8 +112,9 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
         TrainingBatches,
         views_of,
     )
+    from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.hardware import keep_freed_memory
-    from pocketclip.models.precision import autocast
+    from pocketclip.models.running.precision import autocast
     from pocketclip.objectives import ContrastiveObjectiveConfig, ReinforcedObjectiveConfig
     from pocketclip.tokenizer import train_tokenizer
     from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer

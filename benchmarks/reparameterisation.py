@@ -22,7 +22,7 @@ from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.reparam import reparameterize
+from pocketclip.models.running.reparam import reparameterize
 
 SIZE, TOKENS, BATCH = "mobileclip_s0", 77, 16
 WARM_UPS = 3

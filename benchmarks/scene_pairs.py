@@ -22,7 +22,7 @@ from record import arguments, finish
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
-from pocketclip.data.scene_pairs import BLOCK, ScenePairsSource, kind_of_block
+from pocketclip.data.sources.scene_pairs import BLOCK, ScenePairsSource, kind_of_block
 from pocketclip.evaluate.tasks.nlvr2 import judge_examples, pair_metrics
 from pocketclip.features.encode import embed_source
 from pocketclip.recipe import load_recipe

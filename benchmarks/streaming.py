@@ -58,8 +58,8 @@ def stream(folder: Path) -> dict[str, float | int]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.data.augment import AugmentConfig
     from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
+    from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.preprocess import PreprocessConfig
     from pocketclip.tokenizer import train_tokenizer
 

@@ -18,23 +18,25 @@ LAYERS = (
         "records",
         "preprocess",
         "tokenizer",
-        "bundle",
-        "distributed",
-        "embedder",
         "unigram",
         "vocabulary",
+        "bundle",
+        "embedder",
+        "distributed",
     },
-    {"stages"},
-    {"data", "models", "losses", "search"},
-    {"features", "asked"},
-    {"objectives", "train", "distill", "curate", "cost", "export"},
+    {"stages", "losses", "search"},
+    {"data", "models", "objectives"},
+    {"asked", "features"},
+    {"train", "distill", "curate", "cost"},
     {"evaluate"},
-    {"recipe", "run"},
+    {"recipe"},
+    {"run", "export"},
+    {"report"},
     {"study"},
     {"cli", "__main__"},
 )
 LAYER_OF = {member: number for number, members in enumerate(LAYERS) for member in members}
-ORDERED = (("recipe", "run"), ("cli", "__main__"))  # within a layer: the first may be imported by the second
+ORDERED = (("cli", "__main__"),)  # within a layer: the first may be imported by the second
 
 
 def imports_of(path: Path) -> set[str]:
@@ -94,10 +96,10 @@ def assert_no_cycle(edges: dict[str, set[str]]) -> None:
         done |= ready
 
 
-@pytest.mark.parametrize("folder", ["models"])
+@pytest.mark.parametrize("folder", sorted(path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()))
 def test_no_folder_has_an_import_cycle(folder: str) -> None:
     files = {path for path in FILES if path.is_relative_to(SOURCE / folder)}
-    # A folder's own __init__.py only offers its files to others
+    # A folder's own __init__.py, at the top, only offers its files to others
     files -= {SOURCE / folder / "__init__.py"}
     edges = {path: files_imported(path) & files for path in files}
     assert_no_cycle({str(path): {str(file) for file in needs} for path, needs in edges.items()})

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.asked import AskedModelConfig
 from pocketclip.config import Config, apply_change
 from pocketclip.data import SourceConfig
-from pocketclip.data.augment import AugmentConfig
+from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.config import DualEncoderConfig

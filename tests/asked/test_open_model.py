@@ -187,7 +187,7 @@ def test_what_embeddings_are_made_from_changes_with_the_precision_alone(kind: st
 def test_scores_are_computed_in_float32_unless_asked_otherwise(
     kind: str, names: dict[str, str], photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketclip.models.precision.has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr("pocketclip.models.running.precision.has_fast_bfloat16", lambda: True)
     model = opened(kind, names, precision="auto")
     assert model.made_from()["precision"] == "bfloat16"
     exact = model.for_scores()

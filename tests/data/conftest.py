@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import encode_picture
-from pocketclip.data.image_files import ImageFiles
+from pocketclip.data.sources.image_files import ImageFiles
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.labels import NO_LABEL, Labels, match_classes, read_labels
-from pocketclip.data.scene_world import COLOURS
-from pocketclip.data.scenes import ScenesSource
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, Subset
+from pocketclip.data.sources.scene_world import COLOURS
+from pocketclip.data.sources.scenes import ScenesSource
 from pocketclip.errors import UserError
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.image_files import ImageFiles
 from pocketclip.data.source import (
     PackedTexts,
     Subset,
@@ -18,6 +17,7 @@ from pocketclip.data.source import (
     unique_keys,
     unique_packed_keys,
 )
+from pocketclip.data.sources.image_files import ImageFiles
 from pocketclip.errors import UserError
 
 # Captions

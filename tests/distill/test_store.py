@@ -11,7 +11,7 @@ import torch
 import teachers as tiny
 from conftest import Told
 from pocketclip.data import open_source, shards
-from pocketclip.data.reinforcement import Manifest, read_manifest
+from pocketclip.data.sources.reinforcement import Manifest, read_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import open_reinforcing, reinforcing_stage, write_reinforced
 from pocketclip.errors import UserError

@@ -19,7 +19,7 @@ from pocketclip.features.towers import FrozenTowers, features_in_memory
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner
+from pocketclip.models.running.runner import Runner
 from pocketclip.preprocess import decode_image, resize_image
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.tokenizer import Tokenizer, train_tokenizer

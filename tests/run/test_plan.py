@@ -10,10 +10,10 @@ from conftest import tiny_recipe_settings
 from pocketclip.cost.plan import Plan
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe, list_recipes, load_recipe
+from pocketclip.report.table import plan_rows
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.plan import plan_run, samples_seen
 from pocketclip.run.speed import record_folder
-from pocketclip.study.table import plan_rows
 
 HERE = "flickr/flickr8k_heads_cpu"
 

@@ -54,8 +54,8 @@ def test_equal_ranks_pass() -> None:
 def read_by(rank: int, pattern: str) -> list[str]:
     """Captions that a rank reads in one epoch, with more workers than shards."""
     from pocketclip.data import open_source
-    from pocketclip.data.augment import AugmentConfig
     from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
+    from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.preprocess import PreprocessConfig
     from pocketclip.tokenizer import train_tokenizer
 

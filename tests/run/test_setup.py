@@ -11,7 +11,7 @@ import torch
 
 from conftest import tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.data.scenes import ScenesSource
+from pocketclip.data.sources.scenes import ScenesSource
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.run.setup import open_data, prepare_folder, recipe_hash, starting_model

@@ -9,8 +9,8 @@ from torch import Tensor
 
 import pocketclip
 from conftest import QuietWatch, tiny_recipe_settings
-from pocketclip.data.augment import AugmentConfig
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
+from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.errors import UserError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.precision import autocast
+from pocketclip.models.running.precision import autocast
 from pocketclip.models.tower import CachedTower, ImageTower, TextTower
 from pocketclip.objectives import ContrastiveObjectiveConfig
 from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer

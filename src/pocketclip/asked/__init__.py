@@ -18,7 +18,7 @@ from pocketclip.asked.transformers import HuggingFaceModelConfig
 from pocketclip.bundle import find_bundle
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
-from pocketclip.models.precision import Precision, resolve_device
+from pocketclip.models.running.precision import Precision, resolve_device
 
 Models = BundleModelConfig | OpenClipModelConfig | HuggingFaceModelConfig | TimmModelConfig
 AskedModelConfig = Annotated[Models, Field(discriminator="kind")]

@@ -18,11 +18,11 @@ from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner, module_fingerprint
+from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.pair_head import judge_of
-from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
+from pocketclip.models.running.precision import Precision, precision_of_scores, resolve_device
+from pocketclip.models.running.runner import Runner, module_fingerprint
 from pocketclip.models.tower import NoTower
-from pocketclip.models.weights import load_weights, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 

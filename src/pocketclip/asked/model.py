@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from pocketclip.config import Config, digest
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
-from pocketclip.models.inference import cast_weights, module_fingerprint
-from pocketclip.models.precision import Precision, autocast, precision_of_scores, resolve_precision
+from pocketclip.models.running.precision import Precision, autocast, precision_of_scores, resolve_precision
+from pocketclip.models.running.runner import cast_weights, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
 
 PACKAGES = ("pocketclip", "torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")

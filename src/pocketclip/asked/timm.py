@@ -12,7 +12,7 @@ from pocketclip.asked.model import LibraryModel, LibraryModelConfig
 from pocketclip.data.source import safe_key
 from pocketclip.errors import UserError, require
 from pocketclip.models.image import TimmImageEncoderConfig
-from pocketclip.models.precision import Precision
+from pocketclip.models.running.precision import Precision
 
 POOLINGS: dict[str, Literal["cls", "average", "native"]] = {
     "cls": "cls",

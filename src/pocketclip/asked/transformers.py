@@ -12,7 +12,7 @@ from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryToke
 from pocketclip.data.source import safe_key
 from pocketclip.embedder import Ids, Mask
 from pocketclip.errors import UserError, first_line, require, unknown_choice
-from pocketclip.models.precision import Precision
+from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import PreprocessConfig
 
 

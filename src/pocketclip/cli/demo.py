@@ -42,7 +42,7 @@ def retrieval(
 
     from pocketclip.cli.encoding import opened
     from pocketclip.cli.tables import print_results
-    from pocketclip.study.demo import check_request, make_demo, write_demo
+    from pocketclip.report.demo import check_request, make_demo, write_demo
 
     asked = check_request(out, sentences or [])
     with opened(source_text(data), model, device, max_broken_share, place="--data") as (source, loaded, progress):

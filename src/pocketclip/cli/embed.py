@@ -31,7 +31,7 @@ def embed(
     from functools import partial
 
     from pocketclip.cli.progress import reporter
-    from pocketclip.models.precision import resolve_device
+    from pocketclip.models.running.precision import resolve_device
     from pocketclip.run.embedding import open_embedding, write_embeddings
     from pocketclip.stages.cluster import open_engine
 

@@ -85,7 +85,7 @@ def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[T
 def _opened(asked: "Sequence[Task]", data: str, train_data: str | None) -> "TaskData":
     """What the tasks need of what was typed: images, texts or both."""
     from pocketclip.data import open_source
-    from pocketclip.data.texts import open_texts
+    from pocketclip.data.sources.texts import open_texts
     from pocketclip.evaluate.tasks import TaskData
 
     images, train, texts, train_texts = None, None, None, None

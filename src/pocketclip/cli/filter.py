@@ -87,7 +87,7 @@ def _measuring(source: str, rules: "FilterConfig", model: str | None, device: st
         return partial(open_measuring, source)
     if model is None:
         raise UserError("--min-similarity and --keep-share need a model to compare with: add --model MODEL.")
-    from pocketclip.models.precision import resolve_device
+    from pocketclip.models.running.precision import resolve_device
     from pocketclip.run.embedding import open_similarity
 
     return partial(open_similarity, source, model, str(resolve_device(device)))

@@ -112,8 +112,8 @@ def _tasks() -> list[str]:
 def _towers() -> list[str]:
     from pocketclip.models.config import families
     from pocketclip.models.image import ImageEncoderConfig
+    from pocketclip.models.origin.weights import IMAGE_PACKAGES, TEXT_PACKAGES
     from pocketclip.models.text import TextEncoderConfig
-    from pocketclip.models.weights import IMAGE_PACKAGES, TEXT_PACKAGES
 
     lines = [
         f"{part:6} {config.model_fields['kind'].default:24} {config.__doc__.splitlines()[0]}"

@@ -69,7 +69,7 @@ def plan(
 def _show(found: "Plan") -> None:
     """The plan to stdout, where its numbers come from to stderr."""
     from pocketclip.cli.tables import print_table
-    from pocketclip.study.table import plan_rows
+    from pocketclip.report.table import plan_rows
 
     print_table(f"{found.recipe} on {found.hardware}", ["", ""], plan_rows(found))
     typer.echo(f"Samples: {found.samples_source}.\nSpeed: {found.throughput.source}.", err=True)

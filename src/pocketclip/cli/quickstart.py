@@ -31,8 +31,8 @@ def quickstart(
     from pocketclip.cli.tables import print_cost, print_results
     from pocketclip.errors import UserError
     from pocketclip.recipe import dump_recipe, load_recipe
+    from pocketclip.report.quickstart import finish
     from pocketclip.run import train
-    from pocketclip.study.quickstart import finish
 
     recipe = load_recipe(RECIPE)
     theirs = out / "recipe.yaml"

@@ -9,7 +9,7 @@ from pocketclip.cli.options import Device, Json, MaxBrokenShare, wants_json
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 if TYPE_CHECKING:
-    from pocketclip.data.reinforcement import Manifest
+    from pocketclip.data.sources.reinforcement import Manifest
     from pocketclip.distill.estimate import ReinforceEstimate
 
 
@@ -45,7 +45,7 @@ def reinforce(
     from pocketclip.distill.reinforce import Reinforcer
     from pocketclip.distill.store import write_reinforced
     from pocketclip.errors import UserError
-    from pocketclip.models.precision import resolve_device
+    from pocketclip.models.running.precision import resolve_device
     from pocketclip.recipe import load_reinforcement
     from pocketclip.stages.cluster import open_engine
 

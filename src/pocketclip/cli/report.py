@@ -16,7 +16,7 @@ def report(
     Example:
       pocketclip report runs/mine runs/theirs --out both.html
     """
-    from pocketclip.study.report import write_report
+    from pocketclip.report.report import write_report
 
     path = write_report(folders, out if out is not None else folders[0] / "report.html")
     typer.echo(str(path))

@@ -36,7 +36,7 @@ def print_cost(cost: CostResult) -> None:
     """The cost table with its conditions below."""
     from rich.console import Console
 
-    from pocketclip.study.table import COST_COLUMNS, cost_rows
+    from pocketclip.report.table import COST_COLUMNS, cost_rows
 
     print_table(f"Cost of {cost.name}", COST_COLUMNS, cost_rows(cost))
     lines = [*cost.notes, f"{cost.provenance.hardware}, {cost.metrics.get('num_threads')} threads"]

@@ -83,7 +83,7 @@ def _show(outcome: "Outcome", *, as_json: bool) -> None:
 
     from pocketclip.cli.tables import print_results
     from pocketclip.evaluate.tasks import task_of
-    from pocketclip.study.gallery import make_gallery, write_gallery
+    from pocketclip.report.gallery import make_gallery, write_gallery
 
     folder = outcome.folder
     split = "test" if "test" in outcome.splits else "val"

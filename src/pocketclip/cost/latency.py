@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pocketclip.asked import LibraryModel
-from pocketclip.models.inference import Runner
+from pocketclip.models.running.runner import Runner
 
 WARM_UP_SECONDS = 0.3
 MIN_RUNS = 20

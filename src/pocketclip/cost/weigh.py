@@ -10,9 +10,9 @@ from pocketclip.cost.latency import latency
 from pocketclip.cost.memory import peak_mib
 from pocketclip.cost.parameters import count_parameters, parameters_by_part, parameters_by_side
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner
-from pocketclip.models.precision import Precision, resolve_device
-from pocketclip.models.reparam import reparameterize
+from pocketclip.models.running.precision import Precision, resolve_device
+from pocketclip.models.running.reparam import reparameterize
+from pocketclip.models.running.runner import Runner
 from pocketclip.records import CostResult
 
 CAPTION_TOKENS = 16

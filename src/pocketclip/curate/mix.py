@@ -21,7 +21,7 @@ from pocketclip.curate.mix_verdict import Hashed, judge
 from pocketclip.curate.near_duplicates import MAX_DISTANCE
 from pocketclip.curate.selection import Integers, Selection
 from pocketclip.curate.write import opened
-from pocketclip.data import perceptual_hash
+from pocketclip.data.pictures import perceptual_hash
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
 from pocketclip.stages.store import Block, Stage

@@ -10,18 +10,18 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from pocketclip.config import explain
-from pocketclip.data.coco import CocoSourceConfig, KarpathySourceConfig
-from pocketclip.data.flickr import FlickrSourceConfig
-from pocketclip.data.folder import FolderSourceConfig
-from pocketclip.data.hub import HubSourceConfig
-from pocketclip.data.nlvr import Nlvr2SourceConfig
-from pocketclip.data.openmoji import OpenmojiSourceConfig
-from pocketclip.data.reinforced import ReinforcedSourceConfig
-from pocketclip.data.scene_pairs import ScenePairsSourceConfig
-from pocketclip.data.scenes import ScenesSourceConfig
 from pocketclip.data.source import Sample, Source, hold_out
-from pocketclip.data.table import TableSourceConfig
-from pocketclip.data.webdataset import WebdatasetSourceConfig
+from pocketclip.data.sources.coco import CocoSourceConfig, KarpathySourceConfig
+from pocketclip.data.sources.flickr import FlickrSourceConfig
+from pocketclip.data.sources.folder import FolderSourceConfig
+from pocketclip.data.sources.hub import HubSourceConfig
+from pocketclip.data.sources.nlvr2 import Nlvr2SourceConfig
+from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
+from pocketclip.data.sources.reinforced import ReinforcedSourceConfig
+from pocketclip.data.sources.scene_pairs import ScenePairsSourceConfig
+from pocketclip.data.sources.scenes import ScenesSourceConfig
+from pocketclip.data.sources.table import TableSourceConfig
+from pocketclip.data.sources.webdataset import WebdatasetSourceConfig
 from pocketclip.errors import UserError, unknown_choice
 
 _Union = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.image_files import read_text
 from pocketclip.data.source import Source
+from pocketclip.data.sources.image_files import read_text
 from pocketclip.errors import BrokenItemError, UserError
 
 NO_LABEL = -1

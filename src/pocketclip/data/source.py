@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import digest
-from pocketclip.data.reinforcement import ReinforcedData
+from pocketclip.data.sources.reinforcement import ReinforcedData
 from pocketclip.errors import BrokenItemError, UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})

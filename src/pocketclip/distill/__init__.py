@@ -7,7 +7,7 @@ import torch
 from pocketclip.asked import AskedModel, AskedModelConfig
 from pocketclip.data.source import unique_keys
 from pocketclip.hardware import keep_freed_memory
-from pocketclip.models.precision import Precision
+from pocketclip.models.running.precision import Precision
 
 
 def build_teachers(

@@ -19,17 +19,17 @@ from pocketclip.asked import AskedModel, AskedModelConfig, LibraryModelConfig
 from pocketclip.asked.model import PACKAGES
 from pocketclip.config import Config
 from pocketclip.data import Source, SourceConfig
-from pocketclip.data.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
-from pocketclip.data.decode import Picture, Pixels, decode_picture
-from pocketclip.data.reinforced_shards import ReinforcedSample
-from pocketclip.data.reinforcement import Floats, Manifest, StoredTeacher, StoredType
+from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
+from pocketclip.data.pictures.decode import Picture, Pixels, decode_picture
 from pocketclip.data.source import Sample
+from pocketclip.data.sources.reinforced_shards import ReinforcedSample
+from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.distill import build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.features.encode import in_threads
-from pocketclip.models.backends import requested_inference
-from pocketclip.models.precision import Precision, resolve_precision
+from pocketclip.models.running.backends import requested_inference
+from pocketclip.models.running.precision import Precision, resolve_precision
 from pocketclip.preprocess import PreprocessConfig
 
 WRITING_SEED = 1 << 32

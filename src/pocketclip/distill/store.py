@@ -10,11 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
-from pocketclip.data.reinforcement import MANIFEST, Manifest, StoredShard, check_shard, read_manifest, write_manifest
+from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.sources.reinforcement import (
+    MANIFEST,
+    Manifest,
+    StoredShard,
+    check_shard,
+    read_manifest,
+    write_manifest,
+)
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
 from pocketclip.errors import UserError
-from pocketclip.models.precision import resolve_device
+from pocketclip.models.running.precision import resolve_device
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import Block, BlockFolder, Stage, first_difference
 from pocketclip.stages.watch import SILENT, Watch

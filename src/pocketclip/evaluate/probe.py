@@ -27,8 +27,8 @@ from pocketclip.evaluate.tower import (
 )
 from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
-from pocketclip.models.inference import Runner, project
-from pocketclip.models.start import same_weights, starting_image_encoder, starting_text_encoder
+from pocketclip.models.origin.start import same_weights, starting_image_encoder, starting_text_encoder
+from pocketclip.models.running.runner import Runner, project
 from pocketclip.models.tower import NoTower, Tower
 from pocketclip.records import EvalResult, Interval
 from pocketclip.stages.watch import SILENT, Watch

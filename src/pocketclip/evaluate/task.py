@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pocketclip.config import Config
 from pocketclip.data import hold_out
 from pocketclip.data.source import Gift, Source
-from pocketclip.data.texts import LabelledTexts
+from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import Means, Units

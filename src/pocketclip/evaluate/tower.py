@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from pocketclip.data.labels import NO_LABEL, Classes, Labels, match_classes, read_labels
 from pocketclip.data.source import Source
-from pocketclip.data.texts import LabelledTexts
+from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.evaluate.task import Task
 from pocketclip.features.encode import NO_IMAGES, encode_texts, image_blocks
-from pocketclip.models.inference import Runner
+from pocketclip.models.running.runner import Runner
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval, percent
 from pocketclip.stages.store import Block

@@ -18,7 +18,7 @@ from filelock import FileLock
 from pydantic import Field
 
 from pocketclip.config import Config, digest
-from pocketclip.data.augment import CropScale, View
+from pocketclip.data.pictures.augment import CropScale, View
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pocketclip.data.augment import View, fixed_views, render_view, shortest_side
-from pocketclip.data.decode import decode_picture
+from pocketclip.data.pictures.augment import View, fixed_views, render_view, shortest_side
+from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Source, caption_id
 from pocketclip.embedder import Embedder, TextReader
 from pocketclip.errors import BrokenItemError

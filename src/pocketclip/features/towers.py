@@ -15,8 +15,8 @@ from pocketclip.features.cache import ELSEWHERE, CacheConfig, cached, in_half_pr
 from pocketclip.features.encode import NO_IMAGES, NO_TEXTS, image_blocks, text_blocks
 from pocketclip.features.pairs import CachedPairs
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner, module_fingerprint
-from pocketclip.models.precision import Precision, precision_of_scores
+from pocketclip.models.running.precision import Precision, precision_of_scores
+from pocketclip.models.running.runner import Runner, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.engine import Engine, compute_here
 from pocketclip.stages.store import Block, Stage

@@ -11,9 +11,9 @@ from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
 from pocketclip.models.heads import HeadConfig, IdentityHeadConfig
 from pocketclip.models.origin.published import fill_from_published
+from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.readout import Modality
 from pocketclip.models.tower import ImageTower, NoTower, TextTower, Tower
-from pocketclip.models.weights import load_weights, read_state_dict
 from pocketclip.tokenizer import Tokenizer
 
 PAIR_HEAD = "pair_head."

@@ -13,7 +13,7 @@ from pocketclip.cost.weigh import measure_cost, measure_library_cost
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.precision import Precision, resolve_device
+from pocketclip.models.running.precision import Precision, resolve_device
 from pocketclip.models.sizes import list_sizes
 from pocketclip.recipe import find_recipe, list_recipes, load_recipe
 from pocketclip.records import CostResult

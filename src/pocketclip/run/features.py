@@ -9,7 +9,7 @@ from pocketclip.data import Source
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig, cache_folder
 from pocketclip.features.towers import FrozenTowers, What
-from pocketclip.models.precision import resolve_device
+from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.run.setup import open_data, starting_model
 from pocketclip.stages.engine import Engine

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketclip.cost.plan import Throughput
-from pocketclip.data.scenes import ScenesSourceConfig
+from pocketclip.data.sources.scenes import ScenesSourceConfig
 from pocketclip.errors import UserError
 from pocketclip.hardware import describe_hardware
 from pocketclip.recipe import Recipe

@@ -13,7 +13,7 @@ from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.precision import resolve_precision
+from pocketclip.models.running.precision import resolve_precision
 from pocketclip.recipe import DataConfig, Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.tokenizer import Tokenizer, train_tokenizer

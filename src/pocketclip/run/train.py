@@ -25,9 +25,9 @@ from pocketclip.features.encode import Embeddings
 from pocketclip.features.pairs import CachedPairs, cached_batches, image_features
 from pocketclip.features.towers import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner, project
 from pocketclip.models.pair_head import judge_of
-from pocketclip.models.precision import Precision, precision_of_scores, resolve_device
+from pocketclip.models.running.precision import Precision, precision_of_scores, resolve_device
+from pocketclip.models.running.runner import Runner, project
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, write_record

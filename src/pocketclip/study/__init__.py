@@ -1,1 +1,1 @@
-"""Reads records: tables, plots, galleries and reports. Nothing in training calls this."""
+"""Compares recipes: every row with every seed, an ordinary run each, then the table."""

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.data.augment import AugmentConfig
+from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.features.cache import CacheConfig
-from pocketclip.models.precision import Precision
+from pocketclip.models.running.precision import Precision
 from pocketclip.train.optimizer import AdamWConfig, LearningRates
 from pocketclip.train.schedule import CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig
 

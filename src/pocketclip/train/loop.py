@@ -17,7 +17,7 @@ from pocketclip import distributed
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
-from pocketclip.models.precision import autocast
+from pocketclip.models.running.precision import autocast
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import checkpoint, interrupt
 from pocketclip.train.checkpoint import CheckpointFolder

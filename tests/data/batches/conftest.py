@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from pocketclip.data import Source
-from pocketclip.data.augment import AugmentConfig
 from pocketclip.data.batches import (
     NO_TEACHERS,
     BatchPlan,
@@ -17,6 +16,7 @@ from pocketclip.data.batches import (
     TrainingBatches,
     views_of,
 )
+from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch

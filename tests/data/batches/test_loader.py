@@ -10,10 +10,10 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from conftest import encode_picture
 from pocketclip.data import open_source
-from pocketclip.data.augment import AugmentConfig
 from pocketclip.data.batches import BatchPlan, EachCaption, TrainingBatches
 from pocketclip.data.batches.loader import Pair
-from pocketclip.data.decode import centre_view, decode_picture
+from pocketclip.data.pictures.augment import AugmentConfig
+from pocketclip.data.pictures.decode import centre_view, decode_picture
 from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.errors import BrokenItemError
 from pocketclip.losses import positive_pairs

@@ -12,14 +12,14 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from conftest import encode_picture
 from pocketclip.data import Source, hold_out, open_source
-from pocketclip.data.augment import AugmentConfig, draw_view, render_view
 from pocketclip.data.batches import BatchPlan, LiveReaders, StoredRows, TeacherReader, Teachers, TrainingBatches
 from pocketclip.data.batches.loader import Pair
 from pocketclip.data.batches.views import draw_view_number
-from pocketclip.data.decode import decode_picture
-from pocketclip.data.reinforced_shards import ReinforcedSample, write_shard
-from pocketclip.data.reinforcement import Manifest, StoredTeacher, write_manifest
+from pocketclip.data.pictures.augment import AugmentConfig, draw_view, render_view
+from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Sample
+from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, write_manifest
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch

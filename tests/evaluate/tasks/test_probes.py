@@ -10,7 +10,7 @@ import torch
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.labels import number_texts
-from pocketclip.data.texts import LabelledTexts
+from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import FineTuning, LinearProbe, TaskData, TextProbe

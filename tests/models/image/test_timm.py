@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pocketclip.data.openmoji import OpenmojiSourceConfig
+from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
 from pocketclip.errors import UserError
 from pocketclip.models.image import TimmImageEncoder, TimmImageEncoderConfig
-from pocketclip.models.weights import IMAGE_PACKAGES, read_state_dict
+from pocketclip.models.origin.weights import IMAGE_PACKAGES, read_state_dict
 from pocketclip.preprocess import decode_image, normalize_pixels, resize_image
 
 SMALL = "mobilenetv3_small_050"

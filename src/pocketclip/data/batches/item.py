@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pocketclip.data.reinforcement import Reinforcement
 from pocketclip.data.source import Sample
+from pocketclip.data.sources.reinforcement import Reinforcement
 
 
 @dataclass(frozen=True, slots=True)

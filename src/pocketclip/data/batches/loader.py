@@ -21,9 +21,9 @@ from pocketclip.data.batches.item import Item
 from pocketclip.data.batches.plan import BatchPlan
 from pocketclip.data.batches.teachers import NO_TEACHERS, Teachers
 from pocketclip.data.batches.views import Views
-from pocketclip.data.decode import jpeg_decoder
-from pocketclip.data.reinforcement import Floats, ReinforcedData
+from pocketclip.data.pictures.decode import jpeg_decoder
 from pocketclip.data.source import Source, caption_id
+from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
 from pocketclip.distributed import local_world_size
 from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores

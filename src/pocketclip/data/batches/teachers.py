@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from pocketclip.data.batches.item import Item
-from pocketclip.data.reinforcement import Floats, StoredColumns
+from pocketclip.data.sources.reinforcement import Floats, StoredColumns
 from pocketclip.preprocess import PreprocessConfig
 
 EncodeTexts = Callable[[Sequence[str]], tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import default_collate
 
-from pocketclip.data.augment import Augmentation, AugmentConfig, ViewParameters, render_view, shortest_side
 from pocketclip.data.batches.item import Item
-from pocketclip.data.decode import Picture, Pixels, decode_picture
+from pocketclip.data.pictures.augment import Augmentation, AugmentConfig, ViewParameters, render_view, shortest_side
+from pocketclip.data.pictures.decode import Picture, Pixels, decode_picture
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig

@@ -14,9 +14,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.data.augment import AugmentConfig, CropScale
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
 from pocketclip.data.labels import NO_LABEL, Classes
+from pocketclip.data.pictures.augment import AugmentConfig, CropScale
 from pocketclip.data.source import Sample, Source
 from pocketclip.embedder import Embedder
 from pocketclip.errors import Interrupted, UserError
@@ -35,9 +35,9 @@ from pocketclip.evaluate.tower import (
 )
 from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.inference import Runner
-from pocketclip.models.precision import Precision
-from pocketclip.models.start import same_weights, starting_image_encoder
+from pocketclip.models.origin.start import same_weights, starting_image_encoder
+from pocketclip.models.running.precision import Precision
+from pocketclip.models.running.runner import Runner
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.classification import ClassificationObjective
 from pocketclip.records import EvalResult

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
-from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.origin.inherit import InheritConfig
 from pocketclip.models.tower import ImageTower
 from pocketclip.preprocess import PreprocessConfig
 

@@ -17,9 +17,9 @@ from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
 from pocketclip.models.image.timm_layers import as_tokens, drop_unused, keep_blocks, leading_layers, load_package
-from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.origin.inherit import InheritConfig
+from pocketclip.models.origin.weights import IMAGE_PACKAGES, load_weights, read_state_dict
 from pocketclip.models.tower import ImageTower
-from pocketclip.models.weights import IMAGE_PACKAGES, load_weights, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 
 

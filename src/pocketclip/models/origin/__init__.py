@@ -1,1 +1,1 @@
-"""Weights that others published, read into our models."""
+"""Where weights come from: packages, hubs, folders, other models, published files."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pocketclip.errors import UserError, require
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.image import ClipResNetEncoder
-from pocketclip.models.weights import read_state_dict
+from pocketclip.models.origin.weights import read_state_dict
 
 Weights = Mapping[str, Tensor]
 Renaming = tuple[tuple[str, str], ...]

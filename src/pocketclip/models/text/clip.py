@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
-from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.origin.inherit import InheritConfig
 from pocketclip.models.text.byte_pairs import clip_tokenizer
 from pocketclip.models.text.feed_forward import FeedForward
 from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length

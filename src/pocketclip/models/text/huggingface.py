@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.models.inherit import InheritConfig
+from pocketclip.models.origin.inherit import InheritConfig
+from pocketclip.models.origin.weights import TEXT_PACKAGES, load_weights, packaged
 from pocketclip.models.text.huggingface_folder import (
     find_architecture,
     hub_folder,
@@ -21,7 +22,6 @@ from pocketclip.models.text.huggingface_folder import (
 )
 from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.tower import TextTower
-from pocketclip.models.weights import TEXT_PACKAGES, load_weights, packaged
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
 BERT_VOCABULARY = "all-MiniLM-L6-v2"

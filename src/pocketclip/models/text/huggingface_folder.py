@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError, first_line, require
+from pocketclip.models.origin.weights import TEXT_PACKAGES, packaged, read_state_dict
 from pocketclip.models.sizes import text_architecture
-from pocketclip.models.weights import TEXT_PACKAGES, packaged, read_state_dict
 
 
 def find_architecture(name: str, pretrained: str) -> dict[str, Any]:

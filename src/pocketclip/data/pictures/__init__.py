@@ -1,0 +1,1 @@
+"""From encoded bytes to pixels, and the views of training."""

@@ -1,0 +1,214 @@
+"""Random views of a picture, the same ones whenever the same seed comes back.
+
+A view is drawn first, as a few numbers, and rendered then: the numbers can be stored, and give the same view again at
+any size. Views draw from a generator of their own, so threads may make them side by side and nothing else in the
+process notices.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from PIL import Image
+from pydantic import AfterValidator, Field, PositiveFloat
+
+from pocketclip.config import Config
+from pocketclip.data.pictures.decode import Box, Picture, Pixels, centre_view, crop_view, mirrored
+from pocketclip.data.pictures.rand_augment import Operation, RandAugmentConfig, apply_operation, draw_operations
+from pocketclip.errors import BrokenItemError
+from pocketclip.preprocess import PreprocessConfig, scaled_size
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the lower limit comes first")
+    return limits
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+CropScale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
+CropRatio = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+CROP_RATIO = (3 / 4, 4 / 3)
+View = Literal["centre", "flip", "crop", "crop_flip"]
+
+
+class AugmentConfig(Config):
+    """What happens to a picture in training; None or False switches a step off."""
+
+    crop_scale: CropScale | None = None
+    """Random resized crop that keeps between these shares of the area."""
+    crop_ratio: CropRatio = CROP_RATIO
+    """Width to height of the crop."""
+    flip: bool = False
+    """Mirror half of the pictures; captions that say left or right become wrong."""
+    rand_augment: RandAugmentConfig | None = None
+
+    def build(self, preprocess: PreprocessConfig) -> "Augmentation":
+        """An augmentation that ends at the tower's size."""
+        return Augmentation(self, preprocess)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewParameters:
+    """One view of a picture as numbers; `render_view` makes its pixels at any size."""
+
+    box: Box | None = None
+    """Left, top, right, bottom of the crop in the pixels of the source picture; None is the centre view."""
+    flip: bool = False
+    """Mirrored after the crop."""
+    ops: tuple[Operation, ...] = ()
+    """Operations of RandAugment, in order, after the flip."""
+
+    def to_json(self) -> list[Any]:
+        """As plain values, which JSON gives back unchanged."""
+        return [self.box, int(self.flip), *self.ops]
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: something else.
+        """
+        try:
+            box, flip, *ops = values
+            left, top, right, bottom = box or (0, 0, 1, 1)
+            if not 0 <= left < right or not 0 <= top < bottom:
+                raise ValueError
+            return cls(None if box is None else (left, top, right, bottom), flip == 1, tuple((n, s) for n, s in ops))
+        except (TypeError, ValueError):
+            raise ValueError(f"should be [box, flip, [name, strength], ...] (got {str(values)[:80]})") from None
+
+
+class Augmentation:
+    """Maps a picture and a seed to the pixels of one random view."""
+
+    def __init__(self, config: AugmentConfig, preprocess: PreprocessConfig) -> None:
+        self.config = config
+        self.preprocess = preprocess
+        self.shortest = shortest_side(preprocess, config.crop_scale, config.crop_ratio)
+
+    def __call__(self, picture: Picture, seed: Sequence[int]) -> Pixels:
+        """One view as (H, W, 3) bytes.
+
+        Args:
+            picture: decoded for a `shortest` side like ours or larger.
+            seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what
+                was drawn before matters, so workers and resumed runs see the same views.
+        """
+        return render_view(picture, self.draw(picture.size, seed), self.preprocess)
+
+    def draw(self, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
+        """The numbers of one random view.
+
+        Args:
+            size: width and height of the source picture in pixels.
+            seed: as for a call.
+        """
+        return draw_view(self.config, size, seed)
+
+
+def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
+    """The numbers of one random view, which do not depend on the size it will be rendered at.
+
+    Args:
+        config: what may happen.
+        size: width and height of the source picture in pixels.
+        seed: numbers that name the view.
+    """
+    random = np.random.default_rng(seed)
+    box = None
+    if config.crop_scale is not None:
+        box = random_crop_box(size, config.crop_scale, config.crop_ratio, random)
+    flip = config.flip and random.random() < 0.5
+    ops = () if config.rand_augment is None else draw_operations(config.rand_augment, random)
+    return ViewParameters(box, flip, ops)
+
+
+def render_view(picture: Picture, parameters: ViewParameters, preprocess: PreprocessConfig) -> Pixels:
+    """The pixels of a view, (H, W, 3) bytes with H = W = `preprocess.image_size`.
+
+    The same bits in every process, from the same bytes of a picture.
+
+    Raises:
+        BrokenItemError: the box lies outside the picture, so the view was drawn for another one.
+    """
+    width, height = picture.size
+    if parameters.box is None:
+        pixels = centre_view(picture, preprocess)
+    elif parameters.box[2] > width or parameters.box[3] > height:
+        raise BrokenItemError(f"the view {list(parameters.box)} lies outside the picture of {width} x {height} pixels.")
+    else:
+        pixels = crop_view(picture, parameters.box, preprocess)
+    if parameters.flip:
+        pixels = mirrored(pixels)
+    if not parameters.ops:
+        return pixels
+    image = Image.fromarray(pixels)
+    for operation in parameters.ops:
+        image = apply_operation(image, operation)
+    return np.array(image)
+
+
+def shortest_side(
+    preprocess: PreprocessConfig,
+    crop_scale: tuple[float, float] | None,
+    crop_ratio: tuple[float, float] = CROP_RATIO,
+) -> int:
+    """The shorter side of a picture that no view has to be enlarged from; see `decode_picture`.
+
+    Args:
+        preprocess: of the tower.
+        crop_scale: share of the area that crops keep; None where there are none.
+        crop_ratio: width to height of the crops.
+    """
+    size = min(scaled_size((1, 1), preprocess))
+    if crop_scale is None:
+        return size
+    return math.ceil(size / math.sqrt(crop_scale[0] * min(crop_ratio[0], 1 / crop_ratio[1], 1)))
+
+
+def random_crop_box(
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    random: np.random.Generator,
+) -> Box:
+    """A random part of a picture: left, top, right, bottom in its own pixels.
+
+    The area is uniform in `scale`, the logarithm of width to height uniform in `ratio`; after ten boxes that do not
+    fit, the largest centre box of an allowed ratio is taken. The same rule as torchvision's RandomResizedCrop.
+    """
+    width, height = size
+    for _ in range(10):
+        area = width * height * random.uniform(*scale)
+        aspect = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(random.integers(width - w + 1)), int(random.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w = max(1, min(width, round(height * ratio[1])))
+    h = max(1, min(height, round(width / ratio[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def fixed_views(
+    picture: Picture,
+    views: Sequence[View],
+    preprocess: PreprocessConfig,
+    crop_scale: tuple[float, float],
+    seed: Sequence[int],
+) -> list[Pixels]:
+    """The views of a picture that a feature cache stores, each (H, W, 3) bytes.
+
+    `centre` is what inference sees; `flip` mirrors it; `crop` and `crop_flip` are random resized crops.
+    """
+    crop = AugmentConfig(crop_scale=crop_scale).build(preprocess)
+    results = []
+    for number, view in enumerate(views):
+        pixels = crop(picture, [*seed, number]) if view.startswith("crop") else centre_view(picture, preprocess)
+        results.append(mirrored(pixels) if view.endswith("flip") else pixels)
+    return results

@@ -1,0 +1,107 @@
+"""COCO captions and Karpathy's splits, both JSON annotations over a folder of pictures."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from pocketclip.config import Config
+from pocketclip.data.source import Gift, unique_keys
+from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
+from pocketclip.errors import UserError
+from pocketclip.files import resolve_inside
+
+
+class CocoSourceConfig(Config):
+    """`coco:ANNOTATIONS.json,IMAGES_DIR`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
+    kind: Literal["coco"] = "coco"
+    file: Path
+    images: Path
+    max_captions: PositiveInt | None = None
+    """Of an image, the first ones; None: all of them."""
+
+    def open(self) -> ImageFiles:
+        """Read the annotations; images without a caption are left out.
+
+        Raises:
+            UserError: the file is not COCO captions.
+        """
+        file, root = locate(self.file), locate(self.images)
+        values = _read(file)
+        try:
+            names = {image["id"]: image["file_name"] for image in values["images"]}
+            captions: dict[str, list[str]] = {}
+            for annotation in values["annotations"]:
+                captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}: not COCO captions: needs 'images' and 'annotations' with 'caption' (missing {error})."
+            ) from error
+        return _image_files(f"coco:{self.file}", file, root, captions, self.max_captions)
+
+
+class KarpathySourceConfig(Config):
+    """`karpathy:FILE.json,IMAGES_DIR,split=val`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("file", "images", "split")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
+    kind: Literal["karpathy"] = "karpathy"
+    file: Path
+    images: Path
+    split: str = "train"
+    """One or more of the file's splits joined by `+`, as in `train+restval`."""
+    max_captions: PositiveInt | None = None
+    """Of an image, the first ones, as papers take five of COCO's; None: all of them."""
+
+    def open(self) -> ImageFiles:
+        """Read one split.
+
+        Raises:
+            UserError: the file is not in Karpathy's form, or has no such split.
+        """
+        file, root = locate(self.file), locate(self.images)
+        values = _read(file)
+        try:
+            splits = {image["split"] for image in values["images"]}
+            wanted = set(self.split.split("+"))
+            if not wanted <= splits:
+                raise UserError(f"{file}: no split '{self.split}'. Splits: {', '.join(sorted(splits))}.")
+            captions = {
+                str(Path(image.get("filepath", ""), image["filename"])): [
+                    sentence["raw"] for sentence in image["sentences"]
+                ]
+                for image in values["images"]
+                if image["split"] in wanted
+            }
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}: not a Karpathy split: needs 'images' with 'filename', 'split' and 'sentences' "
+                f"(missing {error})."
+            ) from error
+        return _image_files(f"karpathy:{self.file}#{self.split}", file, root, captions, self.max_captions)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(read_text(file))
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error}).") from error
+
+
+def _image_files(
+    name: str, file: Path, root: Path, captions: dict[str, list[str]], max_captions: int | None
+) -> ImageFiles:
+    if not captions:
+        raise UserError(f"{file}: no captions here.")
+    for image, texts in captions.items():
+        if not all(isinstance(text, str) for text in (image, *texts)):
+            raise UserError(f"{file}: a file name or caption is not text ({image!r}: {str(texts)[:60]}).")
+    paths = [resolve_inside(root, image, place=str(file)) for image in captions]
+    keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
+    if max_captions is not None:
+        name += f" (at most {max_captions} captions an image)"
+    return ImageFiles(name, paths, [tuple(texts[:max_captions]) for texts in captions.values()], keys)

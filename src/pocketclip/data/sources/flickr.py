@@ -1,0 +1,63 @@
+"""Flickr8k and Flickr30k token files, with lines such as `1000268201.jpg#0<tab>A child in a pink dress .`."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pocketclip.config import Config
+from pocketclip.data.source import Gift, unique_keys
+from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
+from pocketclip.errors import UserError
+from pocketclip.files import resolve_inside
+
+
+class FlickrSourceConfig(Config):
+    """`flickr:TOKENS.txt,IMAGES_DIR` with an optional split list."""
+
+    positional: ClassVar[tuple[str, ...]] = ("file", "images", "split_file")
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
+    kind: Literal["flickr"] = "flickr"
+    file: Path
+    """`Flickr8k.token.txt`, or `results_20130124.token` of Flickr30k."""
+    images: Path
+    split_file: Path | None = None
+    """Such as `Flickr_8k.trainImages.txt`: one image name a line, with or without `.jpg`."""
+
+    def open(self) -> ImageFiles:
+        """Read the captions, in the order of the token file.
+
+        Raises:
+            UserError: a line is not in the token form, or the split list names an image without captions.
+        """
+        file, root = locate(self.file), locate(self.images)
+        captions: dict[str, list[str]] = {}
+        for number, line in enumerate(read_text(file).split("\n"), start=1):  # a caption may hold other line breaks
+            if not line.strip():
+                continue
+            label, tab, caption = line.partition("\t")
+            name, hash_sign, _ = label.partition("#")
+            if not tab or not hash_sign:
+                raise UserError(
+                    f"{file}: line {number}: should be IMAGE.jpg#NUMBER<tab>CAPTION (got {line[:60]!r}). "
+                    "A file with commas and a header is a csv source."
+                )
+            captions.setdefault(name.strip(), []).append(caption)
+        name = f"flickr:{self.file}"
+        if self.split_file is not None:
+            captions = _select(captions, file, locate(self.split_file))
+            name += f"#{self.split_file.stem}"
+        if not captions:
+            raise UserError(f"{file}: no captions here.")
+        paths = [resolve_inside(root, image, place=str(file)) for image in captions]
+        keys = unique_keys([Path(image).stem for image in captions])
+        return ImageFiles(name, paths, [tuple(texts) for texts in captions.values()], keys)
+
+
+def _select(captions: dict[str, list[str]], file: Path, split_file: Path) -> dict[str, list[str]]:
+    by_stem = {Path(name).stem: name for name in captions}
+    chosen = {}
+    for line in read_text(split_file).splitlines():
+        if stem := Path(line.strip()).stem:
+            if stem not in by_stem:
+                raise UserError(f"{split_file}: names {line.strip()!r}, which has no caption in {file}.")
+            chosen[by_stem[stem]] = captions[by_stem[stem]]
+    return chosen

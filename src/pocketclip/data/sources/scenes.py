@@ -1,0 +1,165 @@
+"""Drawn shapes with compositional captions whose true matches are known: colour, size, shape, count, relation.
+
+Every number stands for a different scene of two groups, such as two small red circles above a large blue square.
+Nothing is stored: a scene is drawn when it is read.
+
+Where captions are facts, a batch tells the truth of each of its captions about each of its images; where scenes are
+twinned, it holds for each relation an image of the same groups that it is not true of. Of two groups one is always at
+the top or on the left, so "at the top" tells nothing until it is bound to a group; a group alone teaches it first.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from pocketclip.config import Config, digest
+from pocketclip.data.source import Gift, Sample, Source
+from pocketclip.data.sources.scene_drawing import draw_scene
+from pocketclip.data.sources.scene_world import (
+    COLOURS,
+    COUNTS,
+    NUM_SCENES,
+    SHAPES,
+    SIZES,
+    WORLD,
+    LoneGroup,
+    Scene,
+    World,
+)
+
+
+class ScenesSourceConfig(Config):
+    """`scenes` or `scenes:1000,seed=1`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("count",)
+    kind: Literal["scenes"] = "scenes"
+    count: int = Field(default=1000, ge=1, le=NUM_SCENES)
+    seed: NonNegativeInt = 0
+    image_size: int = Field(default=64, ge=16, le=1024)
+    classes: Literal["none", "colour", "shape", "size", "count"] = "none"
+    """What of the first group is a scene's class."""
+    texts: Literal["captions", "facts"] = "captions"
+    """`captions`: two sentences that only this scene fulfils. `facts`: all six that can be said of it without a size;
+    with `train.captions_per_image: 6`, a batch then has every caption that is true of any of its images."""
+    twinned: bool = False
+    """Whether every second scene is the one before it with the groups exchanged; `train.batch_size` then counts twins,
+    which stay together."""
+    lone_groups: bool = False
+    """Whether every second example shows one group alone, with the facts of it; goes with `texts: facts`."""
+    num_colours: int = Field(default=len(COLOURS), ge=2, le=len(COLOURS))
+    num_shapes: int = Field(default=len(SHAPES), ge=2, le=len(SHAPES))
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        """What the opened source gives."""
+        return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
+
+    @model_validator(mode="after")
+    def _lone_groups_have_facts(self) -> "ScenesSourceConfig":
+        if self.lone_groups and self.texts != "facts":
+            raise ValueError("lone_groups goes with texts: facts; one group has no sentence that only it fulfils")
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_as_many(self) -> "ScenesSourceConfig":
+        if self.count > (number := self.world.num_scenes):
+            raise ValueError(
+                f"count: there are {number} scenes of {self.num_colours} colours and {self.num_shapes} shapes "
+                f"(got {self.count})"
+            )
+        if self.twinned and self.count % 2:
+            raise ValueError(f"count should be even, for twins (got {self.count})")
+        return self
+
+    @property
+    def world(self) -> World:
+        """What scenes are made of."""
+        return World(self.num_colours, self.num_shapes)
+
+    def open(self) -> "ScenesSource":
+        """Nothing to read: scenes are drawn on demand."""
+        return ScenesSource(
+            f"scenes:{self.count}",
+            self.count,
+            self.seed,
+            self.image_size,
+            self.classes,
+            self.texts,
+            2 if self.twinned else 1,
+            self.lone_groups,
+            self.world,
+        )
+
+
+@dataclass(frozen=True)
+class ScenesSource(Source):
+    """`count` scenes in an order set by `seed`; all different, unless they are twinned."""
+
+    name: str
+    count: int
+    seed: int = 0
+    image_size: int = 64
+    classes: str = "none"
+    texts: str = "captions"
+    images_per_example: int = 1
+    """Scenes that belong in one batch."""
+    lone_groups: bool = False
+    world: World = WORLD
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = self.scene(index)
+        place = f"{self.name}: scene {index}"
+        image = draw_scene(scene, self.image_size)
+        return Sample(f"scene-{index:06d}", image, self.captions(index), place, self.label(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Two sentences that only this scene fulfils, or all facts; nothing is drawn."""
+        scene = self.scene(index)
+        return scene.facts if self.texts == "facts" or isinstance(scene, LoneGroup) else scene.captions[:2]
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Every colour, shape, size or count there is, in the order they are drawn from."""
+        names = {"colour": self.world.colours, "shape": self.world.shapes, "size": tuple(SIZES), "count": COUNTS}
+        return names.get(self.classes)
+
+    def label(self, index: int) -> int | None:
+        """The number of the first group's colour, shape, size or count."""
+        if self.class_names is None:
+            return None
+        first = self.scene(index).first
+        return first.count - 1 if self.classes == "count" else self.class_names.index(getattr(first, self.classes))
+
+    def fingerprint(self) -> str:
+        """From the settings and the drawing's version."""
+        added = [] if self.classes == "none" else [self.classes]
+        added += [] if self.texts == "captions" else [self.texts]
+        added += [] if self.images_per_example == 1 else ["twinned"]
+        added += ["lone_groups"] if self.lone_groups else []
+        return digest(["scenes", 1, self.count, self.seed, self.image_size, *added, *self.world.settings])
+
+    @cached_property
+    def _stride(self) -> int:
+        """A step that visits every scene once: coprime to their number."""
+        stride = 48_271 + 2 * self.seed
+        while math.gcd(stride, self.world.num_scenes) != 1:
+            stride += 1
+        return stride
+
+    def scene(self, index: int) -> Scene | LoneGroup:
+        """What scene number `index` shows."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        example, is_twin = divmod(index, self.images_per_example)
+        is_lone = False
+        if self.lone_groups:
+            example, is_lone = example // 2, bool(example % 2)
+        number = (example * self._stride + 7919 * self.seed) % self.world.num_scenes
+        scene = self.world.lone_group(number) if is_lone else self.world.scene(number)
+        return scene.exchanged if is_twin else scene

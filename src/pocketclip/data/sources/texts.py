@@ -1,0 +1,110 @@
+"""Texts with a class each, from a table: what a text tower's own skill is measured on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.config import Config
+from pocketclip.data import split_text
+from pocketclip.data.labels import Labels, number_texts
+from pocketclip.data.source import held_out_numbers
+from pocketclip.data.sources.image_files import locate
+from pocketclip.data.sources.table import Row, csv_rows, find_column, jsonl_rows
+from pocketclip.errors import UserError
+
+TEXT_COLUMNS = ("text", "sentence", "content", "review", "caption", "title")
+LABEL_COLUMNS = ("label", "class", "category", "sentiment", "target")
+SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl"}
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """N texts, each of a class."""
+
+    name: str
+    texts: tuple[str, ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def hold_out(self, share: float) -> tuple["LabelledTexts", "LabelledTexts"]:
+        """Two parts, the same ones on every machine: the larger one, and a share of the texts.
+
+        Raises:
+            UserError: fewer than 4 texts.
+        """
+        rest, held = held_out_numbers(self.name, len(self), share, "text(s)", "--train-data a file")
+        return self._part(rest, "training part"), self._part(held, "held out")
+
+    def _part(self, chosen: npt.NDArray[np.int64], what: str) -> "LabelledTexts":
+        name = f"{self.name} ({what})"
+        labels = Labels(name, self.labels.values[chosen], self.labels.names)
+        return LabelledTexts(name, tuple(self.texts[number] for number in chosen), labels)
+
+
+class LabelledTextsConfig(Config):
+    """`csv:FILE` or `jsonl:FILE`; a plain FILE where its ending says which."""
+
+    positional: ClassVar[tuple[str, ...]] = ("file",)
+    kind: Literal["csv", "jsonl"]
+    file: Path
+    text: str | None = None
+    """Column of the text; None: the first known name, such as `text` or `sentence`."""
+    label: str | None = None
+    """Column of the class; None: the first known name, such as `label` or `class`."""
+    separator: str = ","
+    """Between the columns of a CSV; `tab` for a tab."""
+
+    def open(self) -> LabelledTexts:
+        """Read the table.
+
+        Raises:
+            UserError: no such file or column, or a row without text or class.
+        """
+        file = locate(self.file)
+        rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
+        pairs = list(_pairs(rows, file, self.text, self.label))
+        if not pairs:
+            raise UserError(f"{file}: the table is empty.")
+        name = f"{self.kind}:{self.file}"
+        texts, classes = zip(*pairs, strict=True)
+        return LabelledTexts(name, texts, number_texts(name, classes))
+
+
+def _pairs(rows: Iterator[Row], file: Path, text: str | None, label: str | None) -> Iterator[tuple[str, str]]:
+    for number, row in enumerate(rows, start=1):
+        place = f"{file}: row {number}"
+        text = find_column(file if number == 1 else place, row, "text", text, TEXT_COLUMNS)
+        label = find_column(file if number == 1 else place, row, "label", label, LABEL_COLUMNS)
+        for column in (text, label):
+            if row[column] is None or not str(row[column]).strip():
+                raise UserError(f"{place}: column '{column}' is empty; every text needs its class.")
+        yield str(row[text]), str(row[label]).strip()
+
+
+def open_texts(spec: str, *, place: str) -> LabelledTexts:
+    """Open what a user wrote, such as `reviews.tsv` or `csv:reviews.csv,text=body,label=stars`.
+
+    Args:
+        spec: `KIND:FILE`, settings behind it after commas.
+        place: option to name in errors.
+
+    Raises:
+        UserError: an unknown kind or setting, or a file that cannot be read.
+    """
+    kinds = dict.fromkeys(SUFFIXES.values(), LabelledTextsConfig)
+    if spec.partition(":")[0] not in kinds:
+        suffix = Path(spec.partition(",")[0]).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise UserError(f"{place}: should be csv:FILE or jsonl:FILE with columns text and label (got {spec!r}).")
+        spec = f"{SUFFIXES[suffix]}:{spec}"
+    try:
+        values = split_text(spec, kinds)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
+    return LabelledTextsConfig.parse(values, place=place).open()

@@ -1,0 +1,221 @@
+"""A smaller tower starts from a part of a larger one: some of its layers, and the leading slices of each axis.
+
+Depth by interval, width by leading slices and attention by leading heads are what TinyCLIP calls manual inheritance,
+https://arxiv.org/abs/2309.12314, section 3.2. What is kept computes what it did before wherever the rest adds nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from pydantic import NonNegativeInt, model_validator
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from pocketclip.bundle import read_bundle
+from pocketclip.config import Config
+from pocketclip.errors import UserError
+from pocketclip.models.origin.weights import load_weights, read_state_dict
+
+STACKS = (nn.ModuleList, nn.Sequential)
+Layers = Literal["interval", "leading"] | tuple[NonNegativeInt, ...]
+FUSED = {"qkv": 3, "query_key_value": 3, "in_proj_weight": 3, "in_proj_bias": 3}
+"""Layers and parameters that hold several in one, side by side along their first axis."""
+WIDTHS_KNOWN = {
+    *(
+        "VisionTransformer",
+        "ResNet",
+        "EfficientNet",
+        "MobileNetV3",
+        "ConvNeXt",
+        "ByobNet",
+        "FastVit",
+        "ClipResNetEncoder",
+    ),
+    *("BertModel", "RobertaModel", "XLMRobertaModel", "DistilBertModel", "ElectraModel", "MPNetModel"),
+    *("CLIPTextModel", "CLIPTextTransformer", "ClipTextEncoder"),
+}
+"""Towers in which channel i of one layer meets channel i of the next, so that leading slices belong together."""
+
+
+Tower = TypeVar("Tower", bound=Config)
+Part = Literal["image_encoder", "text_encoder"]
+
+FINAL_NORMS = ("norm", "fc_norm")
+"""What a tower of fewer blocks may leave out at its end."""
+PACKED = {"GluMlp"}
+"""Modules that hold two layers in one in ways not known here."""
+
+
+class InheritConfig(Config, Generic[Tower]):
+    """What a smaller tower starts from: another tower with its weights, or that of a model trained here."""
+
+    tower: Tower | None = None
+    """A larger tower of the same kind, as it stands in a recipe."""
+    bundle: str | None = None
+    """A bundle, a run folder or a hub name, whose tower of the same kind it is."""
+    layers: Layers = "interval"
+    """Of each stack of layers that is deeper in the larger tower: `interval` takes every (larger // smaller)-th
+    from the first on, `leading` the first ones; a list names them, for towers with one stack."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "InheritConfig[Tower]":
+        if (self.tower is None) == (self.bundle is None):
+            raise ValueError("should name a tower or a bundle to take the weights from")
+        return self
+
+    def fill(self, encoder: nn.Module, kind: type[Tower], part: Part) -> None:
+        """Fill a smaller encoder in place.
+
+        Args:
+            encoder: just built.
+            kind: its config, whose kind the larger one's must be.
+            part: which of a bundle's encoders to take.
+
+        Raises:
+            UserError: the larger tower cannot be had, or does not fit.
+        """
+        large = _from_bundle(self.bundle, kind, part) if self.bundle is not None else _build(self.tower)
+        inherit(_tower(encoder), _tower(large), self.layers)
+
+
+def _build(config: Any, *, load_pretrained: bool = True) -> nn.Module:
+    """Configs of towers have no class in common, but `build`."""
+    encoder: nn.Module = config.build(load_pretrained=load_pretrained)
+    return encoder
+
+
+def _from_bundle(place: str, kind: type[Config], part: Part) -> nn.Module:
+    bundle = read_bundle(place)
+    config = kind.parse(bundle.config.model.get(part), place=f"{bundle.folder / 'config.json'}: model.{part}")
+    encoder = _build(config, load_pretrained=False)
+    give_tokens = getattr(encoder, "give_tokens", None)
+    if give_tokens is not None and bundle.config.model.get("shared_encoder") is not None:
+        give_tokens()  # which lets go of what the bundle has no weights for
+    every = read_state_dict(bundle.weights)
+    weights = {name.removeprefix(f"{part}."): value for name, value in every.items() if name.startswith(f"{part}.")}
+    load_weights(encoder, weights, place=str(bundle.weights))
+    return encoder
+
+
+def _tower(encoder: nn.Module) -> nn.Module:
+    """Another library's tower without what we put around it."""
+    inner = getattr(encoder, "tower", encoder)
+    return inner if isinstance(inner, nn.Module) else encoder
+
+
+@torch.no_grad()
+def inherit(small: nn.Module, large: nn.Module, layers: Layers = "interval") -> None:
+    """Fill a smaller tower from a larger one of the same make.
+
+    At equal size both compute the same. Heads must be of one size; then each kept head gives what it gave, as long as
+    its input does.
+
+    Args:
+        small: filled in place, every parameter and statistic.
+        large: at least as deep and wide everywhere.
+        layers: which layers of a deeper stack.
+
+    Raises:
+        UserError: the towers are built differently, or the smaller one is larger somewhere.
+    """
+    if type(small) is not type(large):
+        raise UserError(f"inherit: a {type(small).__name__} takes nothing from a {type(large).__name__}.")
+    if isinstance(layers, tuple) and _count(large) <= _count(small):
+        raise UserError(f"inherit.layers: {list(layers)} has no effect; both towers have the same layers.")
+    kind = type(small).__name__
+    may_be_narrower = kind in WIDTHS_KNOWN and not any(type(module).__name__ in PACKED for module in small.modules())
+    for path, one, other in _pairs(small, large, layers):
+        if (sizes := [_head_size(one), _head_size(other)])[0] != sizes[1]:
+            raise UserError(f"inherit: heads of {sizes[0]} cannot be taken from heads of {sizes[1]} ({path}).")
+        for name, target in [*one.named_parameters(recurse=False), *one.named_buffers(recurse=False)]:
+            source = getattr(other, name)
+            if source.shape != target.shape and not may_be_narrower:
+                raise UserError(f"inherit: this {kind} is not known to be cut in width, only in depth.")
+            target.copy_(_leading(source, target, f"{path}.{name}".lstrip("."), one))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(1 for _ in module.modules())
+
+
+def _pairs(
+    small: nn.Module, large: nn.Module, layers: Layers, path: str = ""
+) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """Modules of both that belong together, from the outside in."""
+    yield path, small, large
+    own, others = _with_weights(small), _with_weights(large)
+    if not path:
+        cut = {name for name in FINAL_NORMS if isinstance(getattr(small, name, None), nn.Identity)}
+        others = {name: child for name, child in others.items() if name not in cut}
+    if isinstance(small, STACKS) and isinstance(large, STACKS) and len(small) != len(large):
+        places = _choose_layers(len(small), len(large), layers, path)
+        others = {name: large.get_submodule(str(places[int(name)])) for name in own}
+    for name in sorted({*own, *others}):
+        inside = f"{path}.{name}".lstrip(".")
+        one, other = own.get(name), others.get(name)
+        if one is None or type(one) is not type(other):
+            kinds = ["nothing" if module is None else type(module).__name__ for module in (one, other)]
+            raise UserError(
+                f"inherit: the towers are built differently: {inside} is {kinds[0]} here, {kinds[1]} there."
+            )
+        yield from _pairs(one, other, layers, inside)
+
+
+def _with_weights(module: nn.Module) -> dict[str, nn.Module]:
+    return {name: child for name, child in module.named_children() if child.state_dict()}
+
+
+def _choose_layers(num_small: int, num_large: int, layers: Layers, path: str) -> Sequence[int]:
+    if num_small > num_large:
+        raise UserError(f"inherit: {path} has {num_small} layers here and only {num_large} there.")
+    if layers == "interval":
+        return range(0, num_large, num_large // num_small)[:num_small]
+    if layers == "leading":
+        return range(num_small)
+    if len(layers) != num_small or max(layers) >= num_large:
+        raise UserError(
+            f"inherit.layers: {path} needs {num_small} layers of 0 to {num_large - 1} (got {list(layers)}); "
+            "for several stacks take interval or leading."
+        )
+    return layers
+
+
+def _head_size(module: nn.Module) -> int | None:
+    """Width of an attention's heads; None for other modules."""
+    for name in ("head_dim", "attention_head_size"):
+        if isinstance(size := getattr(module, name, None), int):
+            return size
+    fused = getattr(module, "query_key_value", None)
+    return fused.in_features // module.num_heads if fused is not None else None
+
+
+def _leading(source: Tensor, target: Tensor, name: str, module: nn.Module) -> Tensor:
+    """The part of a larger tensor that a smaller one takes."""
+    sizes = f"{name}: {tuple(target.shape)} here, {tuple(source.shape)} there"
+    if source.ndim != target.ndim or any(one > other for one, other in zip(target.shape, source.shape, strict=True)):
+        raise UserError(f"inherit: the smaller tower is larger in {sizes}.")
+    if fixed := _axis_that_must_agree(source, target, name, module):
+        raise UserError(f"inherit: the towers' {fixed} differ in {sizes}.")
+    parts = max((count for part, count in FUSED.items() if part in name.split(".")[-2:]), default=1)
+    pieces = source.unflatten(0, (parts, -1)) if source.ndim else source[None]
+    rows = target.unflatten(0, (parts, -1)) if target.ndim else target[None]
+    cut = pieces[tuple(slice(size) for size in rows.shape)]
+    return cut.reshape(target.shape)
+
+
+def _axis_that_must_agree(source: Tensor, target: Tensor, name: str, module: nn.Module) -> str:
+    """What a leading slice would tear apart; empty where it tears nothing."""
+    if isinstance(module, _ConvNd):
+        if source.shape[2:] != target.shape[2:]:
+            return "kernels"
+        if module.groups > 1 and source.ndim > 1 and source.shape[1] != target.shape[1]:
+            return "channels a group"
+    elif isinstance(module, nn.Embedding):
+        if len(source) != len(target) and "position" not in name:
+            return "vocabularies"
+    elif type(module).__name__ == "AttentionPool" and len(source) != len(target):
+        return "numbers of positions"  # they form a grid; give both towers the same image_size
+    elif source.ndim == 3 and source.shape[1] != target.shape[1]:
+        return "numbers of positions"
+    return ""

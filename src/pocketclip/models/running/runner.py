@@ -1,0 +1,277 @@
+"""Running a model over many images and texts without training it: folded, in a fast number type, by a fast backend."""
+
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pocketclip.config import digest
+from pocketclip.hardware import keep_freed_memory
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.running.backend_calls import Inputs
+from pocketclip.models.running.backends import Backend, Backends, requested_inference
+from pocketclip.models.running.fused import FusedConvolution, fuse_activations
+from pocketclip.models.running.precision import Precision, autocast, resolve_precision
+from pocketclip.models.running.reparam import fuse_image_tower, fuse_text_tower
+from pocketclip.models.tower import Tower
+
+Floats = npt.NDArray[np.float32]
+IMAGES_A_CALL, TEXTS_A_CALL = 32, 64
+"""Rows that a backend which needs a fixed number is set up for."""
+PROJECTED_A_CALL = 8192
+"""Rows of features that pass a head at a time."""
+CAPTION_TOKENS = (8, 14, 20)
+"""Lengths of the texts that backends are timed with; captions have 14 in the middle."""
+
+
+class Runner:
+    """Encodes batches of pixels and tokens with a snapshot of a model.
+
+    Args:
+        model: a tower is copied when first used, and is not followed when the model is trained on.
+        device: where to compute.
+        precision: `auto` is bfloat16 where the device multiplies it in hardware.
+        image_size: of the pixels that will come.
+        heads: False stops at the towers' features.
+        inference: `eager`, `compiled` or `onnx`; `auto` is what the environment variable POCKETCLIP_INFERENCE says,
+            else what `plan` finds. Without a plan it is `eager`.
+
+    Raises:
+        UserError: no such backend.
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        *,
+        device: torch.device,
+        precision: Precision = "auto",
+        image_size: int,
+        heads: bool = True,
+        inference: str = "auto",
+    ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
+        self.device = device
+        self.inference = requested_inference(inference)
+        self.image_backend: Backend = "eager" if self.inference == "auto" else self.inference
+        self.text_backend: Backend = self.image_backend
+        self._lock = threading.RLock()  # several threads may come first
+        self._image_encoder: nn.Module | None = None
+        self._text_encoder: nn.Module | None = None
+        self.precision = resolve_precision(precision, device)
+        self.heads = heads
+        self.model = model.to(device).eval()
+        self._image_head, self._text_head = model.image_stages()[1], model.text_stages()[1]
+        self.image_size = image_size
+
+    def plan(self, *, num_images: int = 0, num_texts: int = 0) -> None:
+        """Say how much work comes, so that each tower gets the backend that is through with it first.
+
+        Measures backends once for a machine and a tower where the work is long enough; see `Backends.choose`.
+        """
+        if self.inference != "auto":
+            return
+        if num_images:
+            self.image_backend = self._image_backends.choose(num_images)
+        if num_texts:
+            self.text_backend = self._text_backends.choose(num_texts)
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The image tower as `eager` runs it: fused, activations too, weights in the number type; made once."""
+        with self._lock:
+            if self._image_encoder is None:
+                tower = fuse_activations(self._image_tower("float32"), self._noise)
+                self._image_encoder = self._cast(tower, self.precision)
+            return self._image_encoder
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The text tower as `eager` runs it; made once."""
+        with self._lock:
+            if self._text_encoder is None:
+                self._text_encoder = self._text_tower(self.precision)
+            return self._text_encoder
+
+    @functools.cached_property
+    def _noise(self) -> Tensor:
+        size = (2, 3, self.image_size, self.image_size)
+        noise = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return noise.to(self.device)
+
+    def _image_tower(self, precision: Precision) -> nn.Module:
+        return self._cast(fuse_image_tower(self.model.image_stages()[0], self._noise), precision)
+
+    def _text_tower(self, precision: Precision) -> nn.Module:
+        return self._cast(fuse_text_tower(self.model.text_stages()[0]), precision)
+
+    def _cast(self, tower: nn.Module, precision: Precision) -> nn.Module:
+        if precision == "bfloat16":
+            cast_weights(tower)
+        return tower
+
+    @functools.cached_property
+    def _image_backends(self) -> Backends:
+        size = (IMAGES_A_CALL, 3, 8, 8)
+        smooth = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).float()
+        pictures = nn.functional.interpolate(smooth, (self.image_size, self.image_size), mode="bilinear")
+        # As decoded pictures come: the channels of a pixel beside one another
+        example = pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device)
+        tower, _ = self.model.image_stages()
+        return self._backends("image", self.image_encoder, self._image_tower, [(example,)], tower)
+
+    @functools.cached_property
+    def _text_backends(self) -> Backends:
+        tower, _ = self.model.text_stages()
+        vocabulary = next(module.num_embeddings for module in tower.modules() if isinstance(module, nn.Embedding))
+        longest = tower.architecture.get("max_position_embeddings", 512) - 2
+        random, examples = torch.Generator().manual_seed(0), []
+        for length in CAPTION_TOKENS:
+            size = (TEXTS_A_CALL, min(length, longest))
+            tokens = torch.randint(0, vocabulary, size, generator=random).to(self.device)
+            examples.append((tokens, torch.ones_like(tokens, dtype=torch.bool)))
+        return self._backends("text", self.text_encoder, self._text_tower, examples, tower)
+
+    def _backends(
+        self,
+        part: str,
+        eager: nn.Module,
+        make: Callable[[Precision], nn.Module],
+        examples: Sequence[Inputs],
+        tower: Tower,
+    ) -> Backends:
+        shapes = [[name, list(value.shape), str(value.dtype)] for name, value in tower.state_dict().items()]
+        made_from = {
+            "part": part,
+            "tower": digest([tower.settings, shapes]),
+            "image_size": self.image_size if part == "image" else None,
+            "precision": self.precision,
+        }
+        return Backends(eager, make, examples, precision=self.precision, made_from=made_from)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """(B, H, W, 3) bytes to (B, F) features, or (B, D) embeddings of unit length."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).to(self.device)
+        return self._finish(self._encode_images(images), self._image_head)
+
+    @torch.inference_mode()
+    def encode_tokens(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Floats:
+        """(B, L) ids and mask to (B, F) features, or (B, D) embeddings of unit length."""
+        inputs = torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
+        return self._finish(self._encode_tokens(*inputs), self._text_head)
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) bytes to (B, D) embeddings of unit length that stay on our device; a loss may hold them."""
+        return nn.functional.normalize(self._image_head(self._encode_images(images).float()), dim=1)
+
+    @torch.no_grad()
+    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L) ids and mask to (B, D) embeddings, as `embed_images`."""
+        return nn.functional.normalize(self._text_head(self._encode_tokens(tokens, mask).float()), dim=1)
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        if self.image_backend != "eager":
+            with self._lock:
+                call = self._image_backends.call(self.image_backend)
+            return call(images)
+        tower = self.image_encoder  # out here: made inside, its branches would be fused in bfloat16
+        with autocast(self.precision, self.device):
+            features: Tensor = tower(images)
+        return features
+
+    def _encode_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        if self.text_backend != "eager":
+            with self._lock:
+                call = self._text_backends.call(self.text_backend)
+            return call(tokens, mask)
+        tower = self.text_encoder  # out here: made inside, its branches would be fused in bfloat16
+        with autocast(self.precision, self.device):
+            features: Tensor = tower(tokens, mask)
+        return features
+
+    def _finish(self, features: Tensor, head: nn.Module) -> Floats:
+        if not self.heads:
+            array: Floats = features.float().cpu().numpy()
+            return array
+        return unit(head(features.float()))
+
+
+def cast_weights(encoder: nn.Module) -> None:
+    """Store the weights of linear layers and convolutions in bfloat16, which autocast would cast at every call.
+
+    Depthwise filters are rounded so that their sums stay, and biases of convolutions are left as they are:
+    plain rounding of the two was nearly all of EfficientNet-Lite0's error (see docs/log.md).
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
+        elif isinstance(module, (nn.Conv2d, FusedConvolution)):
+            rounded = round_keeping_sums(module.weight) if module.groups > 1 else module.weight.to(torch.bfloat16)
+            module.weight = nn.Parameter(rounded, requires_grad=False)
+
+
+@torch.no_grad()
+def round_keeping_sums(filters: Tensor) -> Tensor:
+    """Filters in bfloat16 whose sums are nearly those of the given ones: neighbouring pixels are alike.
+
+    From the largest weight of a filter to its smallest, each takes on the rounding errors of those before it.
+
+    Args:
+        filters: (C, ...), one filter a row.
+    """
+    flat = filters.flatten(1)
+    order = flat.abs().argsort(1, descending=True)
+    values, rounded, error = flat.gather(1, order), torch.empty_like(flat), torch.zeros_like(flat[:, 0])
+    for place in range(flat.shape[1]):
+        wanted = values[:, place] + error
+        rounded[:, place] = wanted.to(torch.bfloat16)
+        error = wanted - rounded[:, place]
+    result = torch.empty_like(flat).scatter_(1, order, rounded).view_as(filters)
+    return result.to(torch.bfloat16, memory_format=torch.channels_last if filters.ndim == 4 else torch.preserve_format)
+
+
+def unit(embeddings: Tensor) -> Floats:
+    """Rows of unit length, in float32 on the CPU."""
+    array: Floats = nn.functional.normalize(embeddings.float(), dim=1).cpu().numpy()
+    return array
+
+
+@torch.inference_mode()
+def project(
+    head: nn.Module,
+    features: npt.NDArray[np.floating[Any]],
+    device: torch.device,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> Floats:
+    """Embeddings of unit length from features, block by block.
+
+    Args:
+        head: (B, F) to (B, D), on the device.
+        features: (N, F), in any number type.
+        device: where to compute.
+        rows: of the features, in the order wanted; None for all.
+    """
+    parts = []
+    for first in range(0, max(1, len(features if rows is None else rows)), PROJECTED_A_CALL):
+        block = slice(first, first + PROJECTED_A_CALL)
+        chosen = features[block] if rows is None else features[rows[block]]
+        parts.append(unit(head(torch.from_numpy(chosen.astype(np.float32)).to(device))))
+    return np.concatenate(parts)
+
+
+def module_fingerprint(module: nn.Module, settings: Any) -> str:
+    """A hash of a module's weights and of the settings that shape its output; cached features hang on it."""
+    hasher = hashlib.sha256(repr(settings).encode())
+    for name, value in sorted(module.state_dict().items()):
+        hasher.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return hasher.hexdigest()[:16]

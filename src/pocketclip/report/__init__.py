@@ -1,0 +1,1 @@
+"""Tables, plots, galleries and pages made of records. Nothing in training calls this."""

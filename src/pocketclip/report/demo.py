@@ -1,0 +1,162 @@
+"""The retrieval demo: what a model finds in a source, drawn at random, with its recalls and its cost, on one page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketclip.asked import library_model
+from pocketclip.bundle import find_bundle
+from pocketclip.data.source import Source, clean_captions
+from pocketclip.data.sources.openmoji import ATTRIBUTION
+from pocketclip.embedder import Embedder
+from pocketclip.errors import UserError, require
+from pocketclip.evaluate.tasks import Retrieval
+from pocketclip.features.encode import embed_source, encode_texts
+from pocketclip.files import write_atomically
+from pocketclip.records import EvalResult, Provenance, RunRecord, read_records
+from pocketclip.report.approaches import PUBLISHED, own_row
+from pocketclip.report.gallery import Example, Gallery, find_images, make_gallery
+from pocketclip.report.page import render_page
+from pocketclip.stages.watch import SILENT, Watch
+
+NUM_IMAGE_QUERIES = 10
+MAX_SENTENCES = 50
+"""Of the user's own; keeps the page at a few MiB."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the page shows."""
+
+    name: str
+    source: str
+    num_images: int
+    """Readable ones, with or without a caption."""
+    seed: int
+    result: EvalResult | None
+    """None where no image has a caption, so that nothing can be right or wrong."""
+    gallery: Gallery
+    asked: list[Example]
+    """The user's own sentences."""
+    num_parameters: int
+    context_length: int
+    record: RunRecord | None
+    """Of the run that made the model."""
+
+
+def check_request(out: Path, sentences: Sequence[str]) -> list[str]:
+    """What can go wrong before the work begins; returns the sentences as they will be asked.
+
+    Raises:
+        UserError: a place that cannot be written, an empty sentence or too many, or jinja2 is missing.
+    """
+    require("jinja2", extra="study")
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; give the name of an HTML file, such as {out / 'demo.html'}.")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or choose another place.")
+    if len(sentences) > MAX_SENTENCES:
+        raise UserError(f"--sentence: at most {MAX_SENTENCES} fit on the page (got {len(sentences)}).")
+    cleaned = clean_captions(sentences)
+    if len(cleaned) < len(sentences):
+        raise UserError("--sentence: one is empty; give a sentence, or leave the option out.")
+    return list(cleaned)
+
+
+def make_demo(
+    place: str,
+    model: Embedder,
+    source: Source,
+    *,
+    sentences: Sequence[str] = (),
+    seed: int = 0,
+    watch: Watch = SILENT,
+) -> Demo:
+    """Embed a source once, measure the recalls, draw the queries and look up what is nearest.
+
+    Args:
+        place: that the model was loaded from; its run record is looked for there.
+        model: to be shown.
+        source: pictures with the captions that are right for them.
+        sentences: the user's own, cleaned; no image is known to be right for them.
+        seed: of the draw.
+        watch: told of the images done and of broken items.
+
+    Raises:
+        UserError: no readable picture, or no caption and no sentence either.
+    """
+    if len(source) == 0:
+        raise UserError(f"{source.name}: no images.")
+    record = find_run_record(place)  # a damaged one should not cost the embedding
+    exact = model.for_scores()
+    embeddings = embed_source(exact, source, watch)
+    if len(embeddings.images) == 0:
+        raise UserError(f"{source.name}: no picture can be read. The first: {embeddings.broken[0]}")
+    if len(embeddings.texts) == 0 and not sentences:
+        raise UserError(f"{source.name}: no readable picture has a caption; ask for something with --sentence TEXT.")
+    result, gallery = None, Gallery("all", 0, [], [])
+    if len(embeddings.texts):
+        result = Retrieval().result(embeddings, source)
+        gallery = make_gallery("all", source, embeddings, seed=seed, num_image_queries=NUM_IMAGE_QUERIES)
+    asked: list[Example] = []
+    if sentences:
+        vectors = encode_texts(sentences, exact.encode_texts, exact.text_reader())
+        asked = find_images(source, embeddings, sentences, vectors)
+    return Demo(
+        name=record.name if record is not None else _short_name(place),
+        source=source.name,
+        num_images=len(embeddings.images),
+        seed=seed,
+        result=result,
+        gallery=gallery,
+        asked=asked,
+        num_parameters=model.num_parameters,
+        context_length=exact.text_reader().context_length,
+        record=record,
+    )
+
+
+def find_run_record(place: str) -> RunRecord | None:
+    """The record of the run that made a model; None for a bundle that left its run, one from a hub, or no bundle.
+
+    Args:
+        place: as `open_model` takes it.
+
+    Raises:
+        UserError: there is no such model, or a record beside it is damaged.
+    """
+    if library_model(place) is not None:
+        return None
+    bundle = find_bundle(place)
+    folder = bundle.parent if bundle.resolve().name == "bundle" else bundle
+    return next((record for record in read_records(folder) if isinstance(record, RunRecord)), None)
+
+
+def _short_name(place: str) -> str:
+    """A folder's own name rather than where it lies on this machine; a hub name as it is."""
+    path = Path(place)
+    if not path.exists():
+        return place
+    path = path.resolve()
+    return path.parent.name if path.name == "bundle" else path.name
+
+
+def write_demo(demo: Demo, out: Path) -> Path:
+    """Write the page, whole or not at all.
+
+    Args:
+        demo: what `make_demo` found.
+        out: an HTML file.
+    """
+    own = own_row(demo.name, demo.num_parameters, demo.record)
+    page = render_page(
+        "demo.html",
+        demo=demo,
+        rows=[] if demo.result is None else Retrieval().rows(demo.result),
+        approaches=[*PUBLISHED, own],
+        own=own,
+        provenance=Provenance() if demo.result is None else demo.result.provenance,
+        attribution=ATTRIBUTION if "openmoji" in demo.source else "",
+    )
+    write_atomically(out, page)
+    return out

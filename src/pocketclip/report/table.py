@@ -1,0 +1,99 @@
+"""Rows of tables from records, for the terminal, the report and documents alike."""
+
+from pocketclip.cost.plan import Plan
+from pocketclip.records import CostResult, RunRecord
+
+COST_COLUMNS = ("", "image", "text")
+
+_COSTS = (
+    ("parameters", "parameters_image", "parameters_text", "M"),
+    ("multiply-accumulates", "macs_image", "macs_text", "M"),
+    ("latency at batch 1, p50", "latency_ms_p50_image", "latency_ms_p50_text", " ms"),
+    ("latency at batch 1, p95", "latency_ms_p95_image", "latency_ms_p95_text", " ms"),
+    ("throughput at batch 32", "throughput_image_per_second", "throughput_text_per_second", " / s"),
+    ("price of a million", "dollars_per_million_images", "dollars_per_million_texts", " $"),
+)
+_TOTALS = (
+    ("parameters of both heads", "parameters_heads", "M"),
+    ("parameters of word embeddings", "parameters_text_embeddings", "M"),
+    ("size on disk", "bundle_mib", " MiB"),
+    ("peak memory, libraries included", "peak_memory_mib", " MiB"),
+    ("energy of this measurement", "energy_kwh", " kWh"),
+)
+
+
+def cost_rows(cost: CostResult) -> list[list[str]]:
+    """What an image and a text cost, as in `COST_COLUMNS`."""
+    metrics = cost.metrics
+    rows = []
+    for label, image, text, unit in _COSTS:
+        if image in metrics:
+            rows.append([label, _amount(metrics[image], unit), _amount(metrics.get(text), unit)])
+    for label, key, unit in _TOTALS:
+        if key in metrics:
+            rows.append([label, _amount(metrics[key], unit), ""])
+    return rows
+
+
+def _amount(value: float | int | str | None, unit: str) -> str:
+    if not isinstance(value, (int, float)):
+        return "not measured"
+    if unit == "M":
+        return f"{value / 1e6:,.2f} M"
+    if unit == " $":
+        return f"${value:,.3f}"
+    if unit == " kWh":
+        return f"{value:.6f}{unit}"
+    return f"{value:,.1f}{unit}"
+
+
+def time_rows(run: RunRecord) -> list[tuple[str, float]]:
+    """What took how many seconds: an epoch and a validation of each stage, then the whole with price and energy."""
+    stages, kinds = (
+        {"heads_first": "the heads alone", "train": "training"},
+        {"train": "an epoch", "validate": "a validation"},
+    )
+    rows = []
+    for key, seconds in run.seconds_per_epoch.items():
+        stage, _, kind = key.rpartition("_")
+        label = (
+            "a validation"
+            if key == "train_validate"
+            else f"{kinds[kind]} of {stages.get(stage, stage.replace('_', ' '))}"
+        )
+        rows.append((label, seconds))
+    whole = "the whole run"
+    if run.price_dollars is not None:
+        whole += f", ${run.price_dollars:.4f}"
+    if run.energy_kwh is not None:
+        whole += f", {run.energy_kwh:.4f} kWh"
+    return [*rows, (whole, run.seconds["total"])]
+
+
+def plan_rows(plan: Plan) -> list[list[str]]:
+    """What a run will take, with its range where it is an estimate."""
+    rate = plan.throughput
+    ranged = rate.low < rate.high
+    speed = f"{rate.value:,.4g}" + (f" ({rate.low:,.4g} to {rate.high:,.4g})" if ranged else "")
+    rows = [
+        ["samples of an epoch", f"{plan.samples_per_epoch:,}"],
+        ["samples of the whole run", f"{plan.samples_seen:,}"],
+        [f"samples a second, {rate.origin}", speed],
+        ["time", _duration(plan.hours)],
+    ]
+    if ranged:
+        rows[-1][1] += f" ({_duration(plan.hours_low)} to {_duration(plan.hours_high)})"
+    if plan.dollars is not None and plan.dollars_per_hour is not None:
+        low, high = (hours * plan.dollars_per_hour for hours in (plan.hours_low, plan.hours_high))
+        between = f" (${low:,.2f} to ${high:,.2f})" if ranged else ""
+        rows.append([f"price at ${plan.dollars_per_hour:g} an hour", f"${plan.dollars:,.2f}{between}"])
+    for what, num_bytes in plan.storage_bytes.items():
+        shown = "not known here" if num_bytes is None else f"{num_bytes / 1e9:,.2f} GB"
+        rows.append([f"storage, {what.replace('_', ' ')}", shown])
+    return rows
+
+
+def _duration(hours: float) -> str:
+    if hours < 1 / 30:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:,.1f} h"

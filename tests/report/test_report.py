@@ -1,0 +1,197 @@
+"""The page about runs: one file that fetches nothing, runs nothing, and shows what the records say."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pages import ATTACK, Page
+from pocketclip.errors import UserError
+from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
+from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
+from pocketclip.report.report import read_run, write_report
+
+HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
+PIXEL = "/9j/4AAQSkZJRg=="
+
+
+def evaluation(split: str, recall: float, images: int = 8) -> EvalResult:
+    metrics: dict[str, Interval | float] = {}
+    for way in ("text_to_image", "image_to_text"):
+        for k in (1, 5, 10):
+            metrics[f"{way}_recall@{k}"] = Interval(value=recall, low=recall - 0.1, high=recall + 0.1)
+        metrics[f"{way}_median_rank"] = 2.0
+    return EvalResult(
+        task="retrieval", dataset="x", split=split, num_images=images, num_captions=2 * images, metrics=metrics,
+        notes=[f"one note on {split}"], provenance=HERE,
+    )  # fmt: skip
+
+
+def gallery(text: str = "a red circle") -> Gallery:
+    pictures = [Result(0.5, True, image=PIXEL), Result(0.25, False, image=PIXEL)]
+    captions = [Result(0.5, False, text=text), Result(0.4, True, text="another")]
+    return Gallery("val", 8, [Example(text, "", 1, pictures)], [Example("", PIXEL, 2, captions)])
+
+
+def make_run(folder: Path, *, name: str = "mine", text: str = "a red circle", test: bool = False) -> Path:
+    """A run folder as `train` and `cost` leave it."""
+    run = RunRecord(
+        name=name, seed=7, recipe_hash="ab", num_steps=1234, num_images=6000, num_captions=30000, broken_items=["x"],
+        seconds={"train_train": 60.0, "total": 83.6}, seconds_per_epoch={"train_train": 2.5}, provenance=HERE,
+    )  # fmt: skip
+    cost = CostResult(
+        name=name,
+        metrics={
+            "parameters_total": 26_000_000, "parameters_image": 3_400_000, "parameters_text": 22_600_000,
+            "latency_ms_p50": 11.04, "precision": "float32", "device": "cpu", "num_threads": 2,
+        },
+        notes=["texts of 16 tokens"],
+        provenance=HERE,
+    )  # fmt: skip
+    write_record(run, folder, "run")
+    write_record(cost, folder, "cost")
+    write_record(evaluation("val", 0.5), folder, "retrieval_val")
+    if test:
+        write_record(evaluation("test", 0.3, images=16), folder, "retrieval_test")
+    rows: list[dict[str, Any]] = [
+        {"stage": "heads_first", "step": 10, "epoch": 1.0, "loss": 3.0},
+        {"stage": "heads_first", "step": 20, "epoch": 2.0, "loss": 2.0, "val_loss": 2.5},
+        {"stage": "train", "step": 10, "epoch": 1.0, "loss": 1.5, "text_to_image_recall@1": 0.4},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "recipe.yaml").write_text(f"seed: 7 # {text}\n")
+    write_gallery(gallery(text), folder)
+    return folder
+
+
+def report(*folders: Path) -> tuple[str, Page]:
+    text = write_report(list(folders), folders[0].parent / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run")
+
+
+def test_a_page_fetches_and_runs_nothing(run: Path, tmp_path: Path) -> None:
+    text, page = report(run, make_run(tmp_path / "other", test=True))
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert "@import" not in text
+    assert not re.findall(r"url\((?!#)", text)
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster"):
+            assert value.startswith(("data:image/jpeg;base64,", "#")), (tag, name, value)
+    assert "img" in page.tags
+    assert "svg" in page.tags
+
+
+def test_whatever_users_write_is_shown_and_not_run(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", name=ATTACK, text=ATTACK)
+    text, page = report(folder)
+    assert "<script" not in text.lower()
+    assert "script" not in page.tags
+    shown = page.text
+    assert shown.count(ATTACK) == 5  # title, headline, query, answer and recipe
+
+
+def test_every_picture_has_words_for_those_who_do_not_see_it(run: Path) -> None:
+    _, page = report(run)
+    pictures, alternatives = page.tags.count("img"), [value for _, name, value in page.attributes if name == "alt"]
+    assert pictures == len(alternatives) == 3
+    assert all(alternatives)
+    assert ("html", "lang", "en") in page.attributes
+
+
+def test_scores_stand_with_intervals_splits_and_chance(tmp_path: Path) -> None:
+    shown = report(make_run(tmp_path / "run", test=True))[1].text
+    assert "test, text → image 16 / 32 30.0 [20.0, 40.0]" in shown
+    assert "val, image → text 8 / 16 50.0 [40.0, 60.0]" in shown
+    assert "By chance R@1 would be 6.25 on test, 12.50 on val." in shown
+    assert "val: one note on val." in shown
+
+
+def test_the_run_its_cost_and_its_recipe_are_told(run: Path) -> None:
+    shown = report(run)[1].text
+    assert "6,000 training images, 30,000 captions" in shown
+    assert "seed 7 · 1,234 steps · 84 s in all · a toaster · 2026-01-01" in shown
+    assert "parameters 3.40 M 22.60 M" in shown
+    assert "texts of 16 tokens · float32 on cpu, 2 threads · a toaster" in shown
+    assert "an epoch of training 2.50 the whole run 83.60" in shown
+    assert "1 items were left out" in shown
+    assert "seed: 7 # a red circle" in shown
+
+
+def test_the_gallery_marks_what_is_right(run: Path) -> None:
+    _, page = report(run)
+    assert page.text.count("✓ right") == 2
+    assert [tag for tag, name, value in page.attributes if (name, value) == ("class", "match")] == ["li", "li"]
+    assert "right image at rank 1" in page.text
+    assert "right sentence at rank 2" in page.text
+
+
+def test_stages_follow_each_other_on_the_axis(run: Path) -> None:
+    titles = [title for title, _ in read_run(run).plots]
+    assert titles == ["Loss", "Validation recall"]
+    loss = read_run(run).plots[0][1]
+    corners = [
+        re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", path) for path in re.findall(r'<path d="([^"]*)" clip-path', loss)
+    ]
+    (training,) = [points for points in corners if len(points) == 3]
+    x = [float(point[0]) for point in training]
+    assert x[2] - x[1] == pytest.approx(x[1] - x[0], abs=1e-3)
+
+
+def test_several_runs_are_compared_first(tmp_path: Path) -> None:
+    shown = report(make_run(tmp_path / "a", name="one"), make_run(tmp_path / "b", name="two"))[1].text
+    assert "2 runs Side by side" in shown
+    for name in ("one", "two"):
+        assert f"{name} 50.0 [40.0, 60.0] 50.0 [40.0, 60.0] val, 8 images 26.0 M 11.0 ms 84 s" in shown
+    assert "Side by side" not in report(tmp_path / "a")[1].text
+
+
+def test_runs_are_compared_on_the_test_split_where_there_is_one(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, name=name, test=True) for name in ("one", "two")]
+    assert "one 30.0 [20.0, 40.0] 30.0 [20.0, 40.0] test, 16 images" in report(*folders)[1].text
+
+
+def test_a_run_without_cost_gallery_and_recipe_has_a_page_too(run: Path) -> None:
+    (run / "records" / "cost.json").unlink()
+    (run / "gallery.json").unlink()
+    (run / "recipe.yaml").unlink()
+    shown = report(run)[1].text
+    assert "val, text → image" in shown
+    assert not [part for part in ("A sentence finds images", "Cost", "The recipe") if part in shown]
+
+
+@pytest.mark.parametrize("part", ["run", "cost", "retrieval_val"])
+def test_runs_are_compared_without_a_part_of_one(part: str, run: Path, tmp_path: Path) -> None:
+    (run / "records" / f"{part}.json").unlink()
+    assert "2 runs" in report(run, make_run(tmp_path / "other", name="other"))[1].text
+
+
+def test_the_drawings_makers_are_named(run: Path) -> None:
+    credit = "Emoji drawings by OpenMoji (openmoji.org), licence CC BY-SA 4.0"
+    assert credit not in report(run)[1].text
+    (run / "recipe.yaml").write_text("data: {train: openmoji}\n")
+    assert credit in report(run)[1].text
+
+
+def test_the_same_run_gives_the_same_page(run: Path) -> None:
+    assert report(run)[0] == report(run)[0]
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none: no such run folder"):
+        write_report([tmp_path / "none"], tmp_path / "report.html")
+    with pytest.raises(UserError, match=r"no records here yet; did the run finish\?"):
+        write_report([tmp_path], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(run: Path) -> None:
+    with pytest.raises(UserError, match=r"Cannot write .*none/report\.html"):
+        write_report([run], run / "none" / "report.html")
