@@ -49,19 +49,13 @@ def _amount(value: float | int | str | None, unit: str) -> str:
 
 def time_rows(run: RunRecord) -> list[tuple[str, float]]:
     """What took how many seconds: an epoch and a validation of each stage, then the whole with price and energy."""
-    stages, kinds = (
-        {"heads_first": "the heads alone", "train": "training"},
-        {"train": "an epoch", "validate": "a validation"},
-    )
+    stages = {"heads_first": "the heads alone", "train": "training"}
     rows = []
     for key, seconds in run.seconds_per_epoch.items():
         stage, _, kind = key.rpartition("_")
-        label = (
-            "a validation"
-            if key == "train_validate"
-            else f"{kinds[kind]} of {stages.get(stage, stage.replace('_', ' '))}"
-        )
-        rows.append((label, seconds))
+        what = "an epoch" if kind == "train" else "a validation"
+        of = stages.get(stage, stage.replace("_", " "))
+        rows.append((what if key == "train_validate" else f"{what} of {of}", seconds))
     whole = "the whole run"
     if run.price_dollars is not None:
         whole += f", ${run.price_dollars:.4f}"
