@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from pocketclip.config import Config, apply_change, digest
+from pocketclip.config import Config, apply_change, digest, kinds_of, with_registered
 from pocketclip.errors import UserError
 
 
@@ -114,3 +116,41 @@ def test_a_change_makes_the_keys_above_it_and_reads_its_value_as_yaml() -> None:
 def test_a_change_that_does_not_fit_is_an_error(change: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         apply_change({"a": 3}, change, example="num_epochs=10")
+
+
+class Apple(Config):
+    kind: Literal["apple"] = "apple"
+
+
+class Pear(Config):
+    kind: Literal["pear"] = "pear"
+
+
+class Basket(Config):
+    kind: str
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def register(name: str) -> None:
+        point = EntryPoint("mine", f"{__name__}:{name}", "fruits")
+        monkeypatch.setattr(EntryPoint, "load", lambda point: globals()[point.value.partition(":")[2]])
+        monkeypatch.setattr("pocketclip.config.entry_points", lambda *, group: [point] if group == "fruits" else [])
+
+    return register
+
+
+def test_a_registered_config_joins_the_union(registered: Any) -> None:
+    registered("Pear")
+    assert list(kinds_of(with_registered(Apple, "fruits"))) == ["apple", "pear"]
+    union = with_registered(Annotated[Apple, Field(description="a fruit")], "fruits")
+    assert list(kinds_of(union)) == ["apple", "pear"]
+    assert union.__metadata__[0].description == "a fruit"
+    assert with_registered(Apple, "vegetables") is Apple
+
+
+@pytest.mark.parametrize(("name", "given"), [("Apple", "apple"), ("Basket", "Basket"), ("Missing", "cannot be loaded")])
+def test_a_registered_config_has_a_kind_of_its_own(name: str, given: str, registered: Any) -> None:
+    registered(name)
+    with pytest.raises(UserError, match=f"entry point 'mine' of fruits.*{given}"):
+        with_registered(Apple, "fruits")

@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Self, get_args
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,6 +34,31 @@ class Config(BaseModel):
 def kinds_of(union: Any) -> dict[str, type[Any]]:
     """The registry that a union of configs is: each member by its `kind`, in the order of the union."""
     return {kind: member for member in _models(union) for kind in _kinds(member)}
+
+
+def with_registered(union: Any, group: str) -> Any:
+    """A union of configs, and those that other installed packages add to it by entry point.
+
+    >>> # their pyproject.toml
+    >>> # [project.entry-points."pocketclip.losses"]
+    >>> # hardest = "their_package.hardest:HardestNegativeLossConfig"
+
+    Raises:
+        UserError: a package's config cannot be loaded, or its `kind` is taken.
+    """
+    taken = kinds_of(union)
+    base, *annotations = get_args(union) if get_origin(union) is Annotated else (union,)
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        place = f"package {point.dist.name if point.dist else point.value}: its entry point '{point.name}' of {group}"
+        try:
+            member = point.load()
+            kinds = kinds_of(member)
+        except Exception as error:  # whatever a package does when it is imported
+            raise UserError(f"{place} cannot be loaded ({error}); update it or uninstall it.") from error
+        if not kinds or not kinds.keys().isdisjoint(taken):
+            raise UserError(f"{place} should be a config with a kind of its own (got {', '.join(kinds) or member!r}).")
+        base, taken = base | member, {**taken, **kinds}
+    return Annotated[(base, *annotations)] if annotations else base
 
 
 def digest(values: Any) -> str:

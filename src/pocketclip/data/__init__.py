@@ -5,11 +5,11 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from pocketclip.config import explain
+from pocketclip.config import explain, kinds_of, with_registered
 from pocketclip.data.source import Sample, Source, hold_out
 from pocketclip.data.sources.coco import CocoSourceConfig, KarpathySourceConfig
 from pocketclip.data.sources.flickr import FlickrSourceConfig
@@ -24,7 +24,7 @@ from pocketclip.data.sources.table import TableSourceConfig
 from pocketclip.data.sources.webdataset import WebdatasetSourceConfig
 from pocketclip.errors import UserError, unknown_choice
 
-_Union = (
+Sources = (
     WebdatasetSourceConfig
     | FolderSourceConfig
     | TableSourceConfig
@@ -38,11 +38,14 @@ _Union = (
     | ScenePairsSourceConfig
     | ReinforcedSourceConfig
 )
+"""The registry: a new kind of source is a file in `sources/`, and its config here."""
+if not TYPE_CHECKING:
+    Sources = with_registered(Sources, "pocketclip.sources")
 
 
 def source_kinds() -> dict[str, type[Any]]:
     """Every kind of source with its config class."""
-    return {kind: config for config in get_args(_Union) for kind in get_args(config.model_fields["kind"].annotation)}
+    return kinds_of(Sources)
 
 
 def split_source_text(text: Any) -> Any:
@@ -83,7 +86,7 @@ def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
 
 
 SourceConfig = Annotated[
-    Annotated[_Union, Field(discriminator="kind")],
+    Annotated[Sources, Field(discriminator="kind")],
     BeforeValidator(split_source_text),
 ]
 

@@ -1,9 +1,10 @@
 """Losses as pure functions of features, and the configs of the contrastive ones; `pocketclip.objectives` uses them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from pocketclip.config import with_registered
 from pocketclip.losses.affinity import affinity_loss
 from pocketclip.losses.clip import ClipLossConfig, clip_loss
 from pocketclip.losses.contrastive import ContrastiveInputs
@@ -20,6 +21,8 @@ LossConfig = Annotated[
     ClipLossConfig | SigmoidLossConfig | SoftTargetLossConfig | MultiPositiveLossConfig, Field(discriminator="kind")
 ]
 """The union of every loss over all pairs of a batch."""
+if not TYPE_CHECKING:
+    LossConfig = with_registered(LossConfig, "pocketclip.losses")
 
 __all__ = [
     "ClipLossConfig",

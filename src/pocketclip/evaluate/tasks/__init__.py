@@ -1,9 +1,9 @@
 """Every task that a model is measured on, one a file: commands, tables, cards and studies know them from here."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pocketclip.config import kinds_of
+from pocketclip.config import kinds_of, with_registered
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.task import EmbeddingTask, Task, TaskData
@@ -18,6 +18,8 @@ from pocketclip.stages.watch import SILENT, Watch
 
 Tasks = Retrieval | Folds | Nlvr2 | LinearProbe | FineTuning | TextProbe
 """The registry: a new task is a file here, and its class in this line."""
+if not TYPE_CHECKING:
+    Tasks = with_registered(Tasks, "pocketclip.tasks")
 
 
 class UnknownTask(Task):
