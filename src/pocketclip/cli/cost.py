@@ -1,10 +1,11 @@
 """`pocketclip cost`."""
 
+import json
 from typing import Annotated, Literal
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json
 
 
 def cost(
@@ -15,8 +16,7 @@ def cost(
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the timings.")] = "auto",
     seconds: Annotated[float, typer.Option(help="Spent on each of the four timings.")] = 1.0,
     hourly_dollars: Annotated[
-        float | None,
-        typer.Option(help="Price of this machine; adds the price of a million images and texts."),
+        float | None, typer.Option(help="Price of this machine; adds the price of a million images and texts.")
     ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="Measure the energy too (needs codecarbon).")] = False,
     json_lines: Json = False,
@@ -30,20 +30,13 @@ def cost(
       pocketclip cost open_clip:MobileCLIP-S1/datacompdr
       pocketclip cost flickr/resnet50_distilbert_flickr30k --hourly-dollars 0.50
     """
-    import json
-
     from pocketclip.cli.tables import print_cost
     from pocketclip.run.cost import cost_of
 
-    result = cost_of(
-        model,
-        device=device,
-        precision=precision,
-        seconds=seconds,
-        dollars_per_hour=hourly_dollars,
-        with_energy=energy,
+    weighed = cost_of(
+        model, device=device, precision=precision, seconds=seconds, dollars_per_hour=hourly_dollars, with_energy=energy
     )
-    if wants_json(json_lines):
-        typer.echo(json.dumps(result.to_json()))
+    if json_lines:
+        typer.echo(json.dumps(weighed.to_json()))
     else:
-        print_cost(result)
+        print_cost(weighed)

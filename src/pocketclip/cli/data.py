@@ -1,5 +1,6 @@
 """`pocketclip data` with its commands `inspect` and `convert`; the others have files of their own."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,8 @@ import typer
 from pocketclip.cli.features import features
 from pocketclip.cli.filter import filter_source
 from pocketclip.cli.mix import mix
-from pocketclip.cli.options import Json, MaxBrokenShare, SourceText, source_text, wants_json
-from pocketclip.cli.stages import ShardName, tell_shards
+from pocketclip.cli.options import Json, MaxBrokenShare, ShardFolder, ShardName, SourceText
+from pocketclip.cli.tables import print_table, tell_shards
 
 app = typer.Typer(help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True)
 
@@ -26,25 +27,22 @@ def inspect(
     Example:
       pocketclip data inspect folder:photos --sheet photos.png
     """
-    import json
-
     from pocketclip.cli.progress import reporter
-    from pocketclip.cli.tables import print_table
     from pocketclip.curate.inspect import contact_sheet, inspect_source
     from pocketclip.data import open_source
     from pocketclip.files import cannot_write
 
-    opened = open_source(source_text(source), place="SOURCE")
+    opened = open_source(source, place="SOURCE")
     with reporter() as shown:
-        result = inspect_source(opened, shown)
+        inspection = inspect_source(opened, shown)
     if sheet is not None:
         try:
             contact_sheet(opened).save(sheet, "PNG")
         except OSError as error:
             raise cannot_write(sheet, error) from error
         typer.echo(f"Contact sheet: {sheet}", err=True)
-    values = result.to_json()
-    if wants_json(json_lines):
+    values = inspection.to_json()
+    if json_lines:
         typer.echo(json.dumps(values, ensure_ascii=False))
         return
     rows = []
@@ -54,17 +52,17 @@ def inspect(
         if isinstance(value, dict):
             value = ", ".join(f"{name}: {count:g}" for name, count in value.items())
         rows.append([key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)])
-    print_table(result.name, ["", ""], rows)
-    for line in result.broken[:10]:
+    print_table(inspection.name, ["", ""], rows)
+    for line in inspection.broken[:10]:
         typer.echo(f"broken: {line}")
-    for first, second in result.same_image[:10]:
+    for first, second in inspection.same_image[:10]:
         typer.echo(f"same picture: {first} and {second}")
 
 
 @app.command()
 def convert(
     source: SourceText,
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    out: ShardFolder,
     name: ShardName = "data",
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Items a shard covers.")] = 1000,
     max_broken_share: MaxBrokenShare = 0.01,
@@ -82,7 +80,7 @@ def convert(
     from pocketclip.data import open_source
     from pocketclip.data.shards import write_shards
 
-    opened = open_source(source_text(source), place="SOURCE")
+    opened = open_source(source, place="SOURCE")
     with reporter(max_broken_share, len(opened)) as shown:
         state = write_shards(opened, out, name=name, samples_per_shard=samples_per_shard, check=picture_of, watch=shown)
     tell_shards(f"{state.num_written:,} samples", out, name, state.num_shards)
@@ -90,4 +88,4 @@ def convert(
 
 app.command("filter")(filter_source)
 app.command()(mix)
-app.command("features")(features)
+app.command()(features)

@@ -1,11 +1,12 @@
 """`pocketclip demo` with its command `retrieval`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text
 
 app = typer.Typer(help="Pages that show what a model does.", no_args_is_help=True)
 
@@ -18,7 +19,10 @@ def _demo() -> None:
 @app.command()
 def retrieval(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="Pictures with captions, as KIND:PLACE.")],
+    data: Annotated[
+        str,
+        typer.Option("--data", metavar="SOURCE", help="Pictures with captions, as KIND:PLACE.", callback=source_text),
+    ],
     out: Annotated[Path, typer.Option(help="HTML file.")] = Path("demo.html"),
     sentences: Annotated[
         list[str] | None, typer.Option("--sentence", metavar="TEXT", help="Ask this too; may be repeated.")
@@ -38,17 +42,19 @@ def retrieval(
     Example:
       pocketclip demo retrieval runs/mine --data folder:more_photos --sentence "two dogs in the snow"
     """
-    import json
-
-    from pocketclip.cli.encoding import opened
+    from pocketclip.asked import open_model
+    from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_results
+    from pocketclip.data import open_source
     from pocketclip.report.demo import check_request, make_demo, write_demo
 
     asked = check_request(out, sentences or [])
-    with opened(source_text(data), model, device, max_broken_share, place="--data") as (source, loaded, progress):
-        demo = make_demo(model, loaded, source, sentences=asked, seed=seed, watch=progress)
+    source = open_source(data, place="--data")
+    loaded = open_model(model, device=device)
+    with reporter(max_broken_share, len(source)) as shown:
+        demo = make_demo(model, loaded, source, sentences=asked, seed=seed, watch=shown)
     write_demo(demo, out)
-    if wants_json(json_lines):
+    if json_lines:
         scores = {} if demo.result is None else demo.result.to_json()
         page = {"page": str(out), "page_bytes": out.stat().st_size, "draw_seed": seed}
         typer.echo(json.dumps({**scores, **page}))

@@ -1,12 +1,12 @@
 """`pocketclip embed`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText, source_text
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+from pocketclip.cli.options import Device, EngineOption, MaxBrokenShare, Model, RayAddress, Resume, SourceText
 
 
 def embed(
@@ -28,14 +28,12 @@ def embed(
     Example:
       pocketclip embed folder:photos --model runs/mine --out embedded
     """
-    from functools import partial
-
     from pocketclip.cli.progress import reporter
     from pocketclip.models.running.precision import resolve_device
     from pocketclip.run.embedding import open_embedding, write_embeddings
     from pocketclip.stages.cluster import open_engine
 
-    open_stage = partial(open_embedding, source_text(source), model, str(resolve_device(device)))
+    open_stage = partial(open_embedding, source, model, str(resolve_device(device)))
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:

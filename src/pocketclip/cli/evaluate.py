@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text, wants_json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text
 
 if TYPE_CHECKING:
     from pocketclip.evaluate.tasks import Task, TaskData
@@ -39,8 +39,6 @@ def evaluate(
       pocketclip evaluate runs/mine --task linear_probe --data folder:test,classes=folders --train-data \
         folder:train,classes=folders
     """
-    import json
-
     from pocketclip.asked import open_model
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_results
@@ -50,8 +48,7 @@ def evaluate(
     settings: dict[str, Any] = {}
     for change in changes or []:
         apply_change(settings, change, example="num_epochs=10")
-    options = {"max_broken_share": max_broken_share, "against_start": against_start}
-    asked = make_tasks(tasks, settings, options)
+    asked = make_tasks(tasks, settings, {"max_broken_share": max_broken_share, "against_start": against_start})
     if train_data is not None:
         _check_effect("--train-data", asked, lambda task: "training data" in task.needs)
     if not against_start:
@@ -60,11 +57,7 @@ def evaluate(
     loaded = open_model(model, device=device)
     with reporter(max_broken_share) as shown:
         results = [task.run(loaded, given, shown) for task in asked]
-    if wants_json(json_lines):
-        for result in results:
-            typer.echo(json.dumps(result.to_json()))
-    else:
-        print_results(results)
+    print_results(results, as_json=json_lines)
 
 
 def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[Task]], bool]") -> None:

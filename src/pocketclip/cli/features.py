@@ -1,20 +1,16 @@
 """`pocketclip data features`."""
 
-from typing import Annotated
+import json
 
 import typer
 
-from pocketclip.cli.options import Device, Json, wants_json
-from pocketclip.cli.stages import EngineOption, RayAddress
+from pocketclip.cli.options import Changes, Device, EngineOption, Json, RayAddress, Recipe
+from pocketclip.cli.tables import print_table
 
 
 def features(
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")
-    ],
-    changes: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
-    ] = [],  # noqa: B006 (typer copies it)
+    recipe: Recipe,
+    changes: Changes = [],  # noqa: B006 (typer copies it)
     device: Device = "auto",
     engine: EngineOption = "local",
     ray_address: RayAddress = None,
@@ -29,10 +25,7 @@ def features(
     Example:
       pocketclip data features flickr/flickr8k_heads_cpu --engine ray
     """
-    import json
-
     from pocketclip.cli.progress import reporter
-    from pocketclip.cli.tables import print_table
     from pocketclip.recipe import load_recipe
     from pocketclip.run.features import fill_cache
     from pocketclip.stages.cluster import open_engine
@@ -40,7 +33,7 @@ def features(
     loaded = load_recipe(recipe, changes)
     with open_engine(engine, ray_address) as compute, reporter() as shown:
         counts = fill_cache(loaded, compute, shown, device=device)
-    if wants_json(json_lines):
+    if json_lines:
         typer.echo(json.dumps({f"num_images_{split}": count for split, count in counts.items()}))
     else:
         print_table("feature cache", ["", "images"], [[split, f"{count:,}"] for split, count in counts.items()])

@@ -1,13 +1,27 @@
 """`pocketclip data filter`."""
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText, source_text, wants_json
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardName, tell_shards
+from pocketclip.cli.options import (
+    MODEL_HELP,
+    Device,
+    EngineOption,
+    Json,
+    MaxBrokenShare,
+    RayAddress,
+    Resume,
+    SamplesPerShard,
+    ShardFolder,
+    ShardName,
+    SourceText,
+)
+from pocketclip.cli.tables import print_table, tell_shards
 
 if TYPE_CHECKING:
     from pocketclip.curate.filter import FilterConfig, FilterReport
@@ -16,7 +30,7 @@ if TYPE_CHECKING:
 
 def filter_source(
     source: SourceText,
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    out: ShardFolder,
     min_image_side: Annotated[int | None, typer.Option(help="Drop images whose shorter side has fewer pixels.")] = None,
     max_aspect_ratio: Annotated[float | None, typer.Option(help="Longer over shorter side; drop images above.")] = None,
     drop_duplicate_images: Annotated[
@@ -65,19 +79,17 @@ def filter_source(
         "keep_share": keep_share,
     }
     rules = FilterConfig.parse(given, place="pocketclip data filter")
-    open_stage = _measuring(source_text(source), rules, model, device)
+    open_stage = _measuring(source, rules, model, device)
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:
-            curation = filtering(stage, open_stage, source_text(source), rules, out)
+            curation = filtering(stage, open_stage, source, rules, out)
             report = carry_out(curation, compute, shown, name=name, samples_per_shard=samples_per_shard, resume=resume)
-    _show(report, out, name, as_json=wants_json(json_lines))
+    _show(report, out, name, as_json=json_lines)
 
 
 def _measuring(source: str, rules: "FilterConfig", model: str | None, device: str) -> "Callable[[], Stage]":
     """How the measuring stage is opened, with a model where a rule needs one."""
-    from functools import partial
-
     from pocketclip.curate.filter import open_measuring
     from pocketclip.errors import UserError
 
@@ -95,10 +107,6 @@ def _measuring(source: str, rules: "FilterConfig", model: str | None, device: st
 
 def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> None:
     """Counts to stdout, what each rule dropped and where the shards lie to stderr."""
-    import json
-
-    from pocketclip.cli.tables import print_table
-
     for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
         for rule, count in dropped.items():
             typer.echo(f"{rule}: {count:,} {what} dropped", err=True)

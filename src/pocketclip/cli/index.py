@@ -1,11 +1,12 @@
 """`pocketclip index`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText, source_text
+from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText
 
 
 def index(
@@ -22,13 +23,17 @@ def index(
       pocketclip index photos --model runs/mine --out index
       pocketclip search "two dogs in the snow" --index index
     """
-    import json
-
-    from pocketclip.asked import lasting_name
-    from pocketclip.cli.encoding import embed_with_progress
+    from pocketclip.asked import lasting_name, open_model
+    from pocketclip.cli.progress import reporter
+    from pocketclip.data import open_source
+    from pocketclip.features.encode import embed_source
+    from pocketclip.run.embedding import item_lines
     from pocketclip.search import Index, Item
 
-    opened, embeddings, lines = embed_with_progress(source_text(source), model, device, max_broken_share)
-    items = [Item(**json.loads(line)) for line in lines]
+    opened = open_source(source, place="SOURCE")
+    loaded = open_model(model, device=device)
+    with reporter(max_broken_share, len(opened)) as shown:
+        embeddings = embed_source(loaded, opened, shown)
+    items = [Item(**json.loads(line)) for line in item_lines(opened, embeddings.indices)]
     Index.write(out, model=lasting_name(model), source=opened.name, embeddings=embeddings.images, items=items)
     typer.echo(f'{len(items):,} images. Search them: pocketclip search "a red boat" --index {out}', err=True)

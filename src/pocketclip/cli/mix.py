@@ -1,12 +1,23 @@
 """`pocketclip data mix`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Json, MaxBrokenShare, source_text, wants_json
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardName, tell_shards
+from pocketclip.cli.options import (
+    EngineOption,
+    Json,
+    MaxBrokenShare,
+    RayAddress,
+    Resume,
+    SamplesPerShard,
+    ShardFolder,
+    ShardName,
+    source_text,
+)
+from pocketclip.cli.tables import print_table, tell_shards
 
 if TYPE_CHECKING:
     from pocketclip.curate.mix import MixConfig
@@ -22,7 +33,7 @@ def mix(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    out: ShardFolder,
     without: Annotated[
         list[str],
         typer.Option(metavar="SOURCE", help="Leave out pictures near those of this test split; may be repeated."),
@@ -80,15 +91,11 @@ def mix(
             resume=resume,
             dry_run=dry_run,
         )
-    _show(config, report, out, name, as_json=wants_json(json_lines))
+    _show(config, report, out, name, as_json=json_lines)
 
 
 def _show(config: "MixConfig", report: "MixReport", out: Path, name: str, *, as_json: bool) -> None:
     """Counts to stdout, where the shards lie to stderr."""
-    import json
-
-    from pocketclip.cli.tables import print_table
-
     counts = f"{report.num_images:,} images with {report.num_captions:,} captions"
     if report.num_shards:
         tell_shards(counts, out, name, report.num_shards)

@@ -1,27 +1,10 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what some of them do to the text that was typed."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
-MODEL_HELP = (
-    "A bundle, a run folder, or a bundle's name on the Hugging Face hub; of other libraries open_clip:NAME/PRETRAINED, "
-    "hf:NAME or timm:NAME."
-)
-Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
-MaxBrokenShare = Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of broken items.")]
-SourceText = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="KIND:PLACE, such as folder:photos, csv:pairs.csv or webdataset:data/x-{000000..000002}.tar; "
-        "see `pocketclip list sources`. A plain folder works too.",
-        show_default=False,
-    ),
-]
 
 
 def source_text(text: str) -> str:
@@ -31,6 +14,36 @@ def source_text(text: str) -> str:
 
 def wants_json(asked: bool) -> bool:
     """JSON when asked for, or when the output goes to a file or another program."""
-    import sys
-
     return asked or not sys.stdout.isatty()
+
+
+MODEL_HELP = (
+    "A bundle, a run folder, or a bundle's name on the Hugging Face hub; of other libraries open_clip:NAME/PRETRAINED, "
+    "hf:NAME or timm:NAME."
+)
+Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+Recipe = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")]
+Changes = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")]
+SourceText = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="KIND:PLACE, such as folder:photos, csv:pairs.csv or webdataset:data/x-{000000..000002}.tar; "
+        "see `pocketclip list sources`. A plain folder works too.",
+        show_default=False,
+        callback=source_text,
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")]
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="local, or ray for many processes and machines.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster; without it RAY_ADDRESS, or all cores of this machine.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the blocks that an earlier run wrote.")]
+ShardFolder = Annotated[Path, typer.Option("--out", help="Folder for the shards.")]
+ShardName = Annotated[str, typer.Option("--name", help="Before the shard number: NAME-000000.tar.")]
+SamplesPerShard = Annotated[int, typer.Option(min=1, help="Samples in a shard.")]
+MaxBrokenShare = Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of broken items.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.", callback=wants_json)]

@@ -1,19 +1,16 @@
 """`pocketclip plan`."""
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Json, wants_json
-
-if TYPE_CHECKING:
-    from pocketclip.cost.plan import Plan
+from pocketclip.cli.options import Changes, Json, Recipe
+from pocketclip.cli.tables import print_table
 
 
 def plan(
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")
-    ],
+    recipe: Recipe,
     hardware: Annotated[
         str, typer.Option(metavar="NAME", help="A machine of `pocketclip list hardware`, or this.")
     ] = "this",
@@ -27,9 +24,7 @@ def plan(
         float | None, typer.Option(metavar="DOLLARS_PER_HOUR", help="In the place of the listed price.")
     ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train a few steps on this machine first.")] = False,
-    changes: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
-    ] = [],  # noqa: B006 (typer copies it)
+    changes: Changes = [],  # noqa: B006 (typer copies it)
     json_lines: Json = False,
 ) -> None:
     """Say what a training takes before you spend it: hours, dollars, storage.
@@ -42,15 +37,14 @@ def plan(
     Example:
       pocketclip plan flickr/flickr8k_heads_cpu --hardware laptop-cpu-2 --price 0.10
     """
-    import json
-
     from pocketclip.recipe import find_recipe, list_recipes, load_recipe, recipe_folder
+    from pocketclip.report.table import plan_rows
     from pocketclip.run.plan import plan_run
 
     loaded = load_recipe(recipe, changes)
     path = find_recipe(recipe)
     shipped = {recipe_folder() / f"{name}.yaml": name for name in list_recipes()}
-    found = plan_run(
+    planned = plan_run(
         loaded,
         shipped.get(path.resolve(), shipped.get(path, recipe)),
         hardware,
@@ -60,20 +54,12 @@ def plan(
         dollars_per_hour=price,
         measure=measure,
     )
-    if wants_json(json_lines):
-        typer.echo(json.dumps(found.model_dump(mode="json")))
-    else:
-        _show(found)
-
-
-def _show(found: "Plan") -> None:
-    """The plan to stdout, where its numbers come from to stderr."""
-    from pocketclip.cli.tables import print_table
-    from pocketclip.report.table import plan_rows
-
-    print_table(f"{found.recipe} on {found.hardware}", ["", ""], plan_rows(found))
-    typer.echo(f"Samples: {found.samples_source}.\nSpeed: {found.throughput.source}.", err=True)
-    if found.dollars_per_hour is not None:
-        typer.echo(f"Price: {found.price_source}.", err=True)
-    for note in found.notes:
+    if json_lines:
+        typer.echo(json.dumps(planned.model_dump(mode="json")))
+        return
+    print_table(f"{planned.recipe} on {planned.hardware}", ["", ""], plan_rows(planned))
+    typer.echo(f"Samples: {planned.samples_source}.\nSpeed: {planned.throughput.source}.", err=True)
+    if planned.dollars_per_hour is not None:
+        typer.echo(f"Price: {planned.price_source}.", err=True)
+    for note in planned.notes:
         typer.echo(f"Note: {note}.", err=True)

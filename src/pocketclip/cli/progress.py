@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from pocketclip.stages.watch import BrokenItems, Watch
 
@@ -16,13 +16,10 @@ class Reporter(Watch):
     """Shows work as a bar on a terminal, as lines elsewhere."""
 
     def __init__(self, console: Console, progress: Progress | None) -> None:
-        self.console = console
-        self.progress = progress
+        self.console, self.progress = console, progress
         self._task: TaskID | None = None
-        self._name = ""
-        self._total = 0
-        self._speed = 0.0
-        self._last_line = 0.0
+        self._name, self._total = "", 0
+        self._speed = self._last_line = 0.0
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
         """A training step, with its speed and the newest metrics."""
@@ -48,7 +45,7 @@ class Reporter(Watch):
 
     def note(self, message: str) -> None:
         """A line above the bar."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(message, emoji=False, highlight=False, markup=False, soft_wrap=True)
 
     def _open(self, name: str, total: int, done: int) -> None:
         self._name, self._total, self._speed = name, total, 0.0
@@ -61,8 +58,7 @@ class Reporter(Watch):
         self._last_line = time.monotonic()
 
     def _show(self, done: int, info: str) -> None:
-        if self.progress is not None:
-            assert self._task is not None
+        if self.progress is not None and self._task is not None:
             self.progress.update(self._task, completed=done, info=info)
         elif time.monotonic() - self._last_line > LINE_EVERY_SECONDS or done == self._total:
             self._last_line = time.monotonic()
@@ -81,20 +77,10 @@ def reporter(
         quiet: show nothing.
     """
     console = Console(stderr=True, quiet=quiet)
-    with _bars(console) if console.is_terminal and not quiet else nullcontext() as progress:
-        shown = Reporter(console, progress)
-        if max_broken_share is None:
-            yield shown
-        else:
-            yield BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", watch=shown)
-
-
-def _bars(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[info]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[info]}", TimeRemainingColumn())
+    bars = Progress(*columns, console=console, transient=True)
+    with bars if console.is_terminal and not quiet else nullcontext() as progress:
+        shown: Watch = Reporter(console, progress)
+        if max_broken_share is not None:
+            shown = BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", watch=shown)
+        yield shown

@@ -1,18 +1,19 @@
 """`pocketclip quickstart`."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-RECIPE = "quickstart/openmoji"
+from pocketclip.cli.options import Device
 
 
 def quickstart(
     out: Annotated[Path, typer.Option(help="The run's folder; an earlier quickstart there is replaced.")] = Path(
         "runs/quickstart"
     ),
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """The whole story on real drawings, about two minutes on a laptop: train, measure, weigh, search.
 
@@ -20,8 +21,6 @@ def quickstart(
     Learns which emoji a sentence means from OpenMoji's drawings and their Unicode names, and is tested on emoji
     whose concepts it never saw. Downloads nothing.
     """
-    import shutil
-
     typer.echo(
         "Learning to find emoji by their names (drawings by OpenMoji, CC BY-SA 4.0).\n"
         "Loading torch and the pretrained towers takes a few seconds...",
@@ -34,7 +33,7 @@ def quickstart(
     from pocketclip.report.quickstart import finish
     from pocketclip.run import train
 
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe("quickstart/openmoji")
     theirs = out / "recipe.yaml"
     if theirs.is_file() and theirs.read_text(encoding="utf-8") == dump_recipe(recipe):
         shutil.rmtree(out)

@@ -1,12 +1,13 @@
 """`pocketclip reinforce`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json, MaxBrokenShare, wants_json
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+from pocketclip.cli.options import Changes, Device, EngineOption, Json, MaxBrokenShare, RayAddress, Recipe, Resume
+from pocketclip.cli.tables import print_table
 
 if TYPE_CHECKING:
     from pocketclip.data.sources.reinforcement import Manifest
@@ -14,12 +15,8 @@ if TYPE_CHECKING:
 
 
 def reinforce(
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")
-    ],
-    changes: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
-    ] = [],  # noqa: B006 (typer copies it)
+    recipe: Recipe,
+    changes: Changes = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option(help="Folder for the shards; the recipe's `out` by default.")] = None,
     device: Device = "auto",
     engine: EngineOption = "local",
@@ -42,6 +39,7 @@ def reinforce(
       pocketclip reinforce mobileclip/reinforce_flickr8k --out reinforced --dry-run
     """
     from pocketclip.cli.progress import reporter
+    from pocketclip.distill.estimate import estimate
     from pocketclip.distill.reinforce import Reinforcer
     from pocketclip.distill.store import write_reinforced
     from pocketclip.errors import UserError
@@ -50,51 +48,38 @@ def reinforce(
     from pocketclip.stages.cluster import open_engine
 
     config = load_reinforcement(recipe, changes)
-    folder = out if out is not None else Path(config.out) if config.out is not None else None
-    if folder is None and not dry_run:
+    if out is None and config.out is not None:
+        out = Path(config.out)
+    if out is None and not dry_run:
         raise UserError(f"{recipe}: out: is null; say where the shards go with --out DIR.")
     reinforcer = Reinforcer(config, resolve_device(device))
-    if dry_run:
-        from pocketclip.distill.estimate import estimate
-
-        _show_estimate(estimate(reinforcer), as_json=wants_json(json_lines))
+    if out is None or dry_run:
+        _show_estimate(estimate(reinforcer), as_json=json_lines)
         return
-    assert folder is not None
-    with (
-        open_engine(engine, ray_address) as compute,
-        reporter(max_broken_share, len(reinforcer.source)) as shown,
-    ):
-        manifest = write_reinforced(reinforcer, folder, compute, shown, resume=resume)
-    _show(manifest, folder, as_json=wants_json(json_lines))
+    with open_engine(engine, ray_address) as compute, reporter(max_broken_share, len(reinforcer.source)) as shown:
+        manifest = write_reinforced(reinforcer, out, compute, shown, resume=resume)
+    _show(manifest, out, as_json=json_lines)
 
 
-def _show_estimate(found: "ReinforceEstimate", *, as_json: bool) -> None:
+def _show_estimate(cost: "ReinforceEstimate", *, as_json: bool) -> None:
     """What it would cost, to stdout."""
-    import json
-
-    from pocketclip.cli.tables import print_table
-
     if as_json:
-        typer.echo(json.dumps(found.model_dump()))
+        typer.echo(json.dumps(cost.model_dump()))
         return
     rows = [
-        ["samples", f"{found.num_samples:,}"],
-        ["embeddings a sample", f"{found.num_views} views + {found.texts_per_sample:.1f} texts, {found.width} wide"],
-        ["bytes of embeddings a sample", _size(found.feature_bytes_per_sample)],
-        ["bytes a sample, picture and all", _size(found.bytes_per_sample)],
-        ["storage", _size(found.num_bytes)],
-        [f"speed, over {found.num_measured} samples", f"{found.samples_per_second:.3g} samples/s"],
-        ["time on this machine", _duration(found.seconds)],
+        ["samples", f"{cost.num_samples:,}"],
+        ["embeddings a sample", f"{cost.num_views} views + {cost.texts_per_sample:.1f} texts, {cost.width} wide"],
+        ["bytes of embeddings a sample", _size(cost.feature_bytes_per_sample)],
+        ["bytes a sample, picture and all", _size(cost.bytes_per_sample)],
+        ["storage", _size(cost.num_bytes)],
+        [f"speed, over {cost.num_measured} samples", f"{cost.samples_per_second:.3g} samples/s"],
+        ["time on this machine", _duration(cost.seconds)],
     ]
     print_table("reinforce", ["", ""], rows)
 
 
 def _show(manifest: "Manifest", folder: Path, *, as_json: bool) -> None:
     """Counts to stdout, how to train on the folder to stderr."""
-    import json
-
-    from pocketclip.cli.tables import print_table
-
     num_bytes = sum(shard.num_bytes for shard in manifest.shards)
     typer.echo(f"Train on it with --set data.train=reinforced:{folder}", err=True)
     values = {

@@ -18,5 +18,4 @@ def report(
     """
     from pocketclip.report.report import write_report
 
-    path = write_report(folders, out if out is not None else folders[0] / "report.html")
-    typer.echo(str(path))
+    typer.echo(str(write_report(folders, out or folders[0] / "report.html")))

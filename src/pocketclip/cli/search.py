@@ -1,11 +1,12 @@
 """`pocketclip search`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Json, wants_json
+from pocketclip.cli.options import Json
 
 
 def search(
@@ -20,8 +21,6 @@ def search(
     Example:
       pocketclip search "two dogs in the snow" --index index -n 5
     """
-    import json
-
     from pocketclip.search import Index
 
     opened = Index.open(index)  # before the model: a wrong folder should not cost ten seconds
@@ -29,12 +28,10 @@ def search(
     from pocketclip.asked import open_model
 
     model = open_model(opened.model, text_only=True)
-    hits = opened.search(model.encode_text(query)[0], count)
-    if wants_json(json_lines):
-        for hit in hits:
-            values = {"score": round(hit.score, 4), "key": hit.item.key, "place": hit.item.place}
-            typer.echo(json.dumps({**values, "captions": hit.item.captions}, ensure_ascii=False))
-        return
-    for hit in hits:
-        caption = hit.item.captions[0] if hit.item.captions else ""
-        typer.echo(f"{hit.score:6.3f}  {hit.item.place}  {caption}")
+    for hit in opened.search(model.encode_text(query)[0], count):
+        item = hit.item
+        if json_lines:
+            values = {"score": round(hit.score, 4), "key": item.key, "place": item.place, "captions": item.captions}
+            typer.echo(json.dumps(values, ensure_ascii=False))
+        else:
+            typer.echo(f"{hit.score:6.3f}  {item.place}  {item.captions[0] if item.captions else ''}")

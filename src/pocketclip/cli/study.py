@@ -1,14 +1,13 @@
 """`pocketclip study`."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json, wants_json
-
-if TYPE_CHECKING:
-    from pocketclip.study.record import StudyRecord
+from pocketclip.cli.options import Device, Json
+from pocketclip.cli.tables import print_table
 
 
 def study(
@@ -43,38 +42,24 @@ def study(
     from pocketclip.errors import UserError
     from pocketclip.study.grid import load_study
     from pocketclip.study.runner import run_study
+    from pocketclip.study.table import score_columns, score_rows, size_columns, size_rows, study_notes
 
     loaded = load_study(study, changes)
-    folder = out if out is not None else Path("runs") / loaded.name
+    folder = out or Path("runs") / loaded.name
     with reporter() as shown:
         record = run_study(
-            loaded,
-            folder,
-            watch=shown,
-            resume=resume,
-            device=device,
-            dollars_per_hour=price,
-            num_jobs=jobs,
+            loaded, folder, watch=shown, resume=resume, device=device, dollars_per_hour=price, num_jobs=jobs
         )
-    _show(record, as_json=wants_json(json_lines))
+    if json_lines:
+        for row in record.rows:
+            typer.echo(json.dumps(row.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        title = f"{record.name}: scores, and differences to the first row"
+        print_table(title, score_columns(record), score_rows(record))
+        print_table("parameters, time", size_columns(record), size_rows(record))
+        for line in study_notes(record):
+            typer.echo(line, err=True)
     typer.echo(f"Record: {folder}/study.json   Table: {folder}/study.md", err=True)
     if record.failed:
         listed = "\n".join(f"{name}: {problem}" for name, problem in record.failed.items())
         raise UserError(f"{len(record.failed)} of {record.num_runs} runs failed; --resume tries them again.\n{listed}")
-
-
-def _show(record: "StudyRecord", *, as_json: bool) -> None:
-    """One line a row to stdout, what the numbers mean to stderr."""
-    import json
-
-    from pocketclip.cli.tables import print_table
-    from pocketclip.study.table import score_columns, score_rows, size_columns, size_rows, study_notes
-
-    if as_json:
-        for row in record.rows:
-            typer.echo(json.dumps(row.model_dump(mode="json"), ensure_ascii=False))
-        return
-    print_table(f"{record.name}: scores, and differences to the first row", score_columns(record), score_rows(record))
-    print_table("parameters, time", size_columns(record), size_rows(record))
-    for line in study_notes(record):
-        typer.echo(line, err=True)

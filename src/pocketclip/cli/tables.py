@@ -1,8 +1,14 @@
-"""Tables for people on stdout."""
+"""Results on stdout, as tables for people or JSON lines for programs, and where shards lie on stderr."""
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pocketclip.records import CostResult, EvalResult
+import typer
+
+if TYPE_CHECKING:
+    from pocketclip.records import CostResult, EvalResult
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -19,20 +25,23 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console().print(table)
 
 
-def print_results(results: Iterable[EvalResult]) -> None:
-    """What tasks found, a table each with its remarks below."""
+def print_results(results: "Iterable[EvalResult]", *, as_json: bool = False) -> None:
+    """What tasks measured: a line each, or a table each with its remarks below."""
     from rich.console import Console
 
     from pocketclip.evaluate.tasks import task_of
 
     for result in results:
+        if as_json:
+            typer.echo(json.dumps(result.to_json()))
+            continue
         task = task_of(result)
         print_table(task.title(result), ("", *task.columns[1:]), task.rows(result))
         for line in task.remarks(result):
             Console().print(line, highlight=False)
 
 
-def print_cost(cost: CostResult) -> None:
+def print_cost(cost: "CostResult") -> None:
     """The cost table with its conditions below."""
     from rich.console import Console
 
@@ -41,3 +50,9 @@ def print_cost(cost: CostResult) -> None:
     print_table(f"Cost of {cost.name}", COST_COLUMNS, cost_rows(cost))
     lines = [*cost.notes, f"{cost.provenance.hardware}, {cost.metrics.get('num_threads')} threads"]
     Console().print("\n".join(lines), highlight=False)
+
+
+def tell_shards(what: str, out: Path, name: str, num_shards: int) -> None:
+    """How many shards hold `what`, and the source that they are, to stderr."""
+    numbers = "000000" if num_shards == 1 else f"{{000000..{num_shards - 1:06d}}}"
+    typer.echo(f"{what} in {num_shards} shards: webdataset:{out}/{name}-{numbers}.tar", err=True)

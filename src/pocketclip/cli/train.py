@@ -5,19 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json, wants_json
+from pocketclip.cli.options import Changes, Device, Json, Recipe
 
 if TYPE_CHECKING:
     from pocketclip.run import Outcome
 
 
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")
-    ],
-    changes: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
-    ] = [],  # noqa: B006 (typer copies it)
+    recipe: Recipe,
+    changes: Changes = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/RECIPE_NAME by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     device: Device = "auto",
@@ -51,7 +47,7 @@ def train(
         typer.echo(dump_recipe(loaded), nl=False)
         return
     name = find_recipe(recipe).stem
-    folder = out if out is not None else Path("runs") / name
+    folder = out or Path("runs") / name
     if name == "recipe":  # a run folder's own copy
         name = folder.name
 
@@ -74,13 +70,11 @@ def train(
         )
         is_main = distributed.is_main()
     if is_main:
-        _show(outcome, as_json=wants_json(json_lines))
+        _show(outcome, as_json=json_lines)
 
 
 def _show(outcome: "Outcome", *, as_json: bool) -> None:
     """Scores to stdout, where things lie to stderr."""
-    import json
-
     from pocketclip.cli.tables import print_results
     from pocketclip.evaluate.tasks import task_of
     from pocketclip.report.gallery import make_gallery, write_gallery
@@ -90,12 +84,7 @@ def _show(outcome: "Outcome", *, as_json: bool) -> None:
     shown = outcome.splits[split]
     if "captions" in task_of(shown.result).needs:  # pictures for sentences, and not pairs of them
         write_gallery(make_gallery(split, shown.source, shown.embeddings), folder)
-    results = [evaluated.result for evaluated in outcome.splits.values()]
-    if as_json:
-        for result in results:
-            typer.echo(json.dumps(result.to_json()))
-    else:
-        print_results(results)
+    print_results((evaluated.result for evaluated in outcome.splits.values()), as_json=as_json)
     if broken := outcome.record.broken_items:
         typer.echo(f"{len(broken)} items were left out; {folder}/records/run.json names them.", err=True)
     typer.echo(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}", err=True)
