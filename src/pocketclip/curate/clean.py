@@ -73,13 +73,7 @@ def _cleaned_once(text: str) -> str:
 
 
 def clean_image(captions: Sequence[str], rules: CleanConfig, counts: CleanCounts | None = None) -> tuple[str, ...]:
-    """One image's captions that stay, cleaned.
-
-    Args:
-        captions: as the source gives them.
-        rules: which of them stay.
-        counts: added to.
-    """
+    """One image's captions that stay, cleaned; what was done is added to `counts`."""
     counts = CleanCounts() if counts is None else counts
     kept: dict[int, str] = {}
     for caption in captions:
@@ -94,9 +88,9 @@ def clean_image(captions: Sequence[str], rules: CleanConfig, counts: CleanCounts
         }
         reason = next((name for name in REASONS if broken_rules[name]), None)
         counts.num_read += 1
-        if reason is not None:
+        if reason is None:
+            counts.num_changed += text != caption
+            kept[identity] = text
+        else:
             counts.dropped[reason] += 1
-            continue
-        counts.num_changed += text != caption
-        kept[identity] = text
     return tuple(kept.values())

@@ -26,7 +26,7 @@ from pocketclip.stages.watch import Watch
 
 MEASURED_BLOCK = 512
 """Samples that are measured together."""
-Row = TypeVar("Row")
+Signal = TypeVar("Signal")
 Report = TypeVar("Report", bound=Config)
 Tell = Callable[[Integers, int], Report]
 """Makes the report, given (3, sources) images, captions and broken items as written, and the number of shards."""
@@ -38,6 +38,7 @@ class Curation(Generic[Report]):
 
     kind: str
     """`filter` or `mix`: the report is in `NAME.KIND.json`."""
+    report: type[Report]
     out: Path
     """Folder for the shards, made if missing; holds `NAME.blocks/` until all of them are written."""
     asked: dict[str, Any]
@@ -49,10 +50,8 @@ class Curation(Generic[Report]):
     decide: Callable[[Sequence[Block], Watch], tuple[Selection, Integers, Tell[Report]]]
     """From what was measured: what is written, the counts that writing it will give, and what makes the report of them.
 
-    Raises:
-        UserError: nothing is left to write.
+    Raises UserError where nothing is left to write.
     """
-    report: type[Report]
     places: Sequence[str]
     """Sources that are selected from, as a user writes them."""
     sources: Sequence[Source | str]
@@ -73,14 +72,8 @@ def carry_out(
 ) -> Report:
     """Write the shards `NAME-000000.tar`, ..., and the report.
 
-    Args:
-        curation: what to measure, decide and write.
-        engine: what computes.
-        watch: told of the samples done and of broken items.
-        name: before the shard number.
-        samples_per_shard: samples in a shard, the last one excepted.
-        resume: go on with what an earlier call wrote, or do nothing where it was finished.
-        dry_run: measure and decide, but write no shard; a call with `resume` then writes them.
+    With `resume` it goes on with what an earlier call wrote, or does nothing where that was finished. A `dry_run`
+    measures and decides, but writes no shard; a call with `resume` then writes them.
 
     Raises:
         UserError: nothing is left to write, the folder holds other shards, or the disk is full.
@@ -108,17 +101,20 @@ def carry_out(
 
 
 def measure_each(
-    source: Source, indices: Iterable[int], measure: Callable[[Sample], Row], broken: list[str]
-) -> Iterator[tuple[int, Sample, Row]]:
-    """Number, sample and what `measure` makes of it, of each that can be read; adds the others' errors to `broken`."""
+    source: Source, indices: Iterable[int], measure: Callable[..., Signal], broken: list[str]
+) -> Iterator[tuple[int, Sample, Signal]]:
+    """Number, sample and what `measure` says of its picture, of each that can be read.
+
+    `measure` takes the encoded picture and its `place`; messages about samples that cannot be read go to `broken`.
+    """
     for index in indices:
         try:
             sample = source[index]
-            row = measure(sample)
+            signal = measure(sample.image, place=sample.place)
         except BrokenItemError as error:
             broken.append(str(error))
-            continue
-        yield index, sample, row
+        else:
+            yield index, sample, signal
 
 
 def picture_of(sample: Sample) -> Image.Image:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -16,7 +16,7 @@ from pocketclip.config import Config
 from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.selection import Integers, Mask, Selection
 from pocketclip.data import open_source
-from pocketclip.data.source import Sample, Source, caption_id
+from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
 from pocketclip.stages.store import Block, OpenStage, Stage
@@ -63,11 +63,6 @@ class FilterConfig(Config):
         """Whether a rule compares embeddings."""
         return self.min_similarity is not None or self.keep_share is not None
 
-    @property
-    def _concerns_captions(self) -> bool:
-        limits = (self.min_caption_words, self.max_caption_words)
-        return self.needs_model or self.drop_duplicate_captions or any(limit is not None for limit in limits)
-
 
 @dataclass(frozen=True)
 class Signals:
@@ -97,40 +92,30 @@ def open_measuring(source: str) -> Stage:
 
 
 def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], Embeddings] | None" = None) -> Block:
-    """The arrays of `Signals` for samples `start` to `stop`.
-
-    Args:
-        source: what to measure.
-        start: first sample.
-        stop: sample to stop before.
-        embed: gives the `Embeddings` of samples from one number to another; None leaves the similarities out.
-    """
-    embeddings = None if embed is None else embed(start, stop)
-    readable = range(start, stop) if embeddings is None else embeddings.indices.tolist()
-    broken = [] if embeddings is None else list(embeddings.broken)
-    open_picture = decode_image if embeddings is None else open_header  # what was embedded can be decoded
-
-    def look(sample: Sample) -> tuple[int, int]:
-        return open_picture(sample.image, place=sample.place).size
-
+    """The arrays of `Signals` for samples `start` to `stop`; `embed` gives the embeddings that similarities are of."""
+    similarities = np.zeros(0, np.float32)
+    if embed is None:
+        readable, broken, open_picture = range(start, stop), list[str](), decode_image
+    else:
+        embeddings = embed(start, stop)
+        if len(embeddings.texts):
+            similarities = (embeddings.images[embeddings.text_images] * embeddings.texts).sum(axis=1)
+        # What was embedded can be decoded
+        readable, broken, open_picture = embeddings.indices.tolist(), list(embeddings.broken), open_header
     rows = [
-        (index, size, _bytes_id(sample.image), sample.captions)
-        for index, sample, size in measure_each(source, readable, look, broken)
+        (index, picture.size, _bytes_id(sample.image), sample.captions)
+        for index, sample, picture in measure_each(source, readable, open_picture, broken)
     ]
     texts = [text for *_, captions in rows for text in captions]
-    similarities = np.zeros(0, np.float32)
-    if embeddings is not None and texts:
-        similarities = (embeddings.images[embeddings.text_images] * embeddings.texts).sum(axis=1)
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays = {
         "indices": _integers([index for index, *_ in rows]),
         "sides": _integers([size for _, size, *_ in rows]).reshape(-1, 2),
         "image_ids": _integers([identity for *_, identity, _ in rows]),
         "counts": _integers([len(captions) for *_, captions in rows]),
         "words": _integers([len(text.split()) for text in texts]),
         "caption_ids": _integers([caption_id(text) for text in texts]),
-        "similarities": similarities,
     }
-    return Block(arrays, broken)
+    return Block({**arrays, "similarities": similarities}, broken)
 
 
 def _integers(values: Sequence[Any]) -> Integers:
@@ -146,81 +131,74 @@ class Verdict:
     """What stays, and what each rule dropped."""
 
     selection: Selection
-    dropped_images: dict[str, int] = field(default_factory=dict)
-    dropped_captions: dict[str, int] = field(default_factory=dict)
+    dropped_images: dict[str, int]
+    dropped_captions: dict[str, int]
 
 
-class _Judge:
-    """What is still in, rule after rule."""
-
-    def __init__(self, signals: Signals) -> None:
-        self.images = np.ones(len(signals.indices), bool)
-        self.captions = np.ones(len(signals.words), bool)
-        self.owners = np.repeat(np.arange(len(signals.indices)), signals.counts)
-        self.dropped_images: dict[str, int] = {}
-        self.dropped_captions: dict[str, int] = {}
-
-    def drop_images(self, rule: str, bad: Mask) -> None:
-        self.dropped_images[rule] = int((self.images & bad).sum())
-        self.images &= ~bad
-        self.captions &= self.images[self.owners]
-
-    def drop_captions(self, rule: str, bad: Mask) -> None:
-        self.dropped_captions[rule] = int((self.captions & bad).sum())
-        self.captions &= ~bad
-
-
-def judge(signals: Signals, rules: FilterConfig) -> Verdict:
-    """Apply the rules one after the other."""
-    state = _Judge(signals)
-    if rules.min_image_side is not None:
-        state.drop_images("min_image_side", signals.sides.min(axis=1) < rules.min_image_side)
-    if rules.max_aspect_ratio is not None:
-        longer, shorter = signals.sides.max(axis=1), signals.sides.min(axis=1)
-        state.drop_images("max_aspect_ratio", longer > rules.max_aspect_ratio * shorter)
-    if rules.drop_duplicate_images:
-        state.drop_images("drop_duplicate_images", _repeated(signals.image_ids, state.images))
-    if rules.min_caption_words is not None:
-        state.drop_captions("min_caption_words", signals.words < rules.min_caption_words)
-    if rules.max_caption_words is not None:
-        state.drop_captions("max_caption_words", signals.words > rules.max_caption_words)
-    if rules.drop_duplicate_captions:
-        state.drop_captions("drop_duplicate_captions", _repeated(signals.caption_ids, state.captions))
-    if rules.min_similarity is not None:
-        state.drop_captions("min_similarity", signals.similarities < rules.min_similarity)
-    if rules.keep_share is not None:
-        state.drop_captions("keep_share", ~_best(signals.similarities, state.captions, rules.keep_share))
-    if rules._concerns_captions:
-        without = np.bincount(state.owners[state.captions], minlength=len(state.images)) == 0
-        state.drop_images("no_caption_left", without)
-    none = np.zeros(int(state.images.sum()), np.int64)
-    selection = Selection(
-        sources=none,
-        indices=signals.indices[state.images],
-        counts=signals.counts[state.images],
-        captions=state.captions[state.images[state.owners]],
-        joined_counts=none,
-        joined=np.zeros((0, 2), np.int64),
-    )
-    return Verdict(selection, state.dropped_images, state.dropped_captions)
-
-
-def _repeated(identities: Integers, counted: Mask) -> Mask:
-    """True where an earlier one of those that count is the same."""
-    places = np.flatnonzero(counted)
+def _repeated(identities: Integers, stay: Mask) -> Mask:
+    """True where an earlier one of those that stay is the same."""
+    places = np.flatnonzero(stay)
     repeated = np.zeros(len(identities), bool)
     _, first = np.unique(identities[places], return_index=True)
     repeated[np.delete(places, first)] = True
     return repeated
 
 
-def _best(values: npt.NDArray[np.float32], counted: Mask, share: float) -> Mask:
-    """The highest of those that count; of equal ones the earlier, and at least one."""
-    places = np.flatnonzero(counted)
-    best = np.zeros(len(values), bool)
+def _all_but_best(values: npt.NDArray[np.float32], stay: Mask, share: float) -> Mask:
+    """False for a share of those that stay, the highest; of equal ones the earlier, and at least one."""
+    places = np.flatnonzero(stay)
+    others = np.ones(len(values), bool)
     order = np.argsort(-values[places], kind="stable")
-    best[places[order[: max(1, round(share * len(places)))]]] = True
-    return best
+    others[places[order[: max(1, round(share * len(places)))]]] = False
+    return others
+
+
+Rule = Callable[[Signals, Any, Mask], Mask]
+"""Which images or captions a rule drops, given its value and which of them stay so far."""
+IMAGE_RULES: dict[str, Rule] = {
+    "min_image_side": lambda signals, side, _: signals.sides.min(axis=1) < side,
+    "max_aspect_ratio": lambda signals, ratio, _: signals.sides.max(axis=1) > ratio * signals.sides.min(axis=1),
+    "drop_duplicate_images": lambda signals, _, stay: _repeated(signals.image_ids, stay),
+}
+CAPTION_RULES: dict[str, Rule] = {
+    "min_caption_words": lambda signals, fewest, _: signals.words < fewest,
+    "max_caption_words": lambda signals, most, _: signals.words > most,
+    "drop_duplicate_captions": lambda signals, _, stay: _repeated(signals.caption_ids, stay),
+    "min_similarity": lambda signals, least, _: signals.similarities < least,
+    "keep_share": lambda signals, share, stay: _all_but_best(signals.similarities, stay, share),
+}
+
+
+def judge(signals: Signals, rules: FilterConfig) -> Verdict:
+    """Apply the rules one after the other."""
+    given = rules.model_dump(exclude_defaults=True)
+    owners = np.repeat(np.arange(len(signals.indices)), signals.counts)
+    images, captions = np.ones(len(signals.indices), bool), np.ones(len(owners), bool)
+    dropped_images, dropped_captions = dict[str, int](), dict[str, int]()
+    for rule, value in given.items():
+        if rule in IMAGE_RULES:
+            bad = images & IMAGE_RULES[rule](signals, value, images)
+            dropped_images[rule] = int(bad.sum())
+            images &= ~bad
+            captions &= images[owners]
+        else:
+            bad = captions & CAPTION_RULES[rule](signals, value, captions)
+            dropped_captions[rule] = int(bad.sum())
+            captions &= ~bad
+    if given.keys() & CAPTION_RULES.keys():
+        bare = images & (np.bincount(owners[captions], minlength=len(images)) == 0)
+        dropped_images["no_caption_left"] = int(bare.sum())
+        images &= ~bare
+    none = np.zeros(int(images.sum()), np.int64)
+    selection = Selection(
+        sources=none,
+        indices=signals.indices[images],
+        counts=signals.counts[images],
+        captions=captions[images[owners]],
+        joined_counts=none,
+        joined=np.zeros((0, 2), np.int64),
+    )
+    return Verdict(selection, dropped_images, dropped_captions)
 
 
 class FilterReport(Config):
@@ -242,14 +220,9 @@ class FilterReport(Config):
 def filtering(
     measuring: Stage, open_stage: OpenStage, source: str, rules: FilterConfig, out: Path
 ) -> Curation[FilterReport]:
-    """The curation that keeps of a source what passes the rules.
+    """The curation that keeps of a source, given as a user writes it, what passes the rules.
 
-    Args:
-        measuring: the opened stage that gives the arrays of `Signals`.
-        open_stage: opens it in another process.
-        source: as a user writes it.
-        rules: what to drop.
-        out: folder for the shards.
+    `measuring` gives the arrays of `Signals`, and `open_stage` opens it in another process.
     """
 
     def decide(measured: Sequence[Block], _: Watch) -> tuple[Selection, Integers, Tell[FilterReport]]:
@@ -277,12 +250,12 @@ def filtering(
 
     return Curation(
         kind="filter",
+        report=FilterReport,
         out=out,
         asked={"rules": rules.model_dump(mode="json")},
         made_from=measuring.made_from,
         measuring={"measured": (measuring, open_stage)},
         decide=decide,
-        report=FilterReport,
         places=(source,),
         sources=(source,),
     )

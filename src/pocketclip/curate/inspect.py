@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pocketclip.curate.curation import measure_each, picture_of
 from pocketclip.data.source import Source, caption_id
 from pocketclip.errors import BrokenItemError
+from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import SILENT, Watch
 
 
@@ -38,25 +39,16 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object."""
-
-        def spread(values: list[int]) -> dict[str, float]:
-            if not values:
-                return {}
-            low, middle, high = np.percentile(values, [0, 50, 100])
-            return {"min": float(low), "median": float(middle), "max": float(high)}
-
         return {
             "source": self.name,
             "num_items": self.num_items,
             "num_images": self.num_images,
             "num_captions": self.num_captions,
             "num_labelled": self.num_labelled,
-            "captions_per_image": {
-                str(count): self.captions_per_image[count] for count in sorted(self.captions_per_image)
-            },
-            "words_per_caption": spread(list(self.words_per_caption.elements())),
-            "width": spread(self.widths),
-            "height": spread(self.heights),
+            "captions_per_image": {str(count): times for count, times in sorted(self.captions_per_image.items())},
+            "words_per_caption": _spread(list(self.words_per_caption.elements())),
+            "width": _spread(self.widths),
+            "height": _spread(self.heights),
             "mebibytes": round(self.bytes / 2**20, 2),
             "num_broken": len(self.broken),
             "broken": self.broken[:20],
@@ -65,6 +57,11 @@ class Inspection:
             "same_images": self.same_image[:20],
             "num_repeated_captions": self.num_repeated_captions,
         }
+
+
+def _spread(values: list[int]) -> dict[str, float]:
+    percentiles = np.percentile(values, [0, 50, 100]).tolist() if values else []
+    return dict(zip(("min", "median", "max"), percentiles, strict=False))
 
 
 def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
@@ -110,15 +107,14 @@ def contact_sheet(source: Source, *, columns: int = 6, rows: int = 4, side: int 
     text_height = 44
     sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + text_height + 8) + 8), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    readable = measure_each(source, order, picture_of, [])
+    readable = measure_each(source, order, decode_image, [])
     for place, (_, sample, image) in enumerate(itertools.islice(readable, columns * rows)):
         image.thumbnail((side, side))
         x = 8 + (place % columns) * (side + 8)
         y = 8 + (place // columns) * (side + text_height + 8)
         sheet.paste(image, (x + (side - image.width) // 2, y + (side - image.height) // 2))
-        caption = (
-            sample.captions[0] if sample.captions else (f"class {sample.label}" if sample.label is not None else "")
-        )
+        label = "" if sample.label is None else f"class {sample.label}"
+        caption = sample.captions[0] if sample.captions else label
         for number, line in enumerate(_wrap(caption, font, side)[:3]):
             draw.text((x, y + side + 2 + 14 * number), line, fill="black", font=font)
     return sheet

@@ -6,10 +6,9 @@ Every picture is read once for its hash; what is written is then decided from ha
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, NonNegativeInt
 
 from pocketclip.config import Config
@@ -22,7 +21,7 @@ from pocketclip.curate.near_duplicates import MAX_DISTANCE
 from pocketclip.curate.selection import Integers, Selection
 from pocketclip.curate.write import opened
 from pocketclip.data.pictures import perceptual_hash
-from pocketclip.data.source import Sample, Source
+from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.stages.store import Block, Stage
 from pocketclip.stages.watch import Watch
@@ -103,20 +102,19 @@ def open_hashing(source: Source | str, part: MixPart, seed: int, rules: CleanCon
 
 def measure(source: Source, indices: Integers, rules: CleanConfig) -> Block:
     """The arrays of `Hashed` for some samples."""
-    counts, broken = CleanCounts(), list[str]()
-
-    def look(sample: Sample) -> int:
-        return perceptual_hash.perceptual_hash(sample.image, place=sample.place)
-
+    cleaning, broken = CleanCounts(), list[str]()
     rows = [
-        (index, identity, len(clean_image(sample.captions, rules, counts)))
-        for index, sample, identity in measure_each(source, indices.tolist(), look, broken)
+        (index, picture_hash, len(clean_image(sample.captions, rules, cleaning)))
+        for index, sample, picture_hash in measure_each(
+            source, indices.tolist(), perceptual_hash.perceptual_hash, broken
+        )
     ]
-    arrays: dict[str, npt.NDArray[Any]] = {
+    counted = [cleaning.num_read, cleaning.num_changed, *(cleaning.dropped[name] for name in REASONS)]
+    arrays = {
         "indices": np.array([index for index, _, _ in rows], np.int64),
-        "hashes": np.array([identity for _, identity, _ in rows], np.uint64),
+        "hashes": np.array([picture_hash for _, picture_hash, _ in rows], np.uint64),
         "counts": np.array([count for _, _, count in rows], np.int64),
-        "cleaning": np.array([[counts.num_read, counts.num_changed, *(counts.dropped[name] for name in REASONS)]]),
+        "cleaning": np.array([counted]),
     }
     return Block(arrays, broken)
 
@@ -127,15 +125,17 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
     Raises:
         UserError: a source cannot be opened, or is empty.
     """
-    num_mixed = len(config.parts)
+    num_mixed, num_held = len(config.parts), len(config.without)
     parts = [*config.parts, *(MixPart(source=text) for text in config.without)]
     places = [part.source for part in parts]
     sources = [opened(place) for place in places]
-    settings = (config.seed, config.captions)
-    stages = [open_hashing(source, part, *settings) for source, part in zip(sources, parts, strict=True)]
-    openings = [functools.partial(open_hashing, part.source, part, *settings) for part in parts]
-    folders = [f"source-{number}" for number in range(num_mixed)]
-    folders += [f"without-{number}" for number in range(len(config.without))]
+    open_part = functools.partial(open_hashing, seed=config.seed, rules=config.captions)
+    stages = [open_part(source, part) for source, part in zip(sources, parts, strict=True)]
+    openings = [functools.partial(open_part, part.source, part) for part in parts]
+    folders = [
+        *(f"source-{number}" for number in range(num_mixed)),
+        *(f"without-{number}" for number in range(num_held)),
+    ]
 
     def decide(measured: Sequence[Block], watch: Watch) -> tuple[Selection, Integers, Tell[MixReport]]:
         hashed = [Hashed(**block.arrays) for block in measured]
@@ -155,12 +155,12 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
 
     return Curation(
         kind="mix",
+        report=MixReport,
         out=out,
         asked={"mix": config.model_dump(mode="json")},
         made_from={"fingerprints": [stage.made_from["source"] for stage in stages]},
         measuring=dict(zip(folders, zip(stages, openings, strict=True), strict=True)),
         decide=decide,
-        report=MixReport,
         places=places[:num_mixed],
         sources=sources[:num_mixed],
         clean=config.captions,

@@ -81,15 +81,9 @@ def report_mix(
 ) -> MixReport:
     """The report of a mix.
 
-    Args:
-        verdict: over the mixed sources.
-        hashed: what was read of each of them, and behind them of each held-out source, as in the next four.
-        num_broken: samples that could not be read.
-        stages: that read them.
-        sources: opened.
-        places: as a user writes them.
-        counts: (3, sources), images, captions and broken items of the mixed ones as written.
-        num_shards: that were written.
+    `hashed` to `places` are of each mixed source and behind them of each held-out one: what was read of it, its items
+    that could not be, the stage that read it, it, and its name as a user writes it. `counts` (3, sources) are images,
+    captions and broken items of the mixed ones as written.
     """
     near, mixed = _name_near(verdict, hashed, sources), []
     for number, (num_images, num_captions, num_lost) in enumerate(counts.T.tolist()):

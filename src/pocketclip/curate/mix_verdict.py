@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketclip.curate.near_duplicates import Duplicates, Hashes, find_duplicates
+from pocketclip.curate.near_duplicates import Hashes, find_duplicates
 from pocketclip.curate.selection import Integers, Selection
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -54,24 +54,20 @@ def judge(
     the one with more captions stays, of equals the first, sources in their order. What stays is interleaved evenly,
     each source in its own order, so that every shard holds the sources in the proportions of the whole.
 
-    Args:
-        hashed: what was read of each source.
-        held_out: (H,), hashes of pictures that must not be written.
-        max_distance: in bits, at which two pictures are near.
-        join_captions: whether the captions of duplicates are kept.
-        watch: told of the search for duplicates.
+    Pictures are near at `max_distance` bits; `held_out` (H,) are hashes of those that must not be written.
     """
     owners = np.repeat(np.arange(len(hashed)), [len(one.indices) for one in hashed])
     indices, hashes, counts = (
         np.concatenate([getattr(one, name) for one in hashed]) for name in ("indices", "hashes", "counts")
     )
     # One without a caption stands last, behind every one that it could be a duplicate of
-    found = find_duplicates(hashes, counts, held_out, max_distance, watch)
-    near_held, bare = found.held_out >= 0, (found.held_out < 0) & (counts == 0)
-    kept = np.flatnonzero((found.keeper == np.arange(len(hashes))) & ~bare)
-    dropped = ~near_held & ~bare & (found.keeper != np.arange(len(hashes)))
+    duplicates = find_duplicates(hashes, counts, held_out, max_distance, watch)
+    near_held, stands = duplicates.held_out >= 0, duplicates.keeper == np.arange(len(hashes))
+    bare = ~near_held & (counts == 0)
+    dropped = ~near_held & ~bare & ~stands
+    kept = np.flatnonzero(stands & ~bare)
     kept = kept[_interleaved(owners[kept])]
-    joined_counts, joined = _joined(found, kept, np.flatnonzero(dropped) if join_captions else np.zeros(0, np.int64))
+    joined_counts, joined = _joined(duplicates.keeper, kept, np.flatnonzero(dropped & join_captions))
     of_source, none = functools.partial(np.bincount, minlength=len(hashed)), np.zeros(len(hashed), np.int64)
     selection = Selection(
         sources=owners[kept],
@@ -85,7 +81,7 @@ def judge(
         selection,
         without_caption=of_source(owners[bare]),
         duplicates=of_source(owners[dropped]),
-        held_out=np.stack([owners[near_held], indices[near_held], found.held_out[near_held]], axis=1),
+        held_out=np.stack([owners[near_held], indices[near_held], duplicates.held_out[near_held]], axis=1),
         planned=np.stack([of_source(owners[kept]), of_source(np.repeat(owners[kept], counts[kept])), none]),
     )
 
@@ -97,10 +93,10 @@ def _interleaved(owners: Integers) -> Integers:
     return np.lexsort((owners, places))
 
 
-def _joined(found: Duplicates, kept: Integers, dropped: Integers) -> tuple[Integers, Integers]:
+def _joined(keeper: Integers, kept: Integers, dropped: Integers) -> tuple[Integers, Integers]:
     """How many dropped samples each of `kept` stands for, and those in its order."""
-    place = np.full(len(found.keeper), -1, np.int64)
+    place = np.full(len(keeper), -1, np.int64)
     place[kept] = np.arange(len(kept))
-    standing = place[found.keeper[dropped]]
+    standing = place[keeper[dropped]]
     order = np.argsort(standing, kind="stable")
     return np.bincount(standing, minlength=len(kept)), dropped[order]

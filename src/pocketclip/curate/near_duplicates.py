@@ -39,8 +39,8 @@ def near_pairs(hashes: Hashes, max_distance: int, watch: Watch = SILENT) -> tupl
     tables = list(itertools.combinations(bands, len(bands) - max_distance)) if max_distance and count > 1 else []
     for number, table in enumerate(tables):
         watch.work("finding duplicates", number, len(tables))
-        found = [first * count + second for first, second in _pairs_in_table(hashes, sum(table), max_distance)]
-        codes = [np.unique(np.concatenate([*codes, *found]))]
+        pairs = _pairs_in_table(hashes, sum(table), max_distance)
+        codes = [np.unique(np.concatenate([*codes, *(first * count + second for first, second in pairs)]))]
     return codes[0] // max(1, count), codes[0] % max(1, count)
 
 
@@ -90,11 +90,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    hashes: Hashes,
-    priority: Integers,
-    held_out: Hashes,
-    max_distance: int,
-    watch: Watch = SILENT,
+    hashes: Hashes, priority: Integers, held_out: Hashes, max_distance: int, watch: Watch = SILENT
 ) -> Duplicates:
     """Decide which samples stay, such that no two of them are near each other or a held-out one.
 
@@ -106,7 +102,7 @@ def find_duplicates(
         priority: (N,), higher first.
         held_out: (H,), hashes of pictures that must not stay, themselves or nearly.
         max_distance: in bits, at which two are near.
-        watch: told of the search.
+        watch: told of the tables done.
     """
     unique, of_each = np.unique(np.concatenate([hashes, held_out]), return_inverse=True)
     of_sample, of_held = of_each[: len(hashes)], of_each[len(hashes) :]
@@ -134,8 +130,8 @@ def _near_held_out(count: int, of_held: Integers, first: Integers, second: Integ
     np.minimum.at(equal, of_held, np.arange(none))
     np.minimum.at(near, first, equal[second])
     np.minimum.at(near, second, equal[first])
-    found = np.where(equal < none, equal, near)
-    return np.where(found < none, found, -1)
+    lowest = np.where(equal < none, equal, near)
+    return np.where(lowest < none, lowest, -1)
 
 
 def _stand_in_turn(turn: Integers, first: Integers, second: Integers) -> Integers:

@@ -48,7 +48,8 @@ class Selection:
         sample = sources[int(self.sources[number])][int(self.indices[number])]
         captions = list(sample.captions)
         if self.counts[number]:
-            stays = self.captions[self._caption_edges[number] : self._caption_edges[number + 1]]
+            edges, _ = self._edges
+            stays = self.captions[edges[number] : edges[number + 1]]
             captions = [text for text, stay in zip(captions, stays, strict=True) if stay]
         for source, index in self.joined_to(number):
             with contextlib.suppress(BrokenItemError):
@@ -57,16 +58,14 @@ class Selection:
 
     def joined_to(self, number: int) -> list[tuple[int, int]]:
         """Source and number of the duplicates whose captions one of the samples gets."""
-        rows = self.joined[self._joined_edges[number] : self._joined_edges[number + 1]]
-        return [(int(source), int(index)) for source, index in rows]
+        _, edges = self._edges
+        return [(int(source), int(index)) for source, index in self.joined[edges[number] : edges[number + 1]]]
 
     @functools.cached_property
-    def _caption_edges(self) -> Integers:
-        return _edges(self.counts)
-
-    @functools.cached_property
-    def _joined_edges(self) -> Integers:
-        return _edges(self.joined_counts)
+    def _edges(self) -> tuple[Integers, Integers]:
+        """Where each sample's judged captions and duplicates begin, and behind them the end of the last."""
+        captions, joined = (np.concatenate([[0], np.cumsum(part)]) for part in (self.counts, self.joined_counts))
+        return captions, joined
 
     def save(self, file: Path) -> None:
         """Write an .npz file, the same bytes for the same selection."""
@@ -79,8 +78,3 @@ class Selection:
         """What `save` wrote."""
         with np.load(file, allow_pickle=False) as arrays:
             return cls(**arrays)
-
-
-def _edges(counts: Integers) -> Integers:
-    """Where each sample's part begins, and behind them the end of the last."""
-    return np.concatenate([[0], np.cumsum(counts)])

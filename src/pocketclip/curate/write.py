@@ -30,7 +30,7 @@ def open_writing(
     asked: dict[str, Any],
     clean: CleanConfig | None,
 ) -> Stage:
-    """The stage that writes shards; its only array, `counts`, is what went into each of them.
+    """The stage that writes the selection in `file`; its only array, `counts`, is what went into each shard.
 
     Args:
         places: the sources that the selection is from.
@@ -38,7 +38,7 @@ def open_writing(
         shards: folder and name of the shards, without their number.
         size: samples in a shard.
         asked: what the user asked for, to name the difference where blocks of something else are there.
-        clean: see `_write_shard`.
+        clean: rules for captions that make samples of several sources go together.
     """
     sources, selection = [opened(place) for place in places], Selection.load(file)
 
