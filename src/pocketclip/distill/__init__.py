@@ -24,6 +24,3 @@ def build_teachers(
     for teacher, name in zip(teachers, unique_keys([teacher.short_name for teacher in teachers]), strict=True):
         teacher.short_name = name
     return teachers
-
-
-__all__ = ["build_teachers"]

@@ -69,14 +69,9 @@ class Captioner:
 
     @torch.inference_mode()
     def write(self, pictures: Sequence[Pixels], seeds: Sequence[Sequence[int]]) -> list[tuple[str, ...]]:
-        """Captions of some pictures.
+        """At most `num_captions` of each (H, W, 3) picture, the first sentence of each text; empty ones are left out.
 
-        Args:
-            pictures: each (H, W, 3) bytes.
-            seeds: numbers that name each picture's captions.
-
-        Returns:
-            For each picture at most `num_captions`, the first sentence of each text; empty ones are left out.
+        The seeds are numbers that name each picture's captions: the same ones give the same captions.
         """
         device, count = self.model.device, self.config.num_captions
         inputs = dict(self.processor(images=[Image.fromarray(one) for one in pictures], return_tensors="pt").to(device))
@@ -111,9 +106,8 @@ class _NucleusChoice:
     def __init__(self, top_p: float, randoms: Sequence[np.random.Generator], count: int) -> None:
         self.top_p, self.randoms, self.count = top_p, randoms, count
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
         """(rows, vocabulary) scores to the same with all but the chosen word at minus infinity."""
-        del input_ids
         shares, order = scores.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
         reached = shares.cumsum(-1)
         kept = reached - shares < self.top_p  # the first word always is

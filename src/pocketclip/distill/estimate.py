@@ -3,6 +3,7 @@
 import math
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -86,11 +87,8 @@ def _timed(reinforcer: Reinforcer, count: int) -> tuple[StoredShard, float]:
 
 
 def _captions_per_sample(reinforcer: Reinforcer) -> float:
-    source = reinforcer.source
-    counts = []
+    source, counts = reinforcer.source, []
     for index in range(0, len(source), max(1, len(source) // COUNTED_SAMPLES)):
-        try:
+        with suppress(BrokenItemError):
             counts.append(len(source.captions(index)))
-        except BrokenItemError:
-            continue
     return sum(counts) / max(1, len(counts))

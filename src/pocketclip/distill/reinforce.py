@@ -4,23 +4,24 @@ Dataset reinforcement, https://arxiv.org/abs/2303.08983; multi-modal, https://ar
 gets some random views as numbers, each teacher's embeddings of every view and caption, and captions that a model wrote.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from pocketclip.asked import AskedModel, AskedModelConfig, LibraryModelConfig
+from pocketclip.asked import AskedModelConfig, LibraryModelConfig
 from pocketclip.asked.model import PACKAGES
 from pocketclip.config import Config
 from pocketclip.data import Source, SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
-from pocketclip.data.pictures.decode import Picture, Pixels, decode_picture
+from pocketclip.data.pictures.decode import Picture, decode_picture
 from pocketclip.data.source import Sample
 from pocketclip.data.sources.reinforced_shards import ReinforcedSample
 from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher, StoredType
@@ -30,8 +31,8 @@ from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.features.encode import in_threads
 from pocketclip.models.running.backends import requested_inference
 from pocketclip.models.running.precision import Precision, resolve_precision
-from pocketclip.preprocess import PreprocessConfig
 
+Thing = TypeVar("Thing")
 WRITING_SEED = 1 << 32
 """Takes the place of a view's number where captions are drawn."""
 
@@ -88,7 +89,7 @@ class Reinforcer:
     """An opened recipe: reinforces any consecutive samples, the same bits whichever process does it.
 
     Args:
-        config: the recipe.
+        config: what to store.
         device: where teachers and captioner compute.
 
     Raises:
@@ -96,20 +97,13 @@ class Reinforcer:
     """
 
     def __init__(self, config: ReinforceConfig, device: torch.device) -> None:
-        self.config = config
-        self.device = device
+        self.config, self.device = config, device
         self.source: Source = config.source.open()
         if len(self.source) == 0:
             raise UserError(f"{self.source.name}: no images.")
         self.teachers = build_teachers(config.teachers, device, config.precision)
-        self.captioner: Captioner | None = None
-        if config.captioner is not None:
-            self.captioner = config.captioner.build(device, config.precision)
-        self.manifest = self._describe()
-
-    def _describe(self) -> Manifest:
-        config = self.config
-        return Manifest(
+        self.captioner = None if config.captioner is None else config.captioner.build(device, config.precision)
+        self.manifest = Manifest(
             teachers=tuple(
                 StoredTeacher(
                     name=teacher.short_name,
@@ -149,22 +143,14 @@ class Reinforcer:
         return max(1, self.config.batch_size // self.config.num_views)
 
     def samples(self, start: int, stop: int, broken: list[str]) -> Iterator[ReinforcedSample]:
-        """The readable samples from `start` to `stop`, reinforced.
-
-        Args:
-            start: number of the first.
-            stop: number behind the last.
-            broken: takes a message for each that is left out.
-        """
+        """The readable samples from `start` to before `stop`, reinforced; `broken` takes a message for each other."""
         numbers = range(start, stop)
         synthetic = self._write_captions(numbers)
-        rows = self._encode_texts(self._captions(numbers, synthetic))
-        size = self.samples_per_batch
-        parts = [numbers[first : first + size] for first in range(0, len(numbers), size)]
-        with closing(in_threads(self._encode_views, parts)) as encoded:
-            for loaded, images, messages in encoded:
+        rows = self._encode_texts(numbers, synthetic)
+        with closing(in_threads(self._encode_views, _parts(numbers, self.samples_per_batch))) as encoded:
+            for loaded, messages in encoded:
                 broken.extend(messages)
-                for item, views in zip(loaded, images, strict=True):
+                for item, views in loaded:
                     written = synthetic.get(item.index, ())
                     texts = (*item.sample.captions, *written)
                     if not texts:
@@ -173,95 +159,82 @@ class Reinforcer:
                     features = np.concatenate([views, [rows[text] for text in texts]])
                     yield ReinforcedSample(item.sample, item.views, features, written)
 
-    def _captions(self, numbers: range, synthetic: dict[int, tuple[str, ...]]) -> list[str]:
-        """Each distinct text of some samples, short ones first, so that a batch has little padding."""
-        found = {text for written in synthetic.values() for text in written}
+    def _encode_texts(self, numbers: Sequence[int], synthetic: dict[int, tuple[str, ...]]) -> dict[str, Floats]:
+        """(W,) of each distinct text of some samples: all teachers' embeddings side by side."""
+        distinct = {text for written in synthetic.values() for text in written}
         for index in numbers:
-            try:
-                found.update(self.source.captions(index))
-            except BrokenItemError:
-                continue  # named when its picture is read
-        return sorted(found, key=lambda text: (len(text), text))
-
-    def _encode_texts(self, texts: Sequence[str]) -> dict[str, Floats]:
-        """(W,) of each text: all teachers' embeddings side by side."""
-        size = self.config.batch_size
-        batches = [texts[first : first + size] for first in range(0, len(texts), size)]
-        with closing(in_threads(self._encode_batch, batches)) as encoded:
-            found = [row for rows in encoded for row in rows]
-        return dict(zip(texts, found, strict=True))
+            with suppress(BrokenItemError):  # named when its picture is read
+                distinct.update(self.source.captions(index))
+        texts = sorted(distinct, key=lambda text: (len(text), text))  # so that a batch has little padding
+        parts = _parts(texts, self.config.batch_size)
+        with closing(in_threads(self._encode_batch, parts)) as encoded:
+            return dict(zip(texts, itertools.chain.from_iterable(encoded), strict=True))
 
     def _encode_batch(self, texts: Sequence[str]) -> Floats:
-        found = []
+        columns = []
         for teacher in self.teachers:
             tokens, mask = teacher.text_reader().encode(texts)
-            found.append(teacher.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy())
-        return np.concatenate(found, axis=1)
+            columns.append(teacher.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy())
+        return np.concatenate(columns, axis=1)
 
-    def _write_captions(self, numbers: range) -> dict[int, tuple[str, ...]]:
+    def _write_captions(self, numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Synthetic captions of the readable pictures by sample number; empty without a captioner."""
         if self.captioner is None:
             return {}
-        parts = [numbers[first : first + 8] for first in range(0, len(numbers), 8)]
-        with closing(in_threads(self._write_batch, parts)) as written:
-            found = {index: texts for part in written for index, texts in part}
-        if found and not any(found.values()):
+        write = partial(self._write_batch, self.captioner)
+        with closing(in_threads(write, _parts(numbers, 8))) as batches:
+            written = dict(itertools.chain.from_iterable(batches))
+        if written and not any(written.values()):
             raise UserError(
-                f"captioner.name: {self.captioner.config.name} wrote no caption for any of {len(found)} pictures; "
+                f"captioner.name: {self.captioner.config.name} wrote no caption for any of {len(written)} pictures; "
                 "choose a model that was trained to describe pictures, or set captioner to null."
             )
-        return found
+        return written
 
-    def _write_batch(self, numbers: range) -> list[tuple[int, tuple[str, ...]]]:
-        assert self.captioner is not None
-        loaded, _ = self._load_all(numbers)
+    def _write_batch(self, captioner: Captioner, numbers: Sequence[int]) -> list[tuple[int, tuple[str, ...]]]:
+        loaded, _ = self._load(numbers)
         if not loaded:
             return []
         seeds = [[self.config.seed, item.index, WRITING_SEED] for item in loaded]
-        written = self.captioner.write([item.picture.pixels for item in loaded], seeds)
+        written = captioner.write([item.picture.pixels for item in loaded], seeds)
         return [(item.index, texts) for item, texts in zip(loaded, written, strict=True)]
 
-    def _encode_views(self, numbers: range) -> tuple[list[_Loaded], list[Floats], list[str]]:
-        """Readable samples, (V, W) embeddings of each, and a message for each of the others."""
-        loaded, broken = self._load_all(numbers)
+    def _encode_views(self, numbers: Sequence[int]) -> tuple[list[tuple[_Loaded, Floats]], list[str]]:
+        """Readable samples with (V, W) embeddings of their views, and a message for each of the others."""
+        loaded, broken = self._load(numbers)
         if not loaded:
-            return [], [], broken
-        rendered: dict[str, npt.NDArray[np.uint8]] = {}
-        found = []
+            return [], broken
+        pixels: dict[str, torch.Tensor] = {}
+        columns = []
         for teacher in self.teachers:
-            key = teacher.preprocess.geometry
-            if key not in rendered:  # teachers of one size see the same pixels
-                rendered[key] = np.stack(self._render(loaded, teacher.preprocess))
-            found.append(self._encode_pixels(teacher, rendered[key]))
-        images = np.concatenate(found, axis=1).reshape(len(loaded), self.config.num_views, -1)
-        return loaded, list(images), broken
+            geometry = teacher.preprocess.geometry
+            if geometry not in pixels:  # teachers of one size see the same pixels
+                views = [render_view(item.picture, view, teacher.preprocess) for item in loaded for view in item.views]
+                pixels[geometry] = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+            parts = pixels[geometry].split(self.config.batch_size)
+            columns.append(np.concatenate([teacher.embed_images(part).cpu().numpy() for part in parts]))
+        images = np.concatenate(columns, axis=1).reshape(len(loaded), self.config.num_views, -1)
+        return list(zip(loaded, images, strict=True)), broken
 
-    def _encode_pixels(self, teacher: AskedModel, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """(n, H, W, 3) bytes to (n, width)."""
-        size, batch = self.config.batch_size, torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        parts = [teacher.embed_images(part).cpu().numpy() for part in batch.split(size)]
-        return np.concatenate(parts)
-
-    def _render(self, loaded: Sequence[_Loaded], preprocess: PreprocessConfig) -> list[Pixels]:
-        return [render_view(item.picture, view, preprocess) for item in loaded for view in item.views]
-
-    def _load_all(self, numbers: range) -> tuple[list[_Loaded], list[str]]:
-        loaded, broken = [], []
+    def _load(self, numbers: Sequence[int]) -> tuple[list[_Loaded], list[str]]:
+        """Readable samples, and a message for each of the others."""
+        augment, loaded, broken = self.config.augment, [], []
+        shortest = max(shortest_side(one.preprocess, augment.crop_scale, augment.crop_ratio) for one in self.teachers)
         for index in numbers:
             try:
-                loaded.append(self._load(index))
+                sample = self.source[index]
+                picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
             except BrokenItemError as error:
                 broken.append(str(error))
+                continue
+            seeds = ([self.config.seed, index, view] for view in range(self.config.num_views))
+            views = tuple(draw_view(augment, picture.size, seed) for seed in seeds)
+            loaded.append(_Loaded(index, sample, picture, views))
         return loaded, broken
 
-    def _load(self, index: int) -> _Loaded:
-        augment, sample = self.config.augment, self.source[index]
-        sizes = (shortest_side(teacher.preprocess, augment.crop_scale, augment.crop_ratio) for teacher in self.teachers)
-        picture = decode_picture(sample.image, place=sample.place, shortest=max(sizes))
-        views = tuple(
-            draw_view(augment, picture.size, [self.config.seed, index, view]) for view in range(self.config.num_views)
-        )
-        return _Loaded(index, sample, picture, views)
+
+def _parts(things: Sequence[Thing], size: int) -> list[Sequence[Thing]]:
+    return [things[first : first + size] for first in range(0, len(things), size)]
 
 
 def settings_of(manifest: Manifest) -> dict[str, Any]:

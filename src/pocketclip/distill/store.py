@@ -1,24 +1,16 @@
 """Writing a reinforced folder shard by shard, so that a stopped run goes on and many machines can share the work."""
 
-import itertools
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pocketclip.data.sources import reinforcement
 from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
-from pocketclip.data.sources.reinforcement import (
-    MANIFEST,
-    Manifest,
-    StoredShard,
-    check_shard,
-    read_manifest,
-    write_manifest,
-)
+from pocketclip.data.sources.reinforcement import MANIFEST, Manifest, StoredShard, check_shard
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
 from pocketclip.errors import UserError
 from pocketclip.models.running.precision import resolve_device
@@ -31,12 +23,7 @@ WORK = "reinforcing"
 
 
 def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
-    """The stage of `pocketclip reinforce`, in any process.
-
-    Args:
-        values: of a `ReinforceConfig`.
-        out: where the shards go.
-        device: `cpu`, `cuda` or `auto`.
+    """The stage of `pocketclip reinforce` in another process, from the values of a `ReinforceConfig`.
 
     Raises:
         UserError: the source, a teacher or the captioner cannot be opened.
@@ -46,12 +33,9 @@ def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
 
 
 def reinforcing_stage(reinforcer: Reinforcer, out: Path, watch: Watch = SILENT) -> Stage:
-    """The stage that writes shards: a block is a shard, and holds what the manifest says of it.
+    """The stage that writes shards into `out`: a block is a shard, and holds what the manifest says of it.
 
-    Args:
-        reinforcer: an opened recipe.
-        out: where the shards go.
-        watch: told of the samples done while a shard is written here.
+    `watch` is told of the samples done while a shard is written in this process.
     """
     size, num_samples = reinforcer.config.samples_per_shard, len(reinforcer.source)
 
@@ -67,28 +51,15 @@ def reinforcing_stage(reinforcer: Reinforcer, out: Path, watch: Watch = SILENT) 
         shard = write_shard(out / f"reinforced-{start // size:06d}.tar", samples(), reinforcer.manifest)
         return Block({"shard": np.frombuffer(shard.model_dump_json().encode(), np.uint8)}, broken)
 
-    return Stage(
-        work=WORK,
-        made_from=reinforcer.made_from(),
-        num_samples=num_samples,
-        block_size=size,
-        compute=compute,
-        on_gpu=reinforcer.device.type == "cuda",
-    )
+    on_gpu = reinforcer.device.type == "cuda"
+    return Stage(WORK, reinforcer.made_from(), num_samples, size, compute, on_gpu=on_gpu)
 
 
 def write_reinforced(reinforcer: Reinforcer, out: Path, engine: Engine, watch: Watch, *, resume: bool) -> Manifest:
-    """Reinforce into `out`: reinforced-000000.tar, ... and then `reinforcement.json`.
+    """Reinforce into `out`: reinforced-000000.tar, ... and then `reinforcement.json`, which it returns.
 
-    Args:
-        reinforcer: an opened recipe.
-        out: made if missing; holds `blocks/` until everything is written.
-        engine: what computes the shards.
-        watch: told of the samples done and of broken items.
-        resume: go on with the shards of an earlier call, or do nothing where it was finished.
-
-    Returns:
-        The finished folder's manifest.
+    The folder is made if missing, and holds `blocks/` until everything is written. With `resume` it goes on with the
+    shards of an earlier call, or does nothing where that was finished.
 
     Raises:
         UserError: `out` holds something else, or was begun with other teachers or settings, or the disk is full.
@@ -105,11 +76,12 @@ def write_reinforced(reinforcer: Reinforcer, out: Path, engine: Engine, watch: W
     values = reinforcer.config.model_dump(mode="json")
     open_stage = partial(open_reinforcing, values, out.absolute(), str(reinforcer.device))
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)
-    shards = [_shard_of(block) for block in folder.read_all()]
+    written = list(folder.read_all())
+    shards = [_shard_of(block) for block in written]
     if not any(shard.num_samples for shard in shards):
         raise UserError(f"{reinforcer.source.name}: no sample could be reinforced; {out} is not finished.")
-    broken = tuple(itertools.chain.from_iterable(block.broken for block in folder.read_all()))
-    manifest = write_manifest(out, reinforcer.manifest.model_copy(update={"broken": broken}), shards)
+    broken = tuple(message for block in written for message in block.broken)
+    manifest = reinforcement.write_manifest(out, reinforcer.manifest.model_copy(update={"broken": broken}), shards)
     folder.remove()
     return manifest
 
@@ -125,18 +97,17 @@ def _forget_lost_shards(folder: BlockFolder, out: Path) -> None:
             try:
                 check_shard(out, _shard_of(folder.read(number)))
             except (UserError, ValueError):
-                with suppress(FileNotFoundError):
-                    folder.file(number).unlink()
+                folder.file(number).unlink(missing_ok=True)
 
 
 def _finished(out: Path, manifest: Manifest, *, resume: bool) -> Manifest:
     """The manifest of an earlier call that asked for the same."""
     if not resume:
         raise UserError(f"{out}: is reinforced already; choose another --out, or delete it to start anew.")
-    there = read_manifest(out)
-    found = first_difference(settings_of(there), json.loads(json.dumps(settings_of(manifest))))
-    if found is not None:
-        raise UserError(f"{out / MANIFEST}: {found}. Choose another --out.")
+    there = reinforcement.read_manifest(out)
+    difference = first_difference(settings_of(there), json.loads(json.dumps(settings_of(manifest))))
+    if difference is not None:
+        raise UserError(f"{out / MANIFEST}: {difference}. Choose another --out.")
     for shard in there.shards:
         check_shard(out, shard)
     return there
