@@ -9,7 +9,8 @@ import typer
 from pocketclip.cli.features import features
 from pocketclip.cli.filter import filter_source
 from pocketclip.cli.mix import mix
-from pocketclip.cli.options import Json, MaxBrokenShare, ShardFolder, ShardName, SourceText
+from pocketclip.cli.options import Json, MaxBrokenShare, SourceText
+from pocketclip.cli.stages import ShardFolder, ShardName
 from pocketclip.cli.tables import print_table, tell_shards
 
 app = typer.Typer(help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True)

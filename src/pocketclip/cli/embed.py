@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, EngineOption, MaxBrokenShare, Model, RayAddress, Resume, SourceText
+from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 
 def embed(

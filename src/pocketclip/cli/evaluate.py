@@ -61,11 +61,7 @@ def evaluate(
 
 
 def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[Task]], bool]") -> None:
-    """An option for some tasks must have one of them to act on.
-
-    Raises:
-        UserError: none is asked.
-    """
+    """An option for some tasks must have one of them to act on."""
     from pocketclip.errors import UserError
     from pocketclip.evaluate.tasks import task_kinds
 

@@ -4,7 +4,8 @@ import json
 
 import typer
 
-from pocketclip.cli.options import Changes, Device, EngineOption, Json, RayAddress, Recipe
+from pocketclip.cli.options import Changes, Device, Json, Recipe
+from pocketclip.cli.stages import EngineOption, RayAddress
 from pocketclip.cli.tables import print_table
 
 

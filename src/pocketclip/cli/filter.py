@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import (
-    MODEL_HELP,
-    Device,
-    EngineOption,
-    Json,
-    MaxBrokenShare,
-    RayAddress,
-    Resume,
-    SamplesPerShard,
-    ShardFolder,
-    ShardName,
-    SourceText,
-)
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
 from pocketclip.cli.tables import print_table, tell_shards
 
 if TYPE_CHECKING:

@@ -30,18 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich costs half of the time that --help may take
     pretty_exceptions_enable=False,
 )
-app.command()(quickstart)
-app.command()(train)
-app.command()(evaluate)
-app.command()(cost)
-app.command()(plan)
+for command in (quickstart, train, evaluate, cost, plan, reinforce, study, embed, index, search, report):
+    app.command()(command)
 app.add_typer(data_commands.app, name="data")
-app.command()(reinforce)
-app.command()(study)
-app.command()(embed)
-app.command()(index)
-app.command()(search)
-app.command()(report)
 app.add_typer(demo_commands.app, name="demo")
 app.command("list")(list_command)
 

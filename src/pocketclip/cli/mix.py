@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import (
-    EngineOption,
-    Json,
-    MaxBrokenShare,
-    RayAddress,
-    Resume,
-    SamplesPerShard,
-    ShardFolder,
-    ShardName,
-    source_text,
-)
+from pocketclip.cli.options import Json, MaxBrokenShare, source_text
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
 from pocketclip.cli.tables import print_table, tell_shards
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -35,15 +35,5 @@ SourceText = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")]
-EngineOption = Annotated[
-    Literal["local", "ray"], typer.Option("--engine", help="local, or ray for many processes and machines.")
-]
-RayAddress = Annotated[
-    str | None, typer.Option(help="Of a running Ray cluster; without it RAY_ADDRESS, or all cores of this machine.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the blocks that an earlier run wrote.")]
-ShardFolder = Annotated[Path, typer.Option("--out", help="Folder for the shards.")]
-ShardName = Annotated[str, typer.Option("--name", help="Before the shard number: NAME-000000.tar.")]
-SamplesPerShard = Annotated[int, typer.Option(min=1, help="Samples in a shard.")]
 MaxBrokenShare = Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of broken items.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.", callback=wants_json)]

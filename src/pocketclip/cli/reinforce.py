@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Changes, Device, EngineOption, Json, MaxBrokenShare, RayAddress, Recipe, Resume
+from pocketclip.cli.options import Changes, Device, Json, MaxBrokenShare, Recipe
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 from pocketclip.cli.tables import print_table
 
 if TYPE_CHECKING:
