@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pocketclip.curate.filter as filter_module
-import pocketclip.curate.write as write_module
+import pocketclip.curate.selection as selection_module
 from conftest import Told
 from pocketclip.curate.curation import carry_out
 from pocketclip.curate.filter import FilterConfig, FilterReport, filtering, open_measuring
@@ -111,7 +111,7 @@ def test_a_stopped_filter_goes_on_where_it_was(
         run(folder, tmp_path / "cut", stop_at(work, done))
     assert not (tmp_path / "cut" / "data.filter.json").exists()
     counts = {"measured": 0, "written": 0}
-    measure, write = filter_module.measure, write_module._write_shard
+    measure, write = filter_module.measure, selection_module._write_shard
 
     def counting_measure(source: Source, start: int, stop: int) -> Block:
         counts["measured"] += stop - start
@@ -122,7 +122,7 @@ def test_a_stopped_filter_goes_on_where_it_was(
         return write(*arguments)
 
     monkeypatch.setattr(filter_module, "measure", counting_measure)
-    monkeypatch.setattr(write_module, "_write_shard", counting_write)
+    monkeypatch.setattr(selection_module, "_write_shard", counting_write)
     resumed = run(folder, tmp_path / "cut", resume=True)
     assert counts == {"measured": measured, "written": written}
     assert resumed == run(folder, tmp_path / "whole")

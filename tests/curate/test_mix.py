@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import pocketclip.curate.mix as mix_module
-import pocketclip.curate.write as write_module
+import pocketclip.curate.selection as selection_module
 from conftest import Told, encode_picture
 from pocketclip.curate.curation import carry_out
 from pocketclip.curate.mix import MixConfig, draw, mixing, parse_part
@@ -216,7 +216,7 @@ def test_a_stopped_mix_goes_on_where_it_was(
         monkeypatch.setattr(module, name, counted)
 
     counting(mix_module, "measure")
-    counting(write_module, "_write_shard")
+    counting(selection_module, "_write_shard")
     resumed = run(sources, tmp_path / "cut", resume=True)
     assert counts["_write_shard"] == written
     assert (counts["measure"] == 0) == (measured == 0)

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketclip.curate.selection import Selection
-from pocketclip.curate.write import open_writing
+from pocketclip.curate.selection import Selection, open_writing
 from pocketclip.data import open_source
 from pocketclip.data.source import Source
 

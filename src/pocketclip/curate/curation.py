@@ -14,8 +14,7 @@ from PIL import Image
 
 from pocketclip.config import Config
 from pocketclip.curate.clean import CleanConfig
-from pocketclip.curate.selection import Integers, Selection
-from pocketclip.curate.write import open_writing
+from pocketclip.curate.selection import Integers, Selection, open_writing
 from pocketclip.data.shards import earlier_report, finish_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError

@@ -18,8 +18,7 @@ from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_e
 from pocketclip.curate.mix_report import MixReport, report_mix
 from pocketclip.curate.mix_verdict import Hashed, judge
 from pocketclip.curate.near_duplicates import MAX_DISTANCE
-from pocketclip.curate.selection import Integers, Selection
-from pocketclip.curate.write import opened
+from pocketclip.curate.selection import Integers, Selection, opened
 from pocketclip.data.pictures import perceptual_hash
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError

@@ -7,8 +7,7 @@ import numpy as np
 from pocketclip.config import Config
 from pocketclip.curate.clean import REASONS
 from pocketclip.curate.mix_verdict import Hashed, MixVerdict
-from pocketclip.curate.selection import Integers
-from pocketclip.curate.write import key_prefix
+from pocketclip.curate.selection import Integers, key_prefix
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError
 from pocketclip.stages.store import Stage
