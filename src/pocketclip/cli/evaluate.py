@@ -19,8 +19,7 @@ def evaluate(
     ] = ["retrieval"],  # noqa: B006
     device: Device = "auto",
     train_data: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="What a probe learns from; without it, four fifths of --data."),
+        str | None, typer.Option(metavar="SOURCE", help="What a probe learns from; without it, four fifths of --data.")
     ] = None,
     against_start: Annotated[bool, typer.Option(help="Compare probes with the towers before training.")] = True,
     changes: Annotated[

@@ -113,9 +113,7 @@ LISTS = {
 }
 
 
-def list_command(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"One of: {', '.join(LISTS)}.")],
-) -> None:
+def list_command(what: Annotated[str, typer.Argument(metavar="WHAT", help=f"One of: {', '.join(LISTS)}.")]) -> None:
     """List what a recipe or a command can name.
 
     \b

@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Self
 
 from pydantic import PositiveInt, model_validator
@@ -39,19 +38,10 @@ class CleanConfig(Config):
         return self
 
 
-@dataclass
-class CleanCounts:
-    """What cleaning did to many captions."""
-
-    num_read: int = 0
-    num_changed: int = 0
-    """Captions that stay with another text than they had."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """By the first reason, in the order of `REASONS`."""
-
-
 REASONS = ("empty", "min_words", "max_words", "repeated", "max_captions")
 """Why a caption is dropped: nothing readable in it, too short, too long, the image has it already, one too many."""
+COUNTS = ("read", "changed", *REASONS)
+"""What is counted: captions read, those that stay with another text, and those dropped, by the first reason."""
 
 
 def clean_text(text: str) -> str:
@@ -72,9 +62,9 @@ def _cleaned_once(text: str) -> str:
     return " ".join(clean_captions([text]))
 
 
-def clean_image(captions: Sequence[str], rules: CleanConfig, counts: CleanCounts | None = None) -> tuple[str, ...]:
-    """One image's captions that stay, cleaned; what was done is added to `counts`."""
-    counts = CleanCounts() if counts is None else counts
+def clean_image(captions: Sequence[str], rules: CleanConfig, counts: Counter[str] | None = None) -> tuple[str, ...]:
+    """One image's captions that stay, cleaned; to `counts` is added what `COUNTS` names."""
+    counts = Counter() if counts is None else counts
     kept: dict[int, str] = {}
     for caption in captions:
         text = clean_text(caption)
@@ -87,10 +77,10 @@ def clean_image(captions: Sequence[str], rules: CleanConfig, counts: CleanCounts
             "max_captions": rules.max_captions is not None and len(kept) >= rules.max_captions,
         }
         reason = next((name for name in REASONS if broken_rules[name]), None)
-        counts.num_read += 1
+        counts["read"] += 1
         if reason is None:
-            counts.num_changed += text != caption
+            counts["changed"] += text != caption
             kept[identity] = text
         else:
-            counts.dropped[reason] += 1
+            counts[reason] += 1
     return tuple(kept.values())

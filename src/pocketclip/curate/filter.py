@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -102,28 +102,16 @@ def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], 
             similarities = (embeddings.images[embeddings.text_images] * embeddings.texts).sum(axis=1)
         # What was embedded can be decoded
         readable, broken, open_picture = embeddings.indices.tolist(), list(embeddings.broken), open_header
-    rows = [
-        (index, picture.size, _bytes_id(sample.image), sample.captions)
-        for index, sample, picture in measure_each(source, readable, open_picture, broken)
-    ]
-    texts = [text for *_, captions in rows for text in captions]
-    arrays = {
-        "indices": _integers([index for index, *_ in rows]),
-        "sides": _integers([size for _, size, *_ in rows]).reshape(-1, 2),
-        "image_ids": _integers([identity for *_, identity, _ in rows]),
-        "counts": _integers([len(captions) for *_, captions in rows]),
-        "words": _integers([len(text.split()) for text in texts]),
-        "caption_ids": _integers([caption_id(text) for text in texts]),
-    }
-    return Block({**arrays, "similarities": similarities}, broken)
-
-
-def _integers(values: Sequence[Any]) -> Integers:
-    return np.array(values, dtype=np.int64)
-
-
-def _bytes_id(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) >> 1
+    columns: dict[str, list[Any]] = {signal.name: [] for signal in fields(Signals) if signal.name != "similarities"}
+    for index, sample, picture in measure_each(source, readable, open_picture, broken):
+        columns["indices"].append(index)
+        columns["sides"].append(picture.size)
+        columns["image_ids"].append(int.from_bytes(hashlib.blake2b(sample.image, digest_size=8).digest()) >> 1)
+        columns["counts"].append(len(sample.captions))
+        columns["words"] += [len(text.split()) for text in sample.captions]
+        columns["caption_ids"] += map(caption_id, sample.captions)
+    arrays = {name: np.array(values, np.int64) for name, values in columns.items()}
+    return Block({**arrays, "sides": arrays["sides"].reshape(-1, 2), "similarities": similarities}, broken)
 
 
 @dataclass(frozen=True)

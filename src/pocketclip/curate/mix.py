@@ -4,6 +4,7 @@ Every picture is read once for its hash; what is written is then decided from ha
 """
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from pydantic import Field, NonNegativeInt
 
 from pocketclip.config import Config
 from pocketclip.curate import clean
-from pocketclip.curate.clean import REASONS, CleanConfig, CleanCounts, clean_image
+from pocketclip.curate.clean import COUNTS, CleanConfig, clean_image
 from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.mix_report import MixReport, report_mix
 from pocketclip.curate.mix_verdict import Hashed, judge
@@ -101,19 +102,18 @@ def open_hashing(source: Source | str, part: MixPart, seed: int, rules: CleanCon
 
 def measure(source: Source, indices: Integers, rules: CleanConfig) -> Block:
     """The arrays of `Hashed` for some samples."""
-    cleaning, broken = CleanCounts(), list[str]()
+    cleaning, broken = Counter[str](), list[str]()
     rows = [
         (index, picture_hash, len(clean_image(sample.captions, rules, cleaning)))
         for index, sample, picture_hash in measure_each(
             source, indices.tolist(), perceptual_hash.perceptual_hash, broken
         )
     ]
-    counted = [cleaning.num_read, cleaning.num_changed, *(cleaning.dropped[name] for name in REASONS)]
     arrays = {
         "indices": np.array([index for index, _, _ in rows], np.int64),
         "hashes": np.array([picture_hash for _, picture_hash, _ in rows], np.uint64),
         "counts": np.array([count for _, _, count in rows], np.int64),
-        "cleaning": np.array([counted]),
+        "cleaning": np.array([[cleaning[name] for name in COUNTS]]),
     }
     return Block(arrays, broken)
 
@@ -124,20 +124,17 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
     Raises:
         UserError: a source cannot be opened, or is empty.
     """
-    num_mixed, num_held = len(config.parts), len(config.without)
-    parts = [*config.parts, *(MixPart(source=text) for text in config.without)]
-    places = [part.source for part in parts]
+    num_mixed = len(config.parts)
+    parts = {f"source-{number}": part for number, part in enumerate(config.parts)}
+    parts |= {f"without-{number}": MixPart(source=text) for number, text in enumerate(config.without)}
+    places = [part.source for part in parts.values()]
     sources = [opened(place) for place in places]
     open_part = functools.partial(open_hashing, seed=config.seed, rules=config.captions)
-    stages = [open_part(source, part) for source, part in zip(sources, parts, strict=True)]
-    openings = [functools.partial(open_part, part.source, part) for part in parts]
-    folders = [
-        *(f"source-{number}" for number in range(num_mixed)),
-        *(f"without-{number}" for number in range(num_held)),
-    ]
+    stages = [open_part(source, part) for source, part in zip(sources, parts.values(), strict=True)]
+    openings = [functools.partial(open_part, part.source, part) for part in parts.values()]
 
     def decide(measured: Sequence[Block], watch: Watch) -> tuple[Selection, Integers, Tell[MixReport]]:
-        hashed = [Hashed(**block.arrays) for block in measured]
+        hashed = [Hashed(**block.arrays, num_broken=len(block.broken)) for block in measured]
         verdict = judge(
             hashed[:num_mixed],
             np.concatenate([np.zeros(0, np.uint64), *(one.hashes for one in hashed[num_mixed:])]),
@@ -145,8 +142,7 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
             join_captions=config.join_captions,
             watch=watch,
         )
-        num_broken = [len(block.broken) for block in measured]
-        tell = functools.partial(report_mix, verdict, hashed, num_broken, stages, sources, places)
+        tell = functools.partial(report_mix, verdict, hashed, stages, sources, places)
         if len(verdict.selection) == 0:
             losses = tell(verdict.planned, 0).losses()
             raise UserError(f"{out}: nothing is left to write ({losses}); use milder settings with --resume.")
@@ -158,7 +154,7 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
         out=out,
         asked={"mix": config.model_dump(mode="json")},
         made_from={"fingerprints": [stage.made_from["source"] for stage in stages]},
-        measuring=dict(zip(folders, zip(stages, openings, strict=True), strict=True)),
+        measuring=dict(zip(parts, zip(stages, openings, strict=True), strict=True)),
         decide=decide,
         places=places[:num_mixed],
         sources=sources[:num_mixed],

@@ -71,7 +71,6 @@ class MixReport(Config):
 def report_mix(
     verdict: MixVerdict,
     hashed: Sequence[Hashed],
-    num_broken: Sequence[int],
     stages: Sequence[Stage],
     sources: Sequence[Source],
     places: Sequence[str],
@@ -80,9 +79,9 @@ def report_mix(
 ) -> MixReport:
     """The report of a mix.
 
-    `hashed` to `places` are of each mixed source and behind them of each held-out one: what was read of it, its items
-    that could not be, the stage that read it, it, and its name as a user writes it. `counts` (3, sources) are images,
-    captions and broken items of the mixed ones as written.
+    `hashed` to `places` are of each mixed source and behind them of each held-out one: what was read of it, the stage
+    that read it, it, and its name as a user writes it. `counts` (3, sources) are images, captions and broken items of
+    the mixed ones as written.
     """
     near, mixed = _name_near(verdict, hashed, sources), []
     for number, (num_images, num_captions, num_lost) in enumerate(counts.T.tolist()):
@@ -95,7 +94,7 @@ def report_mix(
                 key_prefix=key_prefix(number),
                 num_items=made_from["num_items"],
                 num_taken=stages[number].num_samples,
-                num_broken=num_broken[number] + num_lost,
+                num_broken=hashed[number].num_broken + num_lost,
                 num_held_out=len(near[number]),
                 num_without_caption=int(verdict.without_caption[number]),
                 num_duplicates=int(verdict.duplicates[number]),

@@ -22,7 +22,8 @@ class Hashed:
     counts: Integers
     """(N,), captions that stay."""
     cleaning: Integers
-    """(blocks, 2 + reasons), captions read, changed, and dropped for each reason."""
+    """(blocks, counts), of captions; see `clean.COUNTS`."""
+    num_broken: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,7 @@ class MixVerdict:
 
 
 def judge(
-    hashed: Sequence[Hashed],
-    held_out: Hashes,
-    *,
-    max_distance: int,
-    join_captions: bool,
-    watch: Watch = SILENT,
+    hashed: Sequence[Hashed], held_out: Hashes, *, max_distance: int, join_captions: bool, watch: Watch = SILENT
 ) -> MixVerdict:
     """Decide which samples are written, and in which order.
 
