@@ -77,14 +77,21 @@ def convert(
       pocketclip data convert csv:pairs.csv --out shards --name pairs
     """
     from pocketclip.cli.progress import reporter
-    from pocketclip.curate.curation import picture_of
     from pocketclip.data import open_source
     from pocketclip.data.shards import write_shards
+    from pocketclip.preprocess import decode_image
 
     opened = open_source(source, place="SOURCE")
     with reporter(max_broken_share, len(opened)) as shown:
-        state = write_shards(opened, out, name=name, samples_per_shard=samples_per_shard, check=picture_of, watch=shown)
-    tell_shards(f"{state.num_written:,} samples", out, name, state.num_shards)
+        told = write_shards(
+            opened,
+            out,
+            name=name,
+            samples_per_shard=samples_per_shard,
+            check=lambda sample: decode_image(sample.image, place=sample.place),
+            watch=shown,
+        )
+    tell_shards(f"{told.num_written:,} samples", out, name, told.num_shards)
 
 
 app.command("filter")(filter_source)

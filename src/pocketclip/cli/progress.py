@@ -69,12 +69,10 @@ class Reporter(Watch):
 def reporter(
     max_broken_share: float | None = None, num_samples: int | None = None, *, quiet: bool = False
 ) -> Iterator[Watch]:
-    """What shows progress on stderr, its bar removed at the end.
+    """What shows progress on stderr, its bar removed at the end; nothing where `quiet`.
 
-    Args:
-        max_broken_share: of a source's items; above it the work stops. None leaves counting to whoever works.
-        num_samples: of the source; None counts each work by itself.
-        quiet: show nothing.
+    The work stops above `max_broken_share` of a source's items; None leaves counting to whoever works. `num_samples`
+    are those of the source; None counts each work by itself.
     """
     console = Console(stderr=True, quiet=quiet)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[info]}", TimeRemainingColumn())

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from PIL import Image
-
 from pocketclip.config import Config
 from pocketclip.curate.clean import CleanConfig
 from pocketclip.curate.selection import Integers, Selection, open_writing
 from pocketclip.data.shards import earlier_report, finish_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError
-from pocketclip.preprocess import decode_image
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import Block, OpenStage, Stage
 from pocketclip.stages.watch import Watch
@@ -114,8 +111,3 @@ def measure_each(
             broken.append(str(error))
         else:
             yield index, sample, signal
-
-
-def picture_of(sample: Sample) -> Image.Image:
-    """The decoded picture; see `preprocess.decode_image`."""
-    return decode_image(sample.image, place=sample.place)

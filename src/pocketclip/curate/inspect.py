@@ -3,15 +3,15 @@
 import hashlib
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pocketclip.curate.curation import measure_each, picture_of
+from pocketclip.curate.curation import measure_each
 from pocketclip.data.source import Source, caption_id
-from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -70,15 +70,13 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
     first_with: dict[bytes, str] = {}
     owners: dict[int, set[int]] = {}
     times: Counter[int] = Counter()
-    for index in range(len(source)):
-        try:
-            sample = source[index]
-            image = picture_of(sample)
-        except BrokenItemError as error:
-            result.broken.append(str(error))
-            continue
-        finally:
+
+    def watched() -> Iterator[int]:
+        for index in range(len(source)):
+            yield index
             watch.work("reading images", index + 1, len(source))
+
+    for index, sample, image in measure_each(source, watched(), decode_image, result.broken):
         result.num_images += 1
         result.num_captions += len(sample.captions)
         result.num_labelled += sample.label is not None

@@ -19,17 +19,12 @@ _SORT_COST = 10  # of a number in a table, in comparisons
 
 
 def near_pairs(hashes: Hashes, max_distance: int, watch: Watch = SILENT) -> tuple[Integers, Integers]:
-    """Every pair of hashes that differ in at most `max_distance` bits.
+    """Every pair of different hashes (N,) that differ in at most `max_distance` bits, 0 to `MAX_DISTANCE`.
 
     The bits are cut into `b` bands. Two hashes that differ in at most `d` bits agree wholly in at least `b - d` of
     them, so sorting by each choice of `b - d` bands brings every such pair together once at least, and only hashes
     equal in those bands are compared. Reference: G. S. Manku, A. Jain, A. Das Sarma, Detecting Near-Duplicates for Web
     Crawling, WWW 2007, section 3. Memory grows with the number of hashes and of pairs found.
-
-    Args:
-        hashes: (N,), no two equal.
-        max_distance: bits, 0 to `MAX_DISTANCE`.
-        watch: told of the tables done.
 
     Returns:
         (P,) and (P,), the places of both, the lower place first; each pair once, in order.
@@ -101,7 +96,7 @@ def find_duplicates(
         hashes: (N,), of the samples.
         priority: (N,), higher first.
         held_out: (H,), hashes of pictures that must not stay, themselves or nearly.
-        max_distance: in bits, at which two are near.
+        max_distance: bits at which two are near.
         watch: told of the tables done.
     """
     unique, of_each = np.unique(np.concatenate([hashes, held_out]), return_inverse=True)

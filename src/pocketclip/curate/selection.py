@@ -98,15 +98,10 @@ def open_writing(
     asked: dict[str, Any],
     clean: CleanConfig | None,
 ) -> Stage:
-    """The stage that writes the selection in `file`; its only array, `counts`, is what went into each shard.
+    """The stage that writes the selection in `file` as SHARDS-000000.tar, ...: `counts` is what went into each.
 
-    Args:
-        places: the sources that the selection is from.
-        file: of the selection.
-        shards: folder and name of the shards, without their number.
-        size: samples in a shard.
-        asked: what the user asked for, to name the difference where blocks of something else are there.
-        clean: rules for captions that make samples of several sources go together.
+    `size` is of a shard, and `asked` what the user asked for: it names the difference where blocks of something else
+    are there. For `clean` see `_write_shard`.
     """
     sources, selection = [opened(place) for place in places], Selection.load(file)
 

@@ -88,10 +88,6 @@ class _Loaded:
 class Reinforcer:
     """An opened recipe: reinforces any consecutive samples, the same bits whichever process does it.
 
-    Args:
-        config: what to store.
-        device: where teachers and captioner compute.
-
     Raises:
         UserError: the source, a teacher or the captioner cannot be opened.
     """
