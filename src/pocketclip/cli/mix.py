@@ -11,7 +11,6 @@ from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerSh
 from pocketclip.cli.tables import print_table, tell_shards
 
 if TYPE_CHECKING:
-    from pocketclip.curate.mix import MixConfig
     from pocketclip.curate.mix_report import MixReport
 
 
@@ -82,17 +81,17 @@ def mix(
             resume=resume,
             dry_run=dry_run,
         )
-    _show(config, report, out, name, as_json=json_lines)
+    _show(report, out, name, is_held_out=bool(without), as_json=json_lines)
 
 
-def _show(config: "MixConfig", report: "MixReport", out: Path, name: str, *, as_json: bool) -> None:
+def _show(report: "MixReport", out: Path, name: str, *, is_held_out: bool, as_json: bool) -> None:
     """Counts to stdout, where the shards lie to stderr."""
     counts = f"{report.num_images:,} images with {report.num_captions:,} captions"
     if report.num_shards:
         tell_shards(counts, out, name, report.num_shards)
     else:
         typer.echo(f"{counts} would be written; write them with --resume instead of --dry-run", err=True)
-    if config.without:
+    if is_held_out:
         typer.echo(f"{sum(source.num_held_out for source in report.sources):,} images near held-out ones", err=True)
     else:
         typer.echo("No source is held out: name the test splits you will measure on with --without.", err=True)

@@ -68,8 +68,7 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
     """Read and decode every item."""
     result = Inspection(source.name, len(source))
     first_with: dict[bytes, str] = {}
-    owners: dict[int, set[int]] = {}
-    times: Counter[int] = Counter()
+    images_with: dict[int, list[int]] = {}
 
     def watched() -> Iterator[int]:
         for index in range(len(source)):
@@ -92,10 +91,8 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
         first_with.setdefault(content, sample.key)
         for caption in sample.captions:
             result.words_per_caption[len(caption.split())] += 1
-            identity = caption_id(caption)
-            owners.setdefault(identity, set()).add(index)
-            times[identity] += 1
-    result.num_repeated_captions = sum(times[identity] for identity, images in owners.items() if len(images) > 1)
+            images_with.setdefault(caption_id(caption), []).append(index)
+    result.num_repeated_captions = sum(len(images) for images in images_with.values() if len(set(images)) > 1)
     return result
 
 

@@ -124,14 +124,14 @@ class Reinforcer:
 
     def made_from(self) -> dict[str, Any]:
         """Everything the shards' bytes depend on."""
-        surroundings = {
+        return {
+            **settings_of(self.manifest),
             "batch_size": self.config.batch_size,
             "precision": resolve_precision(self.config.precision, self.device),
             "device": self.device.type,
             "inference": requested_inference("auto"),
             "versions": self.manifest.versions,
         }
-        return {**settings_of(self.manifest), **surroundings}
 
     @property
     def samples_per_batch(self) -> int:
