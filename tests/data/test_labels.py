@@ -37,7 +37,7 @@ def test_shards_give_numbers_and_the_names_beside_them(tmp_path: Path) -> None:
     labels = read_labels(open_source(write_shard(tmp_path, [1, None, 0], "dog\ncat\n")))
     assert labels.values.tolist() == [1, NO_LABEL, 0]
     assert labels.names == ("dog", "cat")
-    assert labels.name(1) == "cat"
+    assert labels.occurring[1] == "cat"
 
 
 def test_a_folder_is_a_class_where_asked_for(tmp_path: Path) -> None:

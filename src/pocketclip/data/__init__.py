@@ -54,11 +54,7 @@ def split_source_text(text: Any) -> Any:
 
 
 def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """`KIND:PLACE[,PLACE][,key=value]` as a mapping.
-
-    Args:
-        text: what a user writes.
-        kinds: config class of each kind; its `positional` names the settings that need no key.
+    """`KIND:PLACE[,PLACE][,key=value]` as a mapping; a config's `positional` names the settings that need no key.
 
     Raises:
         ValueError: an unknown kind or setting, or more places than the kind takes.
@@ -92,21 +88,16 @@ SourceConfig = Annotated[
 
 
 def open_source(spec: Any, *, place: str = "source") -> Source:
-    """Open what a user wrote.
-
-    Args:
-        spec: a text such as `folder:photos`, or a mapping with `kind`.
-        place: option or key to name in errors.
+    """Open what a user wrote: a text such as `folder:photos`, or a mapping with `kind`; errors name it by `place`.
 
     Raises:
         UserError: an unknown kind or key, or data that cannot be opened.
     """
     try:
-        config = TypeAdapter[Any](SourceConfig).validate_python(spec)
+        config = TypeAdapter[Sources](SourceConfig).validate_python(spec)
     except ValidationError as error:
         raise UserError(explain(error, place, SourceConfig)) from None
-    source: Source = config.open()
-    return source
+    return config.open()
 
 
 __all__ = [

@@ -25,9 +25,11 @@ class Labels:
     """(N,), a class's number, or NO_LABEL."""
     names: tuple[str, ...] | None = None
 
-    def name(self, number: int) -> str:
-        """What a class is called."""
-        return str(number) if self.names is None else self.names[number]
+    @property
+    def occurring(self) -> dict[int, str]:
+        """What each class that an example is of is called, by its number."""
+        numbers = np.unique(self.values[self.values != NO_LABEL]).tolist()
+        return {number: str(number) if self.names is None else self.names[number] for number in numbers}
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,7 @@ class Classes:
 
 
 def read_labels(source: Source) -> Labels:
-    """The class of every sample of a source; NO_LABEL for one that has none or cannot be read.
-
-    Raises:
-        UserError: the source knows no classes, none of its samples has one, or a class has no name.
-    """
+    """The class of every sample of a source, at least one of which has one; NO_LABEL where it cannot be read."""
     values = np.full(len(source), NO_LABEL, np.int64)
     for index in range(len(source) if "classes" in source.gives else 0):
         try:
@@ -67,13 +65,11 @@ def read_labels(source: Source) -> Labels:
 def match_classes(train: Labels, test: Labels) -> Classes:
     """Number the classes of two parts alike: by their names where both have some, else as they are numbered.
 
-    Raises:
-        UserError: only one class to learn, or one in the test part that does not occur in the training part.
+    A single class to learn is a UserError, and so is one of the test part that the training part has not.
     """
     if train.names is None or test.names is None:
         train, test = Labels(train.place, train.values), Labels(test.place, test.values)
-    numbers = np.unique(train.values[train.values != NO_LABEL]).tolist()
-    names = [train.name(number) for number in numbers]
+    names = tuple(train.occurring.values())
     if len(names) < 2:
         raise UserError(
             f"{train.place}: every example is of one class ({', '.join(names)}); a probe needs two or more."
@@ -82,28 +78,19 @@ def match_classes(train: Labels, test: Labels) -> Classes:
         twice = sorted({name for name in names if names.count(name) > 1})
         raise UserError(f"{train.place}: several classes are called {', '.join(twice)}; names should differ.")
     place = {name: number for number, name in enumerate(names)}
-    tested = np.unique(test.values[test.values != NO_LABEL]).tolist()
-    unknown = [test.name(number) for number in tested if test.name(number) not in place]
-    if unknown:
+    if unknown := [name for name in test.occurring.values() if name not in place]:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise UserError(f"{test.place}: no example of class {shown} is in the training data {train.place}.")
-    return Classes(
-        tuple(names),
-        _renumber(train.values, {number: place[train.name(number)] for number in numbers}),
-        _renumber(test.values, {number: place[test.name(number)] for number in tested}),
-    )
+    return Classes(names, _renumber(train, place), _renumber(test, place))
 
 
-def _renumber(values: npt.NDArray[np.int64], new: dict[int, int]) -> npt.NDArray[np.int64]:
-    return np.array([new.get(value, NO_LABEL) for value in values.tolist()], dtype=np.int64)
+def _renumber(labels: Labels, place: dict[str, int]) -> npt.NDArray[np.int64]:
+    new = {number: place[name] for number, name in labels.occurring.items()}
+    return np.array([new.get(value, NO_LABEL) for value in labels.values.tolist()], dtype=np.int64)
 
 
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
-    """The lines of `classnames.txt` in a folder of shards; None where there is no such file.
-
-    Raises:
-        UserError: it is not UTF-8, or names nothing.
-    """
+    """The lines of `classnames.txt` in a folder of shards; None where there is no such file."""
     file = folder / CLASS_NAMES_FILE
     if not file.is_file():
         return None

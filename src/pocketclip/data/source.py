@@ -1,6 +1,7 @@
 """What every data source gives: samples by number, so that order, splits and resuming need no stream position."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,11 +62,7 @@ class Source(ABC):
     @property
     def gives(self) -> frozenset[Gift]:
         """What may be asked of it."""
-        further: dict[Gift, object] = {
-            "classes": self.class_names,
-            "pairs": self.pairs,
-            "stored_views": self.stored,
-        }
+        further: dict[Gift, object] = {"classes": self.class_names, "pairs": self.pairs, "stored_views": self.stored}
         return frozenset[Gift]({"captions"}) | {gift for gift, value in further.items() if value is not None}
 
     @abstractmethod
@@ -74,19 +71,11 @@ class Source(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            BrokenItemError: this item cannot be read; others can.
-        """
+        """Read one sample; BrokenItemError where this one cannot be read, while others can."""
 
     @abstractmethod
     def captions(self, index: int) -> tuple[str, ...]:
-        """One sample's captions without its image, which is often much cheaper.
-
-        Raises:
-            BrokenItemError: they cannot be read.
-        """
+        """One sample's captions without its image, which is often much cheaper; BrokenItemError as above."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -98,11 +87,7 @@ class Source(ABC):
         return None
 
     def label(self, index: int) -> int | None:
-        """One sample's class without its image; None where it has none.
-
-        Raises:
-            BrokenItemError: it cannot be read.
-        """
+        """One sample's class without its image; None where it has none, BrokenItemError where it cannot be read."""
         del index
         return None
 
@@ -181,19 +166,10 @@ def readable_captions(source: Source) -> Iterator[tuple[str, ...]]:
 
 
 def hold_out(source: Source, share: float) -> tuple[Source, Source]:
-    """Split off a share of the images for validation, the same ones on every machine and in every run.
+    """The larger part, and a share of the images held out for validation, the same ones on every machine.
 
-    An image's place depends on its number alone, so both parts are spread over the whole source.
-
-    Args:
-        source: what to split.
-        share: of the images, at least one and at most half of them.
-
-    Returns:
-        (the larger part, the held-out part).
-
-    Raises:
-        UserError: fewer than 4 images.
+    An image's place depends on its number alone, so both parts are spread over the whole source. At least one image
+    is held out, and at most half of them; fewer than 4 are a UserError.
     """
     rest, held = held_out_numbers(source.name, len(source), share, "image(s)", "data.val a source")
     return Subset(source, rest, f"{source.name} (training part)"), Subset(source, held, f"{source.name} (held out)")
@@ -204,15 +180,7 @@ def held_out_numbers(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Numbers below `count` that stay and that are held out, both ascending; see `hold_out`.
 
-    Args:
-        name: of what is split, for messages.
-        count: how many there are.
-        share: to hold out.
-        things: what is counted.
-        instead: what to give a place of its own where they are too few.
-
-    Raises:
-        UserError: fewer than 4.
+    Where there are too few, the error tells `name` and the `things` counted, and says to give `instead`.
     """
     if count < 4:
         raise UserError(f"{name}: {count} {things} are too few to hold some out; give {instead}.")
@@ -223,8 +191,7 @@ def held_out_numbers(
 
 def safe_key(text: str) -> str:
     """A key that is safe as a file name and as a WebDataset key: no dots, slashes or blanks."""
-    kept = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
-    return kept[:200] or "_"
+    return re.sub(r"[^\w-]", "_", text)[:200] or "_"
 
 
 def unique_keys(texts: Sequence[str]) -> list[str]:

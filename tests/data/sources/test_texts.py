@@ -20,7 +20,7 @@ def test_the_same_texts_come_from_every_kind_of_table(tmp_path: Path, name: str,
     (tmp_path / name).write_text(content)
     texts = open_texts(str(tmp_path / name), place="--data")
     assert texts.texts == ("so, so", "fine")
-    assert [texts.labels.name(value) for value in texts.labels.values] == ["bad", "good"]
+    assert [texts.labels.occurring[value] for value in texts.labels.values] == ["bad", "good"]
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:

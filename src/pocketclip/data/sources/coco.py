@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pocketclip.config import Config
-from pocketclip.data.source import Gift, unique_keys
+from pocketclip.data.source import Gift
 from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
 from pocketclip.errors import UserError
-from pocketclip.files import resolve_inside
 
 
 class CocoSourceConfig(Config):
@@ -25,13 +24,8 @@ class CocoSourceConfig(Config):
     """Of an image, the first ones; None: all of them."""
 
     def open(self) -> ImageFiles:
-        """Read the annotations; images without a caption are left out.
-
-        Raises:
-            UserError: the file is not COCO captions.
-        """
-        file, root = locate(self.file), locate(self.images)
-        values = _read(file)
+        """Read the annotations; images without a caption are left out."""
+        values = _read(file := locate(self.file))
         try:
             names = {image["id"]: image["file_name"] for image in values["images"]}
             captions: dict[str, list[str]] = {}
@@ -41,7 +35,7 @@ class CocoSourceConfig(Config):
             raise UserError(
                 f"{file}: not COCO captions: needs 'images' and 'annotations' with 'caption' (missing {error})."
             ) from error
-        return _image_files(f"coco:{self.file}", file, root, captions, self.max_captions)
+        return _image_files(f"coco:{self.file}", file, self, captions)
 
 
 class KarpathySourceConfig(Config):
@@ -58,22 +52,15 @@ class KarpathySourceConfig(Config):
     """Of an image, the first ones, as papers take five of COCO's; None: all of them."""
 
     def open(self) -> ImageFiles:
-        """Read one split.
-
-        Raises:
-            UserError: the file is not in Karpathy's form, or has no such split.
-        """
-        file, root = locate(self.file), locate(self.images)
-        values = _read(file)
+        """Read one split, or several."""
+        values = _read(file := locate(self.file))
         try:
             splits = {image["split"] for image in values["images"]}
             wanted = set(self.split.split("+"))
             if not wanted <= splits:
                 raise UserError(f"{file}: no split '{self.split}'. Splits: {', '.join(sorted(splits))}.")
             captions = {
-                str(Path(image.get("filepath", ""), image["filename"])): [
-                    sentence["raw"] for sentence in image["sentences"]
-                ]
+                str(Path(image.get("filepath", ""), image["filename"])): [text["raw"] for text in image["sentences"]]
                 for image in values["images"]
                 if image["split"] in wanted
             }
@@ -82,7 +69,7 @@ class KarpathySourceConfig(Config):
                 f"{file}: not a Karpathy split: needs 'images' with 'filename', 'split' and 'sentences' "
                 f"(missing {error})."
             ) from error
-        return _image_files(f"karpathy:{self.file}#{self.split}", file, root, captions, self.max_captions)
+        return _image_files(f"karpathy:{self.file}#{self.split}", file, self, captions)
 
 
 def _read(file: Path) -> Any:
@@ -93,15 +80,12 @@ def _read(file: Path) -> Any:
 
 
 def _image_files(
-    name: str, file: Path, root: Path, captions: dict[str, list[str]], max_captions: int | None
+    name: str, file: Path, config: CocoSourceConfig | KarpathySourceConfig, captions: dict[str, list[str]]
 ) -> ImageFiles:
-    if not captions:
-        raise UserError(f"{file}: no captions here.")
     for image, texts in captions.items():
         if not all(isinstance(text, str) for text in (image, *texts)):
             raise UserError(f"{file}: a file name or caption is not text ({image!r}: {str(texts)[:60]}).")
-    paths = [resolve_inside(root, image, place=str(file)) for image in captions]
-    keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
-    if max_captions is not None:
-        name += f" (at most {max_captions} captions an image)"
-    return ImageFiles(name, paths, [tuple(texts[:max_captions]) for texts in captions.values()], keys)
+    if config.max_captions is not None:
+        name += f" (at most {config.max_captions} captions an image)"
+    chosen = {image: texts[: config.max_captions] for image, texts in captions.items()}
+    return ImageFiles.annotated(name, file, locate(config.images), chosen)

@@ -1,5 +1,6 @@
 """Flickr8k and Flickr30k token files, with lines such as `1000268201.jpg#0<tab>A child in a pink dress .`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -7,7 +8,6 @@ from pocketclip.config import Config
 from pocketclip.data.source import Gift, unique_keys
 from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
 from pocketclip.errors import UserError
-from pocketclip.files import resolve_inside
 
 
 class FlickrSourceConfig(Config):
@@ -23,12 +23,8 @@ class FlickrSourceConfig(Config):
     """Such as `Flickr_8k.trainImages.txt`: one image name a line, with or without `.jpg`."""
 
     def open(self) -> ImageFiles:
-        """Read the captions, in the order of the token file.
-
-        Raises:
-            UserError: a line is not in the token form, or the split list names an image without captions.
-        """
-        file, root = locate(self.file), locate(self.images)
+        """Read the captions, in the order of the token file."""
+        file = locate(self.file)
         captions: dict[str, list[str]] = {}
         for number, line in enumerate(read_text(file).split("\n"), start=1):  # a caption may hold other line breaks
             if not line.strip():
@@ -45,11 +41,8 @@ class FlickrSourceConfig(Config):
         if self.split_file is not None:
             captions = _select(captions, file, locate(self.split_file))
             name += f"#{self.split_file.stem}"
-        if not captions:
-            raise UserError(f"{file}: no captions here.")
-        paths = [resolve_inside(root, image, place=str(file)) for image in captions]
-        keys = unique_keys([Path(image).stem for image in captions])
-        return ImageFiles(name, paths, [tuple(texts) for texts in captions.values()], keys)
+        source = ImageFiles.annotated(name, file, locate(self.images), captions)
+        return replace(source, keys=unique_keys([path.stem for path in source.paths]))
 
 
 def _select(captions: dict[str, list[str]], file: Path, split_file: Path) -> dict[str, list[str]]:

@@ -32,11 +32,7 @@ class FolderSourceConfig(Config):
         return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
 
     def open(self) -> "FolderSource":
-        """Find the pictures, at any depth, in the order of their names.
-
-        Raises:
-            UserError: no such folder, or no picture in it.
-        """
+        """Find the pictures, at any depth, in the order of their names."""
         root = locate(self.dir)
         if not root.is_dir():
             raise UserError(f"{root}: not a folder.")
@@ -96,11 +92,7 @@ class FolderSource(Source):
 
 
 def read_sidecar(path: Path) -> tuple[str, ...]:
-    """The captions beside a picture; none where there is no sidecar.
-
-    Raises:
-        BrokenItemError: the sidecar is there but cannot be read.
-    """
+    """The captions beside a picture; none where there is no sidecar, BrokenItemError where it cannot be read."""
     try:
         if (sidecar := path.with_suffix(".json")).is_file():
             return captions_of(json.loads(read_text(sidecar)), place=str(sidecar))
@@ -114,17 +106,12 @@ def read_sidecar(path: Path) -> tuple[str, ...]:
 
 
 def captions_of(values: Any, *, place: str) -> tuple[str, ...]:
-    """The captions in a sample's JSON: `captions` (a list) or `caption` (one text).
-
-    Raises:
-        BrokenItemError: neither is there, or they are not text.
-    """
+    """The captions in a sample's JSON: `captions` (a list) or `caption` (one text); BrokenItemError for all else."""
     if isinstance(values, dict):
         captions = values.get("captions", values.get("caption"))
-        if isinstance(captions, str):
-            return clean_captions([captions])
-        if isinstance(captions, list) and all(isinstance(text, str) for text in captions):
-            return clean_captions(captions)
+        texts = [captions] if isinstance(captions, str) else captions
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            return clean_captions(texts)
         if captions is None and "label" in values:
             return ()
     raise BrokenItemError(f'{place}: should hold {{"captions": ["...", "..."]}}.')

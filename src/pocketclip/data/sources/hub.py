@@ -26,11 +26,7 @@ class HubSourceConfig(Config):
     """Column of the caption(s); None: the first known name, such as `caption`."""
 
     def open(self) -> "HubSource":
-        """Load the data set through the `datasets` library.
-
-        Raises:
-            UserError: the library is missing, the data set cannot be loaded, or a column is missing.
-        """
+        """Load the data set through the `datasets` library."""
         library = require("datasets", extra="hub")
         try:
             loaded = library.load_dataset(self.dataset, self.subset, split=self.split)
@@ -54,20 +50,15 @@ class HubSource(Source):
     def from_dataset(
         cls, dataset: Any, *, name: str = "hub:memory", image: str | None = None, caption: str | None = None
     ) -> "HubSource":
-        """Wrap a data set already in memory.
-
-        Raises:
-            UserError: a column is missing.
-        """
+        """Wrap a data set already in memory."""
         library = require("datasets", extra="hub")
         image = find_column(name, dataset.column_names, "image", image, IMAGE_COLUMNS)
         caption = find_column(name, dataset.column_names, "caption", caption, CAPTION_COLUMNS)
         try:
             dataset = dataset.cast_column(image, library.Image(decode=False))
         except Exception as error:  # of pyarrow, which has a dozen types
-            raise UserError(
-                f"{name}: column '{image}' holds no images; name the right one with image=COLUMN."
-            ) from error
+            message = f"{name}: column '{image}' holds no images; name the right one with image=COLUMN."
+            raise UserError(message) from error
         return cls(name, dataset, image, caption)
 
     def __len__(self) -> int:

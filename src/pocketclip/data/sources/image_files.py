@@ -1,13 +1,14 @@
 """Pictures on disk, and the files that say what belongs to them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketclip.config import digest
-from pocketclip.data.source import Sample, Source, clean_captions
+from pocketclip.data.source import Sample, Source, clean_captions, unique_keys
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.files import resolve_inside
 
 MAX_FILE_BYTES = 256 << 20
 """A picture file larger than this is refused unread."""
@@ -20,8 +21,17 @@ class ImageFiles(Source):
     name: str
     paths: Sequence[Path]
     texts: Sequence[tuple[str, ...]]
-    """Captions of each image."""
+    """Captions of each image, as they are written."""
     keys: Sequence[str]
+
+    @classmethod
+    def annotated(cls, name: str, file: Path, root: Path, captions: Mapping[str, Sequence[str]]) -> "ImageFiles":
+        """From what an annotation file says: captions by the name of an image, which may not lead out of `root`."""
+        if not captions:
+            raise UserError(f"{file}: no captions here.")
+        paths = [resolve_inside(root, image, place=str(file)) for image in captions]
+        keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
+        return cls(name, paths, [tuple(texts) for texts in captions.values()], keys)
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.texts) == len(self.keys)
@@ -39,22 +49,14 @@ class ImageFiles(Source):
 
     def fingerprint(self) -> str:
         """From captions, file names, sizes and modification times: contents are not read."""
-        return digest(
-            [
-                [key, list(texts), file_stamp(path)]
-                for key, texts, path in zip(self.keys, self.texts, self.paths, strict=True)
-            ]
-        )
+        entries = zip(self.keys, self.texts, self.paths, strict=True)
+        return digest([[key, texts, file_stamp(path)] for key, texts, path in entries])
 
 
 def locate(place: Path) -> Path:
-    """A path as given, or below the data folder where it is relative and not found.
+    """A path as given, or where it is relative and not there, below the data folder, so that recipes suit any machine.
 
-    The data folder is `$POCKETCLIP_DATA`, or `data` in the current folder, so that recipes can name data sets
-    without knowing where a machine keeps them.
-
-    Raises:
-        UserError: it is in neither place.
+    That is `$POCKETCLIP_DATA`, or `data` in the current folder. A UserError names both places where it is in neither.
     """
     if place.exists():
         return place
@@ -69,11 +71,7 @@ def locate(place: Path) -> Path:
 
 
 def read_file(path: Path) -> bytes:
-    """A picture file's bytes.
-
-    Raises:
-        BrokenItemError: missing, unreadable or larger than `MAX_FILE_BYTES`.
-    """
+    """A picture file's bytes; BrokenItemError where it is missing, unreadable or larger than `MAX_FILE_BYTES`."""
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -84,11 +82,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """An annotation file's text.
-
-    Raises:
-        UserError: missing, or not UTF-8; the message names the line.
-    """
+    """An annotation file's text; UserError where it is missing or not UTF-8, naming the line."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Sample, Source, clean_captions, unique_keys
+from pocketclip.data.source import Gift, Sample, Source, clean_captions
 from pocketclip.data.sources.image_files import ImageFiles, file_stamp, locate, read_text
 from pocketclip.errors import BrokenItemError, UserError, require
-from pocketclip.files import resolve_inside
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "filepath", "image_path", "path", "image_name", "jpg")
 CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "comment", "txt")
@@ -41,37 +40,17 @@ class TableSourceConfig(Config):
     """Between the columns of a CSV; `tab` for a tab."""
 
     def open(self) -> Source:
-        """Read the table; pictures are read later.
-
-        Raises:
-            UserError: no such file or column, not UTF-8, or a row that is not what it should be.
-        """
+        """Read the table; pictures are read later."""
         file = locate(self.file)
         name = f"{self.kind}:{self.file}"
         if self.kind == "parquet":
             return _open_parquet(self, file, name)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
-        grouped = _group(rows, file, self.image, self.caption)
-        return _image_files(grouped, file, self.images, name)
-
-
-def _image_files(grouped: dict[str, list[str]], file: Path, images: Path | None, name: str) -> ImageFiles:
-    root = file.parent if images is None else locate(images)
-    paths = [resolve_inside(root, image, place=str(file)) for image in grouped]
-    captions = [tuple(texts) for texts in grouped.values()]
-    return ImageFiles(name, paths, captions, unique_keys([str(Path(image).with_suffix("")) for image in grouped]))
+        return _image_files(self, rows, file, name, self.image, self.caption)
 
 
 def csv_rows(file: Path, separator: str) -> Iterator[Row]:
-    """The rows of a CSV by column.
-
-    Args:
-        file: with a header line.
-        separator: between the columns; `tab` for a tab, as in every file that ends in `.tsv`.
-
-    Raises:
-        UserError: not UTF-8, or a row that does not fit the header.
-    """
+    """The rows of a CSV by column, as its header says; `separator` is `tab` for a tab, as in every `.tsv`."""
     delimiter = "\t" if separator == "tab" or file.suffix == ".tsv" else separator
     if len(delimiter) != 1:
         raise UserError(f"{file}: separator should be one character, or tab (got {separator!r}).")
@@ -90,11 +69,7 @@ def csv_rows(file: Path, separator: str) -> Iterator[Row]:
 
 
 def jsonl_rows(file: Path) -> Iterator[Row]:
-    """The objects of a file of JSON lines; empty lines are passed over.
-
-    Raises:
-        UserError: not UTF-8, or a line that is not a JSON object.
-    """
+    """The objects of a file of JSON lines; empty lines are passed over."""
     for number, line in enumerate(read_text(file).split("\n"), start=1):  # splitlines also cuts inside a JSON text
         if not line.strip():
             continue
@@ -107,7 +82,9 @@ def jsonl_rows(file: Path) -> Iterator[Row]:
         yield row
 
 
-def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | None) -> dict[str, list[str]]:
+def _image_files(
+    config: TableSourceConfig, rows: Iterable[Row], file: Path, name: str, image: str | None, caption: str | None
+) -> ImageFiles:
     """Captions by image, both in the order of the table."""
     grouped: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=1):
@@ -117,23 +94,15 @@ def _group(rows: Iterable[Row], file: Path, image: str | None, caption: str | No
         grouped.setdefault(str(row[image]).strip(), []).extend(_texts(row[caption]))
     if not grouped:
         raise UserError(f"{file}: the table is empty.")
-    return grouped
+    return ImageFiles.annotated(name, file, file.parent if config.images is None else locate(config.images), grouped)
 
 
 def find_column(
     place: Path | str, columns: Collection[str], role: str, wanted: str | None, known: Sequence[str]
 ) -> str:
-    """The column that plays a role.
+    """The column that plays a role, which is also the setting that names it: `wanted`, or the first of `known` there.
 
-    Args:
-        place: file or row to name in errors.
-        columns: names of them all, such as the keys of a row.
-        role: what it is for, which is also the setting that names it.
-        wanted: its name; None takes the first of `known` that is there.
-        known: usual names.
-
-    Raises:
-        UserError: there is none.
+    A UserError names the file or row, `place`, and all columns where there is none.
     """
     for name in known if wanted is None else [wanted]:
         if name in columns:
@@ -167,8 +136,7 @@ def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
             raise UserError(f"{file}: the table is empty.")
         sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
         return ParquetImages(name, file, image, captions, sizes)
-    rows = _parquet_rows(file, table, [image, caption])
-    return _image_files(_group(rows, file, image, caption), file, config.images, name)
+    return _image_files(config, _parquet_rows(file, table, [image, caption]), file, name, image, caption)
 
 
 def _parquet_rows(file: Path, table: Any, columns: list[str]) -> Iterator[Row]:
@@ -204,8 +172,7 @@ class ParquetImages(Source):
             self._held = held = (group, self._read_group(group))
         value = held[1][offset].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
-        place = f"{self.file}: row {index}"
-        return Sample(f"{index:08d}", data or b"", self.captions(index), place)
+        return Sample(f"{index:08d}", data or b"", self.captions(index), f"{self.file}: row {index}")
 
     def _read_group(self, group: int) -> Any:
         parquet = require("pyarrow.parquet", extra="parquet")
@@ -220,4 +187,4 @@ class ParquetImages(Source):
 
     def fingerprint(self) -> str:
         """From the captions and the file's size and modification time."""
-        return digest([file_stamp(self.file), [list(texts) for texts in self.texts]])
+        return digest([file_stamp(self.file), self.texts])

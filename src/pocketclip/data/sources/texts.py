@@ -33,11 +33,7 @@ class LabelledTexts:
         return len(self.texts)
 
     def hold_out(self, share: float) -> tuple["LabelledTexts", "LabelledTexts"]:
-        """Two parts, the same ones on every machine: the larger one, and a share of the texts.
-
-        Raises:
-            UserError: fewer than 4 texts.
-        """
+        """Two parts, the same ones on every machine: the larger one, and a share of the texts; of 4 texts at least."""
         rest, held = held_out_numbers(self.name, len(self), share, "text(s)", "--train-data a file")
         return self._part(rest, "training part"), self._part(held, "held out")
 
@@ -61,11 +57,7 @@ class LabelledTextsConfig(Config):
     """Between the columns of a CSV; `tab` for a tab."""
 
     def open(self) -> LabelledTexts:
-        """Read the table.
-
-        Raises:
-            UserError: no such file or column, or a row without text or class.
-        """
+        """Read the table; every row needs a text and a class."""
         file = locate(self.file)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
         pairs = list(_pairs(rows, file, self.text, self.label))
@@ -88,15 +80,7 @@ def _pairs(rows: Iterator[Row], file: Path, text: str | None, label: str | None)
 
 
 def open_texts(spec: str, *, place: str) -> LabelledTexts:
-    """Open what a user wrote, such as `reviews.tsv` or `csv:reviews.csv,text=body,label=stars`.
-
-    Args:
-        spec: `KIND:FILE`, settings behind it after commas.
-        place: option to name in errors.
-
-    Raises:
-        UserError: an unknown kind or setting, or a file that cannot be read.
-    """
+    """Open what a user wrote behind the option `place`: `reviews.tsv`, or `csv:reviews.csv,text=body,label=stars`."""
     kinds = dict.fromkeys(SUFFIXES.values(), LabelledTextsConfig)
     if spec.partition(":")[0] not in kinds:
         suffix = Path(spec.partition(",")[0]).suffix.lower()
