@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import tarfile
 from collections.abc import Callable, Sequence
@@ -227,14 +228,14 @@ def test_a_full_disk_keeps_the_finished_shards_and_no_part_of_the_next(
 ) -> None:
     source = open_source(f"folder:{make_folder(6)}")
     write_shards(source, tmp_path / "whole", samples_per_shard=2)
-    add = shards_module._add
+    add = tarfile.TarFile.addfile
 
-    def full(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-        if name == "003.json":
+    def full(archive: tarfile.TarFile, member: tarfile.TarInfo, data: io.BytesIO) -> None:
+        if member.name == "003.json":
             raise OSError(errno.ENOSPC, "No space left on device")
-        add(archive, name, data)
+        add(archive, member, data)
 
-    monkeypatch.setattr(shards_module, "_add", full)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
     with pytest.raises(UserError, match="No space left on device") as caught:
         write_shards(source, tmp_path / "out", samples_per_shard=2)
     assert str(tmp_path / "out" / "data-000001.tar") in str(caught.value)

@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import tarfile
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import torch
 
 import teachers as tiny
 from conftest import Told
-from pocketclip.data import open_source, shards
+from pocketclip.data import open_source
 from pocketclip.data.sources.reinforcement import Manifest, read_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import open_reinforcing, reinforcing_stage, write_reinforced
@@ -144,14 +145,14 @@ def test_a_full_disk_is_named_and_keeps_the_finished_shards(
 ) -> None:
     reinforcer = opened(settings())
     write(reinforcer, tmp_path / "whole")
-    add = shards._add
+    add = tarfile.TarFile.addfile
 
-    def full(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-        if name == "004.features.npy":
+    def full(archive: tarfile.TarFile, member: tarfile.TarInfo, data: io.BytesIO) -> None:
+        if member.name == "004.features.npy":
             raise OSError(errno.ENOSPC, "No space left on device")
-        add(archive, name, data)
+        add(archive, member, data)
 
-    monkeypatch.setattr(shards, "_add", full)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
     with pytest.raises(UserError, match=r"Cannot write .*reinforced-000001\.tar: No space left on device"):
         write(reinforcer, tmp_path / "out")
     assert set(files_of(tmp_path / "out")) == {"reinforced-000000.tar"}

@@ -50,17 +50,11 @@ def write_shards(
 
     Args:
         source: what to write, in its order.
-        folder: made if missing; holds `NAME.blocks/` until all shards are written.
+        folder: made if missing, without shards of another source; holds `NAME.blocks/` until all shards are written.
         name: before the shard number.
         samples_per_shard: source items a shard covers, broken ones included.
         check: raises BrokenItemError for a sample that should be left out.
         watch: told of the items done and of broken ones.
-
-    Returns:
-        Counts and broken items.
-
-    Raises:
-        UserError: the folder holds shards of another source, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +62,12 @@ def write_shards(
         raise cannot_write(folder, error) from error
     begun = ShardProgress(source_fingerprint=source.fingerprint(), samples_per_shard=samples_per_shard, num_shards=0)
     told = folder / f"{name}.progress.json"
-    stage = _writing_stage(source, folder, name, samples_per_shard, check, begun.source_fingerprint)
+
+    def compute(start: int, stop: int) -> Block:
+        path = folder / f"{name}-{start // samples_per_shard:06d}.tar"
+        return _write_shard(source, range(start, stop), path, check)
+
+    stage = Stage("writing samples", {"source": begun.source_fingerprint}, len(source), samples_per_shard, compute)
     earlier = _earlier_progress(told, begun, name)
     if earlier is not None and earlier.num_shards == stage.num_blocks:
         clear_unfinished(folder, name)  # where an earlier call was killed before it could
@@ -82,15 +81,6 @@ def write_shards(
     write_atomically(told, progress.model_dump_json(indent=2) + "\n")
     clear_unfinished(folder, name)
     return progress
-
-
-def _writing_stage(
-    source: Source, folder: Path, name: str, size: int, check: Callable[[Sample], object] | None, mark: str
-) -> Stage:
-    def compute(start: int, stop: int) -> Block:
-        return _write_shard(source, range(start, stop), folder / f"{name}-{start // size:06d}.tar", check)
-
-    return Stage("writing samples", {"source": mark}, len(source), size, compute)
 
 
 def _write_shard(source: Source, indices: range, path: Path, check: Callable[[Sample], object] | None) -> Block:
@@ -125,15 +115,8 @@ def _earlier_progress(told: Path, begun: ShardProgress, name: str) -> ShardProgr
 def earlier_report(told: Path, asked: dict[str, Any], kind: type[Report], *, name: str, resume: bool) -> Report | None:
     """The report of an earlier call that wrote shards and asked for the same; None where they are still to be written.
 
-    Args:
-        told: the file that says what was asked, and under `report` what came of it.
-        asked: what is asked now.
-        kind: of the report.
-        name: before the shards' numbers.
-        resume: whether the user goes on with an earlier call.
-
-    Raises:
-        UserError: the user does not, the file is damaged, something else was asked, or the shards are others' work.
+    The file `told` says what was asked, and under `report`, of type `kind`, what came of it; `name` stands before the
+    shards' numbers. Shards that are there already are a UserError unless the user means to `resume` that call.
     """
     if not told.is_file():
         _refuse_unknown(told.parent, name)
@@ -145,9 +128,8 @@ def earlier_report(told: Path, asked: dict[str, Any], kind: type[Report], *, nam
         report = kind.parse(values.pop("report"), place=str(told))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
-    found = first_difference(values, json.loads(json.dumps(asked)))
-    if found is not None:
-        raise UserError(f"{told}: {found}. Choose another --out or --name.")
+    if (difference := first_difference(values, json.loads(json.dumps(asked)))) is not None:
+        raise UserError(f"{told}: {difference}. Choose another --out or --name.")
     return report
 
 
@@ -172,11 +154,7 @@ def clear_unfinished(folder: Path, name: str) -> None:
 
 @contextmanager
 def new_shard(path: Path) -> Iterator[tarfile.TarFile]:
-    """A shard to add samples to, which appears under its name when it is whole, or never.
-
-    Raises:
-        UserError: the disk is full or not writable.
-    """
+    """A shard to add samples to, which appears under its name when it is whole, or never."""
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # two workers may write the same
@@ -200,16 +178,9 @@ def add_sample(
     further: Mapping[str, Any] | None = None,
     others: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Add a sample as the members `KEY.jpg` (or whatever the picture is) and `KEY.json`.
+    """Add a sample as the members `KEY.jpg` (or whatever the picture is) and `KEY.json`, or nothing if it is broken.
 
-    Args:
-        archive: from `new_shard`.
-        sample: what to add.
-        further: more keys of the JSON.
-        others: more members by their endings, such as `views.json`.
-
-    Raises:
-        BrokenItemError: the picture is not one; nothing was added.
+    The JSON gets the `further` keys, and the sample the `others` as members, by their endings such as `views.json`.
     """
     suffix = _suffix(sample)
     text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key}
@@ -218,7 +189,9 @@ def add_sample(
     encoded = json.dumps({**text, **(further or {})}, ensure_ascii=False).encode()
     key = _member_key(sample.key)
     for ending, data in ((suffix, sample.image), ("json", encoded), *(others or {}).items()):
-        _add(archive, f"{key}.{ending}", data)
+        info = tarfile.TarInfo(f"{key}.{ending}")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
 
 
 def _member_key(key: str) -> str:
@@ -236,9 +209,3 @@ def _suffix(sample: Sample) -> str:
         raise BrokenItemError(f"{sample.place}: not a picture in a format we can read ({error}).") from error
     suffix = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind)
     return suffix if f".{suffix}" in IMAGE_SUFFIXES else "jpg"
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))

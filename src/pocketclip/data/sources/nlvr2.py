@@ -60,11 +60,7 @@ class Nlvr2SourceConfig(Config):
     """With the images in it, in a folder of the split's name (`dev/`), or in numbered ones (`train/42/`)."""
 
     def open(self) -> "Nlvr2Source":
-        """Read the lines; no image is looked for before it is read.
-
-        Raises:
-            UserError: a line is not an example of NLVR2.
-        """
+        """Read the lines; no image is looked for before it is read."""
         file = locate(self.file)
         lines = list(_read_lines(file))
         if not lines:
@@ -107,15 +103,7 @@ class Nlvr2Source(Source):
         return digest([file_stamp(self.file), str(self.root), lines])
 
     def find(self, line: Nlvr2Line, side: int) -> Path:
-        """Where an image lies.
-
-        Args:
-            line: the example.
-            side: 0 for the left image, 1 for the right.
-
-        Raises:
-            BrokenItemError: in none of the places where the official archives put it.
-        """
+        """Where the left (0) or the right (1) image of an example lies, among the official archives' places."""
         name = line.image_names()[side]
         folders = [self.root, self.root / line.split, self.root / "images" / line.split]
         if line.directory is not None:
@@ -135,8 +123,7 @@ def _read_lines(file: Path) -> Iterator[Nlvr2Line]:
         if text.strip():
             place = f"{file}: line {number}"
             try:
-                values = json.loads(text)
-                yield _parse(number, values, place)
+                yield _parse(number, json.loads(text), place)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(
                     f'{place}: should be a JSON object with "identifier", "sentence" and "label" as in NLVR2 '
@@ -156,6 +143,5 @@ def _parse(number: int, values: Any, place: str) -> Nlvr2Line:
     directory = values.get("directory")
     if directory is not None and not str(directory).isdigit():
         raise UserError(f"{place}: directory should be a number (got {directory!r}).")
-    return Nlvr2Line(
-        number, identifier, sentences[0], label.lower() == "true", None if directory is None else str(directory)
-    )
+    folder = None if directory is None else str(directory)
+    return Nlvr2Line(number, identifier, sentences[0], label.lower() == "true", folder)

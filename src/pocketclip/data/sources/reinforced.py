@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import field_validator
 
 from pocketclip.config import Config, digest
 from pocketclip.data.pictures.augment import ViewParameters
-from pocketclip.data.source import Gift, Sample, Source, clean_captions
+from pocketclip.data.source import Gift, clean_captions
 from pocketclip.data.sources.image_files import locate
 from pocketclip.data.sources.reinforced_shards import FEATURES, VIEWS, read_array, unpack
 from pocketclip.data.sources.reinforcement import (
@@ -46,68 +47,35 @@ class ReinforcedSourceConfig(Config):
         return (value,) if isinstance(value, str) else value
 
     def open(self) -> "ReinforcedSource":
-        """Read the manifest and index the shards.
-
-        Raises:
-            UserError: not a finished reinforced folder, a shard is missing, cut off or from another one, or no such
-                teacher is stored.
-        """
+        """Read the manifest and index the shards, which have to be those that it lists."""
         folder = locate(Path(self.folder))
         manifest = read_manifest(folder)
         for shard in manifest.shards:
             check_shard(folder, shard)
-        source = ReinforcedSource(f"reinforced:{self.folder}", folder, manifest)
-        if self.teachers:
-            source.choose(self.teachers)
-        return source
+        return ReinforcedSource(f"reinforced:{self.folder}", folder, manifest, self.teachers)
 
 
-class ReinforcedSource(Source):
-    """Samples by number, with what is stored for each.
+class ReinforcedSource(WebdatasetSource):
+    """Shards by number, with what is stored for each sample; learnt from are the `chosen` teachers, or all.
 
-    Args:
-        name: as a user writes it.
-        folder: of the shards.
-        manifest: read from it.
-
-    Raises:
-        UserError: a shard was reinforced with other teachers or settings than the manifest says.
+    A shard that was reinforced with other teachers or settings than the manifest says is a UserError.
     """
 
-    def __init__(self, name: str, folder: Path, manifest: Manifest) -> None:
-        self.name = name
-        self.folder = folder
-        self.manifest = manifest
-        self.teachers = tuple(zip(manifest.teachers, manifest.columns, strict=True))
-        """Those to learn from, with their columns of a stored row."""
-        self._mark = manifest.mark
-        files = [folder / shard.file for shard in manifest.shards]
-        self._samples = WebdatasetSource(name, files, ("json", VIEWS, FEATURES))
-        for first in self._samples.first_of_shards():
+    gives = frozenset({"captions", "stored_views"})
+
+    def __init__(self, name: str, folder: Path, manifest: Manifest, chosen: Sequence[str]) -> None:
+        super().__init__(name, [folder / shard.file for shard in manifest.shards], ("json", VIEWS, FEATURES))
+        self.folder, self.manifest, self._mark = folder, manifest, manifest.mark
+        for first in np.unique(self._table[:, 0], return_index=True)[1].tolist():  # of each shard
             with suppress(BrokenItemError):  # of its own, and named when it is read
                 self.reinforcement(first)
-
-    def choose(self, names: Sequence[str]) -> None:
-        """Learn from some of the stored teachers only.
-
-        Raises:
-            UserError: one of them is not stored.
-        """
-        known = {teacher.name: (teacher, columns) for teacher, columns in self.teachers}
-        for name in names:
-            if name not in known:
-                raise unknown_choice(f"teacher of {self.folder}", name, known)
-        self.teachers = tuple(known[name] for name in dict.fromkeys(names))
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        """One sample's captions, without the synthetic ones."""
-        return self._samples.captions(index)
+        self.teachers = tuple(zip(manifest.teachers, manifest.columns, strict=True))
+        known = {stored[0].name: stored for stored in self.teachers}
+        for teacher in chosen:
+            if teacher not in known:
+                raise unknown_choice(f"teacher of {folder}", teacher, known)
+        if chosen:
+            self.teachers = tuple(known[teacher] for teacher in dict.fromkeys(chosen))
 
     @property
     def stored(self) -> ReinforcedData:
@@ -116,7 +84,7 @@ class ReinforcedSource(Source):
 
     def fingerprint(self) -> str:
         """From the shards' own and the manifest's mark."""
-        return digest([self._samples.fingerprint(), self._mark])
+        return digest([super().fingerprint(), self._mark])
 
     def reinforcement(self, index: int) -> Reinforcement:
         """What is stored for a sample; the picture is not read.
@@ -125,11 +93,11 @@ class ReinforcedSource(Source):
             BrokenItemError: it is missing, or not what the manifest says.
             UserError: it was made by other teachers or settings than the manifest says.
         """
-        text, place = self._samples.member(index, "json")
+        text, place = self.member(index, "json")
         try:
             values = json.loads(text)
-            views = tuple(map(ViewParameters.from_json, json.loads(self._samples.member(index, VIEWS)[0])))
-            stored = read_array(self._samples.member(index, FEATURES)[0])
+            views = tuple(map(ViewParameters.from_json, json.loads(self.member(index, VIEWS)[0])))
+            stored = read_array(self.member(index, FEATURES)[0])
             mark, synthetic = values["reinforcement"], tuple(values["synthetic"])
             num_texts = len(clean_captions(values["captions"])) + len(synthetic)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -143,7 +111,6 @@ class ReinforcedSource(Source):
             raise BrokenItemError(f"{place}: has {len(views)} views; {MANIFEST} says {self.manifest.num_views}.")
         expected = (len(views) + num_texts, self.manifest.width)
         if stored.shape != expected:
-            raise BrokenItemError(
-                f"{place}: features are {stored.shape}; views, captions and teachers need {expected}."
-            )
+            message = f"{place}: features are {stored.shape}; views, captions and teachers need {expected}."
+            raise BrokenItemError(message)
         return Reinforcement(views, unpack(stored), synthetic)

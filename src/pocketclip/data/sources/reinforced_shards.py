@@ -73,16 +73,7 @@ class ReinforcedSample:
 
 
 def write_shard(path: Path, samples: Iterable[ReinforcedSample], manifest: Manifest) -> StoredShard:
-    """Write one shard, whole or not at all; the same samples give the same bytes.
-
-    Args:
-        path: of the shard.
-        samples: made one after the other, while the shard is written.
-        manifest: what to store and how.
-
-    Raises:
-        UserError: the disk is full, or a teacher gave something that is no number.
-    """
+    """Write one shard, whole or not at all; the same samples, made one after the other, give the same bytes."""
     num_samples = num_captions = 0
     with new_shard(path) as archive:
         for item in samples:
@@ -99,10 +90,5 @@ def write_shard(path: Path, samples: Iterable[ReinforcedSample], manifest: Manif
             num_captions += len(item.sample.captions)
     with path.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-    return StoredShard(
-        file=path.name,
-        num_samples=num_samples,
-        num_captions=num_captions,
-        num_bytes=path.stat().st_size,
-        sha256=sha256,
-    )
+    counts = {"num_samples": num_samples, "num_captions": num_captions, "num_bytes": path.stat().st_size}
+    return StoredShard(file=path.name, **counts, sha256=sha256)

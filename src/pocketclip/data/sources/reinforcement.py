@@ -123,20 +123,12 @@ class ReinforcedData:
         return replace(self, indices=chosen if self.indices is None else self.indices[chosen])
 
     def read(self, index: int) -> Reinforcement:
-        """What is stored for one sample; the picture is not read.
-
-        Raises:
-            BrokenItemError: it is missing or damaged.
-        """
+        """What is stored for one sample; the picture is not read."""
         return self.read_stored(index if self.indices is None else int(self.indices[index]))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """A reinforced folder's manifest.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
+    """A reinforced folder's manifest."""
     file = folder / MANIFEST
     if not file.is_file():
         if (folder / "blocks").is_dir():
@@ -150,11 +142,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_shard(folder: Path, shard: StoredShard) -> None:
-    """See that a shard is there and as long as it was when it was finished.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Refuse a shard that is not there, or not as long as it was when it was finished."""
     file = folder / shard.file
     size = file.stat().st_size if file.is_file() else None
     if size is None:
@@ -167,16 +155,8 @@ def check_shard(folder: Path, shard: StoredShard) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest, shards: Sequence[StoredShard]) -> Manifest:
-    """Write `reinforcement.json`, which makes the folder a finished one.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    counts = {
-        "shards": tuple(shards),
-        "num_samples": sum(shard.num_samples for shard in shards),
-        "num_captions": sum(shard.num_captions for shard in shards),
-    }
-    finished = manifest.model_copy(update=counts)
+    """Write `reinforcement.json`, which makes the folder a finished one."""
+    counts = {name: sum(getattr(shard, name) for shard in shards) for name in ("num_samples", "num_captions")}
+    finished = manifest.model_copy(update={"shards": tuple(shards), **counts})
     write_atomically(folder / MANIFEST, finished.model_dump_json(indent=2) + "\n")
     return finished

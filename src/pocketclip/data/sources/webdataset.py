@@ -10,6 +10,7 @@ import functools
 import glob
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -52,11 +53,7 @@ class WebdatasetSourceConfig(Config):
     shards: str
 
     def open(self) -> "WebdatasetSource":
-        """Index the shards.
-
-        Raises:
-            UserError: a shard is missing, or none holds a picture.
-        """
+        """Index the shards, one of which has to hold a picture."""
         source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards))
         if len(source.broken) == len(source):
             reasons = "".join(f"\n  {reason}" for reason in list(source.broken.values())[:5])
@@ -65,19 +62,12 @@ class WebdatasetSourceConfig(Config):
 
 
 def expand_shards(pattern: str) -> list[Path]:
-    """The shard files that `name-{000000..000002}.tar`, `name-*.tar` or a plain name stands for.
-
-    Raises:
-        UserError: one of them does not exist.
-    """
-    match = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
-    if match is not None:
+    """The shard files that `name-{000000..000002}.tar`, `name-*.tar` or a plain name stands for; all must exist."""
+    if (match := re.search(r"\{(\d+)\.\.(\d+)\}", pattern)) is not None:
         first, last = match.groups()
-        names = [
-            pattern[: match.start()] + str(number).zfill(len(first)) + pattern[match.end() :]
-            for number in range(int(first), int(last) + 1)
-        ]
-        return [path for name in names for path in expand_shards(name)]
+        numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+        before, after = pattern[: match.start()], pattern[match.end() :]
+        return [path for number in numbers for path in expand_shards(f"{before}{number}{after}")]
     if "*" in pattern or "?" in pattern:
         root = os.environ.get("POCKETCLIP_DATA", "data")
         files = sorted(glob.glob(pattern)) or sorted(glob.glob(os.path.join(root, pattern)))  # noqa: PTH118, PTH207
@@ -92,10 +82,8 @@ class _Entry(NamedTuple):
 
     key: str
     text_kind: int
-    image: Member
-    text: Member
-    label: Member
-    others: tuple[Member, ...] = ()
+    members: tuple[Member, ...]
+    """Picture, captions, class, and then the others."""
 
 
 @dataclass
@@ -124,14 +112,13 @@ class WebdatasetSource(Source):
 
     def _index(self, numbers: "array[int]") -> Iterator[str]:
         """The key of every sample, empty for a broken one; its row of the table goes into `numbers`."""
-        others, width = [_NO_MEMBER] * len(self.others), 8 + 2 * len(self.others)
+        nothing = _Entry("", 0, (_NO_MEMBER,) * (3 + len(self.others)))
         for shard, path in enumerate(self.shards):
             for entry in _index_shard(path, self.others):
                 if isinstance(entry, str):
-                    self.broken[len(numbers) // width] = entry
-                    entry = _Entry("", 0, _NO_MEMBER, _NO_MEMBER, _NO_MEMBER, tuple(others))
-                numbers.extend((shard, entry.text_kind, *entry.image, *entry.text, *entry.label))
-                numbers.extend(number for member in entry.others for number in member)
+                    self.broken[len(numbers) // (2 + 2 * len(nothing.members))] = entry
+                    entry = nothing
+                numbers.extend((shard, entry.text_kind, *itertools.chain(*entry.members)))
                 yield safe_key(entry.key) if entry.key else ""
 
     def __len__(self) -> int:
@@ -140,7 +127,7 @@ class WebdatasetSource(Source):
     def __getitem__(self, index: int) -> Sample:
         entry, path, place = self._find(index)
         captions, label = _read_text(entry, path, place)
-        return Sample(entry.key, _read_member(path, entry.image), captions, place, label)
+        return Sample(entry.key, _read_member(path, entry.members[0]), captions, place, label)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """One sample's captions."""
@@ -155,18 +142,10 @@ class WebdatasetSource(Source):
         """One sample's class."""
         return _read_text(*self._find(index))[1]
 
-    def first_of_shards(self) -> list[int]:
-        """The number of each shard's first sample."""
-        return [int(number) for number in np.unique(self._table[:, 0], return_index=True)[1]]
-
     def member(self, index: int, ending: str) -> tuple[bytes, str]:
-        """The bytes of one of the `others`, and the file and sample to name in errors.
-
-        Raises:
-            BrokenItemError: the sample has none, or it cannot be read.
-        """
+        """The bytes of one of the `others`, and the file and sample to name in errors."""
         entry, path, place = self._find(index)
-        member = entry.others[self.others.index(ending)]
+        member = entry.members[3 + self.others.index(ending)]
         if member == _NO_MEMBER:
             raise BrokenItemError(f"{place}: has no {ending}.")
         return _read_member(path, member), place
@@ -177,9 +156,7 @@ class WebdatasetSource(Source):
             raise BrokenItemError(self.broken[number])
         shard, kind, *places = self._table[number].tolist()
         key, path = self._keys[number], self.shards[shard]
-        image, text, label, *others = zip(places[::2], places[1::2], strict=True)
-        entry = _Entry(key, kind, image, text, label, tuple(others))
-        return entry, path, f"{path}: {key}"
+        return _Entry(key, kind, tuple(zip(places[::2], places[1::2], strict=True))), path, f"{path}: {key}"
 
     def fingerprint(self) -> str:
         """From the shards' sizes, modification times and index."""
@@ -234,9 +211,8 @@ def _entry(key: str, members: dict[str, Member], others: Sequence[str]) -> _Entr
     if image is None:
         return None
     kind = "json" if "json" in members else "txt" if "txt" in members else ""
-    text, label = members.get(kind, _NO_MEMBER), members.get("cls", _NO_MEMBER)
-    further = tuple(members.get(ending, _NO_MEMBER) for ending in others)
-    return _Entry(key, _TEXT_KINDS.index(kind), image, text, label, further)
+    further = [members.get(ending, _NO_MEMBER) for ending in (kind, "cls", *others)]
+    return _Entry(key, _TEXT_KINDS.index(kind), (image, *further))
 
 
 @functools.lru_cache(maxsize=64)
@@ -262,11 +238,12 @@ def _read_member(path: Path, member: Member) -> bytes:
 
 def _read_text(entry: _Entry, path: Path, place: str) -> tuple[tuple[str, ...], int | None]:
     """Captions and label of a sample."""
+    _, text_member, class_member, *_ = entry.members
     try:
-        label = None if entry.label == _NO_MEMBER else int(_read_member(path, entry.label))
-        if entry.text == _NO_MEMBER:
+        label = None if class_member == _NO_MEMBER else int(_read_member(path, class_member))
+        if text_member == _NO_MEMBER:
             return (), label
-        text = _read_member(path, entry.text).decode("utf-8")
+        text = _read_member(path, text_member).decode("utf-8")
         if _TEXT_KINDS[entry.text_kind] == "txt":
             return clean_captions(text.splitlines()), label
         values = json.loads(text)
