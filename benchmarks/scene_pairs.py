@@ -59,14 +59,14 @@ def _cpu_seconds() -> float:
 
 def by_kind(correct: npt.NDArray[np.bool_], source: ScenePairsSource) -> dict[str, Any]:
     """Accuracy of each form of sentence and, of those about single images, of each aspect."""
-    kinds = [kind_of_block(number // BLOCK) for number in range(source.count)]
+    kinds = [kind_of_block(number // BLOCK) for number in range(source.settings.count)]
     found: dict[str, Any] = {}
     for form in dict.fromkeys(form for form, _ in kinds):
         found[form] = [form == own for own, _ in kinds]
     for aspect in dict.fromkeys(aspect for _, aspect in kinds):
         found[aspect] = [aspect == own and form != "total" for form, own in kinds]
     return {
-        name: pair_metrics(correct[chosen], source.sentences[chosen])["accuracy"].model_dump()
+        name: pair_metrics(correct[chosen], source.pairs.sentences[chosen])["accuracy"].model_dump()
         for name, chosen in found.items()
     }
 
@@ -84,7 +84,7 @@ def main() -> None:
     model = PretrainedModel.from_pretrained(pairs)
     assert model.judge_pairs is not None, "the second recipe trains a pair head"
     examples, logits = judge_examples(model.judge_pairs, embed_source(model.for_scores(), source))
-    assert len(examples) == source.count, "a drawn picture can always be read"
+    assert len(examples) == source.settings.count, "a drawn picture can always be read"
     correct = (logits > 0) == source.labels
     metrics = pair_metrics(correct, source.sentences)
     values = {

@@ -10,7 +10,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from conftest import encode_picture
-from pocketclip.data import Source, SourceConfig, open_source, source_kinds, split_source_text
+from pocketclip.config import kinds_of
+from pocketclip.data import Source, SourceConfig, open_source, split_source_text
 from pocketclip.errors import UserError
 
 Pairs = dict[str, list[str]]
@@ -156,7 +157,7 @@ def test_the_drawn_sources_open_by_their_name_alone() -> None:
 
 
 def test_every_kind_is_known() -> None:
-    assert set(source_kinds()) == {*WRITERS, "hub", "nlvr2", "openmoji", "reinforced", "scene_pairs", "scenes"}
+    assert set(kinds_of(SourceConfig)) == {*WRITERS, "hub", "nlvr2", "openmoji", "reinforced", "scene_pairs", "scenes"}
 
 
 # What a source gives
@@ -192,7 +193,7 @@ def test_folders_of_classes_give_classes(images: Path) -> None:
 
 
 def test_every_kind_says_what_it_gives() -> None:
-    assert all(hasattr(config, "gives") for config in source_kinds().values())
+    assert all(hasattr(config, "gives") for config in kinds_of(SourceConfig).values())
 
 
 # The text form

@@ -4,7 +4,7 @@ import pytest
 
 from conftest import tiny_recipe_settings
 from pocketclip.config import kinds_of
-from pocketclip.data import source_kinds
+from pocketclip.data import SourceConfig
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import PAIR_SOURCES, check_fit
@@ -59,7 +59,9 @@ def test_what_no_cache_keeps_goes_without_one() -> None:
 
 
 def test_messages_name_every_kind_of_source_with_pairs() -> None:
-    fixed = {kind: source.gives for kind, source in source_kinds().items() if isinstance(source.gives, frozenset)}
+    fixed = {
+        kind: source.gives for kind, source in kinds_of(SourceConfig).items() if isinstance(source.gives, frozenset)
+    }
     assert {kind for kind, gives in fixed.items() if "pairs" in gives} == set(PAIR_SOURCES)
 
 

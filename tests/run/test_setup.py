@@ -11,7 +11,7 @@ import torch
 
 from conftest import tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.data.sources.scenes import ScenesSource
+from pocketclip.data.sources.scenes import ScenesSource, ScenesSourceConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.run.setup import open_data, prepare_folder, recipe_hash, starting_model
@@ -145,7 +145,7 @@ class WithBroken(ScenesSource):
 
 
 def test_a_broken_item_does_not_stop_the_vocabulary() -> None:
-    source = WithBroken("scenes", 24)
+    source = WithBroken("scenes", ScenesSourceConfig(count=24))
     captions = [caption for index in range(24) if index != 2 for caption in source.captions(index)]
     tokenizer, _ = starting_model(recipe(), source)
     assert tokenizer.to_json() == train_tokenizer(captions, vocabulary_size=300, context_length=16).to_json()

@@ -57,9 +57,10 @@ def _sizes() -> Iterable[str]:
 
 
 def _sources() -> Iterable[str]:
-    from pocketclip.data import source_kinds
+    from pocketclip.config import kinds_of
+    from pocketclip.data import SourceConfig
 
-    for kind, config in sorted(source_kinds().items()):
+    for kind, config in sorted(kinds_of(SourceConfig).items()):
         places = ",".join(place.upper() for place in config.positional)
         others = [name for name in config.model_fields if name not in ("kind", *config.positional)]
         yield f"{kind}:{places}".ljust(36) + (f"  settings: {', '.join(others)}" if others else "")

@@ -43,14 +43,9 @@ if not TYPE_CHECKING:
     Sources = with_registered(Sources, "pocketclip.sources")
 
 
-def source_kinds() -> dict[str, type[Any]]:
-    """Every kind of source with its config class."""
-    return kinds_of(Sources)
-
-
 def split_source_text(text: Any) -> Any:
     """What a user writes for a source as a mapping, see `split_text`; anything but a text is passed on."""
-    return split_text(text, source_kinds()) if isinstance(text, str) else text
+    return split_text(text, kinds_of(Sources)) if isinstance(text, str) else text
 
 
 def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
@@ -81,10 +76,7 @@ def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     return values
 
 
-SourceConfig = Annotated[
-    Annotated[Sources, Field(discriminator="kind")],
-    BeforeValidator(split_source_text),
-]
+SourceConfig = Annotated[Sources, Field(discriminator="kind"), BeforeValidator(split_source_text)]
 
 
 def open_source(spec: Any, *, place: str = "source") -> Source:
@@ -100,13 +92,4 @@ def open_source(spec: Any, *, place: str = "source") -> Source:
     return config.open()
 
 
-__all__ = [
-    "Sample",
-    "Source",
-    "SourceConfig",
-    "hold_out",
-    "open_source",
-    "source_kinds",
-    "split_source_text",
-    "split_text",
-]
+__all__ = ["Sample", "Source", "SourceConfig", "hold_out", "open_source", "split_source_text", "split_text"]

@@ -7,7 +7,7 @@ either image alone tells more than a coin. Nothing is stored: a scene is drawn w
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -84,9 +84,9 @@ class ScenePairsSourceConfig(Config):
 
     def open(self) -> "ScenePairsSource":
         """Nothing to read: scenes are drawn on demand."""
-        name = f"scene_pairs:{self.count},seed={self.seed}"
-        world = World(self.num_colours, self.num_shapes)
-        return ScenePairsSource(name, self.count, self.seed, self.image_size, world)
+        return ScenePairsSource(
+            f"scene_pairs:{self.count},seed={self.seed}", self, World(self.num_colours, self.num_shapes)
+        )
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,17 @@ class ScenePairsSource(Source):
     """`count` examples; samples 2 p and 2 p + 1 are the left and the right image of example p."""
 
     name: str
-    count: int
-    seed: int = 0
-    image_size: int = 64
-    world: World = WORLD
+    settings: ScenePairsSourceConfig
+    world: World
     images_per_example = 2
 
     def __len__(self) -> int:
-        return 2 * self.count
+        return 2 * self.settings.count
 
     def __getitem__(self, index: int) -> Sample:
         number, side = divmod(index, 2)
         example = self.example(number)
-        image = draw_scene(example.right if side else example.left, self.image_size)
+        image = draw_scene(example.right if side else example.left, self.settings.image_size)
         key = f"pair-{number:06d}-{('left', 'right')[side]}"
         return Sample(key, image, (example.sentence,), f"{self.name}: example {number}", label=int(example.label))
 
@@ -117,18 +115,19 @@ class ScenePairsSource(Source):
     @property
     def pairs(self) -> Pairs:
         """Every second example is true; a sentence has four."""
-        numbers = np.arange(self.count)
+        numbers = np.arange(self.settings.count)
         return Pairs(numbers % 2 == 0, numbers // PAIRS_PER_SENTENCE)
 
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
-        return digest(["scene_pairs", 2, self.count, self.seed, self.image_size, *self.world.settings])
+        settings = self.settings
+        return digest(["scene_pairs", 2, settings.count, settings.seed, settings.image_size, *self.world.settings])
 
     def example(self, number: int) -> Example:
         """What example `number` shows and says."""
-        if not 0 <= number < self.count:
+        if not 0 <= number < self.settings.count:
             raise IndexError(number)
-        return make_block(self.seed, number // BLOCK, self.world)[number % BLOCK]
+        return make_block(self.settings.seed, number // BLOCK, self.world)[number % BLOCK]
 
 
 def kind_of_block(number: int) -> tuple[str, str]:
@@ -180,12 +179,12 @@ def _total(draw: "Draw") -> tuple[Example, ...]:
     group = draw.group()
 
     def scene(count: int) -> Scene:
-        fact = Fact(Group(count, group.size, group.colour, group.shape))
+        fact = Fact(replace(group, count=count))
         return draw.scene(fact, fact)
 
     lefts, rights = (scene(first), scene(second)), (scene(total - first), scene(total - second))
     pairs = [(lefts[0], rights[0]), (lefts[0], rights[1]), (lefts[1], rights[1]), (lefts[1], rights[0])]
-    plural = Group(total, group.size, group.colour, group.shape).noun
+    plural = replace(group, count=total).noun
     return _examples(f"there are {TOTALS[total]} {group.colour} {plural} in total", pairs)
 
 
@@ -206,9 +205,8 @@ class Draw:
 
     def group(self) -> Group:
         """Any group."""
-        count = int(self.random.integers(len(COUNTS))) + 1
-        size, colour = self.one_of(list(SIZES)), self.one_of(self.world.colours)
-        return Group(count, size, colour, self.one_of(self.world.shapes))
+        count, size = self.one_of(range(1, len(COUNTS) + 1)), self.one_of(list(SIZES))
+        return Group(count, size, self.one_of(self.world.colours), self.one_of(self.world.shapes))
 
     def relation(self) -> Fact:
         """Where a group lies from one of another colour or shape."""
@@ -224,8 +222,7 @@ class Draw:
         group = fact.group
         while group.without_size == fact.group.without_size:
             drawn = self.group()
-            count, colour = (drawn.count, group.colour) if aspect == "count" else (group.count, drawn.colour)
-            group = Group(count, group.size, colour, group.shape)
+            group = replace(group, count=drawn.count) if aspect == "count" else replace(group, colour=drawn.colour)
         return Fact(group)
 
     def scene(self, fact: Fact, contrast: Fact) -> Scene:
@@ -246,4 +243,4 @@ class Draw:
         return Scene(first, second, self.one_of(list(RELATIONS)))
 
     def _resized(self, group: Group) -> Group:
-        return Group(group.count, self.one_of(list(SIZES)), group.colour, group.shape)
+        return replace(group, size=self.one_of(list(SIZES)))

@@ -24,8 +24,7 @@ class Group:
     shape: str
 
     def __str__(self) -> str:
-        article = "an" if COUNTS[self.count - 1] == "a" and self.size[0] in "aeiou" else COUNTS[self.count - 1]
-        return f"{article} {self.size} {self.colour} {self.noun}"
+        return self._counted(f"{self.size} {self.colour}")
 
     @property
     def noun(self) -> str:
@@ -36,8 +35,11 @@ class Group:
     @property
     def without_size(self) -> str:
         """In words that are as true of it in another size."""
-        article = COUNTS[self.count - 1]
-        return f"{'an' if article == 'a' and self.colour[0] in 'aeiou' else article} {self.colour} {self.noun}"
+        return self._counted(self.colour)
+
+    def _counted(self, looks: str) -> str:
+        count = COUNTS[self.count - 1]
+        return f"{'an' if count == 'a' and looks[0] in 'aeiou' else count} {looks} {self.noun}"
 
 
 def there_is(group: Group) -> str:
@@ -85,10 +87,6 @@ class Scene:
     def placed(self) -> tuple[tuple[Group, str], ...]:
         """Each group with its place."""
         return tuple(zip((self.first, self.second), PLACES[self.relation], strict=True))
-
-    def matches(self, caption: str) -> bool:
-        """Whether a caption of any scene is true of this one."""
-        return caption in self.captions
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.config import Config, digest
 from pocketclip.data.source import Gift, Sample, Source
 from pocketclip.data.sources.scene_drawing import draw_scene
-from pocketclip.data.sources.scene_world import (
-    COLOURS,
-    COUNTS,
-    NUM_SCENES,
-    SHAPES,
-    SIZES,
-    WORLD,
-    LoneGroup,
-    Scene,
-    World,
-)
+from pocketclip.data.sources.scene_world import COLOURS, COUNTS, NUM_SCENES, SHAPES, SIZES, LoneGroup, Scene, World
 
 
 class ScenesSourceConfig(Config):
@@ -81,17 +71,7 @@ class ScenesSourceConfig(Config):
 
     def open(self) -> "ScenesSource":
         """Nothing to read: scenes are drawn on demand."""
-        return ScenesSource(
-            f"scenes:{self.count}",
-            self.count,
-            self.seed,
-            self.image_size,
-            self.classes,
-            self.texts,
-            2 if self.twinned else 1,
-            self.lone_groups,
-            self.world,
-        )
+        return ScenesSource(f"scenes:{self.count}", self, 2 if self.twinned else 1)
 
 
 @dataclass(frozen=True)
@@ -99,67 +79,60 @@ class ScenesSource(Source):
     """`count` scenes in an order set by `seed`; all different, unless they are twinned."""
 
     name: str
-    count: int
-    seed: int = 0
-    image_size: int = 64
-    classes: str = "none"
-    texts: str = "captions"
+    settings: ScenesSourceConfig
     images_per_example: int = 1
     """Scenes that belong in one batch."""
-    lone_groups: bool = False
-    world: World = WORLD
 
     def __len__(self) -> int:
-        return self.count
+        return self.settings.count
 
     def __getitem__(self, index: int) -> Sample:
-        scene = self.scene(index)
-        place = f"{self.name}: scene {index}"
-        image = draw_scene(scene, self.image_size)
+        image, place = draw_scene(self.scene(index), self.settings.image_size), f"{self.name}: scene {index}"
         return Sample(f"scene-{index:06d}", image, self.captions(index), place, self.label(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Two sentences that only this scene fulfils, or all facts; nothing is drawn."""
         scene = self.scene(index)
-        return scene.facts if self.texts == "facts" or isinstance(scene, LoneGroup) else scene.captions[:2]
+        return scene.facts if self.settings.texts == "facts" or isinstance(scene, LoneGroup) else scene.captions[:2]
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Every colour, shape, size or count there is, in the order they are drawn from."""
-        names = {"colour": self.world.colours, "shape": self.world.shapes, "size": tuple(SIZES), "count": COUNTS}
-        return names.get(self.classes)
+        world = self.settings.world
+        names = {"colour": world.colours, "shape": world.shapes, "size": tuple(SIZES), "count": COUNTS}
+        return names.get(self.settings.classes)
 
     def label(self, index: int) -> int | None:
         """The number of the first group's colour, shape, size or count."""
         if self.class_names is None:
             return None
-        first = self.scene(index).first
-        return first.count - 1 if self.classes == "count" else self.class_names.index(getattr(first, self.classes))
+        first, kind = self.scene(index).first, self.settings.classes
+        return first.count - 1 if kind == "count" else self.class_names.index(getattr(first, kind))
 
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
-        added = [] if self.classes == "none" else [self.classes]
-        added += [] if self.texts == "captions" else [self.texts]
-        added += [] if self.images_per_example == 1 else ["twinned"]
-        added += ["lone_groups"] if self.lone_groups else []
-        return digest(["scenes", 1, self.count, self.seed, self.image_size, *added, *self.world.settings])
+        settings = self.settings
+        added = [value for value in (settings.classes, settings.texts) if value not in ("none", "captions")]
+        added += [name for name in ("twinned", "lone_groups") if getattr(settings, name)]
+        values = (settings.count, settings.seed, settings.image_size, *added, *settings.world.settings)
+        return digest(["scenes", 1, *values])
 
     @cached_property
     def _stride(self) -> int:
         """A step that visits every scene once: coprime to their number."""
-        stride = 48_271 + 2 * self.seed
-        while math.gcd(stride, self.world.num_scenes) != 1:
+        stride = 48_271 + 2 * self.settings.seed
+        while math.gcd(stride, self.settings.world.num_scenes) != 1:
             stride += 1
         return stride
 
     def scene(self, index: int) -> Scene | LoneGroup:
         """What scene number `index` shows."""
-        if not 0 <= index < self.count:
+        if not 0 <= index < len(self):
             raise IndexError(index)
+        world, is_lone = self.settings.world, False
         example, is_twin = divmod(index, self.images_per_example)
-        is_lone = False
-        if self.lone_groups:
+        if self.settings.lone_groups:
             example, is_lone = example // 2, bool(example % 2)
-        number = (example * self._stride + 7919 * self.seed) % self.world.num_scenes
-        scene = self.world.lone_group(number) if is_lone else self.world.scene(number)
+        number = (example * self._stride + 7919 * self.settings.seed) % world.num_scenes
+        scene = world.lone_group(number) if is_lone else world.scene(number)
         return scene.exchanged if is_twin else scene
