@@ -36,7 +36,7 @@ def write_shards(folder: Path) -> str:
     from pocketclip.data.pictures.augment import AugmentConfig, draw_view
     from pocketclip.data.pictures.rand_augment import RandAugmentConfig
     from pocketclip.data.source import Sample
-    from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+    from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
     from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, write_manifest
 
     photos, random = flickr_photos(), np.random.default_rng(0)

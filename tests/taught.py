@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from conftest import QuietWatch
 from pocketclip.data import open_source
 from pocketclip.data.pictures.augment import AugmentConfig, draw_view
-from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
 from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, write_manifest
 from pocketclip.recipe import Recipe
 from pocketclip.run import train

@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pocketclip.errors import UserError
 
@@ -18,20 +21,27 @@ def write_atomically(path: Path, content: str | bytes, *, elsewhere: str = "--ou
     Raises:
         UserError: the disk is full or not writable; what stood there before is untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = -1, ""
+    with new_file(path, elsewhere=elsewhere) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_file(path: Path, *, elsewhere: str = "--out") -> Iterator[IO[bytes]]:
+    """A file to write that appears under its name when it is whole, or never; errors as of `write_atomically`."""
+    temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # two workers may write the same
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
+        raise cannot_write(path, error, elsewhere=elsewhere) from error
+    finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise cannot_write(path, error, elsewhere=elsewhere) from error
 
 
 def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> UserError:

@@ -11,7 +11,7 @@ from conftest import encode_picture
 from pocketclip.asked import AskedModel
 from pocketclip.data.pictures.augment import AugmentConfig, draw_view, render_view, shortest_side
 from pocketclip.data.pictures.decode import decode_picture
-from pocketclip.data.sources.reinforced_shards import ReinforcedSample
+from pocketclip.data.sources.reinforced import ReinforcedSample
 from pocketclip.distill import reinforce as reinforce_module
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.errors import UserError

@@ -1,7 +1,6 @@
 """Where image-text pairs come from: one file a source, all giving samples by number.
 
-`open_source` takes what a user writes, `KIND:PLACE` or a mapping with `kind`. Nothing here imports torch but
-`batches`, `encode` and `cache`, which are imported by name.
+`open_source` takes what a user writes, `KIND:PLACE` or a mapping with `kind`. Only `batches` imports torch.
 """
 
 from collections.abc import Mapping

@@ -2,10 +2,8 @@
 
 import io
 import json
-import os
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from pydantic import PositiveInt
 from pocketclip.config import Config, digest
 from pocketclip.data.source import IMAGE_SUFFIXES, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.files import cannot_write, new_file, write_atomically
 from pocketclip.stages.engine import compute_here, fill
 from pocketclip.stages.store import Block, Stage, first_difference
 from pocketclip.stages.watch import SILENT, Watch
@@ -155,21 +153,8 @@ def clear_unfinished(folder: Path, name: str) -> None:
 @contextmanager
 def new_shard(path: Path) -> Iterator[tarfile.TarFile]:
     """A shard to add samples to, which appears under its name when it is whole, or never."""
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # two workers may write the same
-        with os.fdopen(handle, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-                yield archive
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    with new_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        yield archive
 
 
 def add_sample(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from pocketclip.config import Config
-from pocketclip.data.sources.reinforced_shards import write_shard
+from pocketclip.data.sources.reinforced import write_shard
 from pocketclip.data.sources.reinforcement import StoredShard
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.errors import BrokenItemError, UserError

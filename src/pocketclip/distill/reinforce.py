@@ -23,7 +23,7 @@ from pocketclip.data import Source, SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.pictures.decode import Picture, decode_picture
 from pocketclip.data.source import Sample
-from pocketclip.data.sources.reinforced_shards import ReinforcedSample
+from pocketclip.data.sources.reinforced import ReinforcedSample
 from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.distill import build_teachers
 from pocketclip.distill.captioner import Captioner, CaptionerConfig

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pocketclip.data.sources import reinforcement
-from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
 from pocketclip.data.sources.reinforcement import MANIFEST, Manifest, StoredShard, check_shard
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
 from pocketclip.errors import UserError

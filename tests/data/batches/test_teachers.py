@@ -18,7 +18,7 @@ from pocketclip.data.batches.views import draw_view_number
 from pocketclip.data.pictures.augment import AugmentConfig, draw_view, render_view
 from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Sample
-from pocketclip.data.sources.reinforced_shards import ReinforcedSample, write_shard
+from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
 from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, write_manifest
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer

@@ -18,8 +18,7 @@ from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw
 from pocketclip.data.pictures.rand_augment import RandAugmentConfig
 from pocketclip.data.shards import new_shard
 from pocketclip.data.source import Sample
-from pocketclip.data.sources.reinforced import ReinforcedSource
-from pocketclip.data.sources.reinforced_shards import ReinforcedSample, pack, unpack, write_shard
+from pocketclip.data.sources.reinforced import ReinforcedSample, ReinforcedSource, pack, unpack, write_shard
 from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, read_manifest, write_manifest
 from pocketclip.errors import BrokenItemError, UserError
 

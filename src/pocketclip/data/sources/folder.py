@@ -5,6 +5,7 @@ a picture's class is the folder it lies in, directly below DIR.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,13 +77,9 @@ class FolderSource(Source):
         """The folders' names in the order of the alphabet."""
         return tuple(sorted(set(self.classes))) or None
 
-    @cached_property
-    def _class_numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.class_names or ())}
-
     def label(self, index: int) -> int | None:
         """One picture's class."""
-        return self._class_numbers[self.classes[index]] if self.classes else None
+        return bisect_left(self.class_names or (), self.classes[index]) if self.classes else None
 
     def fingerprint(self) -> str:
         """From names, sizes and modification times of pictures and sidecars."""

@@ -32,9 +32,8 @@ class HubSourceConfig(Config):
             loaded = library.load_dataset(self.dataset, self.subset, split=self.split)
         except Exception as error:  # the library raises many types, some of other libraries
             raise UserError(f"hub:{self.dataset}: cannot load split '{self.split}' ({error}).") from error
-        return HubSource.from_dataset(
-            loaded, name=f"hub:{self.dataset}#{self.split}", image=self.image, caption=self.caption
-        )
+        name = f"hub:{self.dataset}#{self.split}"
+        return HubSource.from_dataset(loaded, name=name, image=self.image, caption=self.caption)
 
 
 @dataclass(frozen=True)

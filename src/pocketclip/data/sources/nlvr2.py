@@ -42,11 +42,6 @@ class Nlvr2Line:
         split, images, _, sentence = self.identifier.split("-")
         return f"{split}-{images}-{sentence}"
 
-    def image_names(self) -> tuple[str, str]:
-        """File names of the left and the right image."""
-        stem = self.identifier.rpartition("-")[0]
-        return f"{stem}-img0.png", f"{stem}-img1.png"
-
 
 class Nlvr2SourceConfig(Config):
     """`nlvr2:FILE.json,IMAGES_DIR`."""
@@ -104,7 +99,7 @@ class Nlvr2Source(Source):
 
     def find(self, line: Nlvr2Line, side: int) -> Path:
         """Where the left (0) or the right (1) image of an example lies, among the official archives' places."""
-        name = line.image_names()[side]
+        name = f"{line.identifier.rpartition('-')[0]}-img{side}.png"
         folders = [self.root, self.root / line.split, self.root / "images" / line.split]
         if line.directory is not None:
             folders = [folder / line.directory for folder in folders]

@@ -42,9 +42,7 @@ def _draw_shape(draw: ImageDraw.ImageDraw, group: Group, x: float, y: float, rad
 
 def _polygon(x: float, y: float, radius: float, points: int, inner: float) -> list[tuple[float, float]]:
     """Corners of a regular polygon (inner = 1) or star with one corner up."""
-    corners = []
-    for number in range(points if inner == 1.0 else 2 * points):
-        angle = math.pi * (2 * number if inner == 1.0 else number) / points - math.pi / 2
-        length = radius if inner == 1.0 or number % 2 == 0 else radius * inner
-        corners.append((x + length * math.cos(angle), y + length * math.sin(angle)))
-    return corners
+    lengths = (radius,) if inner == 1.0 else (radius, radius * inner)
+    count = points * len(lengths)
+    corners = [(math.pi * 2 * number / count - math.pi / 2, lengths[number % len(lengths)]) for number in range(count)]
+    return [(x + length * math.cos(angle), y + length * math.sin(angle)) for angle, length in corners]

@@ -50,14 +50,6 @@ class Fact:
     def __str__(self) -> str:
         return there_is(self.group) + ("" if self.other is None else f" {self.relation} {self.other.without_size}")
 
-    def holds(self, scene: Scene) -> bool:
-        """Whether a scene shows it."""
-        if self.other is None:
-            return any(group.without_size == self.group.without_size for group in (scene.first, scene.second))
-        facts = ((scene.first, scene.relation, scene.second), (scene.second, RELATIONS[scene.relation], scene.first))
-        wanted = (self.group.without_size, self.relation, self.other.without_size)
-        return any((one.without_size, relation, other.without_size) == wanted for one, relation, other in facts)
-
 
 @dataclass(frozen=True)
 class Example:

@@ -48,13 +48,9 @@ class ScenesSourceConfig(Config):
         return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
 
     @model_validator(mode="after")
-    def _lone_groups_have_facts(self) -> "ScenesSourceConfig":
+    def _goes_together(self) -> "ScenesSourceConfig":
         if self.lone_groups and self.texts != "facts":
             raise ValueError("lone_groups goes with texts: facts; one group has no sentence that only it fulfils")
-        return self
-
-    @model_validator(mode="after")
-    def _there_are_as_many(self) -> "ScenesSourceConfig":
         if self.count > (number := self.world.num_scenes):
             raise ValueError(
                 f"count: there are {number} scenes of {self.num_colours} colours and {self.num_shapes} shapes "
@@ -112,7 +108,7 @@ class ScenesSource(Source):
     def fingerprint(self) -> str:
         """From the settings and the drawing's version."""
         settings = self.settings
-        added = [value for value in (settings.classes, settings.texts) if value not in ("none", "captions")]
+        added: list[str] = [value for value in (settings.classes, settings.texts) if value not in ("none", "captions")]
         added += [name for name in ("twinned", "lone_groups") if getattr(settings, name)]
         values = (settings.count, settings.seed, settings.image_size, *added, *settings.world.settings)
         return digest(["scenes", 1, *values])
