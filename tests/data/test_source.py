@@ -15,7 +15,6 @@ from pocketclip.data.source import (
     readable_captions,
     safe_key,
     unique_keys,
-    unique_packed_keys,
 )
 from pocketclip.data.sources.image_files import ImageFiles
 from pocketclip.errors import UserError
@@ -79,12 +78,12 @@ def test_packed_keys_become_unique_like_others(texts: list[str]) -> None:
     keys = [safe_key(text) for text in texts]
     packed = PackedTexts(["", *keys, ""])
     assert list(packed) == ["", *keys, ""]
-    assert list(unique_packed_keys(packed)) == ["", *unique_keys(keys), ""]
+    assert list(packed.as_unique_keys()) == ["", *unique_keys(keys), ""]
 
 
 def test_packed_keys_that_differ_stay_as_they_are() -> None:
     packed = PackedTexts(["b", "", "grün", "狗"])
-    assert unique_packed_keys(packed) is packed
+    assert packed.as_unique_keys() is packed
     assert (len(packed), packed[2], packed[3]) == (4, "grün", "狗")
 
 

@@ -62,8 +62,17 @@ def write_shards(
     told = folder / f"{name}.progress.json"
 
     def compute(start: int, stop: int) -> Block:
-        path = folder / f"{name}-{start // samples_per_shard:06d}.tar"
-        return _write_shard(source, range(start, stop), path, check)
+        broken: list[str] = []
+        with new_shard(folder / f"{name}-{start // samples_per_shard:06d}.tar") as archive:
+            for index in range(start, stop):
+                try:
+                    sample = source[index]
+                    if check is not None:
+                        check(sample)
+                    add_sample(archive, sample)
+                except BrokenItemError as error:
+                    broken.append(str(error))
+        return Block({"num_written": np.array([stop - start - len(broken)])}, broken)
 
     stage = Stage("writing samples", {"source": begun.source_fingerprint}, len(source), samples_per_shard, compute)
     earlier = _earlier_progress(told, begun, name)
@@ -79,21 +88,6 @@ def write_shards(
     write_atomically(told, progress.model_dump_json(indent=2) + "\n")
     clear_unfinished(folder, name)
     return progress
-
-
-def _write_shard(source: Source, indices: range, path: Path, check: Callable[[Sample], object] | None) -> Block:
-    """One shard, complete or absent; the block says how many samples it holds and what was left out."""
-    broken: list[str] = []
-    with new_shard(path) as archive:
-        for index in indices:
-            try:
-                sample = source[index]
-                if check is not None:
-                    check(sample)
-                add_sample(archive, sample)
-            except BrokenItemError as error:
-                broken.append(str(error))
-    return Block({"num_written": np.array([len(indices) - len(broken)])}, broken)
 
 
 def _earlier_progress(told: Path, begun: ShardProgress, name: str) -> ShardProgress | None:

@@ -225,11 +225,10 @@ class PackedTexts:
     def __getitem__(self, number: int) -> str:
         return self.data[self.ends[number] : self.ends[number + 1]].decode()
 
-
-def unique_packed_keys(keys: PackedTexts) -> PackedTexts:
-    """`unique_keys` of safe keys; empty ones stay so. It takes an object a key only where two are alike."""
-    hashes = np.fromiter((hash(key) for key in keys if key), np.int64)
-    if len(np.unique(hashes)) == len(hashes):
-        return keys
-    unique = iter(unique_keys([key for key in keys if key]))
-    return PackedTexts(next(unique) if key else "" for key in keys)
+    def as_unique_keys(self) -> "PackedTexts":
+        """`unique_keys` of safe keys; empty ones stay so. It takes an object a key only where two are alike."""
+        hashes = np.fromiter((hash(key) for key in self if key), np.int64)
+        if len(np.unique(hashes)) == len(hashes):
+            return self
+        unique = iter(unique_keys([key for key in self if key]))
+        return PackedTexts(next(unique) if key else "" for key in self)

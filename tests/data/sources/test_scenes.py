@@ -16,7 +16,6 @@ from pocketclip.data.sources.scene_world import (
     Group,
     LoneGroup,
     Scene,
-    there_is,
 )
 from pocketclip.data.sources.scenes import ScenesSource
 from pocketclip.errors import UserError
@@ -146,7 +145,7 @@ def test_every_second_example_is_a_group_alone() -> None:
         lone, twin = source.scene(index + 2), source.scene(index + 3)
         assert isinstance(lone, LoneGroup)
         assert isinstance(twin, LoneGroup)
-        assert source.captions(index + 2) == (there_is(lone.first), f"{there_is(lone.first)} {lone.place}")
+        assert source.captions(index + 2) == (lone.first.statement, f"{lone.first.statement} {lone.place}")
         assert (twin.first, {lone.place, twin.place}) in [(lone.first, set(pair)) for pair in PLACES.values()]
         kinds.add((lone.first.count, lone.first.size, lone.first.colour))
         places.add(lone.place)

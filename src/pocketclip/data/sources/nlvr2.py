@@ -32,11 +32,6 @@ class Nlvr2Line:
     """Numbered folder of the training images."""
 
     @property
-    def split(self) -> str:
-        """`train`, `dev` or `test1`: the folder of its images."""
-        return self.identifier.split("-")[0]
-
-    @property
     def written_for(self) -> str:
         """The set of images and the sentence, whatever the pair: what consistency counts."""
         split, images, _, sentence = self.identifier.split("-")
@@ -100,7 +95,8 @@ class Nlvr2Source(Source):
     def find(self, line: Nlvr2Line, side: int) -> Path:
         """Where the left (0) or the right (1) image of an example lies, among the official archives' places."""
         name = f"{line.identifier.rpartition('-')[0]}-img{side}.png"
-        folders = [self.root, self.root / line.split, self.root / "images" / line.split]
+        split = line.identifier.partition("-")[0]  # `train`, `dev` or `test1`
+        folders = [self.root, self.root / split, self.root / "images" / split]
         if line.directory is not None:
             folders = [folder / line.directory for folder in folders]
         for folder in (*folders, self.root):

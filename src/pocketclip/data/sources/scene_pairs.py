@@ -16,18 +16,7 @@ from pydantic import Field, NonNegativeInt
 from pocketclip.config import Config, digest
 from pocketclip.data.source import Gift, Pairs, Sample, Source
 from pocketclip.data.sources.scene_drawing import draw_scene
-from pocketclip.data.sources.scene_world import (
-    COLOURS,
-    COUNTS,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    WORLD,
-    Group,
-    Scene,
-    World,
-    there_is,
-)
+from pocketclip.data.sources.scene_world import COLOURS, COUNTS, RELATIONS, SHAPES, SIZES, WORLD, Group, Scene, World
 
 BLOCK = 8
 PAIRS_PER_SENTENCE = 4
@@ -48,7 +37,7 @@ class Fact:
     other: Group | None = None
 
     def __str__(self) -> str:
-        return there_is(self.group) + ("" if self.other is None else f" {self.relation} {self.other.without_size}")
+        return self.group.statement + ("" if self.other is None else f" {self.relation} {self.other.without_size}")
 
 
 @dataclass(frozen=True)
@@ -76,9 +65,8 @@ class ScenePairsSourceConfig(Config):
 
     def open(self) -> "ScenePairsSource":
         """Nothing to read: scenes are drawn on demand."""
-        return ScenePairsSource(
-            f"scene_pairs:{self.count},seed={self.seed}", self, World(self.num_colours, self.num_shapes)
-        )
+        world = World(self.num_colours, self.num_shapes)
+        return ScenePairsSource(f"scene_pairs:{self.count},seed={self.seed}", self, world)
 
 
 @dataclass(frozen=True)

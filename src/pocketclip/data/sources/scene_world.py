@@ -37,14 +37,14 @@ class Group:
         """In words that are as true of it in another size."""
         return self._counted(self.colour)
 
+    @property
+    def statement(self) -> str:
+        """That it is there, in any size."""
+        return f"there {'is' if self.count == 1 else 'are'} {self.without_size}"
+
     def _counted(self, looks: str) -> str:
         count = COUNTS[self.count - 1]
         return f"{'an' if count == 'a' and looks[0] in 'aeiou' else count} {looks} {self.noun}"
-
-
-def there_is(group: Group) -> str:
-    """The statement that a group is there, in any size."""
-    return f"there {'is' if group.count == 1 else 'are'} {group.without_size}"
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Scene:
         """All that can be said of this scene without a size: each group, its place, and how they lie, both ways."""
         places = PLACES[self.relation]
         return (
-            there_is(self.first),
-            there_is(self.second),
-            f"{there_is(self.first)} {places[0]}",
-            f"{there_is(self.second)} {places[1]}",
-            f"{there_is(self.first)} {self.relation} {self.second.without_size}",
-            f"{there_is(self.second)} {RELATIONS[self.relation]} {self.first.without_size}",
+            self.first.statement,
+            self.second.statement,
+            f"{self.first.statement} {places[0]}",
+            f"{self.second.statement} {places[1]}",
+            f"{self.first.statement} {self.relation} {self.second.without_size}",
+            f"{self.second.statement} {RELATIONS[self.relation]} {self.first.without_size}",
         )
 
     @property
@@ -99,7 +99,7 @@ class LoneGroup:
     @property
     def facts(self) -> tuple[str, ...]:
         """All that can be said of it without a size."""
-        return there_is(self.first), f"{there_is(self.first)} {self.place}"
+        return self.first.statement, f"{self.first.statement} {self.place}"
 
     @property
     def exchanged(self) -> "LoneGroup":

@@ -25,16 +25,7 @@ import numpy as np
 
 from pocketclip.config import Config, digest
 from pocketclip.data.labels import read_class_names
-from pocketclip.data.source import (
-    IMAGE_SUFFIXES,
-    Gift,
-    PackedTexts,
-    Sample,
-    Source,
-    clean_captions,
-    safe_key,
-    unique_packed_keys,
-)
+from pocketclip.data.source import IMAGE_SUFFIXES, Gift, PackedTexts, Sample, Source, clean_captions, safe_key
 from pocketclip.data.sources.folder import captions_of
 from pocketclip.data.sources.image_files import MAX_FILE_BYTES, file_stamp, locate
 from pocketclip.errors import BrokenItemError, UserError
@@ -105,10 +96,9 @@ class WebdatasetSource(Source):
     def __post_init__(self) -> None:
         _opened.cache_clear()  # shards may have been written anew
         numbers = array("q")
-        keys = PackedTexts(self._index(numbers))
+        self._keys = PackedTexts(self._index(numbers)).as_unique_keys()
         # (N, 8 + 2 x others): shard, kind of text, then offset and size of image, text, label and the others
         self._table = np.frombuffer(numbers, np.int64).reshape(-1, 8 + 2 * len(self.others))
-        self._keys = unique_packed_keys(keys)
 
     def _index(self, numbers: "array[int]") -> Iterator[str]:
         """The key of every sample, empty for a broken one; its row of the table goes into `numbers`."""
