@@ -4,21 +4,25 @@ A tower's features are what it gives before any head or shared encoder. The towe
 before training: the same examples, the same way to learn, a classifier of its own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
-from pocketclip.data.labels import NO_LABEL, Classes, Labels, match_classes, read_labels
+from pocketclip.asked.bundle import PretrainedModel
+from pocketclip.data.labels import NO_LABEL, Classes, match_classes, read_labels
 from pocketclip.data.source import Source
 from pocketclip.data.sources.texts import LabelledTexts
-from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
+from pocketclip.embedder import Embedder, Floats, TextReader
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.evaluate.task import Task
-from pocketclip.features.encode import NO_IMAGES, encode_texts, image_blocks
+from pocketclip.features.encode import NO_IMAGES, EncodeImages, EncodeTokens, encode_texts, image_blocks
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.origin.start import same_weights
+from pocketclip.models.readout import Modality
 from pocketclip.models.running.runner import Runner
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval, percent
@@ -26,15 +30,18 @@ from pocketclip.stages.store import Block
 from pocketclip.stages.watch import Watch
 from pocketclip.tokenizer import Tokenizer
 
-Modality = Literal["image", "text"]
 Hits = npt.NDArray[np.bool_]
+"""(N,), whether each test example got its class."""
+Examples = Source | LabelledTexts
+"""Images of which some have a class, or texts that all have one."""
+AnyTower = TypeVar("AnyTower", bound=nn.Module)
+Outcome = TypeVar("Outcome")
 RANDOM_START = "the tower started from random weights: there is no skill to compare with"
 NOT_TRAINED = "the tower was not trained: it is what it was"
 TEXT_BLOCK = 2048
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Features of the examples that have a class and can be read."""
 
     features: Floats
@@ -49,98 +56,64 @@ Parts = tuple[Part, Part]
 """To learn from, and to be tested on."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A runner with the settings of its inputs: asked like a model, it gives what its towers give."""
+class Asked(NamedTuple):
+    """A part of a model that is asked as a whole one is."""
 
-    runner: Runner
+    encode_images: EncodeImages
+    encode_texts: EncodeTokens
     preprocess: PreprocessConfig
-    tokenizer: Tokenizer
-
-    def encode_images(self, pixels: Pixels) -> Floats:
-        """(B, F)."""
-        return self.runner.encode_images(pixels)
-
-    def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
-        """(M, F)."""
-        return self.runner.encode_tokens(tokens, mask)
-
-    def text_reader(self) -> Tokenizer:
-        """The tokenizer."""
-        return self.tokenizer
-
-
-@dataclass(frozen=True)
-class ImageExamples:
-    """Labelled images of a source."""
-
-    source: Source
-    labels: Labels
-    """Of each sample."""
+    text_reader: Callable[[], TextReader]
 
     @classmethod
-    def of(cls, source: Source) -> "ImageExamples":
-        """With the classes that the source gives.
-
-        Raises:
-            UserError: it gives none.
-        """
-        return cls(source, read_labels(source))
-
-    @property
-    def name(self) -> str:
-        """Of the source."""
-        return self.source.name
-
-    def features(self, model: Embedder | Asked, labels: npt.NDArray[np.int64], which: str, watch: Watch) -> Part:
-        """What a model makes of them.
-
-        Args:
-            model: encodes them.
-            labels: (N,) the class of each, or NO_LABEL.
-            which: `training` or `test`, for progress and messages.
-            watch: told of the work done and of broken items.
-
-        Raises:
-            UserError: none can be read.
-        """
-        what = f"{which} images"
-        parts = image_blocks(self.source, model.encode_images, model.preprocess, watch=watch, work=f"encoding {what}")
-        found = Block.join(parts, NO_IMAGES)
-        of_found = labels[found["indices"]]
-        kept = of_found != NO_LABEL
-        if not kept.any():
-            raise UserError(f"{self.name}: none of the {what} with a class can be read.")
-        return Part(found["features"][kept, 0], of_found[kept], len(self.source) - int(kept.sum()))
+    def of(cls, bare: DualEncoder, whole: PretrainedModel, tokenizer: Tokenizer, *, heads: bool = True) -> "Asked":
+        """What was made of a model's tower, on the model's device and as exact as scores ask for."""
+        scores = whole.runner_for_scores()
+        runner = Runner(
+            bare, device=scores.device, precision=scores.precision, image_size=scores.image_size, heads=heads
+        )
+        return cls(runner.encode_images, runner.encode_tokens, whole.preprocess, lambda: tokenizer)
 
 
-@dataclass(frozen=True)
-class TextExamples:
-    """Labelled texts, every one with a class."""
+def matched_classes(train: Examples, test: Examples) -> Classes:
+    """The classes of both parts, numbered alike.
 
-    texts: LabelledTexts
+    Raises:
+        UserError: a part has none, or they do not fit each other.
+    """
+    labels = [part.labels if isinstance(part, LabelledTexts) else read_labels(part) for part in (train, test)]
+    return match_classes(*labels)
 
-    @property
-    def name(self) -> str:
-        """Of the table."""
-        return self.texts.name
 
-    @property
-    def labels(self) -> Labels:
-        """Of each text."""
-        return self.texts.labels
+def encode_examples(
+    model: Embedder | Asked, examples: Examples, labels: npt.NDArray[np.int64], which: str, watch: Watch
+) -> Part:
+    """What a model makes of examples.
 
-    def features(self, model: Embedder | Asked, labels: npt.NDArray[np.int64], which: str, watch: Watch) -> Part:
-        """See `ImageExamples`; a model of images alone is an error."""
+    Args:
+        model: encodes them.
+        examples: N images or texts.
+        labels: (N,) the class of each, or NO_LABEL.
+        which: `training` or `test`, for progress and messages.
+        watch: told of the work done and of broken items.
+
+    Raises:
+        UserError: none can be read, or the model knows images only and these are texts.
+    """
+    if isinstance(examples, LabelledTexts):
         reader, features = model.text_reader(), []
-        for first in range(0, len(self.texts), TEXT_BLOCK):
-            block = self.texts.texts[first : first + TEXT_BLOCK]
+        for first in range(0, len(examples), TEXT_BLOCK):
+            block = examples.texts[first : first + TEXT_BLOCK]
             features.append(encode_texts(block, model.encode_texts, reader))
-            watch.work(f"encoding {which} texts", first + len(block), len(self.texts))
+            watch.work(f"encoding {which} texts", first + len(block), len(examples))
         return Part(np.concatenate(features), labels, 0)
-
-
-Examples = ImageExamples | TextExamples
+    what = f"{which} images"
+    blocks = image_blocks(examples, model.encode_images, model.preprocess, watch=watch, work=f"encoding {what}")
+    read = Block.join(blocks, NO_IMAGES)
+    of_read = labels[read["indices"]]
+    kept = of_read != NO_LABEL
+    if not kept.any():
+        raise UserError(f"{examples.name}: none of the {what} with a class can be read.")
+    return Part(read["features"][kept, 0], of_read[kept], len(examples) - int(kept.sum()))
 
 
 class TowerTask(Task):
@@ -154,33 +127,74 @@ class TowerTask(Task):
     against_start: bool = True
     """Whether to compare with the tower as it was before training."""
 
+    def before_and_after(
+        self, tower: AnyTower, start: AnyTower | None, measure: Callable[[AnyTower], Outcome]
+    ) -> tuple[dict[str, Outcome], list[str]]:
+        """What comes of a tower and of its start where that is asked for, by the ending of its metrics; and notes.
+
+        Args:
+            tower: as it is.
+            start: as it was before training; None where it started from random weights.
+            measure: what to do with each.
+        """
+        outcomes = {"": measure(tower)}
+        if not self.against_start:
+            return outcomes, []
+        if start is None:
+            return outcomes, [RANDOM_START]
+        if same_weights(start, tower):
+            return {**outcomes, "_start": outcomes[""]}, [NOT_TRAINED]
+        return {**outcomes, "_start": measure(start)}, []
+
     def record(
-        self, test: Examples, metrics: dict[str, Interval | float], notes: list[str], parts: Parts
+        self,
+        test: Examples,
+        correct: Mapping[str, Hits],
+        parts: Parts,
+        classes: Classes,
+        notes: list[str],
+        further: Mapping[str, float] = {},
     ) -> EvalResult:
-        """The record, with what was left out."""
+        """The record, with what was left out.
+
+        Args:
+            test: whose name it bears.
+            correct: by the ending of the metrics' names.
+            parts: of both, the examples that were used.
+            classes: of them.
+            notes: come first.
+            further: metrics behind the accuracies.
+        """
+        trained, tested = parts
+        commonest = np.bincount(trained.labels, minlength=len(classes.class_names)).argmax()
+        count = len(tested.labels)
         left_out = [
             f"{part.num_left_out} {which} examples without a class, or broken, left out"
-            for which, part in zip(("training", "test"), parts, strict=True)
+            for which, part in (("training", trained), ("test", tested))
             if part.num_left_out
         ]
-        count = len(parts[1].labels)
         return EvalResult(
             task=self.kind,
             dataset=test.name,
             split="all",
             num_images=count if self.modality == "image" else 0,
             num_captions=count if self.modality == "text" else 0,
-            metrics=metrics,
+            metrics={
+                **accuracies(correct),
+                **further,
+                "commonest_class_accuracy": float((tested.labels == commonest).mean()),
+                "num_classes": float(len(classes.class_names)),
+                "num_training_examples": float(len(trained.labels)),
+            },
             notes=[*notes, *left_out],
         )
 
     def title(self, result: EvalResult) -> str:
         """What was learned, and from how much."""
-        classes, trained = result.metrics["num_classes"], result.metrics["num_training_examples"]
-        assert isinstance(classes, float)
-        assert isinstance(trained, float)
-        what = f"{self.heading} on {self.counts(result)} of {classes:g} classes, learned from {trained:,.0f}"
-        return f"{what}; percent [95 % interval]"
+        of = (
+            f"of {result.metrics['num_classes']:g} classes, learned from {result.metrics['num_training_examples']:,.0f}"
+        )
+        return f"{self.heading} on {self.counts(result)} {of}; percent [95 % interval]"
 
     def counts(self, result: EvalResult) -> str:
         """On how many, in words."""
@@ -202,32 +216,13 @@ class TowerTask(Task):
         return [[label, percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
 
 
-def matched(train: Examples, test: Examples) -> Classes:
-    """The classes of both parts, numbered alike."""
-    return match_classes(train.labels, test.labels)
-
-
-def accuracies(correct: Mapping[str, Hits]) -> dict[str, Interval | float]:
+def accuracies(correct: Mapping[str, Hits]) -> dict[str, Interval]:
     """`top1_accuracy` of each ending, and `top1_accuracy_change` from `_start` to the empty one, all with intervals.
 
     Of the change the examples are resampled with both answers together, since the two towers saw the same examples:
     the interval is that of the difference, and narrower than those of its two ends suggest.
-
-    Args:
-        correct: (N,) each, whether each test example got its class.
     """
     scores = {f"top1_accuracy{ending}": hits.astype(np.float64) for ending, hits in correct.items()}
     if "_start" in correct:
         scores["top1_accuracy_change"] = scores["top1_accuracy"] - scores["top1_accuracy_start"]
     return {name: bootstrap_ratio(hits, np.ones(len(hits))) for name, hits in scores.items()}
-
-
-def class_counts(parts: Parts, num_classes: int) -> dict[str, Interval | float]:
-    """How many classes and training examples, and what always answering the commonest training class would score."""
-    train, test = parts
-    commonest = int(np.bincount(train.labels, minlength=num_classes).argmax())
-    return {
-        "commonest_class_accuracy": float((test.labels == commonest).mean()),
-        "num_classes": float(num_classes),
-        "num_training_examples": float(len(train.labels)),
-    }

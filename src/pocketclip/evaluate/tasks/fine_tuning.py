@@ -15,29 +15,17 @@ from torch import Tensor, nn
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
-from pocketclip.data.labels import NO_LABEL, Classes
+from pocketclip.data.labels import NO_LABEL
 from pocketclip.data.pictures.augment import AugmentConfig, CropScale
-from pocketclip.data.source import Sample, Source
+from pocketclip.data.source import Sample, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.task import TaskData
-from pocketclip.evaluate.tower import (
-    NOT_TRAINED,
-    RANDOM_START,
-    Asked,
-    Hits,
-    ImageExamples,
-    Part,
-    TowerTask,
-    accuracies,
-    class_counts,
-    matched,
-)
+from pocketclip.evaluate.tower import Asked, Part, TowerTask, encode_examples, matched_classes
 from pocketclip.models.bare import bare_tower
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.origin.start import same_weights, starting_image_encoder
+from pocketclip.models.origin.start import starting_image_encoder
 from pocketclip.models.running.precision import Precision
-from pocketclip.models.running.runner import Runner
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.classification import ClassificationObjective
 from pocketclip.records import EvalResult
@@ -63,35 +51,21 @@ class NoTexts(TextTower):
 
 
 @dataclass(frozen=True)
-class ClassNameCaptions(Source):
-    """The samples of a source that have a class, with its name as their caption."""
+class ClassNameCaptions(Subset):
+    """The samples of a source that have a class, with its name as their caption, seen in fresh views."""
 
-    source: Source
-    indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     """(N,) of them."""
     names: tuple[str, ...]
-    name: str
-
-    @classmethod
-    def of(cls, source: Source, classes: Classes) -> "ClassNameCaptions":
-        """Of the source to learn from."""
-        indices = np.flatnonzero(classes.train != NO_LABEL)
-        return cls(source, indices, classes.train[indices], classes.class_names, source.name)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+    """Of the classes."""
+    stored = None
 
     def __getitem__(self, index: int) -> Sample:
-        return replace(self.source[int(self.indices[index])], captions=self.captions(index))
+        return replace(super().__getitem__(index), captions=self.captions(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The name of the sample's class."""
         return (self.names[self.labels[index]],)
-
-    def fingerprint(self) -> str:
-        """Of the source."""
-        return self.source.fingerprint()
 
 
 class FineTuning(TowerTask):
@@ -125,36 +99,31 @@ class FineTuning(TowerTask):
                 f"{model.name}: --task fine_tuning looks inside the towers of our own models; give a bundle or a run "
                 "folder, or ask linear_probe."
             )
-        train, test = (ImageExamples.of(part) for part in data.images)
-        classes = matched(train, test)
+        train, test = data.images
+        classes = matched_classes(train, test)
         own = model.model.image_encoder
         start = starting_image_encoder(model.config) if self.against_start else None
-        notes = [RANDOM_START] if self.against_start and start is None else []
-        named = ClassNameCaptions.of(train.source, classes)
-        correct, part = self._train(model, own, named, test, classes, watch, "fine-tuning")
-        outcomes = {"": correct}
-        if start is not None and same_weights(start, own):
-            outcomes["_start"], notes = correct, [NOT_TRAINED]
-        elif start is not None:
-            outcomes["_start"], _ = self._train(model, start, named, test, classes, watch, "fine-tuning the start")
-        nothing = np.zeros((0, 0), np.float32)
-        parts = Part(nothing, named.labels, len(train.source) - len(named)), part
-        return self.record(test, accuracies(outcomes) | class_counts(parts, len(classes.class_names)), notes, parts)
+        chosen = np.flatnonzero(classes.train != NO_LABEL)
+        named = ClassNameCaptions(train, chosen, train.name, classes.train[chosen], classes.class_names)
+        no_features = np.zeros((0, 0), np.float32)
+        learned = Part(no_features, named.labels, len(train) - len(named))
+
+        def tested(tower: ImageTower) -> Part:
+            trained = self._train(
+                model, tower, named, watch, "fine-tuning" if tower is own else "fine-tuning the start"
+            )
+            return encode_examples(Asked.of(trained, model, model.tokenizer), test, classes.test, "test", watch)
+
+        outcomes, notes = self.before_and_after(own, start, tested)
+        correct = {ending: part.features.argmax(axis=1) == part.labels for ending, part in outcomes.items()}
+        return self.record(test, correct, (learned, outcomes[""]), classes, notes)
 
     def _train(
-        self,
-        model: PretrainedModel,
-        tower: ImageTower,
-        named: ClassNameCaptions,
-        test: ImageExamples,
-        classes: Classes,
-        watch: Watch,
-        name: str,
-    ) -> tuple[Hits, Part]:
-        """Whether each test image got its class from a copy of a tower that was trained on, and the test images."""
-        scores = model.runner_for_scores()
-        classifier = _classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), len(classes.class_names))
-        classifier = classifier.to(scores.device)
+        self, model: PretrainedModel, tower: ImageTower, named: ClassNameCaptions, watch: Watch, name: str
+    ) -> DualEncoder:
+        """A classifier on a copy of a tower, both trained on."""
+        classifier = _classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), len(named.names))
+        classifier = classifier.to(model.device)
         settings, plan = self._training(), BatchPlan(len(named), self.batch_size, self.seed)
         views = views_of(named, settings.augment.build(model.preprocess))
         seen = TrainingBatches(named, plan, captions=DrawnCaptions(1), views=views, tokenizer=model.tokenizer)
@@ -164,7 +133,7 @@ class FineTuning(TowerTask):
                 first,
                 settings.total_steps(plan.steps_per_epoch),
                 num_workers=settings.num_workers,
-                pin_memory=scores.device.type == "cuda",
+                pin_memory=model.is_on_gpu,
             ):
                 yield replace(batch, labels=torch.from_numpy(named.labels)[batch.image_ids])
 
@@ -185,10 +154,7 @@ class FineTuning(TowerTask):
                 trainer.run(resume=False)
             except Interrupted as stop:
                 raise KeyboardInterrupt from stop  # its checkpoint goes with the folder, so nothing can go on
-        size, precision = scores.image_size, scores.precision
-        runner = Runner(classifier, device=scores.device, precision=precision, image_size=size)
-        part = test.features(Asked(runner, model.preprocess, model.tokenizer), classes.test, "test", watch)
-        return np.asarray(part.features.argmax(axis=1) == part.labels), part
+        return classifier
 
     def _training(self) -> TrainConfig:
         """The settings of the training loop."""
