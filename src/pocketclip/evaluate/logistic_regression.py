@@ -6,7 +6,7 @@ then fitted to all of them; the test examples are looked at once.
 Reference: CLIP, https://arxiv.org/abs/2103.00020, appendix A.3.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,14 +25,14 @@ PATIENCE = 4
 """Strengths in a row that are no better than the best so far, before the rest are left out."""
 VALIDATION_SHARE = 0.2
 MAX_ITERATIONS = 1000
+CPU = torch.device("cpu")
 ROWS_A_PASS = 1 << 16
 
 Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Classifier:
+class Classifier(NamedTuple):
     """Weights and bias of a linear classifier."""
 
     weight: Float[Tensor, "C F"]
@@ -43,16 +43,13 @@ class Classifier:
         return features @ self.weight.T + self.bias
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What a linear probe found."""
+class Probe(NamedTuple):
+    """How a linear probe did."""
 
     correct: npt.NDArray[np.bool_]
     """(N,), whether each test example got its class."""
     penalty: float
     """The chosen strength of the regulariser."""
-    validation_accuracy: float
-    """Of that strength, on the part of the training examples it was chosen on."""
 
 
 def linear_probe(
@@ -63,7 +60,7 @@ def linear_probe(
     *,
     num_classes: int,
     seed: int = 0,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
     watch: Watch = SILENT,
     work: str = "probing",
 ) -> Probe:
@@ -76,7 +73,7 @@ def linear_probe(
         test_labels: (N,) of them.
         num_classes: C, at least 2.
         seed: of the part that the regulariser is chosen on.
-        device: where to compute; None is the CPU.
+        device: where to compute.
         watch: told of the fits done.
         work: what they are called.
 
@@ -88,16 +85,22 @@ def linear_probe(
     fitted, held = stratified_parts(train_labels, VALIDATION_SHARE, seed)
     if len(held) == 0:
         raise UserError("linear_probe: no class has two training examples to choose the regulariser with; bring more.")
-    on = device or torch.device("cpu")
-    shift, scale = train.mean(axis=0), 1.0
+    shift = train.mean(axis=0)
     scale = 1 / max(float(np.sqrt(np.square(train - shift, dtype=np.float64).sum(axis=1).mean())), 1e-12)
-    features, labels = _moved(train, shift, scale, on), torch.from_numpy(train_labels).to(on)
-    own, other = torch.from_numpy(fitted).to(on), torch.from_numpy(held).to(on)
-    parts = features[own], labels[own], features[other], labels[other]
-    best = _choose(*parts, num_classes=num_classes, watch=watch, work=work)
+
+    def moved(features: Floats) -> Tensor:
+        return torch.from_numpy(((features - shift) * scale).astype(np.float32)).to(device)
+
+    def told(num_fits: int) -> None:
+        watch.work(work, num_fits, len(PENALTIES) + 1)
+
+    features, labels = moved(train), torch.from_numpy(train_labels).to(device)
+    own, other = torch.from_numpy(fitted).to(device), torch.from_numpy(held).to(device)
+    best = _choose((features[own], labels[own]), (features[other], labels[other]), num_classes, told)
     final = fit_classifier(features, labels, num_classes=num_classes, penalty=best.penalty, start=best.classifier)
-    watch.work(work, len(PENALTIES) + 1, len(PENALTIES) + 1)
-    return Probe(_correct(final, _moved(test, shift, scale, on), test_labels), best.penalty, best.accuracy)
+    told(len(PENALTIES) + 1)
+    answers = [final(rows).argmax(1).cpu().numpy() for rows in moved(test).split(ROWS_A_PASS)]
+    return Probe(np.concatenate(answers) == test_labels, best.penalty)
 
 
 class _Tried(NamedTuple):
@@ -110,40 +113,21 @@ class _Tried(NamedTuple):
 
 
 def _choose(
-    features: Tensor,
-    labels: Tensor,
-    held_features: Tensor,
-    held_labels: Tensor,
-    *,
-    num_classes: int,
-    watch: Watch,
-    work: str,
+    fitted: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], num_classes: int, told: Callable[[int], None]
 ) -> _Tried:
-    best: _Tried | None = None
+    """The best strength for features and labels that were held out, of those fitted to others."""
+    tried: list[_Tried] = []
     start: Classifier | None = None
-    num_worse = 0
     for number, penalty in enumerate(PENALTIES):
-        start = fit_classifier(features, labels, num_classes=num_classes, penalty=penalty, start=start)
-        logits = start(held_features)
-        accuracy = float((logits.argmax(1) == held_labels).float().mean())
-        tried = _Tried(accuracy, -float(F.cross_entropy(logits, held_labels)), penalty, start)
-        watch.work(work, number + 1, len(PENALTIES) + 1)
-        if best is None or tried[:2] > best[:2]:
-            best, num_worse = tried, 0
-        elif (num_worse := num_worse + 1) == PATIENCE:
+        start = fit_classifier(*fitted, num_classes=num_classes, penalty=penalty, start=start)
+        logits = start(held[0])
+        accuracy = float((logits.argmax(1) == held[1]).float().mean())
+        tried.append(_Tried(accuracy, -float(F.cross_entropy(logits, held[1])), penalty, start))
+        told(number + 1)
+        best = max(range(len(tried)), key=lambda number: tried[number][:2])
+        if number - best == PATIENCE:
             break
-    assert best is not None, "PENALTIES is empty"
-    return best
-
-
-def _moved(features: Floats, shift: Floats, scale: float, device: torch.device) -> Tensor:
-    return torch.from_numpy(((features - shift) * scale).astype(np.float32)).to(device)
-
-
-def _correct(classifier: Classifier, features: Tensor, labels: Classes) -> npt.NDArray[np.bool_]:
-    parts = [classifier(rows).argmax(1).cpu().numpy() for rows in features.split(ROWS_A_PASS)]
-    answers = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-    return np.asarray(answers == labels)
+    return tried[best]
 
 
 def stratified_parts(labels: Classes, share: float, seed: int) -> tuple[Classes, Classes]:
@@ -158,12 +142,10 @@ def stratified_parts(labels: Classes, share: float, seed: int) -> tuple[Classes,
         (the larger part, the held-out part), both in ascending order.
     """
     random = np.random.default_rng(seed)
-    held: list[int] = []
+    is_held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
-        held.extend(members[: min(len(members) - 1, max(1, round(len(members) * share)))].tolist())
-    is_held = np.zeros(len(labels), bool)
-    is_held[held] = True
+        is_held[members[: min(len(members) - 1, max(1, round(len(members) * share)))]] = True
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
@@ -180,12 +162,7 @@ def fit_classifier(
     scikit-learn's LogisticRegression has the same minimum with C = 1 / (penalty x N). The bias is not penalised, so
     adding a constant to every feature changes no answer.
 
-    Args:
-        features: (N, F).
-        labels: (N,) classes from 0 to `num_classes - 1`.
-        num_classes: C.
-        penalty: strength of the regulariser.
-        start: where to begin; None begins at zero. The minimum is the same, and nearer from that of a like penalty.
+    It begins at `start`, or at zero; the minimum is the same, and nearer from that of a like penalty.
     """
     shape = (num_classes, features.shape[1] + 1)
     joined = features.new_zeros(shape) if start is None else torch.cat([start.weight, start.bias[:, None]], 1)
@@ -208,5 +185,4 @@ def fit_classifier(
 
     with torch.enable_grad():
         optimizer.step(loss)
-    found = joined.detach()
-    return Classifier(found[:, :-1], found[:, -1])
+    return Classifier(joined.detach()[:, :-1], joined.detach()[:, -1])

@@ -21,11 +21,9 @@ Means = Mapping[str, Sequence[str]]
 
 def ratios(groups: Sequence[Units], means: Means) -> dict[str, float]:
     """Every score by its name: successes over trials, averaged over groups, and the means; see `resampled_ratios`."""
-    names = list(groups[0])
     shares = [[float(hits.sum() / counts.sum()) for hits, counts in group.values()] for group in groups]
-    values = np.mean(shares, axis=0)
-    found = dict(zip(names, values.tolist(), strict=True))
-    return found | {name: float(np.mean([found[part] for part in parts])) for name, parts in means.items()}
+    scores = dict(zip(groups[0], np.mean(shares, axis=0).tolist(), strict=True))
+    return scores | {name: float(np.mean([scores[part] for part in parts])) for name, parts in means.items()}
 
 
 def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) -> dict[str, Floats]:
@@ -43,9 +41,8 @@ def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) ->
         (R,) of each score by its name, R resamples.
     """
     random = np.random.default_rng(seed)
-    names = list(groups[0])
     stacked = [tuple(np.stack(part) for part in zip(*group.values(), strict=True)) for group in groups]
-    resampled = np.empty((NUM_RESAMPLES, len(names)))
+    resampled = np.empty((NUM_RESAMPLES, len(groups[0])))
     for number in range(NUM_RESAMPLES):
         shares = []
         for hits, counts in stacked:
@@ -53,27 +50,20 @@ def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) ->
             times = np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
             shares.append((hits @ times) / (counts @ times))
         resampled[number] = np.mean(shares, axis=0)
-    found = dict(zip(names, resampled.T, strict=True))
-    return found | {name: np.mean([found[part] for part in parts], axis=0) for name, parts in means.items()}
+    scores = dict(zip(groups[0], resampled.T, strict=True))
+    return scores | {name: np.mean([scores[part] for part in parts], axis=0) for name, parts in means.items()}
 
 
 def bootstrap_ratios(groups: Sequence[Units], means: Means = {}, *, seed: int = 0) -> dict[str, Interval]:  # noqa: B006
     """Every score of `ratios` with its 95 % percentile interval."""
     resampled = resampled_ratios(groups, means, seed=seed)
-    return {name: _interval(value, resampled[name]) for name, value in ratios(groups, means).items()}
+    bounds = {name: np.percentile(draws, [2.5, 97.5]).tolist() for name, draws in resampled.items()}
+    return {
+        name: Interval(value=value, low=bounds[name][0], high=bounds[name][1])
+        for name, value in ratios(groups, means).items()
+    }
 
 
 def bootstrap_ratio(hits: Floats, counts: Floats, *, seed: int = 0) -> Interval:
-    """sum(hits) / sum(counts) with its 95 % percentile interval, units resampled with replacement.
-
-    Args:
-        hits: (N,) successes of each unit.
-        counts: (N,) trials of each unit.
-        seed: of the resampling.
-    """
+    """The only score of `bootstrap_ratios`, from (N,) successes and (N,) trials of the units."""
     return bootstrap_ratios([{"": (hits, counts)}], seed=seed)[""]
-
-
-def _interval(value: float, resampled: Floats) -> Interval:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(value=value, low=float(low), high=float(high))

@@ -13,7 +13,7 @@ from pocketclip.data.source import Gift, Source
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.statistics import Means, Units
+from pocketclip.evaluate.statistics import Means, Units, ratios
 from pocketclip.features.encode import Embeddings, embed_source
 from pocketclip.records import EvalResult, Interval
 from pocketclip.stages.watch import SILENT, Watch
@@ -84,7 +84,7 @@ class Task(Config):
     columns: ClassVar[tuple[str, ...]] = ("score", "percent")
     """The head of its table; the first says what a row is."""
     counted: ClassVar[str] = "images / captions"
-    """What a table says that a result is of; see `count`."""
+    """What a table calls the numbers of `count`."""
     unit: ClassVar[str] = "examples"
     """What is resampled for an interval."""
     meaning: ClassVar[str] = ""
@@ -107,13 +107,17 @@ class Task(Config):
         """What was measured, on what and how many."""
         return f"{self.heading} on {result.split}: {self.counts(result)}; percent [95 % interval]"
 
+    def sizes(self, result: EvalResult) -> dict[str, int]:
+        """On how many, by the word for them."""
+        return {"images": result.num_images, "captions": result.num_captions}
+
     def counts(self, result: EvalResult) -> str:
         """On how many, in words."""
-        return f"{result.num_images:,} images, {result.num_captions:,} captions"
+        return ", ".join(f"{size:,} {things}" for things, size in self.sizes(result).items())
 
     def count(self, result: EvalResult) -> str:
         """On how many, as `counted` says."""
-        return f"{result.num_images:,} / {result.num_captions:,}"
+        return " / ".join(f"{size:,}" for size in self.sizes(result).values())
 
     def rows(self, result: EvalResult) -> list[list[str]]:
         """The table, in percent with 95 % intervals, as in `columns`: here a row for each score with an interval."""
@@ -168,12 +172,9 @@ class EmbeddingTask(Task):
     ) -> EvalResult:
         """The record, with intervals; what had to be left out is named."""
 
-    @abstractmethod
     def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
-        """The scores of `result` without intervals, as often as training likes.
-
-        With `val_loss` among them where the objective's loss cannot be had from cached features.
-        """
+        """The scores without intervals, as often as training likes; `val_loss` where the objective's cannot be had."""
+        return ratios(self.units(self.answers(embeddings, source, judge)), self.means)
 
     @abstractmethod
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:

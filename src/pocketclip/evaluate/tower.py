@@ -196,13 +196,9 @@ class TowerTask(Task):
         )
         return f"{self.heading} on {self.counts(result)} {of}; percent [95 % interval]"
 
-    def counts(self, result: EvalResult) -> str:
-        """On how many, in words."""
-        return f"{self.count(result)} {'images' if result.num_images else 'texts'}"
-
-    def count(self, result: EvalResult) -> str:
-        """On how many."""
-        return f"{result.num_images or result.num_captions:,}"
+    def sizes(self, result: EvalResult) -> dict[str, int]:
+        """Of one kind only."""
+        return {"images": result.num_images} if result.num_images else {"texts": result.num_captions}
 
     def rows(self, result: EvalResult) -> list[list[str]]:
         """A row for each classifier, then what always giving one answer would score."""

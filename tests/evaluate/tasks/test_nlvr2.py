@@ -9,7 +9,7 @@ from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import ratios
 from pocketclip.evaluate.tasks import Nlvr2, TaskData
-from pocketclip.evaluate.tasks.nlvr2 import hits_by_sentence, judge_examples, pair_metrics
+from pocketclip.evaluate.tasks.nlvr2 import judge_examples, pair_metrics, sentence_units
 from pocketclip.features.encode import Embeddings
 from pocketclip.models.pair_head import PairHead, judge_of
 from pocketclip.records import Interval
@@ -67,7 +67,7 @@ def test_examples_with_an_unreadable_image_are_left_out() -> None:
 def test_consistency_against_a_slow_loop() -> None:
     random = np.random.default_rng(0)
     correct, sentences = random.random(60) < 0.8, random.integers(0, 20, 60)
-    hits, counts = hits_by_sentence(correct, sentences)
+    hits, counts = sentence_units(correct, sentences)["accuracy"]
     assert (hits.sum(), counts.sum()) == (correct.sum(), 60)
     by_hand = [all(correct[sentences == sentence]) for sentence in np.unique(sentences)]
     metrics = pair_metrics(correct, sentences)

@@ -1,6 +1,6 @@
 """Every task that a model is measured on, one a file: commands, tables, cards and studies know them from here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from pocketclip.config import kinds_of, with_registered
@@ -53,11 +53,6 @@ def embedding_task(kind: str) -> EmbeddingTask:
     return kinds[kind]()
 
 
-def settings_of(kind: str) -> list[str]:
-    """What can be set of a task."""
-    return sorted(task_kinds()[kind].model_fields.keys() - {"kind"})
-
-
 def make_tasks(kinds: Sequence[str], changes: Mapping[str, Any], options: Mapping[str, Any] = {}) -> list[Task]:
     """Tasks by their names, each with those of the settings that it has.
 
@@ -69,28 +64,26 @@ def make_tasks(kinds: Sequence[str], changes: Mapping[str, Any], options: Mappin
     Raises:
         UserError: no such task, a setting that none of them has, or a value that does not fit.
     """
+    settings = {kind: task.model_fields.keys() - {"kind"} for kind, task in task_kinds().items()}
     for kind in kinds:
-        if kind not in task_kinds():
-            raise unknown_choice("task", kind, task_kinds())
-    known = {kind: settings_of(kind) for kind in kinds}
+        if kind not in settings:
+            raise unknown_choice("task", kind, settings)
     for key in changes:
-        if not any(key in own for own in known.values()):
-            raise _without_effect(key, known)
+        if not any(key in settings[kind] for kind in kinds):
+            raise _without_effect(key, kinds, settings)
     values = {**options, **changes}
-    return [
-        task_kinds()[kind].parse({key: values[key] for key in known[kind] if key in values}, place="--set")
-        for kind in kinds
-    ]
+    own = {kind: {key: value for key, value in values.items() if key in settings[kind]} for kind in kinds}
+    return [task_kinds()[kind].parse(own[kind], place="--set") for kind in kinds]
 
 
-def _without_effect(key: str, known: Mapping[str, Sequence[str]]) -> UserError:
+def _without_effect(key: str, kinds: Sequence[str], settings: Mapping[str, Set[str]]) -> UserError:
     """The error for a setting that no asked task has."""
-    owners = [kind for kind in task_kinds() if key in settings_of(kind)]
-    if owners:
-        return UserError(f"--set: has no effect on {', '.join(known)}; it is for {', '.join(owners)}.")
-    settings = {key for own in known.values() for key in own}
-    reason = f"u{str(unknown_choice('setting', key, settings))[1:]}" if settings else "no task has such a setting."
-    return UserError(f"--set: has no effect on {', '.join(known)}: {reason}")
+    what = f"--set: has no effect on {', '.join(dict.fromkeys(kinds))}"
+    if owners := [kind for kind, known in settings.items() if key in known]:
+        return UserError(f"{what}; it is for {', '.join(owners)}.")
+    known = {own for kind in kinds for own in settings[kind]}
+    reason = f"u{str(unknown_choice('setting', key, known))[1:]}" if known else "no task has such a setting."
+    return UserError(f"{what}: {reason}")
 
 
 __all__ = [
@@ -105,7 +98,6 @@ __all__ = [
     "TextProbe",
     "embedding_task",
     "make_tasks",
-    "settings_of",
     "task_kinds",
     "task_of",
 ]

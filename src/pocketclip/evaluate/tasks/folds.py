@@ -18,11 +18,7 @@ FOLD = 1000
 
 
 def check_folds(num_items: int, *, name: str) -> None:
-    """See that a source can be cut into whole folds.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Raise a UserError where a source cannot be cut into whole folds."""
     if num_items == 0 or num_items % FOLD:
         raise UserError(
             f"{name}: {num_items:,} images are no whole folds of {FOLD:,}; the published protocol takes the 5,000 of "
@@ -40,15 +36,7 @@ def fold_ranks(
 
     A fold is a thousand consecutive images of the source, as in the evaluation of VSE++ that later papers follow
     (https://arxiv.org/abs/1707.05612). An image that could not be read leaves its own fold smaller and moves no other.
-
-    Args:
-        image_embeddings: (N, D), unit length per row.
-        text_embeddings: (Q, D), unit length per row.
-        text_images: (Q,), row of the image each text was written for.
-        indices: (N,), number in the source of each image.
-
-    Raises:
-        UserError: see `retrieval_ranks`.
+    `indices` are the images' numbers in the source.
     """
     folds: npt.NDArray[np.int64] = indices // FOLD
     ranks = []

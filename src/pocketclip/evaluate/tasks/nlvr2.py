@@ -19,26 +19,8 @@ Numbers = npt.NDArray[np.int64]
 ROWS_A_PASS = 4096
 
 
-def as_pairs(source: Source) -> Pairs:
-    """What is true of a source's examples of two images.
-
-    Raises:
-        UserError: it has none.
-    """
-    if source.pairs is None:
-        raise UserError(
-            f"{source.name}: has single images; judging pairs needs nlvr2:FILE.json,IMAGES_DIR or scene_pairs:COUNT."
-        )
-    return source.pairs
-
-
 def judge_examples(judge: JudgePairs, embeddings: Embeddings) -> tuple[Numbers, Floats]:
-    """The examples of which both images could be read, and the logit of `true` for each.
-
-    Args:
-        judge: a model's judge of pairs.
-        embeddings: of a whole source of pairs.
-    """
+    """The examples of a whole source of which both images could be read, and the logit of `true` for each."""
     examples, sides = np.divmod(embeddings.indices, 2)
     complete = (
         np.flatnonzero((examples[:-1] == examples[1:]) & (sides[:-1] == 0)) if len(examples) else np.zeros(0, int)
@@ -54,33 +36,22 @@ def judge_examples(judge: JudgePairs, embeddings: Embeddings) -> tuple[Numbers, 
     return examples[complete], np.concatenate(logits) if logits else np.zeros(0, np.float32)
 
 
-def hits_by_sentence(correct: npt.NDArray[np.bool_], sentences: Numbers) -> tuple[Numbers, Numbers]:
-    """Examples judged rightly, and examples, of each sentence.
-
-    Args:
-        correct: (P,).
-        sentences: (P,), equal for examples of one sentence.
-    """
-    _, groups = np.unique(sentences, return_inverse=True)
-    return np.bincount(groups, weights=correct).astype(np.int64), np.bincount(groups)
-
-
 def sentence_units(correct: npt.NDArray[np.bool_], sentences: Numbers) -> Units:
     """Accuracy, and the share of sentences of which every example is right, sentence by sentence.
 
     The examples of a sentence are alike and succeed and fail together.
-    """
-    hits, counts = (values.astype(np.float64) for values in hits_by_sentence(correct, sentences))
-    return {"accuracy": (hits, counts), "consistency": ((hits == counts).astype(np.float64), np.ones(len(hits)))}
-
-
-def pair_metrics(correct: npt.NDArray[np.bool_], sentences: Numbers) -> dict[str, Interval | float]:
-    """Accuracy and consistency with 95 % intervals from resampling sentences, and on how many.
 
     Args:
         correct: (P,), whether each example was judged rightly.
         sentences: (P,), equal for examples of one sentence.
     """
+    _, groups = np.unique(sentences, return_inverse=True)
+    hits, counts = np.bincount(groups, weights=correct), np.bincount(groups).astype(np.float64)
+    return {"accuracy": (hits, counts), "consistency": ((hits == counts).astype(np.float64), np.ones(len(hits)))}
+
+
+def pair_metrics(correct: npt.NDArray[np.bool_], sentences: Numbers) -> dict[str, Interval | float]:
+    """Accuracy and consistency with 95 % intervals from resampling sentences, and on how many."""
     units = sentence_units(correct, sentences)
     counts = {"num_examples": float(len(correct)), "num_sentences": float(len(units["accuracy"][0]))}
     return {**bootstrap_ratios([units]), **counts}
@@ -103,7 +74,11 @@ class Nlvr2(EmbeddingTask):
 
     def check(self, source: Source, judge: JudgePairs | None) -> None:
         """See `EmbeddingTask`."""
-        as_pairs(source)
+        if source.pairs is None:
+            raise UserError(
+                f"{source.name}: has single images; judging pairs needs nlvr2:FILE.json,IMAGES_DIR or "
+                "scene_pairs:COUNT."
+            )
         if judge is None:
             raise UserError(
                 "The model has no pair head, so it judges no pairs; train one with objective {kind: pairs} and "
@@ -114,9 +89,9 @@ class Nlvr2(EmbeddingTask):
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
     ) -> EvalResult:
         """The record; examples with an image that cannot be read are left out and counted."""
-        answers, pairs = self.answers(embeddings, source, judge), as_pairs(source)
+        answers = self.answers(embeddings, source, judge)
         num_examples = len(answers["correct"])
-        missing = len(pairs.labels) - num_examples
+        missing = len(source) // 2 - num_examples
         return EvalResult(
             task=self.kind,
             dataset=source.name,
@@ -144,23 +119,20 @@ class Nlvr2(EmbeddingTask):
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None
     ) -> tuple[Pairs, Numbers, Floats]:
         self.check(source, judge)
+        assert source.pairs is not None
         assert judge is not None
         examples, logits = judge_examples(judge, embeddings)
         if not len(examples):
             raise UserError(f"{source.name}: of no example could both images be read.")
-        return as_pairs(source), examples, logits
+        return source.pairs, examples, logits
 
     def units(self, answers: Answers) -> list[Units]:
         """See `EmbeddingTask`; a unit is a sentence."""
         return [sentence_units(answers["correct"].astype(np.bool_), answers["sentences"])]
 
-    def counts(self, result: EvalResult) -> str:
-        """On how many, in words."""
-        return f"{result.num_captions:,} examples"
-
-    def count(self, result: EvalResult) -> str:
-        """On how many."""
-        return f"{result.num_captions:,}"
+    def sizes(self, result: EvalResult) -> dict[str, int]:
+        """A sentence an example."""
+        return {"examples": result.num_captions}
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
         """Half of the sentences are true."""

@@ -6,7 +6,8 @@ captions is. Ties count against the model.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -92,45 +93,42 @@ def _count(flags: Tensor, dim: int) -> Tensor:
 def point_metrics(ranks: Ranks) -> dict[str, float]:
     """Recall at 1, 5 and 10 as fractions and the median rank (1 for first), both directions."""
     metrics = {}
-    for direction, found in zip(DIRECTIONS, (ranks.text_to_image, ranks.image_to_text), strict=True):
-        for k in RANKS:
-            metrics[f"{direction}_recall@{k}"] = float((found < k).mean())
-        metrics[f"{direction}_median_rank"] = float(np.median(found) + 1)
+    for direction, own in zip(DIRECTIONS, (ranks.text_to_image, ranks.image_to_text), strict=True):
+        metrics |= {f"{direction}_recall@{k}": float((own < k).mean()) for k in RANKS}
+        metrics[f"{direction}_median_rank"] = float(np.median(own) + 1)
     return metrics
 
 
-def averaged_points(folds: Sequence[Ranks]) -> dict[str, float]:
+def averaged_points(galleries: Sequence[Ranks]) -> dict[str, float]:
     """The mean of each metric over galleries that were ranked apart, and the mean recall."""
-    points = [point_metrics(ranks) for ranks in folds]
+    points = [point_metrics(ranks) for ranks in galleries]
     metrics = {name: float(np.mean([point[name] for point in points])) for name in points[0]}
     return {**metrics, "mean_recall": mean_recall(metrics)}
 
 
-def retrieval_metrics(ranks: Ranks) -> dict[str, Interval | float]:
-    """`point_metrics` and the mean recall, with 95 % intervals around recalls, from resampling images."""
-    return averaged_metrics([ranks])
-
-
-def averaged_metrics(folds: Sequence[Ranks]) -> dict[str, Interval | float]:
-    """`averaged_points` with intervals; images are resampled within their gallery.
+def averaged_metrics(galleries: Sequence[Ranks]) -> dict[str, Interval | float]:
+    """`averaged_points` with 95 % intervals around recalls, images resampled within their gallery.
 
     `mean_recall` is the mean of the six recalls, which papers also call average recall.
     """
-    return {**averaged_points(folds), **bootstrap_ratios([found_by_image(ranks) for ranks in folds], MEANS)}
+    return {**averaged_points(galleries), **bootstrap_ratios([recall_units(ranks) for ranks in galleries], MEANS)}
 
 
-def found_by_image(ranks: Ranks) -> Units:
+def retrieval_metrics(ranks: Ranks) -> dict[str, Interval | float]:
+    """`averaged_metrics` of one gallery."""
+    return averaged_metrics([ranks])
+
+
+def recall_units(ranks: Ranks) -> Units:
     """Of each recall, queries of each image that were answered within 1, 5 or 10, and queries."""
     num_images = len(ranks.image_to_text)
-    ones = np.ones(num_images)
     captions = np.bincount(ranks.text_images, minlength=num_images).astype(np.float64)
-    found = {}
-    for k in RANKS:
-        hits = np.bincount(ranks.text_images, weights=ranks.text_to_image < k, minlength=num_images)
-        found[f"text_to_image_recall@{k}"] = hits.astype(np.float64), captions
-    for k in RANKS:
-        found[f"image_to_text_recall@{k}"] = (ranks.image_to_text < k).astype(np.float64), ones
-    return found
+    units = {
+        f"text_to_image_recall@{k}": (np.bincount(ranks.text_images, ranks.text_to_image < k, num_images), captions)
+        for k in RANKS
+    }
+    hits = {f"image_to_text_recall@{k}": (ranks.image_to_text < k).astype(np.float64) for k in RANKS}
+    return {**units, **{name: (own, np.ones(num_images)) for name, own in hits.items()}}
 
 
 def mean_recall(metrics: Mapping[str, float]) -> float:
@@ -140,17 +138,14 @@ def mean_recall(metrics: Mapping[str, float]) -> float:
 
 def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
     """Only the images that have a caption, and how many had none."""
-    captioned = np.unique(embeddings.text_images)
+    captioned, text_images = np.unique(embeddings.text_images, return_inverse=True)
     if len(captioned) == len(embeddings.images):
         return embeddings, 0
-    new_row = np.full(len(embeddings.images), -1, np.int64)
-    new_row[captioned] = np.arange(len(captioned))
-    kept = Embeddings(
-        embeddings.images[captioned],
-        embeddings.texts,
-        new_row[embeddings.text_images],
-        embeddings.indices[captioned],
-        embeddings.broken,
+    kept = replace(
+        embeddings,
+        images=embeddings.images[captioned],
+        text_images=text_images,
+        indices=embeddings.indices[captioned],
     )
     return kept, len(embeddings.images) - len(captioned)
 
@@ -209,14 +204,14 @@ class RankingTask(EmbeddingTask):
 
     def units(self, answers: Answers) -> list[Units]:
         """See `EmbeddingTask`; a unit is an image."""
-        owners, num_images = answers["text_images"], len(answers["image_to_text"])
-        ends = np.cumsum(answers.get("galleries", np.array([num_images])))
-        found = []
-        for first, end in zip([0, *ends[:-1]], ends, strict=True):
+        owners, image_ranks = answers["text_images"], answers["image_to_text"]
+        ends = np.cumsum(answers.get("galleries", [len(image_ranks)])).tolist()
+        galleries = []
+        for first, end in pairwise([0, *ends]):
             own = (owners >= first) & (owners < end)
-            ranks = Ranks(answers["text_to_image"][own], answers["image_to_text"][first:end], owners[own] - first)
-            found.append(found_by_image(ranks))
-        return found
+            ranks = Ranks(answers["text_to_image"][own], image_ranks[first:end], owners[own] - first)
+            galleries.append(recall_units(ranks))
+        return galleries
 
     def rows(self, result: EvalResult) -> list[list[str]]:
         """A row a direction."""
