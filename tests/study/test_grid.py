@@ -9,9 +9,9 @@ import pytest
 
 from conftest import tiny_recipe_settings
 from pocketclip.errors import UserError
+from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.recipe import list_recipes, load_recipe, read_settings
 from pocketclip.study.grid import (
-    RECALLS,
     as_text,
     find_study,
     list_studies,

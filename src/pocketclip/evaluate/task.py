@@ -148,6 +148,10 @@ class EmbeddingTask(Task):
 
     means: ClassVar[Means] = {}
     """Scores that are the mean of others, by name."""
+    scores: ClassVar[tuple[str, ...]] = ()
+    """What a study shows where it names no metrics."""
+    labels: ClassVar[Mapping[str, str]] = {}
+    """Shorter names of scores, for narrow columns."""
     curves: ClassVar[tuple[str, Mapping[str, str]]] = ("score", {})
     """What a plot of training shows: a word for all of it, and a label for each of some of `points`."""
 

@@ -9,7 +9,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
 from pocketclip.records import Interval, Provenance
 from pocketclip.study.grid import Row, Study
-from pocketclip.study.intervals import join
+from pocketclip.study.intervals import join, meaning
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
 
@@ -36,35 +36,34 @@ def compare(
     Raises:
         UserError: nothing is finished, or a metric was not measured.
     """
-    every = [run for row in study.rows for run in finished[row.name]]
+    config, every = study.config, [run for row in study.rows for run in finished[row.name]]
     if not every:
         raise UserError(f"{study.name}: no run is finished, so there is nothing to compare.")
     result = every[0].evaluations[0]
-    notes = _notes(study, every)
-    paired = all(_same_questions(run, every[0]) for run in every)
-    first = finished[study.rows[0].name]
+    paired, first = all(_same_questions(run, every[0]) for run in every), finished[study.rows[0].name]
     return StudyRecord(
         name=study.name,
         changes=list(study.changes),
         dataset=result.dataset,
         num_images=result.num_images,
         num_captions=result.num_captions,
-        seeds=list(study.config.seeds),
+        seeds=list(config.seeds),
+        intervals=meaning(every[0].task.unit),
         dollars_per_hour=dollars_per_hour,
         num_jobs=num_jobs,
-        num_runs=len(study.rows) * len(study.config.seeds),
+        num_runs=len(study.rows) * len(config.seeds),
         num_finished=len(every),
         failed=dict(failed),
-        notes=notes if paired else [*notes, "not all runs ranked the same queries, so intervals are of the seeds only"],
+        notes=_notes(study, every, paired=paired),
         rows=[
             _row_result(
                 row,
-                _measures(study.config.metrics, finished[row.name], None if number == 0 else first, paired=paired),
+                _measures(config.metrics, finished[row.name], first, paired=paired),
                 finished[row.name],
                 samples[row.name],
                 dollars_per_hour,
             )
-            for number, row in enumerate(study.rows)
+            for row in study.rows
         ],
         provenance=Provenance(),
     )
@@ -72,15 +71,13 @@ def compare(
 
 def _same_questions(run: FinishedRun, other: FinishedRun) -> bool:
     """Whether two runs were asked the same, unit by unit."""
-    if not run.units or len(run.units) != len(other.units):
-        return False
-    return all(
+    return 0 < len(run.units) == len(other.units) and all(
         ours.keys() == theirs.keys() and all(np.array_equal(ours[name][1], theirs[name][1]) for name in ours)
         for ours, theirs in zip(run.units, other.units, strict=True)
     )
 
 
-def _notes(study: Study, runs: Sequence[FinishedRun]) -> list[str]:
+def _notes(study: Study, runs: Sequence[FinishedRun], *, paired: bool) -> list[str]:
     notes = []
     machines = sorted({run.record.provenance.hardware for run in runs})
     if len(machines) > 1:
@@ -90,54 +87,40 @@ def _notes(study: Study, runs: Sequence[FinishedRun]) -> list[str]:
     versions = sorted({run.record.provenance.code_version for run in runs})
     if len(versions) > 1:
         notes.append(f"runs are of several versions of the code: {', '.join(versions)}")
+    if not paired:
+        notes.append("not all runs ranked the same queries, so intervals are of the seeds only")
     return notes
 
 
 def _measures(
-    metrics: Sequence[str], runs: Sequence[FinishedRun], first: Sequence[FinishedRun] | None, *, paired: bool
+    metrics: Sequence[str], runs: Sequence[FinishedRun], first: Sequence[FinishedRun], *, paired: bool
 ) -> dict[str, Measure]:
-    """Each metric of a row."""
+    """Each metric of a row, and its difference to the first row over the seeds that both have."""
     if not runs:
         return {}
-    shares = _shares(metrics, runs) if paired else {}
-    means = {}
+    others = {run.seed: run for run in first if runs is not first}
+    ours = [run for run in runs if run.seed in others]
+    theirs = [others[run.seed] for run in ours]
+    shares, plus, minus = (_shares(metrics, part) if paired and part else {} for part in (runs, ours, theirs))
+    measures = {}
     for metric in metrics:
         values = [run.value(metric) for run in runs]
-        mean = join(float(np.mean(values)), shares.get(metric), values)
+        mean, difference = join(float(np.mean(values)), shares.get(metric), values), None
         if metric in shares:  # a share ends at 0 and 1
             mean = Interval(value=mean.value, low=max(0.0, mean.low), high=min(1.0, mean.high))
-        means[metric] = mean
-    differences = {} if first is None else _differences(metrics, runs, first, paired=paired)
-    return {metric: Measure(mean=means[metric], difference=differences.get(metric)) for metric in metrics}
-
-
-def _differences(
-    metrics: Sequence[str], runs: Sequence[FinishedRun], first: Sequence[FinishedRun], *, paired: bool
-) -> dict[str, Interval]:
-    """A row less the first row, over the seeds that both have."""
-    seeds = {run.seed for run in runs} & {run.seed for run in first}
-    ours, theirs = ([run for run in part if run.seed in seeds] for part in (runs, first))
-    if not seeds or (len(seeds) == 1 and not paired):
-        return {}
-    plus, minus = (_shares(metrics, part) if paired else {} for part in (ours, theirs))
-    found = {}
-    for metric in metrics:
-        if metric not in plus and len(seeds) == 1:
-            continue
-        values = [
-            run.value(metric) - next(other.value(metric) for other in theirs if other.seed == run.seed) for run in ours
-        ]
-        # The draws of both are the same, so that their difference is that of a paired resampling
-        resamples = plus[metric] - minus[metric] if metric in plus else None
-        found[metric] = join(float(np.mean(values)), resamples, values)
-    return found
+        if metric in plus or len(ours) > 1:
+            values = [run.value(metric) - other.value(metric) for run, other in zip(ours, theirs, strict=True)]
+            # The draws of both are the same, so that their difference is that of a paired resampling
+            resamples = plus[metric] - minus[metric] if metric in plus else None
+            difference = join(float(np.mean(values)), resamples, values)
+        measures[metric] = Measure(mean=mean, difference=difference)
+    return measures
 
 
 def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
     """Resamples of the mean over runs of each metric that is known unit by unit."""
     task, groups = runs[0].task, [run.units for run in runs]
-    known = {*groups[0][0], *task.means}
-    asked = [metric for metric in metrics if metric in known]
+    asked = [metric for metric in metrics if metric in {*groups[0][0], *task.means}]
     if not asked:
         return {}
     mean: list[Units] = [

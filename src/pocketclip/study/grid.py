@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, unknown_choice
-from pocketclip.evaluate.tasks.retrieval import RECALLS
+from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.recipe import STUDY_SUFFIX, Recipe, load_recipe, read_settings, recipe_folder
 from pocketclip.run.plan import samples_seen
 
@@ -34,8 +34,8 @@ class StudyConfig(Config):
     """The recipe that rows start from, by name or path; None where every row names one of its own."""
     rows: tuple[RowConfig, ...]
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = RECALLS
-    """Columns of the table, all of the validation split; `mean_recall` is the mean of the six recalls."""
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    """Columns of the table, all of the validation split; where they are left out, the task's own `scores`."""
     equal_steps: bool = True
     """Whether every row must see as many samples as the others (steps times batch size)."""
 
@@ -68,10 +68,9 @@ def slug(name: str) -> str:
     if "/" in name or "\\" in name:
         raise ValueError(f"row '{name}': a name becomes a folder, so it cannot hold / or \\")
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    found = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-    if not found:
-        raise ValueError(f"row '{name}': a name becomes a folder, so it needs a letter or digit of ASCII")
-    return found
+    if folder := re.sub(r"[^a-z0-9]+", "-", plain).strip("-"):
+        return folder
+    raise ValueError(f"row '{name}': a name becomes a folder, so it needs a letter or digit of ASCII")
 
 
 @dataclass(frozen=True)
@@ -134,21 +133,20 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
         UserError: every problem as `file: key: reason`, with the row's name for one of its recipe.
     """
     path = find_study(name)
-    of_study = [change for change in changes if _first_key(change) in StudyConfig.model_fields]
-    of_recipes = [change for change in changes if change not in of_study]
+    of_study, of_recipes = [], []
+    for change in changes:
+        first_key = re.split(r"[.=]", change.strip(), maxsplit=1)[0]
+        (of_study if first_key in StudyConfig.model_fields else of_recipes).append(change)
     values = read_settings(path, of_study)
     if "rows" not in values:
         raise UserError(f"{path}: rows: is required; without rows this is no study (see docs/studies.md).")
     config = StudyConfig.parse(values, place=str(path))
     _check_changes(config, of_recipes, path)
     rows = tuple(_load_row(config, row, of_recipes, path) for row in config.rows)
-    _check_one_split(rows, path)
-    _check_distinct(rows, path)
+    _check_comparable(rows, path)
+    if not config.metrics:
+        config = config.model_copy(update={"metrics": embedding_task(rows[0].recipe.objective.needs.task).scores})
     return Study(path.name.removesuffix(STUDY_SUFFIX).removesuffix(".yaml"), config, tuple(changes), rows)
-
-
-def _first_key(change: str) -> str:
-    return re.split(r"[.=]", change.strip(), maxsplit=1)[0]
 
 
 def _check_changes(config: StudyConfig, changes: Sequence[str], path: Path) -> None:
@@ -161,11 +159,11 @@ def _check_changes(config: StudyConfig, changes: Sequence[str], path: Path) -> N
             raise UserError(f"--set {change}: has no effect, because every row of {path} sets {key} itself.")
     for row in config.rows:
         for key in row.set:
-            if key == "seed" or not re.fullmatch(r"\w+(\.\w+)*", key):
-                reason = (
-                    "is the study's; give it seeds" if key == "seed" else "should be a dotted key such as train.augment"
-                )
-                raise UserError(f"{path}: row '{row.name}': set: '{key}' {reason}.")
+            place = f"{path}: row '{row.name}': set: '{key}'"
+            if key == "seed":
+                raise UserError(f"{place} is the study's; give it seeds.")
+            if not re.fullmatch(r"\w+(\.\w+)*", key):
+                raise UserError(f"{place} should be a dotted key such as train.augment.")
 
 
 def _load_row(config: StudyConfig, row: RowConfig, changes: Sequence[str], path: Path) -> Row:
@@ -189,23 +187,16 @@ def as_text(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def _check_one_split(rows: Sequence[Row], path: Path) -> None:
-    """Differences mean something only between scores on the same pictures."""
+def _check_comparable(rows: Sequence[Row], path: Path) -> None:
+    """Differences mean something only between different runs, and between scores on the same pictures."""
     first = rows[0].recipe.data
-    for row in rows[1:]:
+    for number, row in enumerate(rows):
         data = row.recipe.data
-        same = data.val == first.val
-        if same and first.val is None:
-            same = (data.train, data.hold_out) == (first.train, first.hold_out)
-        if not same:
+        if data.val != first.val or (data.val is None and (data.train, data.hold_out) != (first.train, first.hold_out)):
             raise UserError(
                 f"{path}: rows '{rows[0].name}' and '{row.name}' are validated on different pictures; give both the "
                 "same data.val."
             )
-
-
-def _check_distinct(rows: Sequence[Row], path: Path) -> None:
-    for number, row in enumerate(rows):
         for other in rows[:number]:
             if row.recipe == other.recipe:
                 raise UserError(f"{path}: rows '{other.name}' and '{row.name}' are the same run; leave one out.")

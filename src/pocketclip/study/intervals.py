@@ -9,11 +9,6 @@ import numpy.typing as npt
 from pocketclip.records import Interval
 
 Floats = npt.NDArray[np.float64]
-MEANING = (
-    "95 %: resampling of the pictures (of the mean over seeds; for a difference both rows' scores on the same "
-    "pictures) joined in quadrature with Student's t over seeds. With one seed they hold the pictures only, and not "
-    "what another seed would give."
-)
 _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
@@ -29,6 +24,15 @@ def student_t(degrees: int) -> float:
     return z + math.fsum(term / float(degrees) ** (number + 1) for number, term in enumerate(terms))
 
 
+def meaning(unit: str) -> str:
+    """What the intervals of a study are, by what its task resamples."""
+    return (
+        f"95 %: resampling of the {unit} (of the mean over seeds; for a difference both rows' scores on the same "
+        f"{unit}) joined in quadrature with Student's t over seeds. With one seed they hold the {unit} only, and not "
+        "what another seed would give."
+    )
+
+
 def seed_half_width(values: Sequence[float]) -> float:
     """Half of Student's 95 % interval of a mean over seeds; 0 for one seed, of whose spread nothing is known."""
     if len(values) < 2:
@@ -37,19 +41,17 @@ def seed_half_width(values: Sequence[float]) -> float:
 
 
 def join(value: float, resamples: Floats | None, values: Sequence[float]) -> Interval:
-    """A mean over seeds with both of its doubts.
+    """A mean over seeds, or a mean difference, with both of its doubts.
 
-    The pictures' percentile interval and the seeds' Student interval are independent to a good approximation, so
+    The units' percentile interval and the seeds' Student interval are independent to a good approximation, so
     their distances from the value join as root of the sum of squares, each side by itself (Zou and Donner 2008).
 
     Args:
-        value: the mean, or a mean difference.
-        resamples: (R,) of it over pictures; None where scores of single pictures are not known.
+        value: the mean.
+        resamples: (R,) of it over units such as images; None where the scores of single units are not known.
         values: of each seed.
     """
-    below = above = 0.0
-    if resamples is not None:
-        low, high = np.percentile(resamples, [2.5, 97.5])
-        below, above = value - float(low), float(high) - value
+    low, high = (value, value) if resamples is None else np.percentile(resamples, [2.5, 97.5]).tolist()
+    below, above = value - low, high - value
     half = seed_half_width(values)
     return Interval(value=value, low=value - math.hypot(below, half), high=value + math.hypot(above, half))

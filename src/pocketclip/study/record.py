@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.records import Interval, Provenance
-from pocketclip.study.intervals import MEANING
 
 
 class SeedResult(Config):
@@ -60,7 +59,8 @@ class StudyRecord(Config):
     num_images: int
     num_captions: int
     seeds: list[int]
-    intervals: str = MEANING
+    intervals: str
+    """What they are, in a sentence; see `meaning`."""
     dollars_per_hour: float | None
     num_jobs: int
     """Runs at a time; times of runs that shared a machine are longer."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -47,7 +48,7 @@ def run_study(
     """
     samples = samples_of_rows(study)
     _prepare(study, folder, resume=resume)
-    table = _Table(study, folder, samples, dollars_per_hour, num_jobs)
+    table = _Table(study, folder, samples, dollars_per_hour, num_jobs, {row.name: [] for row in study.rows})
     planned = []
     for row, seed in runs_of(study):
         place = folder / row.slug / f"seed-{seed}"
@@ -89,16 +90,18 @@ def _prepare(study: Study, folder: Path, *, resume: bool) -> None:
     write_atomically(mark, f"# {study.name}\n{changes}{settings}")
 
 
+@dataclass
 class _Table:
     """What is finished so far, and its file."""
 
-    def __init__(
-        self, study: Study, folder: Path, samples: Mapping[str, int], dollars_per_hour: float | None, num_jobs: int
-    ) -> None:
-        self.study, self.folder, self.samples = study, folder, samples
-        self.dollars_per_hour, self.num_jobs = dollars_per_hour, num_jobs
-        self.runs: dict[str, list[FinishedRun]] = {row.name: [] for row in study.rows}
-        self.failed: dict[str, str] = {}
+    study: Study
+    folder: Path
+    samples: Mapping[str, int]
+    dollars_per_hour: float | None
+    num_jobs: int
+    runs: dict[str, list[FinishedRun]]
+    """By their row."""
+    failed: dict[str, str] = field(default_factory=dict)
 
     def finished(self, run: PlannedRun) -> None:
         """Add a run."""
@@ -107,11 +110,7 @@ class _Table:
         runs.sort(key=lambda run: self.study.config.seeds.index(run.seed))
 
     def ended(self, run: PlannedRun, problem: str | None, watch: Watch, place: str) -> None:
-        """Add a run or what went wrong with it, and write the table.
-
-        Raises:
-            UserError: a metric of the study is none that runs are measured in.
-        """
+        """Add a run and write the table, or note what went wrong with it."""
         if problem is not None:
             self.failed[run.name] = problem
             watch.note(f"failed, {place}: {run.name}: {problem}")
@@ -124,7 +123,7 @@ class _Table:
         """The record of what is finished, on disk too.
 
         Raises:
-            UserError: nothing is.
+            UserError: nothing is, or runs are not measured in a metric of the study.
         """
         if not any(self.runs.values()):
             problems = "; ".join(f"{name}: {problem}" for name, problem in self.failed.items())

@@ -145,12 +145,11 @@ class FinishedRun:
         Raises:
             UserError: the run was not measured so.
         """
-        known = self.metrics
-        if metric not in known:
-            raise UserError(f"metrics: {metric} was not measured on val. Known: {', '.join(sorted(known))}.")
-        return known[metric]
+        if metric not in self.metrics:
+            raise UserError(f"metrics: {metric} was not measured on val. Known: {', '.join(sorted(self.metrics))}.")
+        return self.metrics[metric]
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, float]:
         """Every metric of the validation split, and means that records of earlier versions lack."""
         values = {

@@ -1,19 +1,19 @@
 """A study's rows as a table, for the terminal and in Markdown."""
 
-from pocketclip.records import Interval
+from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
 from pocketclip.study.record import RowResult, StudyRecord
 
 
 def score_columns(record: StudyRecord) -> list[str]:
-    """The head of a study's scores."""
-    return ["", *(_short(metric) for metric in _metrics(record))]
+    """The head of a study's scores, in the tasks' shorter names or in words."""
+    tasks = [task for task in task_kinds().values() if issubclass(task, EmbeddingTask)]
+    labels = {metric: label for task in tasks for metric, label in task.labels.items()}
+    return ["", *(labels.get(metric, metric.replace("_", " ")) for metric in _metrics(record))]
 
 
 def score_rows(record: StudyRecord) -> list[list[str]]:
     """One row a row: each mean over seeds above its interval, below it the difference to the first row with its own."""
-    return [
-        [_row_name(record, row), *(_scores(row, metric, "\n") for metric in _metrics(record))] for row in record.rows
-    ]
+    return [[_row_name(record, row), *(_scores(row, metric) for metric in _metrics(record))] for row in record.rows]
 
 
 def size_columns(record: StudyRecord) -> list[str]:
@@ -45,28 +45,15 @@ def _row_name(record: StudyRecord, row: RowResult) -> str:
     return row.name if done == len(record.seeds) else f"{row.name} ({done} of {len(record.seeds)} seeds)"
 
 
-def _scores(row: RowResult, metric: str, between: str) -> str:
-    """Mean and difference of a row, each with its interval."""
-    measure = row.metrics.get(metric)
-    if measure is None:
-        return ""
+def _scores(row: RowResult, metric: str) -> str:
+    """Mean and difference of a row, each with its interval where that has an extent."""
+    measure, lines = row.metrics.get(metric), []
     factor = 1 if "_rank" in metric else 100
-    parts = _interval(measure.mean, factor)
-    if measure.difference is not None:
-        parts += _interval(measure.difference, factor, sign="+")
-    return between.join(parts)
-
-
-def _interval(interval: Interval, factor: int, sign: str = "") -> list[str]:
-    """A value, and the interval where it has an extent."""
-    value, low, high = (factor * number for number in (interval.value, interval.low, interval.high))
-    return [f"{value:{sign}.1f}", *([f"[{low:{sign}.1f}, {high:{sign}.1f}]"] if low < high else [])]
-
-
-def _short(metric: str) -> str:
-    """`T→I R@1` for a recall, and other names in words."""
-    name = metric.replace("text_to_image_", "T→I ").replace("image_to_text_", "I→T ").replace("recall@", "R@")
-    return name.replace("_", " ")
+    for interval, sign in ((measure.mean, ""), (measure.difference, "+")) if measure is not None else ():
+        if interval is not None:
+            value, low, high = (factor * number for number in (interval.value, interval.low, interval.high))
+            lines += [f"{value:{sign}.1f}", *([f"[{low:{sign}.1f}, {high:{sign}.1f}]"] if low < high else [])]
+    return "\n".join(lines)
 
 
 def study_markdown(record: StudyRecord) -> str:
@@ -96,11 +83,8 @@ def study_notes(record: StudyRecord) -> list[str]:
     if len(samples) == 1:
         lines.append(f"Every row sees {samples.pop():,} samples.")
     else:
-        lines.append(
-            "Rows see different numbers of samples: "
-            + ", ".join(f"'{row.name}' {row.samples_seen:,}" for row in record.rows)
-            + "."
-        )
+        each = ", ".join(f"'{row.name}' {row.samples_seen:,}" for row in record.rows)
+        lines.append(f"Rows see different numbers of samples: {each}.")
     if record.dollars_per_hour is not None:
         lines.append(f"Dollars are of one run at ${record.dollars_per_hour:g} an hour.")
     if record.num_finished < record.num_runs:

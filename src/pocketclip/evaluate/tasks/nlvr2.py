@@ -70,6 +70,7 @@ class Nlvr2(EmbeddingTask):
         "An example is two images and a sentence, true or false; a sentence is consistent where all of its examples "
         "are judged rightly."
     )
+    scores = ("accuracy", "consistency")
     curves = ("accuracy", {"accuracy": "accuracy", "consistency": "consistency"})
 
     def check(self, source: Source, judge: JudgePairs | None) -> None:

@@ -31,6 +31,11 @@ RANKS = (1, 5, 10)
 DIRECTIONS = ("text_to_image", "image_to_text")
 RECALLS = tuple(f"{direction}_recall@{k}" for direction in DIRECTIONS for k in RANKS)
 MEANS = {"mean_recall": RECALLS}
+LABELS = {
+    f"{direction}_{score}": f"{arrow} {label}"
+    for direction, arrow in zip(DIRECTIONS, ("T→I", "I→T"), strict=True)
+    for score, label in [*((f"recall@{k}", f"R@{k}") for k in RANKS), ("median_rank", "median rank")]
+}
 _BLOCK_ELEMENTS = 1 << 24  # scores held at a time: 64 MiB
 
 
@@ -158,6 +163,8 @@ class RankingTask(EmbeddingTask):
     unit = "images"
     meaning = "Every caption is a query; an image is found when any of its captions is; ties count against the model."
     means = MEANS
+    scores = RECALLS
+    labels = LABELS
     curves = ("recall", {f"{way}_recall@1": f"{way.replace('_', ' ')} R@1" for way in DIRECTIONS})
 
     @abstractmethod
