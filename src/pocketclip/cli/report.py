@@ -16,6 +16,6 @@ def report(
     Example:
       pocketclip report runs/mine runs/theirs --out both.html
     """
-    from pocketclip.report.report import write_report
+    from pocketclip.report.runs import write_report
 
     typer.echo(str(write_report(folders, out or folders[0] / "report.html")))

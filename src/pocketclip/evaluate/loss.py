@@ -10,19 +10,14 @@ from pocketclip.types import ImageTextBatch, Objective
 
 @torch.inference_mode()
 def mean_loss(model: nn.Module, objective: Objective, batches: Iterable[ImageTextBatch]) -> Mapping[str, float]:
-    """Mean of each named loss over batches; a contrastive loss depends on their size, so keep it fixed.
+    """Mean of each named loss of a model in evaluation mode over batches.
 
-    Args:
-        model: maps a batch to features; in evaluation mode.
-        objective: what is measured.
-        batches: of one size.
+    A contrastive loss depends on the size of the batches, so keep it fixed.
     """
     sums: dict[str, float] = {}
     count = 0
-    for batch in batches:
+    for count, batch in enumerate(batches, start=1):  # noqa: B007 (the last is the number of batches)
         losses = {name: float(value) for name, value in objective(model(batch), batch).items()}
-        losses["loss"] = sum(losses.values())
-        for name, value in losses.items():
+        for name, value in {**losses, "loss": sum(losses.values())}.items():
             sums[name] = sums.get(name, 0.0) + value
-        count += 1
-    return {f"val_{name}": total / count for name, total in sums.items()} if count else {}
+    return {f"val_{name}": total / count for name, total in sums.items()}

@@ -27,13 +27,9 @@ HELD_OUT_SHARE = 0.2
 
 
 class TaskData:
-    """What tasks are measured on; what several of them need is made once.
+    """What tasks are measured on, images or texts; what several of them need is made once.
 
-    Args:
-        source: images, of every task but those that need `texts`.
-        train: to learn from, of tasks that need `training data`; None takes four fifths of `source`.
-        texts: of tasks that need `texts`.
-        train_texts: as `train`.
+    Without a `train` part, tasks that need `training data` take four fifths of the source or the texts.
     """
 
     def __init__(
@@ -92,12 +88,7 @@ class Task(Config):
 
     @abstractmethod
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
-        """Measure a model.
-
-        Args:
-            model: whoever made it.
-            data: what to measure on.
-            watch: told of the work done and of broken items.
+        """Measure a model, whoever made it, on data; `watch` is told of the work done and of broken items.
 
         Raises:
             UserError: the model or the data lack what the task needs.
@@ -140,10 +131,7 @@ class Task(Config):
 class EmbeddingTask(Task):
     """A task over the embeddings of a whole source: what training measures a validation split with, too.
 
-    Args of its methods:
-        embeddings: of the source.
-        source: what they are of.
-        judge: the model's judge of pairs, of tasks that need `pairs`.
+    Of its methods, `judge` is the model's judge of pairs, for tasks that need `pairs`.
     """
 
     means: ClassVar[Means] = {}
@@ -156,11 +144,7 @@ class EmbeddingTask(Task):
     """What a plot of training shows: a word for all of it, and a label for each of some of `points`."""
 
     def check(self, source: Source, judge: JudgePairs | None) -> None:
-        """See whether it can be done at all, before any work.
-
-        Raises:
-            UserError: the model or the source lack what the task needs.
-        """
+        """Raise a UserError where the model or the source lack what the task needs, before any work."""
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         """See `Task`; several such tasks share the embeddings."""

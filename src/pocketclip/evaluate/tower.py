@@ -75,11 +75,7 @@ class Asked(NamedTuple):
 
 
 def matched_classes(train: Examples, test: Examples) -> Classes:
-    """The classes of both parts, numbered alike.
-
-    Raises:
-        UserError: a part has none, or they do not fit each other.
-    """
+    """The classes of both parts, numbered alike; a UserError where a part has none, or they do not fit each other."""
     labels = [part.labels if isinstance(part, LabelledTexts) else read_labels(part) for part in (train, test)]
     return match_classes(*labels)
 
@@ -87,14 +83,9 @@ def matched_classes(train: Examples, test: Examples) -> Classes:
 def encode_examples(
     model: Embedder | Asked, examples: Examples, labels: npt.NDArray[np.int64], which: str, watch: Watch
 ) -> Part:
-    """What a model makes of examples.
+    """What a model makes of N examples, whose (N,) `labels` are a class each or NO_LABEL.
 
-    Args:
-        model: encodes them.
-        examples: N images or texts.
-        labels: (N,) the class of each, or NO_LABEL.
-        which: `training` or `test`, for progress and messages.
-        watch: told of the work done and of broken items.
+    `which` is `training` or `test`, for progress and messages.
 
     Raises:
         UserError: none can be read, or the model knows images only and these are texts.
@@ -132,10 +123,7 @@ class TowerTask(Task):
     ) -> tuple[dict[str, Outcome], list[str]]:
         """What comes of a tower and of its start where that is asked for, by the ending of its metrics; and notes.
 
-        Args:
-            tower: as it is.
-            start: as it was before training; None where it started from random weights.
-            measure: what to do with each.
+        `start` is None where the tower started from random weights.
         """
         outcomes = {"": measure(tower)}
         if not self.against_start:
@@ -155,16 +143,7 @@ class TowerTask(Task):
         notes: list[str],
         further: Mapping[str, float] = {},
     ) -> EvalResult:
-        """The record, with what was left out.
-
-        Args:
-            test: whose name it bears.
-            correct: by the ending of the metrics' names.
-            parts: of both, the examples that were used.
-            classes: of them.
-            notes: come first.
-            further: metrics behind the accuracies.
-        """
+        """The record: accuracies by the ending of their names, `further` metrics, and what the parts left out."""
         trained, tested = parts
         commonest = np.bincount(trained.labels, minlength=len(classes.class_names)).argmax()
         count = len(tested.labels)

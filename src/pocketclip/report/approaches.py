@@ -43,13 +43,7 @@ PUBLISHED = (
 
 
 def own_row(name: str, num_parameters: int, record: RunRecord | None) -> Approach:
-    """A model's row: parameters counted in the model, the rest from the record of its run and never guessed.
-
-    Args:
-        name: of the model.
-        num_parameters: learned values of all that answers a query.
-        record: of the run that made it; None where the model came without.
-    """
+    """A model's row: parameters counted in the model, the rest from the record of its run and never guessed."""
     count = short_count(num_parameters)
     if record is None:
         return Approach(name, count, NOT_RECORDED, NOT_RECORDED, "Counted in the model; it came without a run record.")

@@ -78,7 +78,7 @@ def make_demo(
         place: that the model was loaded from; its run record is looked for there.
         model: to be shown.
         source: pictures with the captions that are right for them.
-        sentences: the user's own, cleaned; no image is known to be right for them.
+        sentences: the user's own, as `check_request` gives them; no image is known to be right for them.
         seed: of the draw.
         watch: told of the images done and of broken items.
 
@@ -98,10 +98,7 @@ def make_demo(
     if len(embeddings.texts):
         result = Retrieval().result(embeddings, source)
         gallery = make_gallery("all", source, embeddings, seed=seed, num_image_queries=NUM_IMAGE_QUERIES)
-    asked: list[Example] = []
-    if sentences:
-        vectors = encode_texts(sentences, exact.encode_texts, exact.text_reader())
-        asked = find_images(source, embeddings, sentences, vectors)
+    vectors = encode_texts(sentences, exact.encode_texts, exact.text_reader())
     return Demo(
         name=record.name if record is not None else _short_name(place),
         source=source.name,
@@ -109,7 +106,7 @@ def make_demo(
         seed=seed,
         result=result,
         gallery=gallery,
-        asked=asked,
+        asked=find_images(source, embeddings, sentences, vectors),
         num_parameters=model.num_parameters,
         context_length=exact.text_reader().context_length,
         record=record,
@@ -118,9 +115,6 @@ def make_demo(
 
 def find_run_record(place: str) -> RunRecord | None:
     """The record of the run that made a model; None for a bundle that left its run, one from a hub, or no bundle.
-
-    Args:
-        place: as `open_model` takes it.
 
     Raises:
         UserError: there is no such model, or a record beside it is damaged.
@@ -134,20 +128,14 @@ def find_run_record(place: str) -> RunRecord | None:
 
 def _short_name(place: str) -> str:
     """A folder's own name rather than where it lies on this machine; a hub name as it is."""
-    path = Path(place)
-    if not path.exists():
+    if not Path(place).exists():
         return place
-    path = path.resolve()
+    path = Path(place).resolve()
     return path.parent.name if path.name == "bundle" else path.name
 
 
 def write_demo(demo: Demo, out: Path) -> Path:
-    """Write the page, whole or not at all.
-
-    Args:
-        demo: what `make_demo` found.
-        out: an HTML file.
-    """
+    """Write the page to an HTML file, whole or not at all."""
     own = own_row(demo.name, demo.num_parameters, demo.record)
     page = render_page(
         "demo.html",

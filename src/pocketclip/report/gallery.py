@@ -75,14 +75,9 @@ def make_gallery(
     seed: int = 0,
     num_image_queries: int = NUM_IMAGE_QUERIES,
 ) -> Gallery:
-    """Draw queries and look up their nearest items; images without a caption are left out, as in the metric.
+    """Draw `NUM_TEXT_QUERIES` sentences and some images of a source and look up what is nearest to each.
 
-    Args:
-        split: named in the report.
-        source: gives the pictures.
-        embeddings: of that source.
-        seed: of the draw.
-        num_image_queries: images to draw; sentences are always `NUM_TEXT_QUERIES`.
+    Images without a caption are left out, as in the metric. `split` is named in the report.
     """
     embeddings, _ = with_captions(embeddings)
     num_pictures = NUM_TEXT_QUERIES * (NUM_RESULTS + 1) + num_image_queries
@@ -103,11 +98,7 @@ def find_images(
 ) -> list[Example]:
     """The nearest images of sentences that are not the source's own, so that none is known to be right.
 
-    Args:
-        source: gives the pictures.
-        embeddings: of that source.
-        sentences: as they are shown.
-        vectors: (len(sentences), D), unit length per row.
+    `vectors` are the (len(sentences), D) embeddings of the sentences, of unit length per row.
     """
     finder = _Finder(source, embeddings, max_bytes=MAX_PICTURES // max(1, len(sentences) * NUM_RESULTS))
     return [finder.images_near(text, vector) for text, vector in zip(sentences, vectors, strict=True)]
@@ -125,21 +116,20 @@ class _Finder:
         """The images nearest to a caption of the source."""
         scores = self.embeddings.images @ self.embeddings.texts[text]
         right = np.arange(len(scores)) == self.embeddings.text_images[text]
-        rank, results, answer = _ranked(scores, right, self._image)
-        return Example(self._caption(text), "", rank, results, answer)
+        return Example(self._caption(text), "", *_ranked(scores, right, self._image))
 
     def texts_of(self, image: int) -> Example:
         """The captions nearest to an image of the source."""
         scores = self.embeddings.texts @ self.embeddings.images[image]
-        rank, results, answer = _ranked(scores, self.embeddings.text_images == image, self._text)
+        ranked = _ranked(scores, self.embeddings.text_images == image, self._text)
         shown = self._image(image, 0.0, True)
-        return Example(shown.text, shown.image, rank, results, answer)
+        return Example(shown.text, shown.image, *ranked)
 
     def images_near(self, text: str, vector: npt.NDArray[np.float32]) -> Example:
         """The images nearest to any sentence."""
         scores = self.embeddings.images @ vector
-        order = np.argsort(-scores, kind="stable")[:NUM_RESULTS]
-        return Example(_cut(text), "", None, [self._image(int(row), float(scores[row]), False) for row in order])
+        _, results, _ = _ranked(scores, np.zeros(len(scores), bool), self._image)
+        return Example(_cut(text), "", None, results)
 
     def _text(self, text: int, score: float, is_match: bool) -> Result:
         return Result(score, is_match, text=self._caption(text))
@@ -206,22 +196,14 @@ def write_gallery(gallery: Gallery, folder: Path) -> None:
 
 
 def read_gallery(folder: Path) -> Gallery | None:
-    """A run's gallery, or None where it has none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """A run's gallery, or None where it has none; a UserError where its file is damaged."""
     path = folder / "gallery.json"
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Gallery(
-            values["split"],
-            values["num_images"],
-            [_example(row) for row in values["text_to_image"]],
-            [_example(row) for row in values["image_to_text"]],
-        )
+        examples = ([_example(row) for row in values[direction]] for direction in ("text_to_image", "image_to_text"))
+        return Gallery(values["split"], values["num_images"], *examples)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the gallery is damaged ({error!r}); delete it.") from error
 

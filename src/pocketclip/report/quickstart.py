@@ -5,20 +5,15 @@ from pathlib import Path
 from pocketclip.cost import measure_cost
 from pocketclip.records import CostResult, write_record
 from pocketclip.report.gallery import make_gallery, write_gallery
-from pocketclip.report.report import write_report
+from pocketclip.report.runs import write_report
 from pocketclip.run import Outcome
 from pocketclip.search import Index, Item
 
 
 def finish(outcome: Outcome, *, device: str) -> tuple[CostResult, Path]:
-    """Weigh the model, draw the gallery, index the test split and write the report.
+    """Weigh the model, draw the gallery, index the `test` split of a run and write the report.
 
-    Args:
-        outcome: a finished run with a `test` split.
-        device: of the timings.
-
-    Returns:
-        The cost, and the report's place.
+    Returns the cost, timed on `device`, and the report's place.
     """
     folder, model, test = outcome.folder, outcome.model, outcome.splits["test"]
     cost = measure_cost(

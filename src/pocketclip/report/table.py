@@ -12,27 +12,23 @@ _COSTS = (
     ("latency at batch 1, p95", "latency_ms_p95_image", "latency_ms_p95_text", " ms"),
     ("throughput at batch 32", "throughput_image_per_second", "throughput_text_per_second", " / s"),
     ("price of a million", "dollars_per_million_images", "dollars_per_million_texts", " $"),
+    ("parameters of both heads", "parameters_heads", None, "M"),
+    ("parameters of word embeddings", "parameters_text_embeddings", None, "M"),
+    ("size on disk", "bundle_mib", None, " MiB"),
+    ("peak memory, libraries included", "peak_memory_mib", None, " MiB"),
+    ("energy of this measurement", "energy_kwh", None, " kWh"),
 )
-_TOTALS = (
-    ("parameters of both heads", "parameters_heads", "M"),
-    ("parameters of word embeddings", "parameters_text_embeddings", "M"),
-    ("size on disk", "bundle_mib", " MiB"),
-    ("peak memory, libraries included", "peak_memory_mib", " MiB"),
-    ("energy of this measurement", "energy_kwh", " kWh"),
-)
+"""What it is called, its metric of an image or of the whole, that of a text, and the unit."""
 
 
 def cost_rows(cost: CostResult) -> list[list[str]]:
     """What an image and a text cost, as in `COST_COLUMNS`."""
     metrics = cost.metrics
-    rows = []
-    for label, image, text, unit in _COSTS:
-        if image in metrics:
-            rows.append([label, _amount(metrics[image], unit), _amount(metrics.get(text), unit)])
-    for label, key, unit in _TOTALS:
-        if key in metrics:
-            rows.append([label, _amount(metrics[key], unit), ""])
-    return rows
+    return [
+        [label, _amount(metrics[image], unit), "" if text is None else _amount(metrics.get(text), unit)]
+        for label, image, text, unit in _COSTS
+        if image in metrics
+    ]
 
 
 def _amount(value: float | int | str | None, unit: str) -> str:

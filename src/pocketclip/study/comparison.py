@@ -1,6 +1,7 @@
 """A study's table: each row's means over seeds with intervals, and its differences to the first row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,57 +15,50 @@ from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
 
 
-def compare(
-    study: Study,
-    finished: Mapping[str, Sequence[FinishedRun]],
-    samples: Mapping[str, int],
-    *,
-    failed: Mapping[str, str],
-    dollars_per_hour: float | None,
-    num_jobs: int,
-) -> StudyRecord:
-    """Make the record of what is finished so far.
+@dataclass
+class StudyResults:
+    """What a study has so far; its rows are in order, and the first is what the others are compared with."""
 
-    Args:
-        study: its rows in order; the first is what the others are compared with.
-        finished: runs by the row's name.
-        samples: what each row's runs see, by its name.
-        failed: what went wrong, by run.
-        dollars_per_hour: of this machine.
-        num_jobs: runs at a time.
+    study: Study
+    samples: Mapping[str, int]
+    """What each row's runs see, by its name."""
+    dollars_per_hour: float | None
+    """Of this machine."""
+    num_jobs: int
+    """Runs at a time."""
+    finished: dict[str, list[FinishedRun]]
+    """By the row's name."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """What went wrong, by run."""
+
+
+def compare(results: StudyResults) -> StudyRecord:
+    """Make the record of what is finished so far.
 
     Raises:
         UserError: nothing is finished, or a metric was not measured.
     """
-    config, every = study.config, [run for row in study.rows for run in finished[row.name]]
-    if not every:
-        raise UserError(f"{study.name}: no run is finished, so there is nothing to compare.")
-    result = every[0].evaluations[0]
-    paired, first = all(_same_questions(run, every[0]) for run in every), finished[study.rows[0].name]
+    study, config = results.study, results.study.config
+    runs = [run for row in study.rows for run in results.finished[row.name]]
+    if not runs:
+        problems = "; ".join(f"{name}: {problem}" for name, problem in results.failed.items())
+        raise UserError(f"{study.name}: no run came to an end. {problems}")
+    evaluation, paired = runs[0].evaluations[0], all(_same_questions(run, runs[0]) for run in runs)
     return StudyRecord(
         name=study.name,
         changes=list(study.changes),
-        dataset=result.dataset,
-        num_images=result.num_images,
-        num_captions=result.num_captions,
+        dataset=evaluation.dataset,
+        num_images=evaluation.num_images,
+        num_captions=evaluation.num_captions,
         seeds=list(config.seeds),
-        intervals=meaning(every[0].task.unit),
-        dollars_per_hour=dollars_per_hour,
-        num_jobs=num_jobs,
+        intervals=meaning(runs[0].task.unit),
+        dollars_per_hour=results.dollars_per_hour,
+        num_jobs=results.num_jobs,
         num_runs=len(study.rows) * len(config.seeds),
-        num_finished=len(every),
-        failed=dict(failed),
-        notes=_notes(study, every, paired=paired),
-        rows=[
-            _row_result(
-                row,
-                _measures(config.metrics, finished[row.name], first, paired=paired),
-                finished[row.name],
-                samples[row.name],
-                dollars_per_hour,
-            )
-            for row in study.rows
-        ],
+        num_finished=len(runs),
+        failed=dict(results.failed),
+        notes=_notes(study, runs, paired=paired),
+        rows=[_row_result(results, row, paired=paired) for row in study.rows],
         provenance=Provenance(),
     )
 
@@ -131,25 +125,20 @@ def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Fl
     return {metric: shares[metric] for metric in asked}
 
 
-def _row_result(
-    row: Row,
-    measures: dict[str, Measure],
-    runs: Sequence[FinishedRun],
-    samples_seen: int,
-    dollars_per_hour: float | None,
-) -> RowResult:
+def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
+    runs, first = results.finished[row.name], results.finished[results.study.rows[0].name]
     seconds = float(np.mean([run.record.seconds["total"] for run in runs])) if runs else None
-    priced = None if seconds is None or dollars_per_hour is None else price_dollars(seconds, dollars_per_hour)
+    price = results.dollars_per_hour
     return RowResult(
         name=row.name,
         folder=row.slug,
         recipe=row.recipe_name,
         set=dict(row.settings),
-        samples_seen=samples_seen,
-        metrics=measures,
+        samples_seen=results.samples[row.name],
+        metrics=_measures(results.study.config.metrics, runs, first, paired=paired),
         parameters=runs[0].parameters if runs else {},
         minutes=None if seconds is None else round(seconds / 60, 3),
-        dollars=None if priced is None else round(priced, 6),
+        dollars=None if seconds is None or price is None else round(price_dollars(seconds, price), 6),
         runs=[
             SeedResult(
                 seed=run.seed,

@@ -60,11 +60,7 @@ class StudyConfig(Config):
 
 
 def slug(name: str) -> str:
-    """A row's folder: its name in lower-case ASCII letters, digits and single dashes.
-
-    Raises:
-        ValueError: the name would lead out of the study's folder, or nothing is left of it.
-    """
+    """A row's folder: its name in lower-case ASCII letters, digits and single dashes; a ValueError without any."""
     if "/" in name or "\\" in name:
         raise ValueError(f"row '{name}': a name becomes a folder, so it cannot hold / or \\")
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
@@ -107,11 +103,7 @@ def list_studies() -> list[str]:
 
 
 def find_study(name: str) -> Path:
-    """A study file from its path or its name.
-
-    Raises:
-        UserError: there is no such study.
-    """
+    """A study file from its path or its name; a UserError where there is none."""
     if (path := Path(name)).is_file():
         return path
     plain = name.removesuffix(".yaml").removesuffix(".study").removeprefix("recipes/")

@@ -80,11 +80,7 @@ class StudyRecord(Config):
 
 
 def read_study(folder: Path) -> StudyRecord | None:
-    """The record of a study's folder; None where it holds none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """The record of a study's folder, or None where it holds none; a UserError where it is damaged."""
     path = folder / "study.json"
     if not path.is_file():
         return None

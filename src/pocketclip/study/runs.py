@@ -1,6 +1,7 @@
 """One run of a study in its folder: carried out, and read back for the table."""
 
 import gc
+import io
 import json
 import traceback
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pocketclip.errors import Interrupted, UserError, first_line
 from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.evaluate.tasks import embedding_task
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.files import write_atomically
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.run import Outcome, train
@@ -52,11 +53,7 @@ class PlannedRun:
         return (self.folder / PARAMETERS).is_file()
 
     def check_is_the_same(self) -> None:
-        """A finished run must be one of this very recipe.
-
-        Raises:
-            UserError: it is one of another.
-        """
+        """Raise a UserError where the run in the folder is one of another recipe."""
         if load_recipe(str(self.folder)) != self.recipe:
             raise UserError(
                 f"{self.folder}: was made with another recipe than '{self.name}' has now; delete the folder, or choose "
@@ -69,13 +66,9 @@ def _unpacked(row: str, seed: int, recipe: dict[str, Any], *others: Any) -> Plan
 
 
 def carry_out(run: PlannedRun, watch: Watch) -> str | None:
-    """Train, evaluate and keep what the table needs; goes on where an earlier try stopped.
+    """Train, evaluate and keep what the table needs, or go on where an earlier try stopped.
 
-    Returns:
-        What went wrong, in one line; None when the run is finished.
-
-    Raises:
-        Interrupted: the user asked to stop.
+    Returns what went wrong, in one line, or None when the run is finished. Stopping it raises `Interrupted`.
     """
     error_file = run.folder / ERROR
     error_file.unlink(missing_ok=True)
@@ -110,10 +103,9 @@ def _keep(outcome: Outcome) -> None:
     folder, val = outcome.folder, outcome.splits["val"]
     answers = embedding_task(val.result.task).answers(val.embeddings, val.source, outcome.model.judge_pairs)
     arrays: dict[str, Any] = {name: values.astype(np.int32) for name, values in answers.items()}
-    try:
-        np.savez_compressed(folder / ANSWERS, **arrays)
-    except OSError as error:
-        raise cannot_write(folder / ANSWERS, error) from error
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(folder / ANSWERS, buffer.getvalue())
     write_atomically(folder / PARAMETERS, json.dumps(parameters_by_part(outcome.model.model)) + "\n")
 
 
@@ -140,11 +132,7 @@ class FinishedRun:
         return [] if self.answers is None else self.task.units(self.answers)
 
     def value(self, metric: str) -> float:
-        """One metric of the validation split.
-
-        Raises:
-            UserError: the run was not measured so.
-        """
+        """One metric of the validation split; a UserError where the run was not measured so."""
         if metric not in self.metrics:
             raise UserError(f"metrics: {metric} was not measured on val. Known: {', '.join(sorted(self.metrics))}.")
         return self.metrics[metric]
@@ -152,25 +140,17 @@ class FinishedRun:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """Every metric of the validation split, and means that records of earlier versions lack."""
-        values = {
-            name: value.value if isinstance(value, Interval) else float(value)
-            for result in self.evaluations
-            for name, value in result.metrics.items()
-        }
+        scores = {name: score for result in self.evaluations for name, score in result.metrics.items()}
+        values = {name: score.value if isinstance(score, Interval) else score for name, score in scores.items()}
         means = self.task.means.items()
-        return {**values, **{name: float(np.mean([values[part] for part in parts])) for name, parts in means}}
+        return values | {name: float(np.mean([values[part] for part in parts])) for name, parts in means}
 
 
 def read_finished(folder: Path, seed: int) -> FinishedRun:
-    """Read a finished run back.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    records = read_records(folder)
+    """Read a finished run back; a UserError where a file is missing or damaged."""
+    records, answers = read_records(folder), None
     run = next((record for record in records if isinstance(record, RunRecord)), None)
     evaluations = tuple(record for record in records if isinstance(record, EvalResult) and record.split == "val")
-    answers = None
     try:
         parameters = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
         if (folder / ANSWERS).is_file():

@@ -9,12 +9,13 @@ import pytest
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
+from pocketclip.data.source import Subset
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio, ratios
 from pocketclip.evaluate.tasks import Folds, Retrieval, TaskData
 from pocketclip.evaluate.tasks import folds as folds_module
-from pocketclip.evaluate.tasks.folds import check_folds, fold_ranks
-from pocketclip.evaluate.tasks.retrieval import TIE, averaged_metrics, retrieval_metrics, retrieval_ranks
+from pocketclip.evaluate.tasks.folds import fold_ranks
+from pocketclip.evaluate.tasks.retrieval import TIE, retrieval_metrics, retrieval_ranks
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import Interval
 
@@ -64,7 +65,7 @@ def by_hand(images: Array, texts: Array, owners: npt.NDArray[np.int64], numbers:
 def test_folds_equal_ranking_each_by_hand(seed: int) -> None:
     images, texts, owners = noisy_pairs(50, seed)
     expected = by_hand(images, texts, owners, np.arange(50))
-    metrics = averaged_metrics(fold_ranks(images, texts, owners, np.arange(50)))
+    metrics = retrieval_metrics(*fold_ranks(images, texts, owners, np.arange(50)))
     for name, value in expected.items():
         assert isinstance(metrics[name], Interval)
         assert metrics[name].value == pytest.approx(value)
@@ -78,25 +79,27 @@ def test_a_missing_image_leaves_its_fold_smaller_and_moves_no_other() -> None:
     ranks = fold_ranks(images, texts, owners, numbers)
     assert [len(fold.image_to_text) for fold in ranks] == [9, 10, 10, 1]
     expected = by_hand(images, texts, owners, numbers)
-    assert averaged_metrics(ranks)["image_to_text_recall@1"].value == pytest.approx(expected["image_to_text_recall@1"])
+    assert retrieval_metrics(*ranks)["image_to_text_recall@1"].value == pytest.approx(
+        expected["image_to_text_recall@1"]
+    )
 
 
 def test_one_fold_is_the_whole_gallery() -> None:
     images, texts, owners = noisy_pairs(10)
-    folds = averaged_metrics(fold_ranks(images, texts, owners, np.arange(10)))
+    folds = retrieval_metrics(*fold_ranks(images, texts, owners, np.arange(10)))
     assert folds == retrieval_metrics(retrieval_ranks(images, texts, owners))
 
 
 def test_folds_are_easier_than_the_whole_gallery() -> None:
     images, texts, owners = noisy_pairs(50)
-    folds = averaged_metrics(fold_ranks(images, texts, owners, np.arange(50)))
+    folds = retrieval_metrics(*fold_ranks(images, texts, owners, np.arange(50)))
     whole = retrieval_metrics(retrieval_ranks(images, texts, owners))
     assert all(folds[name].value >= whole[name].value for name in folds if "recall" in name)
 
 
 def test_intervals_are_those_of_resampling_within_folds() -> None:
     images, texts, owners = noisy_pairs(40)
-    metrics = averaged_metrics(fold_ranks(images, texts, owners, np.arange(40)))
+    metrics = retrieval_metrics(*fold_ranks(images, texts, owners, np.arange(40)))
     for name, metric in metrics.items():
         if isinstance(metric, Interval):
             assert metric.low <= metric.value <= metric.high, name
@@ -129,7 +132,7 @@ def test_broken_and_bare_images_are_left_out_of_their_folds() -> None:
 @pytest.mark.parametrize("count", [0, 7, 25])
 def test_a_source_that_is_no_whole_folds_is_refused_before_any_work(count: int) -> None:
     with pytest.raises(UserError, match=f"mine: {count} images are no whole folds of 10; .* 5,000 of Karpathy's"):
-        check_folds(count, name="mine")
+        Folds().check(Subset(open_source("scenes:30"), np.arange(count), "mine"), None)
 
 
 def test_answers_can_be_kept_and_give_the_scores_again() -> None:

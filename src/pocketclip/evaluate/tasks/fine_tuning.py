@@ -129,12 +129,8 @@ class FineTuning(TowerTask):
         seen = TrainingBatches(named, plan, captions=DrawnCaptions(1), views=views, tokenizer=model.tokenizer)
 
         def batches(first: int) -> Iterator[ImageTextBatch]:
-            for batch in seen.steps(
-                first,
-                settings.total_steps(plan.steps_per_epoch),
-                num_workers=settings.num_workers,
-                pin_memory=model.is_on_gpu,
-            ):
+            num_steps = settings.total_steps(plan.steps_per_epoch)
+            for batch in seen.steps(first, num_steps, num_workers=self.num_workers, pin_memory=model.is_on_gpu):
                 yield replace(batch, labels=torch.from_numpy(named.labels)[batch.image_ids])
 
         with tempfile.TemporaryDirectory() as folder:

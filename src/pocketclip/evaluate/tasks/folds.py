@@ -17,15 +17,6 @@ from pocketclip.records import EvalResult
 FOLD = 1000
 
 
-def check_folds(num_items: int, *, name: str) -> None:
-    """Raise a UserError where a source cannot be cut into whole folds."""
-    if num_items == 0 or num_items % FOLD:
-        raise UserError(
-            f"{name}: {num_items:,} images are no whole folds of {FOLD:,}; the published protocol takes the 5,000 of "
-            "Karpathy's COCO test split: karpathy:dataset_coco.json,IMAGES_DIR,test."
-        )
-
-
 def fold_ranks(
     image_embeddings: Float[ndarray, "N D"],
     text_embeddings: Float[ndarray, "Q D"],
@@ -55,8 +46,12 @@ class Folds(RankingTask):
     heading = "Retrieval in folds of 1,000"
 
     def check(self, source: Source, judge: JudgePairs | None) -> None:
-        """See `EmbeddingTask`."""
-        check_folds(len(source), name=source.name)
+        """The images must make whole folds."""
+        if len(source) == 0 or len(source) % FOLD:
+            raise UserError(
+                f"{source.name}: {len(source):,} images are no whole folds of {FOLD:,}; the published protocol takes "
+                "the 5,000 of Karpathy's COCO test split: karpathy:dataset_coco.json,IMAGES_DIR,test."
+            )
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
         """Of each fold."""

@@ -5,7 +5,7 @@ captions is. Ties count against the model.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -95,33 +95,19 @@ def _count(flags: Tensor, dim: int) -> Tensor:
     return flags.sum(dim, dtype=torch.int32).long()
 
 
-def point_metrics(ranks: Ranks) -> dict[str, float]:
-    """Recall at 1, 5 and 10 as fractions and the median rank (1 for first), both directions."""
+def point_metrics(*galleries: Ranks) -> dict[str, float]:
+    """Recall at 1, 5 and 10 as fractions and the median rank (1 for first), both directions, mean over galleries."""
     metrics = {}
-    for direction, own in zip(DIRECTIONS, (ranks.text_to_image, ranks.image_to_text), strict=True):
-        metrics |= {f"{direction}_recall@{k}": float((own < k).mean()) for k in RANKS}
-        metrics[f"{direction}_median_rank"] = float(np.median(own) + 1)
+    for direction in DIRECTIONS:
+        ranks: list[npt.NDArray[np.int64]] = [getattr(gallery, direction) for gallery in galleries]
+        metrics |= {f"{direction}_recall@{k}": float(np.mean([(own < k).mean() for own in ranks])) for k in RANKS}
+        metrics[f"{direction}_median_rank"] = float(np.mean([np.median(own) + 1 for own in ranks]))
     return metrics
 
 
-def averaged_points(galleries: Sequence[Ranks]) -> dict[str, float]:
-    """The mean of each metric over galleries that were ranked apart, and the mean recall."""
-    points = [point_metrics(ranks) for ranks in galleries]
-    metrics = {name: float(np.mean([point[name] for point in points])) for name in points[0]}
-    return {**metrics, "mean_recall": mean_recall(metrics)}
-
-
-def averaged_metrics(galleries: Sequence[Ranks]) -> dict[str, Interval | float]:
-    """`averaged_points` with 95 % intervals around recalls, images resampled within their gallery.
-
-    `mean_recall` is the mean of the six recalls, which papers also call average recall.
-    """
-    return {**averaged_points(galleries), **bootstrap_ratios([recall_units(ranks) for ranks in galleries], MEANS)}
-
-
-def retrieval_metrics(ranks: Ranks) -> dict[str, Interval | float]:
-    """`averaged_metrics` of one gallery."""
-    return averaged_metrics([ranks])
+def retrieval_metrics(*galleries: Ranks) -> dict[str, Interval | float]:
+    """`point_metrics` with 95 % intervals around recalls and their mean, images resampled within their gallery."""
+    return {**point_metrics(*galleries), **bootstrap_ratios([recall_units(ranks) for ranks in galleries], MEANS)}
 
 
 def recall_units(ranks: Ranks) -> Units:
@@ -137,7 +123,7 @@ def recall_units(ranks: Ranks) -> Units:
 
 
 def mean_recall(metrics: Mapping[str, float]) -> float:
-    """Mean of the six recalls: the number to choose a model by on a validation split."""
+    """Mean of the six recalls, which papers also call average recall: the number to choose a model by."""
     return float(np.mean([value for name, value in metrics.items() if "_recall@" in name]))
 
 
@@ -153,6 +139,12 @@ def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
         indices=embeddings.indices[captioned],
     )
     return kept, len(embeddings.images) - len(captioned)
+
+
+def _captioned(embeddings: Embeddings, source: Source) -> tuple[Embeddings, int]:
+    if len(embeddings.texts) == 0:
+        raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
+    return with_captions(embeddings)
 
 
 class RankingTask(EmbeddingTask):
@@ -184,7 +176,7 @@ class RankingTask(EmbeddingTask):
             split=split,
             num_images=len(kept.images),
             num_captions=len(kept.texts),
-            metrics=averaged_metrics(self.ranks(kept)),
+            metrics=retrieval_metrics(*self.ranks(kept)),
             notes=self.notes(kept, notes),
         )
 
@@ -195,18 +187,17 @@ class RankingTask(EmbeddingTask):
 
     def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
         """See `EmbeddingTask`."""
-        return averaged_points(self.ranks(_captioned(embeddings, source)[0]))
+        metrics = point_metrics(*self.ranks(_captioned(embeddings, source)[0]))
+        return {**metrics, "mean_recall": mean_recall(metrics)}
 
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
         """The rank of every query and the image of every caption; of several galleries also their sizes."""
         ranks = self.ranks(_captioned(embeddings, source)[0])
         sizes = np.array([len(own.image_to_text) for own in ranks])
         firsts = np.cumsum(sizes) - sizes
-        answers = {
-            "text_to_image": np.concatenate([own.text_to_image for own in ranks]),
-            "image_to_text": np.concatenate([own.image_to_text for own in ranks]),
-            "text_images": np.concatenate([own.text_images + first for own, first in zip(ranks, firsts, strict=True)]),
-        }
+        answers = {way: np.concatenate([getattr(own, way) for own in ranks]) for way in DIRECTIONS}
+        owners = [own.text_images + first for own, first in zip(ranks, firsts, strict=True)]
+        answers["text_images"] = np.concatenate(owners)
         return answers if len(ranks) == 1 else {**answers, "galleries": sizes}
 
     def units(self, answers: Answers) -> list[Units]:
@@ -225,21 +216,14 @@ class RankingTask(EmbeddingTask):
         rows = []
         for direction in DIRECTIONS:
             cells = [percent(result.metrics[f"{direction}_recall@{k}"]) for k in RANKS]
-            rank = result.metrics[f"{direction}_median_rank"]
-            label = direction.replace("_to_", " → ")
-            rows.append([label, *cells, f"{rank:g}" if isinstance(rank, float) else ""])
+            rank = f"{result.metrics[f'{direction}_median_rank']:g}"
+            rows.append([direction.replace("_to_", " → "), *cells, rank])
         return rows
 
     def remarks(self, result: EvalResult) -> list[str]:
         """The mean recall, then the notes."""
         mean = result.metrics.get("mean_recall")  # records of earlier versions have none
         return [*([f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []), *result.notes]
-
-
-def _captioned(embeddings: Embeddings, source: Source) -> tuple[Embeddings, int]:
-    if len(embeddings.texts) == 0:
-        raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
-    return with_captions(embeddings)
 
 
 class Retrieval(RankingTask):

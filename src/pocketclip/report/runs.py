@@ -20,7 +20,6 @@ class RunReport:
     """Everything the page shows of a run."""
 
     name: str
-    folder: Path
     run: RunRecord | None
     evaluations: list[EvalResult]
     cost: CostResult | None
@@ -38,11 +37,7 @@ class RunReport:
 
 
 def read_run(folder: Path) -> RunReport:
-    """Collect a run's records, metrics and gallery.
-
-    Raises:
-        UserError: it is not a run folder.
-    """
+    """Collect a run's records, metrics and gallery; a UserError where the folder is not one of a run."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder.")
     records = read_records(folder)
@@ -52,11 +47,8 @@ def read_run(folder: Path) -> RunReport:
     recipe = folder / "recipe.yaml"
     return RunReport(
         name=run.name if run is not None else folder.name,
-        folder=folder,
         run=run,
-        evaluations=sorted(
-            (record for record in records if isinstance(record, EvalResult)), key=lambda record: record.split
-        ),
+        evaluations=sorted((own for own in records if isinstance(own, EvalResult)), key=lambda own: own.split),
         cost=next((record for record in records if isinstance(record, CostResult)), None),
         plots=_plots(folder),
         gallery=read_gallery(folder),
@@ -86,20 +78,10 @@ def _plots(folder: Path) -> list[tuple[str, str]]:
 
 
 def write_report(folders: list[Path], out: Path) -> Path:
-    """Write the page.
-
-    Args:
-        folders: run folders; more than one adds a comparison at the top.
-        out: an HTML file.
-    """
+    """Write the page of some run folders to an HTML file; more than one adds a comparison at the top."""
     runs = [read_run(folder) for folder in folders]
-    page = render_page(
-        "report.html",
-        runs=runs,
-        comparison=_comparison(runs) if len(runs) > 1 else None,
-        cost_rows=cost_rows,
-        time_rows=time_rows,
-    )
+    comparison = _comparison(runs) if len(runs) > 1 else None
+    page = render_page("runs.html", runs=runs, comparison=comparison, cost_rows=cost_rows, time_rows=time_rows)
     write_atomically(out, page)
     return out
 

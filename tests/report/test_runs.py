@@ -11,7 +11,7 @@ from pages import ATTACK, Page
 from pocketclip.errors import UserError
 from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
 from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
-from pocketclip.report.report import read_run, write_report
+from pocketclip.report.runs import read_run, write_report
 
 HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
 PIXEL = "/9j/4AAQSkZJRg=="
