@@ -64,18 +64,10 @@ def linear_probe(
     watch: Watch = SILENT,
     work: str = "probing",
 ) -> Probe:
-    """Learn classes from training features and answer on test features.
+    """Learn classes from (N, F) training features, which need not be normalised, and answer on (M, F) test features.
 
-    Args:
-        train: (N, F), not normalised.
-        train_labels: (N,), every class from 0 to `num_classes - 1`.
-        test: (N, F) of the test examples.
-        test_labels: (N,) of them.
-        num_classes: C, at least 2.
-        seed: of the part that the regulariser is chosen on.
-        device: where to compute.
-        watch: told of the fits done.
-        work: what they are called.
+    Labels are numbers below `num_classes`, at least 2; each occurs among those of training. `seed` is of the part that
+    the regulariser is chosen on. `watch` is told of the fits done, as `work`.
 
     Raises:
         UserError: no class has two training examples, so that nothing can be chosen; or features are not finite.
@@ -131,15 +123,9 @@ def _choose(
 
 
 def stratified_parts(labels: Classes, share: float, seed: int) -> tuple[Classes, Classes]:
-    """Example numbers in two parts: a share of every class's examples is held out, and one of each class is not.
+    """Example numbers in two parts, ascending: those that stay, one of each class at least, and those held out.
 
-    Args:
-        labels: (N,) classes.
-        share: of each class, rounded, at least 1 where a class has 2.
-        seed: of the choice.
-
-    Returns:
-        (the larger part, the held-out part), both in ascending order.
+    The share is of the examples of each class, rounded, and at least one where a class has two.
     """
     random = np.random.default_rng(seed)
     is_held = np.zeros(len(labels), bool)

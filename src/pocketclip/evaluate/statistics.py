@@ -27,18 +27,11 @@ def ratios(groups: Sequence[Units], means: Means) -> dict[str, float]:
 
 
 def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) -> dict[str, Floats]:
-    """The same scores when units are drawn again with replacement; the gallery stays as it is.
+    """(R,) of each score by its name: the same scores in R draws of units with replacement; the gallery stays.
 
-    The units of each group are drawn among themselves, all scores from the same draws. Of runs that were tested on the
-    same units the draws are the same, so that a difference of two results is that of a paired resampling.
-
-    Args:
-        groups: galleries that were ranked apart, whose scores are averaged; mostly one.
-        means: further scores that are the mean of those.
-        seed: of the draws.
-
-    Returns:
-        (R,) of each score by its name, R resamples.
+    The units of each group, a gallery that was ranked apart, are drawn among themselves, all scores from the same
+    draws. Of runs that were tested on the same units the draws are the same, so that a difference of two results is
+    that of a paired resampling.
     """
     random = np.random.default_rng(seed)
     stacked = [tuple(np.stack(part) for part in zip(*group.values(), strict=True)) for group in groups]

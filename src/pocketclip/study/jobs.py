@@ -5,10 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
 
 from pocketclip.errors import Interrupted
 from pocketclip.hardware import available_cores
@@ -27,24 +25,26 @@ def carry_out_at_once(planned: Sequence[PlannedRun], num_jobs: int) -> Iterator[
     """
     waiting, running = list(planned), dict[Connection, tuple[BaseProcess, PlannedRun]]()
     threads = max(1, available_cores() // num_jobs)
-    with _sigterm_as_ctrl_c():
-        try:
-            while waiting or running:
-                while waiting and len(running) < num_jobs:
-                    process, ours = _start(waiting[0], threads)
-                    running[ours] = process, waiting.pop(0)
-                for ended in wait(list(running)):
-                    assert isinstance(ended, Connection)
-                    process, run = running.pop(ended)
-                    yield run, _outcome(process, ended)
-        except BaseException as error:
-            for process, _ in running.values():
-                process.terminate()  # SIGTERM, which a run answers with a checkpoint
-            for process, _ in running.values():
-                process.join()
-            if isinstance(error, KeyboardInterrupt):
-                raise Interrupted(f"Stopped with {len(waiting) + len(running)} runs to go.") from None
-            raise
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that no process is left behind
+    try:
+        while waiting or running:
+            while waiting and len(running) < num_jobs:
+                process, ours = _start(waiting[0], threads)
+                running[ours] = process, waiting.pop(0)
+            for ended in wait(list(running)):
+                assert isinstance(ended, Connection)
+                process, run = running.pop(ended)
+                yield run, _outcome(process, ended)
+    except BaseException as error:
+        for process, _ in running.values():
+            process.terminate()  # SIGTERM, which a run answers with a checkpoint
+        for process, _ in running.values():
+            process.join()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"Stopped with {len(waiting) + len(running)} runs to go.") from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(run: PlannedRun, threads: int) -> tuple[BaseProcess, Connection]:
@@ -78,17 +78,3 @@ def _outcome(process: BaseProcess, pipe: Connection) -> str | None:
         return f"its process ended with code {process.exitcode}; code -9 is often a machine out of memory"
     process.join()
     return problem
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """While open, SIGTERM is Ctrl-C, so that no process is left behind."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
