@@ -11,7 +11,7 @@ import pytest
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
-from pocketclip.evaluate.statistics import Units, bootstrap_ratios, ratios
+from pocketclip.evaluate.statistics import Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers
 from pocketclip.evaluate.tasks import EmbeddingTask, Retrieval, task_of
 from pocketclip.features.encode import Embeddings
@@ -85,9 +85,6 @@ class CaptionCount(EmbeddingTask):
         (units,) = self.units(self.answers(embeddings, source))
         counts = {"num_images": len(embeddings.images), "num_captions": len(embeddings.texts)}
         return EvalResult(task=self.kind, dataset=source.name, split=split, metrics=bootstrap_ratios([units]), **counts)
-
-    def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
-        return ratios(self.units(self.answers(embeddings, source)), {})
 
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
         return {"counts": np.bincount(embeddings.text_images, minlength=len(embeddings.images))}

@@ -11,6 +11,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import (
+    EmbeddingTask,
     FineTuning,
     LinearProbe,
     Nlvr2,
@@ -151,3 +152,4 @@ def test_every_task_says_what_it_is_and_needs(kind: str) -> None:
     assert task.meaning
     assert len(task.columns) > 1
     assert (type(task).__doc__ or "").splitlines()[0].endswith(".")
+    assert not isinstance(task, EmbeddingTask) or task.scores

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pocketclip.evaluate.statistics import bootstrap_ratio, resampled_ratios
-from pocketclip.study.intervals import join, seed_half_width, student_t
+from pocketclip.study.intervals import join, meaning, seed_half_width, student_t
 
 RANDOM = np.random.default_rng(3)
 
@@ -33,6 +33,11 @@ def test_one_seed_has_the_interval_of_its_own_record() -> None:
     value = float(hits.sum() / counts.sum())
     ours, theirs = join(value, shares, [value]), bootstrap_ratio(hits, counts)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_the_meaning_speaks_of_what_the_task_resamples() -> None:
+    assert "pictures" not in meaning("sentences")
+    assert meaning("sentences").count("sentences") == 3
 
 
 def test_both_doubts_join_as_root_of_the_sum_of_squares() -> None:

@@ -125,10 +125,9 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
         UserError: every problem as `file: key: reason`, with the row's name for one of its recipe.
     """
     path = find_study(name)
-    of_study, of_recipes = [], []
-    for change in changes:
-        first_key = re.split(r"[.=]", change.strip(), maxsplit=1)[0]
-        (of_study if first_key in StudyConfig.model_fields else of_recipes).append(change)
+    first_keys = {change: re.split(r"[.=]", change.strip(), maxsplit=1)[0] for change in changes}
+    of_study = [change for change in changes if first_keys[change] in StudyConfig.model_fields]
+    of_recipes = [change for change in changes if change not in of_study]
     values = read_settings(path, of_study)
     if "rows" not in values:
         raise UserError(f"{path}: rows: is required; without rows this is no study (see docs/studies.md).")

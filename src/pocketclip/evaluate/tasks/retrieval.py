@@ -20,7 +20,7 @@ from torch import Tensor
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.statistics import Units, bootstrap_ratios
+from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval, percent
@@ -97,7 +97,7 @@ def _count(flags: Tensor, dim: int) -> Tensor:
 
 def point_metrics(*galleries: Ranks) -> dict[str, float]:
     """Recall at 1, 5 and 10 as fractions and the median rank (1 for first), both directions, mean over galleries."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for direction in DIRECTIONS:
         ranks: list[npt.NDArray[np.int64]] = [getattr(gallery, direction) for gallery in galleries]
         metrics |= {f"{direction}_recall@{k}": float(np.mean([(own < k).mean() for own in ranks])) for k in RANKS}
@@ -114,12 +114,13 @@ def recall_units(ranks: Ranks) -> Units:
     """Of each recall, queries of each image that were answered within 1, 5 or 10, and queries."""
     num_images = len(ranks.image_to_text)
     captions = np.bincount(ranks.text_images, minlength=num_images).astype(np.float64)
-    units = {
-        f"text_to_image_recall@{k}": (np.bincount(ranks.text_images, ranks.text_to_image < k, num_images), captions)
-        for k in RANKS
-    }
-    hits = {f"image_to_text_recall@{k}": (ranks.image_to_text < k).astype(np.float64) for k in RANKS}
-    return {**units, **{name: (own, np.ones(num_images)) for name, own in hits.items()}}
+    units: dict[str, tuple[Floats, Floats]] = {}
+    for k in RANKS:
+        hits = np.bincount(ranks.text_images, ranks.text_to_image < k, num_images).astype(np.float64)
+        units[f"text_to_image_recall@{k}"] = hits, captions
+    for k in RANKS:
+        units[f"image_to_text_recall@{k}"] = (ranks.image_to_text < k).astype(np.float64), np.ones(num_images)
+    return units
 
 
 def mean_recall(metrics: Mapping[str, float]) -> float:
