@@ -133,12 +133,8 @@ def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
     captioned, text_images = np.unique(embeddings.text_images, return_inverse=True)
     if len(captioned) == len(embeddings.images):
         return embeddings, 0
-    kept = replace(
-        embeddings,
-        images=embeddings.images[captioned],
-        text_images=text_images,
-        indices=embeddings.indices[captioned],
-    )
+    images, indices = embeddings.images[captioned], embeddings.indices[captioned]
+    kept = replace(embeddings, images=images, text_images=text_images, indices=indices)
     return kept, len(embeddings.images) - len(captioned)
 
 
