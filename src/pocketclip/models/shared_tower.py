@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pocketclip.models.readout import Modality
 from pocketclip.models.shared_encoder import Layers, SharedMlp, SharedTransformer
-from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
+from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.tower import ImageTower, TextTower, Tower
 
 SharedEncoder = SharedTransformer | SharedMlp

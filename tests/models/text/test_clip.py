@@ -11,8 +11,8 @@ from pocketclip.errors import UserError
 from pocketclip.models.text import ClipTextEncoder, ClipTextEncoderConfig
 from pocketclip.models.text.clip import AttentionLayer
 from pocketclip.models.text.feed_forward import QuickGELU
-from pocketclip.models.text.lengths import TEXTS_A_PASS
 from pocketclip.models.text.mixer import ConvolutionLayer
+from pocketclip.models.text.passes import TEXTS_A_PASS
 
 SMALL = {"width": 16, "num_layers": 3, "num_heads": 2, "vocabulary_size": 60, "context_length": 12, "kernel_size": 5}
 KINDS: dict[str, dict[str, Any]] = {

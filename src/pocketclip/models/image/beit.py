@@ -14,11 +14,8 @@ OF_PRETRAINING = ("mask_token", "lm_head.", "cls_pt_layers.", "decoder.", "rel_p
 def tower_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A tower's weights without what only pre-training needs; those of any other tower are returned as they are.
 
-    The table of relative positions that all blocks share goes to each of them, which computes the same.
-    Reference: BEiT v2, https://arxiv.org/abs/2208.06366, as published at https://github.com/microsoft/unilm.
-
-    Args:
-        weights: tensors by name, such as those of `beitv2_base_patch16_224_pt1k.pth`.
+    The table of relative positions that all blocks share goes to each of them, which computes the same. A file with
+    one is BEiT v2's `beitv2_base_patch16_224_pt1k.pth`, https://arxiv.org/abs/2208.06366.
     """
     if SHARED_TABLE not in weights:
         return dict(weights)

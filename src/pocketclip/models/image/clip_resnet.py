@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
-from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
+from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.origin.inherit import InheritConfig
-from pocketclip.models.tower import ImageTower
 from pocketclip.preprocess import PreprocessConfig
 
 EXPANSION = 4
@@ -54,7 +53,7 @@ class ClipResNetEncoderConfig(Config):
             load_pretrained: False takes nothing from a larger tower; other weights come with the whole model.
 
         Raises:
-            UserError: there is nothing to take from a larger tower.
+            UserError: the larger tower cannot be had, or does not fit.
         """
         encoder = ClipResNetEncoder(self)
         if self.inherit is not None and load_pretrained:
@@ -83,16 +82,12 @@ class Bottleneck(nn.Module):
         """A map to the next."""
         hidden = self.act1(self.bn1(self.conv1(images)))
         hidden = self.act2(self.bn2(self.conv2(hidden)))
-        hidden = self.bn3(self.conv3(self.pool(hidden)))
-        output: Tensor = self.act3(hidden + self.skip(images))
+        output: Tensor = self.act3(self.bn3(self.conv3(self.pool(hidden))) + self.skip(images))
         return output
 
 
 class AttentionPool(nn.Module):
-    """The average of a map's places attends to them and to itself.
-
-    CLIP computes every place's attention and keeps the first; here only the first is computed.
-    """
+    """The average of a map's places attends to them and to itself; CLIP computes all attention and keeps this one."""
 
     def __init__(self, width: int, num_places: int) -> None:
         super().__init__()
@@ -103,7 +98,7 @@ class AttentionPool(nn.Module):
             nn.init.normal_(layer.weight, std=width**-0.5)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C"]:
-        """(B, C, H, W) to (B, C); CLIP's last projection is the model's image head."""
+        """CLIP's last projection is not here but the model's image head."""
         places = images.flatten(2).transpose(1, 2)
         places = torch.cat([places.mean(1, keepdim=True), places], dim=1) + self.position_embedding
         query, key, value = (
@@ -113,69 +108,43 @@ class AttentionPool(nn.Module):
         return F.scaled_dot_product_attention(query, key, value).flatten(1)
 
 
-class ClipResNetEncoder(ImageTower):
-    """A picture to one feature; takes bytes or normalised floats."""
-
-    mean: Tensor
-    std: Tensor
+class ClipResNetEncoder(PixelTower):
+    """A picture to one feature."""
 
     def __init__(self, config: ClipResNetEncoderConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.stem = nn.Sequential(
-            *_stem_part(3, width // 2, stride=2),
-            *_stem_part(width // 2, width // 2),
-            *_stem_part(width // 2, width),
-            nn.AvgPool2d(2),
+        mean, std = NORMALIZATIONS[config.normalization]
+        size, resize, interpolation = config.image_size, config.resize, config.interpolation
+        super().__init__(
+            PreprocessConfig(image_size=size, resize=resize, interpolation=interpolation, mean=mean, std=std)
         )
-        num_inputs, stages = width, []
+        width, half, stem = config.width, config.width // 2, []
+        for num_inputs, num_outputs, stride in ((3, half, 2), (half, half, 1), (half, width, 1)):
+            convolution = nn.Conv2d(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False)
+            stem += [convolution, nn.BatchNorm2d(num_outputs), nn.ReLU(inplace=True)]
+        self.stem = nn.Sequential(*stem, nn.AvgPool2d(2))
+        self.stages, num_inputs = nn.ModuleList(), width
         for number, count in enumerate(config.num_blocks):
             inner, first = width * 2**number, 1 if number == 0 else 2
             blocks = [Bottleneck(num_inputs, inner, first)]
             num_inputs = EXPANSION * inner
             blocks += [Bottleneck(num_inputs, inner, 1) for _ in range(count - 1)]
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
+            self.stages.append(nn.Sequential(*blocks))
         self.pool = AttentionPool(num_inputs, (config.image_size // STRIDE) ** 2)
         self.feature_dim = num_inputs
         self.is_checkpointed = False
-        mean, std = NORMALIZATIONS[config.normalization]
-        self.preprocess = PreprocessConfig(
-            image_size=config.image_size,
-            resize=config.resize,
-            interpolation=config.interpolation,
-            mean=mean,
-            std=std,
-        )
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
         self.frozen_modules = [self.stem, *self.stages][: config.frozen_layers]
         self.settings = {"kind": config.kind, "width": width, "num_blocks": config.num_blocks}
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """See `Tower.checkpoint_activations`."""
         self.is_checkpointed = True
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
-        """One feature an image.
-
-        Args:
-            images: (B, 3, H, W) bytes from 0 to 255, or floats already normalised with `preprocess`.
-
-        Returns:
-            (B, F), not normalised.
-        """
-        states = self.stem(normalise(images, self.mean, self.std))
+        """One feature an image, not normalised; images are bytes, or floats normalised with `preprocess`."""
+        states = self.stem(self.normalise(images))
+        is_repeated = self.is_checkpointed and self.training
         for stage in self.stages:
-            if self.is_checkpointed and self.training:
-                states = checkpoint(stage, states, use_reentrant=False)
-            else:
-                states = stage(states)
+            states = checkpoint(stage, states, use_reentrant=False) if is_repeated else stage(states)
         pooled: Tensor = self.pool(states)
         return pooled
-
-
-def _stem_part(num_inputs: int, num_outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module, nn.Module]:
-    convolution = nn.Conv2d(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(num_outputs), nn.ReLU(inplace=True)

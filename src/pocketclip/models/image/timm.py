@@ -15,11 +15,10 @@ from torch.nn import functional as F
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.beit import tower_weights
-from pocketclip.models.image.pixels import NORMALIZATIONS, normalise
+from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.image.timm_layers import as_tokens, drop_unused, keep_blocks, leading_layers, load_package
 from pocketclip.models.origin.inherit import InheritConfig
 from pocketclip.models.origin.weights import IMAGE_PACKAGES, load_weights, read_state_dict
-from pocketclip.models.tower import ImageTower
 from pocketclip.preprocess import PreprocessConfig
 
 
@@ -55,13 +54,9 @@ class TimmImageEncoderConfig(Config):
     """A larger tower to start from, with `pretrained: none`."""
 
     @model_validator(mode="after")
-    def _weights_come_from_one_place(self) -> "TimmImageEncoderConfig":
+    def _settings_fit_together(self) -> "TimmImageEncoderConfig":
         if self.inherit is not None and self.pretrained != "none":
             raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
-        return self
-
-    @model_validator(mode="after")
-    def _stages_are_of_a_whole_tower(self) -> "TimmImageEncoderConfig":
         if self.num_layers is not None and self.joined_stages:
             raise ValueError("joined_stages goes with a whole tower; leave it or num_layers out")
         return self
@@ -76,7 +71,7 @@ class TimmImageEncoderConfig(Config):
         Raises:
             UserError: unknown name, or weights that cannot be had.
         """
-        timm = require("timm", extra="train")
+        timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier
         origin = self.pretrained if load_pretrained else "none"
         if not timm.is_model(self.name):
             near = get_close_matches(self.name, timm.list_models(), n=5) or timm.list_models("mobilenet*")
@@ -95,13 +90,12 @@ class TimmImageEncoderConfig(Config):
         return TimmImageEncoder(tower, self)
 
     def _create(self, *, use_hub: bool, with_classifier: bool) -> Any:
-        timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier
         options: dict[str, Any] = {} if with_classifier else {"num_classes": 0}
         if self.pooling != "native":
             options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
         if self.drop_path_rate:
             options["drop_path_rate"] = self.drop_path_rate
-        create = partial(timm.create_model, self.name, pretrained=use_hub, **options)
+        create = partial(require("timm", extra="train").create_model, self.name, pretrained=use_hub, **options)
         try:
             try:
                 return create(img_size=self.image_size)  # position embeddings depend on it
@@ -120,26 +114,14 @@ class TimmImageEncoderConfig(Config):
             ) from error
 
 
-class TimmImageEncoder(ImageTower):
-    """A timm tower that takes bytes or normalised floats and gives one feature an image."""
-
-    mean: Tensor
-    std: Tensor
+class TimmImageEncoder(PixelTower):
+    """A timm tower that gives one feature an image."""
 
     def __init__(self, tower: Any, config: TimmImageEncoderConfig) -> None:
-        super().__init__()
-        self.tower: Any = tower
-        self.joined_stages = config.joined_stages
-        self.settings = {
-            "name": config.name,
-            "pooling": config.pooling,
-            "joined_stages": config.joined_stages,
-        }
-        self.gives_tokens = False
         data = require("timm.data", extra="train").resolve_model_data_config(tower)
         native = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
         mean, std = NORMALIZATIONS.get(config.normalization, (data["mean"], data["std"]))
-        self.preprocess = PreprocessConfig(
+        preprocess = PreprocessConfig(
             image_size=config.image_size,
             resize=config.resize,
             crop_fraction=config.crop_fraction,
@@ -147,8 +129,14 @@ class TimmImageEncoder(ImageTower):
             mean=tuple(mean),
             std=tuple(std),
         )
-        self.register_buffer("mean", torch.tensor(self.preprocess.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(self.preprocess.std).view(1, 3, 1, 1), persistent=False)
+        super().__init__(preprocess)
+        self.tower: Any = tower
+        self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
+        self.gives_tokens = False
+        count = len(getattr(tower, "feature_info", ()))
+        self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in config.joined_stages)
+        if any(not 0 <= stage < count for stage in self._joined_stages):
+            raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {config.joined_stages}).")
         if any(parameter.ndim == 4 for parameter in tower.parameters()):
             tower.to(memory_format=torch.channels_last)  # convolutions run up to 5x faster so, on CPU and GPU
         self.is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in tower.modules())
@@ -161,11 +149,7 @@ class TimmImageEncoder(ImageTower):
         return [value for name, value in self.tower.named_parameters() if name in self._frozen_names]
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them.
-
-        Raises:
-            UserError: timm cannot do so for this tower.
-        """
+        """See `Tower.checkpoint_activations`; timm has it for most towers."""
         try:
             self.tower.set_grad_checkpointing(True)
         except (AssertionError, AttributeError) as error:
@@ -189,44 +173,24 @@ class TimmImageEncoder(ImageTower):
         return getattr(self.tower, "cls_token", None) is not None
 
     def give_tokens(self) -> None:
-        """From now on give the tokens of an image: a transformer's, class token first, or a map's places row by row.
-
-        What pools or projects them is let go of.
-        """
+        """From now on give a transformer's tokens, class token first, or a map's places; what pools them is dropped."""
         self.gives_tokens = True
         self.settings = {**self.settings, "gives_tokens": True}
         drop_unused(self.tower, self.preprocess.image_size)
         self.feature_dim = self._measure_feature_dim()
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
-        """One feature an image, or its tokens.
-
-        Args:
-            images: (B, 3, H, W) bytes from 0 to 255, or floats already normalised with `preprocess`.
-
-        Returns:
-            (B, F), or (B, L, F) after `give_tokens`; float32 or the autocast type, not normalised.
-        """
-        images = normalise(images, self.mean, self.std)
+        """(B, F), or (B, L, F) after `give_tokens`, of bytes, or of floats normalised with `preprocess`."""
+        images = self.normalise(images)
         # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
         # at 48 images/s so, and at 80 in float32 (benchmarks/training_precision.py)
         keep_float = self.is_depthwise and self.training and images.device.type == "cpu"
         with torch.autocast("cpu", enabled=False) if keep_float else nullcontext():
-            return self._features(images)
-
-    def _features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
-        if self.gives_tokens:
-            return as_tokens(self.tower, self.tower.forward_features(images))
-        if not self.joined_stages:
-            features: Tensor = self.tower(images)
-            return features
-        last, stages = self.tower.forward_intermediates(images, indices=self._stage_indices())
-        pooled = [F.adaptive_avg_pool2d(stage, 1).flatten(1) for stage in stages]
-        return torch.cat([*pooled, self.tower.forward_head(last, pre_logits=True)], dim=1)
-
-    def _stage_indices(self) -> list[int]:
-        count = len(self.tower.feature_info) if hasattr(self.tower, "feature_info") else 0
-        chosen = [stage + count if stage < 0 else stage for stage in self.joined_stages]
-        if any(not 0 <= stage < count for stage in chosen):
-            raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {self.joined_stages}).")
-        return sorted(chosen)
+            if self.gives_tokens:
+                return as_tokens(self.tower, self.tower.forward_features(images))
+            if not self._joined_stages:
+                features: Tensor = self.tower(images)
+                return features
+            last, maps = self.tower.forward_intermediates(images, indices=self._joined_stages)
+            pooled = [F.adaptive_avg_pool2d(stage, 1).flatten(1) for stage in maps]
+            return torch.cat([*pooled, self.tower.forward_head(last, pre_logits=True)], dim=1)

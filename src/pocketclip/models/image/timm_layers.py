@@ -36,11 +36,6 @@ def leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], set[str]]:
 def keep_blocks(tower: Any, count: int, *, name: str) -> None:
     """Let go of all but the first blocks of a vision transformer, and of the norms behind its last one.
 
-    Args:
-        tower: any of timm's transformers that look at all tokens at once.
-        count: blocks to keep.
-        name: for errors.
-
     Raises:
         UserError: the tower is no such transformer, or has fewer blocks.
     """

@@ -31,12 +31,10 @@ HUB_NAME = "openai/clip-vit-base-patch32"
 
 
 def clip_tokenizer(origin: str, *, context_length: int) -> Tokenizer:
-    """CLIP's tokenizer.
+    """CLIP's tokenizer, with at most `context_length` tokens a text.
 
-    Args:
-        origin: `clip` takes the byte pairs of the open_clip package where it is installed, else the hub's
-            tokenizer; anything else is a file of byte pairs as CLIP publishes it, gzipped.
-        context_length: longest output in tokens.
+    `clip` takes the byte pairs of the open_clip package where it is installed, else the hub's tokenizer; any other
+    origin is a file of byte pairs as CLIP publishes it, gzipped.
 
     Raises:
         UserError: neither can be had, or the file is another.
@@ -58,13 +56,10 @@ def clip_tokenizer(origin: str, *, context_length: int) -> Tokenizer:
 
 
 def read_byte_pairs(path: Path) -> tokenizers.Tokenizer:
-    """CLIP's tokenizer from its byte pairs.
+    """CLIP's tokenizer from its byte pairs, `bpe_simple_vocab_16e6.txt.gz`.
 
     Its ids are those of open_clip's SimpleTokenizer, except where that repairs a text further than `REPAIRS` does:
     characters that were once decoded wrongly, and the rarer HTML entities.
-
-    Args:
-        path: `bpe_simple_vocab_16e6.txt.gz`.
 
     Raises:
         UserError: no such file, or not that file.
@@ -78,7 +73,7 @@ def read_byte_pairs(path: Path) -> tokenizers.Tokenizer:
         raise UserError(f"{path}: not a gzipped file of byte pairs ({first_line(error)}).") from error
     if len(merges) != NUM_MERGES:
         raise UserError(f"{path}: holds {len(merges)} byte pairs, and CLIP's vocabulary has {NUM_MERGES}.")
-    letters = _letters_of_bytes()
+    letters = sorted(ByteLevel.alphabet())  # one for each byte, in the order of CLIP's first ids
     words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
     vocabulary = {word: number for number, word in enumerate(words)}
     core = tokenizers.Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=END))
@@ -94,10 +89,3 @@ def read_byte_pairs(path: Path) -> tokenizers.Tokenizer:
     marks = [(START, vocabulary[START]), (END, vocabulary[END])]
     core.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=marks)
     return core
-
-
-def _letters_of_bytes() -> list[str]:
-    """The 256 letters that stand for bytes, in the order of CLIP's first ids: bytes that print stand for themselves."""
-    printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = 256 - len(printing)
-    return [chr(byte) for byte in printing] + [chr(256 + number) for number in range(others)]

@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.models.origin.inherit import InheritConfig
+from pocketclip.models.readout import read_tokens
 from pocketclip.models.text.byte_pairs import clip_tokenizer
 from pocketclip.models.text.feed_forward import FeedForward
-from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.text.mixer import ConvolutionLayer
-from pocketclip.models.text.repeats import pass_once
+from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length, pass_once
 from pocketclip.models.tower import TextTower
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
@@ -143,23 +143,14 @@ class AttentionLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden, activation)
 
     def forward(self, states: Float[Tensor, "M L W"], token_mask: Bool[Tensor, "M L"] | None) -> Float[Tensor, "M L W"]:
-        """(M, L, W) to the same.
-
-        Args:
-            states: (M, L, W).
-            token_mask: (M, L), True for what may be attended to; None for all, or all earlier ones if causal.
-        """
-        states = states + self._attend(self.attention_norm(states), token_mask)
-        output: Tensor = states + self.feed_forward(self.feed_forward_norm(states))
-        return output
-
-    def _attend(self, states: Tensor, token_mask: Tensor | None) -> Tensor:
-        size = (*states.shape[:2], 3, self.num_heads, states.shape[2] // self.num_heads)
-        query, key, value = self.query_key_value(states).view(size).permute(2, 0, 3, 1, 4)  # (M, heads, L, W / heads)
+        """The mask is True for what may be attended to; None for all, or all earlier ones if causal."""
+        packed = self.query_key_value(self.attention_norm(states)).unflatten(2, (3, self.num_heads, -1))
+        query, key, value = packed.permute(2, 0, 3, 1, 4)  # (M, heads, L, W / heads)
         mask = None if token_mask is None else token_mask[:, None, None]
         causal = self.causal and token_mask is None
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
-        output: Tensor = self.attention_output(attended.transpose(1, 2).flatten(2))
+        states = states + self.attention_output(attended.transpose(1, 2).flatten(2))
+        output: Tensor = states + self.feed_forward(self.feed_forward_norm(states))
         return output
 
 
@@ -173,7 +164,13 @@ class ClipTextEncoder(TextTower):
         self.feature_dim = width = config.width
         self.token_embedding = nn.Embedding(config.vocabulary_size, width)
         self.position_embedding = nn.Parameter(torch.empty(config.context_length, width))
-        self.layers = nn.ModuleList(_layer(config, number) for number in range(config.num_layers))
+        hidden = int(width * config.feed_forward_ratio)
+        self.layers = nn.ModuleList(
+            ConvolutionLayer(width, hidden, config.kernel_size, config.activation)
+            if number in config.convolution_layers
+            else AttentionLayer(width, config.num_heads, hidden, config.activation, causal=config.causal)
+            for number in range(config.num_layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.is_checkpointed = False
         self._initialise()
@@ -183,11 +180,7 @@ class ClipTextEncoder(TextTower):
 
     def _describe(self) -> None:
         size = self.token_embedding.num_embeddings
-        self.architecture = {
-            "model_type": "clip",
-            "vocab_size": size,
-            "max_position_embeddings": self.context_length,
-        }
+        self.architecture = {"model_type": "clip", "vocab_size": size, "max_position_embeddings": self.context_length}
         self.settings = {**self._make_up, "vocabulary_size": size}
 
     @property
@@ -223,55 +216,30 @@ class ClipTextEncoder(TextTower):
         self._describe()
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """See `Tower.checkpoint_activations`."""
         self.is_checkpointed = True
 
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
-        """One feature a text.
-
-        Args:
-            tokens: (M, L) ids, L at most `context_length`.
-            token_mask: (M, L), True where a token stands; padding does not change the result.
-
-        Returns:
-            (M, W), not normalised.
-        """
+        """One feature a text, not normalised; L is at most `context_length`, and padding does not change the result."""
         tokens = tokens.masked_fill(~token_mask, PADDING)
         if self.sees_padding:
             missing = self.context_length - tokens.shape[1]
             return self._pass(F.pad(tokens, (0, missing)), F.pad(token_mask, (0, missing)))
-        is_split = tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS
-        if is_split and not self._has_statistics():
+        # A batch norm in training would see the difference between a batch and its parts
+        has_statistics = any(isinstance(module, nn.BatchNorm2d) and module.training for module in self.modules())
+        if tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS and not has_statistics:
             return pass_once(partial(pass_by_length, self._pass), tokens, token_mask)
         return self._pass(tokens, token_mask)
-
-    def _has_statistics(self) -> bool:
-        """Whether a batch norm would see the difference between a batch and its parts."""
-        return any(isinstance(module, nn.BatchNorm2d) and module.training for module in self.modules())
 
     def _pass(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         states = self.token_embedding(tokens) + self.position_embedding[: tokens.shape[1]]
         # The first place counts even where a text has no token: attention to nothing is no number
         mask = None if self.causal or self.sees_padding else F.pad(token_mask[:, 1:], (1, 0), value=True)
+        is_repeated = self.is_checkpointed and self.training
         for layer in self.layers:
-            if self.is_checkpointed and self.training:
-                states = checkpoint(layer, states, mask, use_reentrant=False)
-            else:
-                states = layer(states, mask)
-        return self._pool(tokens, token_mask, states)
-
-    def _pool(self, tokens: Tensor, token_mask: Tensor, states: Tensor) -> Tensor:
+            states = checkpoint(layer, states, mask, use_reentrant=False) if is_repeated else layer(states, mask)
         if self.pooling == "mean":
-            weights = token_mask.unsqueeze(2).to(states.dtype)
-            averaged: Tensor = (self.norm(states) * weights).sum(1) / weights.sum(1).clamp(min=1)
-            return averaged
+            return read_tokens(self.norm(states), token_mask, "mean")
         place = tokens.argmax(1) if self.pooling == "eot" else (token_mask.sum(1) - 1).clamp(min=0)
         pooled: Tensor = self.norm(states[torch.arange(len(states), device=states.device), place])
         return pooled
-
-
-def _layer(config: ClipTextEncoderConfig, number: int) -> nn.Module:
-    hidden = int(config.width * config.feed_forward_ratio)
-    if number in config.convolution_layers:
-        return ConvolutionLayer(config.width, hidden, config.kernel_size, config.activation)
-    return AttentionLayer(config.width, config.num_heads, hidden, config.activation, causal=config.causal)

@@ -1,5 +1,6 @@
 """The part of a layer that looks at each token alone."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -18,15 +19,12 @@ class QuickGELU(nn.Module):
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
 
 
-class FeedForward(nn.Module):
-    """Linear, activation, linear."""
+class FeedForward(nn.Sequential):
+    """Linear, activation, linear: (..., W) to the same."""
+
+    expand: nn.Linear
+    contract: nn.Linear
 
     def __init__(self, width: int, hidden: int, activation: str) -> None:
-        super().__init__()
-        self.expand, self.contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.activation = ACTIVATIONS[activation]()
-
-    def forward(self, states: Float[Tensor, "*shape W"]) -> Float[Tensor, "*shape W"]:
-        """(..., W) to the same."""
-        output: Tensor = self.contract(self.activation(self.expand(states)))
-        return output
+        expand, contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        super().__init__(OrderedDict(expand=expand, activation=ACTIVATIONS[activation](), contract=contract))

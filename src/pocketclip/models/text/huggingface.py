@@ -12,15 +12,10 @@ from torch import Tensor, nn
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.origin.inherit import InheritConfig
-from pocketclip.models.origin.weights import TEXT_PACKAGES, load_weights, packaged
-from pocketclip.models.text.huggingface_folder import (
-    find_architecture,
-    hub_folder,
-    matching,
-    read_pretrained,
-    tower_folder,
-)
-from pocketclip.models.text.lengths import TEXTS_A_PASS, pass_by_length
+from pocketclip.models.origin.weights import TEXT_PACKAGES
+from pocketclip.models.readout import read_tokens
+from pocketclip.models.text.huggingface_folder import fill_tower, find_architecture, hub_folder, tower_folder
+from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.tower import TextTower
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
@@ -91,34 +86,33 @@ class HuggingFaceTextEncoderConfig(Config):
             architecture["vocab_size"] = vocabulary_size
         try:
             config = transformers.AutoConfig.for_model(**architecture)
-            self._keep_layers(config)
-            tower = _without_pooler(transformers.AutoModel.from_config(config))
+            if self.num_layers is not None:
+                if self.num_layers > config.num_hidden_layers:
+                    raise UserError(
+                        f"num_layers: {self.name} has {config.num_hidden_layers} layers (got {self.num_layers})."
+                    )
+                config.num_hidden_layers = self.num_layers
+            tower = transformers.AutoModel.from_config(config)
         except UserError:
             raise
         except Exception as error:  # every architecture checks its settings in its own way
             raise UserError(
                 f"{self.name}: not an architecture that transformers can build ({first_line(error)})."
             ) from error
+        if getattr(tower, "pooler", None) is not None:
+            tower.pooler = None  # trained for next-sentence prediction, unused here and not to be counted
         if getattr(config, "is_encoder_decoder", False):
             raise UserError(f"{self.name}: {config.model_type} has a decoder too; choose a tower that only encodes.")
-        if self.context_length > (limit := _longest_text(tower) or self.context_length):
+        padding, limit = _position_padding(tower), getattr(config, "max_position_embeddings", None)
+        limit = limit if limit is None or padding is None else limit - padding - 1
+        if limit and self.context_length > limit:
             raise UserError(f"context_length: {self.name} takes at most {limit} tokens (got {self.context_length}).")
         if origin != "none":
-            place, weights = read_pretrained(self.name, origin)
-            load_weights(tower, matching(weights, tower), place=place)
+            fill_tower(tower, tower_folder(self.name, origin))
         encoder = HuggingFaceTextEncoder(tower, self)
         if self.inherit is not None and load_pretrained:
             self.inherit.fill(encoder, HuggingFaceTextEncoderConfig, "text_encoder")
         return encoder
-
-    def _keep_layers(self, config: Any) -> None:
-        """Make the architecture shallower."""
-        if self.num_layers is not None:
-            if self.num_layers > config.num_hidden_layers:
-                raise UserError(
-                    f"num_layers: {self.name} has {config.num_hidden_layers} layers (got {self.num_layers})."
-                )
-            config.num_hidden_layers = self.num_layers
 
     def build_tokenizer(self) -> Tokenizer:
         """The tokenizer that `tokenizer` names; `captions` is not built here but with the data at hand.
@@ -126,27 +120,19 @@ class HuggingFaceTextEncoderConfig(Config):
         Raises:
             UserError: it cannot be had.
         """
-        if self.tokenizer == "bert":
-            folder = packaged("text tower", BERT_VOCABULARY, TEXT_PACKAGES).path().parent
-        elif self.tokenizer == "model":
-            if self.pretrained == "none" and self.name not in TEXT_PACKAGES:
-                folder = hub_folder(self.name, ["tokenizer.json"])
-            else:
-                folder = tower_folder(self.name, "package" if self.pretrained == "none" else self.pretrained)
-        else:
+        if self.tokenizer not in ("bert", "model"):
             return Tokenizer.from_file(Path(self.tokenizer), self.context_length)
+        if self.tokenizer == "bert":
+            folder = tower_folder(BERT_VOCABULARY, "package")
+        elif self.pretrained == "none" and self.name not in TEXT_PACKAGES:
+            folder = hub_folder(self.name, ["tokenizer.json"])
+        else:
+            folder = tower_folder(self.name, "package" if self.pretrained == "none" else self.pretrained)
         return Tokenizer.from_file(folder / "tokenizer.json", self.context_length)
 
     def as_built(self, architecture: Mapping[str, Any]) -> "HuggingFaceTextEncoderConfig":
         """The config that builds the tower again whose `architecture` this is, without a hub."""
         return self.model_copy(update={"architecture": dict(architecture)})
-
-
-def _without_pooler(tower: Any) -> Any:
-    """BERT's pooler is trained for next-sentence prediction and unused here; its parameters must not be counted."""
-    if getattr(tower, "pooler", None) is not None:
-        tower.pooler = None
-    return tower
 
 
 def _leading_layers(tower: Any, count: int) -> list[nn.Module]:
@@ -157,13 +143,6 @@ def _leading_layers(tower: Any, count: int) -> list[nn.Module]:
     if count > len(layers):
         raise UserError(f"frozen_layers: this tower has embeddings and {len(layers)} layers (got {count}).")
     return [getattr(tower, "embeddings", None) or tower.get_input_embeddings(), *layers[: count - 1]]
-
-
-def _longest_text(tower: Any) -> int | None:
-    """Tokens that the position embeddings reach to; None where there is no such limit."""
-    limit: int | None = getattr(tower.config, "max_position_embeddings", None)
-    padding = _position_padding(tower)
-    return limit if limit is None or padding is None else limit - padding - 1
 
 
 def _position_padding(tower: Any) -> int | None:
@@ -179,11 +158,8 @@ class HuggingFaceTextEncoder(TextTower):
     def __init__(self, tower: Any, config: HuggingFaceTextEncoderConfig) -> None:
         super().__init__()
         self.tower: Any = tower
-        self.pooling = config.pooling
-        self.gives_tokens = False
-        self.joined_layers = config.joined_layers
-        settings = tower.config
-        num_layers, width = int(settings.num_hidden_layers), int(settings.hidden_size)
+        self.pooling, self.joined_layers, self.gives_tokens = config.pooling, config.joined_layers, False
+        num_layers, width = int(tower.config.num_hidden_layers), int(tower.config.hidden_size)
         if any(not 0 <= layer < num_layers for layer in self.joined_layers):
             raise UserError(f"joined_layers: this tower has layers 0 to {num_layers - 1} (got {self.joined_layers}).")
         self.feature_dim = width * (1 + len(self.joined_layers))
@@ -217,7 +193,7 @@ class HuggingFaceTextEncoder(TextTower):
         self._describe()
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """See `Tower.checkpoint_activations`."""
         self.tower.config.use_cache = False  # or every step says that it goes without
         # The second name is that of transformers before 5.20
         enable = (
@@ -226,7 +202,7 @@ class HuggingFaceTextEncoder(TextTower):
         enable({"use_reentrant": False})
 
     def compile_for_training(self) -> None:
-        """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
+        """See `TextTower.compile_for_training`."""
         self.tower.compile(dynamic=True)
 
     def give_tokens(self) -> None:
@@ -235,15 +211,7 @@ class HuggingFaceTextEncoder(TextTower):
         self._describe()
 
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M ... F"]:
-        """One feature a text, or its tokens.
-
-        Args:
-            tokens: (M, L) ids.
-            token_mask: (M, L), True where a token stands; padding does not change the result.
-
-        Returns:
-            (M, F), or (M, L, F) after `give_tokens`, not normalised.
-        """
+        """(M, F), or (M, L, F) after `give_tokens`, not normalised; padding does not change the result."""
         if self.gives_tokens:
             states: Tensor = self.tower(input_ids=tokens, attention_mask=token_mask.long()).last_hidden_state
             return states
@@ -252,19 +220,12 @@ class HuggingFaceTextEncoder(TextTower):
         return self._pass(tokens, token_mask)
 
     def _pass(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
-        output = self.tower(
-            input_ids=tokens,
-            attention_mask=token_mask.long(),
-            output_hidden_states=bool(self.joined_layers),
-        )
+        with_layers = bool(self.joined_layers)
+        output = self.tower(input_ids=tokens, attention_mask=token_mask.long(), output_hidden_states=with_layers)
         layers = [output.hidden_states[layer] for layer in self.joined_layers]
         return torch.cat([self._pool(states, token_mask) for states in [*layers, output.last_hidden_state]], dim=1)
 
     def _pool(self, states: Float[Tensor, "M L W"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
-        if self.pooling == "cls":
-            return states[:, 0]
         if self.pooling == "eot":
-            last = token_mask.sum(1) - 1
-            return states[torch.arange(len(states), device=states.device), last]
-        weights = token_mask.unsqueeze(2).to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+            return states[torch.arange(len(states), device=states.device), token_mask.sum(1) - 1]
+        return read_tokens(states, token_mask, self.pooling)

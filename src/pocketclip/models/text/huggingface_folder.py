@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.models.origin.weights import TEXT_PACKAGES, packaged, read_state_dict
+from pocketclip.models.origin.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
 from pocketclip.models.sizes import text_architecture
 
 
@@ -24,8 +24,7 @@ def find_architecture(name: str, pretrained: str) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: missing; a text tower's folder is what transformers' save_pretrained writes.")
-    values: dict[str, Any] = json.loads(path.read_text())
-    return {key: value for key, value in values.items() if not key.startswith("_")}
+    return {key: value for key, value in json.loads(path.read_text()).items() if not key.startswith("_")}
 
 
 def tower_folder(name: str, pretrained: str) -> Path:
@@ -55,31 +54,20 @@ def hub_folder(name: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def read_pretrained(name: str, pretrained: str) -> tuple[str, dict[str, Tensor]]:
-    """The place a tower's weights come from, and the weights.
+def fill_tower(tower: nn.Module, folder: Path) -> None:
+    """Fill a bare tower from a folder; a model saved with a head keeps its tower behind a prefix such as `bert.`.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no weights, or they do not fit.
     """
-    folder = tower_folder(name, pretrained)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder}: no .safetensors weights here.")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        weights.update(read_state_dict(file))
-    return str(folder), weights
-
-
-def matching(weights: dict[str, Tensor], tower: nn.Module) -> dict[str, Tensor]:
-    """The weights a bare tower needs: a model saved with a head keeps them behind a prefix such as `bert.`."""
-    own = set(tower.state_dict())
-    renamed = {}
-    for name, value in weights.items():
-        short = name.partition(".")[2]
-        for candidate in (name, short):
+    own, weights = set(tower.state_dict()), {}
+    for name, value in (item for file in files for item in read_state_dict(file).items()):
+        for candidate in (name, name.partition(".")[2]):
             current = candidate.replace("gamma", "weight").replace("beta", "bias")  # the oldest files' LayerNorms
-            if found := {candidate, current} & own:
-                renamed[found.pop()] = value
+            if names := {candidate, current} & own:
+                weights[names.pop()] = value
                 break
-    return renamed
+    load_weights(tower, weights, place=str(folder))

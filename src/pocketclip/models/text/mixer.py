@@ -33,12 +33,7 @@ class RepMixer(nn.Module):
     def forward(
         self, states: Float[Tensor, "M W 1 L"], token_mask: Bool[Tensor, "M 1 1 L"] | None
     ) -> Float[Tensor, "M W 1 L"]:
-        """Mix the tokens of each text.
-
-        Args:
-            states: (M, W, 1, L), zero where no token stands.
-            token_mask: (M, 1, 1, L), True where a token stands; None where padding counts as tokens.
-        """
+        """Mix the tokens of each text; states are zero where no token stands, no mask means that padding counts."""
         mixed = normalise(self.convolution_norm, self.convolution(states), token_mask)
         mixed = mixed + normalise(self.skip_norm, states, token_mask)
         change: Tensor = mixed - normalise(self.norm, states, token_mask)
@@ -48,8 +43,7 @@ class RepMixer(nn.Module):
     def fused(self) -> nn.Conv2d:
         """The one convolution that does the same in evaluation mode.
 
-        Its weights are I + scale * (W - N), where I passes a token through, W is the mixing with its skip, and N what
-        the last norm takes off.
+        Its weights are I + scale * (W - N): I passes a token through, W mixes, with its skip, and N is taken off.
         """
         through = torch.zeros_like(self.convolution.weight)
         through[:, :, :, through.shape[3] // 2] = 1
@@ -82,25 +76,20 @@ class ConvolutionLayer(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, states: Float[Tensor, "M L W"], token_mask: Bool[Tensor, "M L"] | None) -> Float[Tensor, "M L W"]:
-        """(M, L, W) to the same; where no token stands, what comes out means nothing.
+        """Where no token stands, what comes out means nothing.
 
-        Args:
-            states: (M, L, W).
-            token_mask: (M, L), True where a token stands: elsewhere convolutions see the zeros they see beyond a
-                text's ends, and batch norms see nothing; None where padding counts as tokens.
+        There convolutions see the zeros they see beyond a text's ends, and batch norms see nothing; without a mask
+        padding counts as tokens.
         """
         mask = None if token_mask is None else token_mask[:, None, None]
-        mixed = self._mix(_hidden(states.transpose(1, 2).unsqueeze(2), mask), mask)
+        states = _hidden(states.transpose(1, 2).unsqueeze(2), mask)
+        mixed = self.mixer(states, mask) if isinstance(self.mixer, RepMixer) else self.mixer(states)
         change = self.convolution(_hidden(mixed, mask))
         if isinstance(self.norm, nn.BatchNorm2d):
             change = normalise(self.norm, change, mask)
         mixed, change = (values.squeeze(2).transpose(1, 2) for values in (mixed, change))
         output: Tensor = mixed + self.scale * self.feed_forward(change)
         return output
-
-    def _mix(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        mixed: Tensor = self.mixer(states, mask) if isinstance(self.mixer, RepMixer) else self.mixer(states)
-        return mixed
 
     @torch.no_grad()
     def reparameterize(self) -> None:
@@ -118,13 +107,7 @@ def over_sequence(width: int, kernel_size: int, *, bias: bool = False) -> nn.Con
 
 
 def normalise(norm: nn.BatchNorm2d, states: Tensor, mask: Tensor | None) -> Tensor:
-    """Batch norm whose statistics are those of tokens; padding, which comes in any number, counts for nothing.
-
-    Args:
-        norm: in training or evaluation mode.
-        states: (M, W, 1, L).
-        mask: (M, 1, 1, L), or None where all counts.
-    """
+    """Batch norm of (M, W, 1, L) with the statistics of tokens; where the (M, 1, 1, L) mask is False nothing counts."""
     if mask is None or not norm.training:
         normed: Tensor = norm(states)
         return normed
@@ -142,9 +125,5 @@ def _hidden(states: Tensor, mask: Tensor | None) -> Tensor:
 
 def _folded(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with a batch norm behind it."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    weight, bias = fuse_conv_bn_weights(
-        kernel, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    return weight.detach(), bias.detach()
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    return fuse_conv_bn_weights(kernel, None, mean, variance, norm.eps, norm.weight, norm.bias)
