@@ -16,7 +16,6 @@ from pocketclip.models.origin.weights import (
     IMAGE_PACKAGES,
     TEXT_PACKAGES,
     PackagedWeights,
-    file_sha256,
     load_weights,
     packaged,
     read_state_dict,
@@ -41,11 +40,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackagedWeights:
     monkeypatch.syspath_prepend(folder.parent)
     monkeypatch.delitem(sys.modules, folder.name, raising=False)
     return PackagedWeights("tower-of-abc", "models/tower.pth", SHA256_OF_ABC)
-
-
-def test_a_checksum_is_sha256(tmp_path: Path) -> None:
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "abc") == SHA256_OF_ABC
 
 
 def test_the_quickstarts_towers_are_installed() -> None:

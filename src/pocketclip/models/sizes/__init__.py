@@ -8,10 +8,12 @@ from typing import Any
 
 from pocketclip.errors import UserError, unknown_choice
 
+FOLDER = resources.files(__name__)
+
 
 def list_sizes() -> list[str]:
     """Every name that `model: NAME` in a recipe may have, such as `mobileclip_s0`."""
-    files = (file.name for file in _folder().iterdir())
+    files = (file.name for file in FOLDER.iterdir())
     return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
 
 
@@ -23,12 +25,12 @@ def read_size(name: str) -> dict[str, Any]:
     """
     if name not in list_sizes():
         raise unknown_choice("size", name, list_sizes())
-    return _read(_folder() / f"{name}.json")
+    return _read(FOLDER / f"{name}.json")
 
 
 def text_architecture(name: str) -> dict[str, Any] | None:
     """The configuration of a Hugging Face text tower; None where only the hub has it."""
-    file = _folder() / "text" / f"{name.replace('/', '--')}.json"
+    file = FOLDER / "text" / f"{name.replace('/', '--')}.json"
     return _read(file) if file.is_file() else None
 
 
@@ -57,18 +59,12 @@ def with_size(values: Any) -> Any:
 
 def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The values with changes put in; a part of another `kind` replaces the whole part."""
-    merged = dict(values)
+    merged = {**values, **changes}
     for key, change in changes.items():
-        old = merged.get(key)
-        merged[key] = change
-        if isinstance(old, dict) and isinstance(change, Mapping):
+        if isinstance(old := values.get(key), dict) and isinstance(change, Mapping):
             is_same_kind = change.get("kind", old.get("kind")) == old.get("kind")
             merged[key] = _merged(old, change) if is_same_kind else change
     return merged
-
-
-def _folder() -> Traversable:
-    return resources.files("pocketclip.models") / "sizes"
 
 
 def _read(file: Traversable) -> dict[str, Any]:

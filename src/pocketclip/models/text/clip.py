@@ -144,13 +144,17 @@ class AttentionLayer(nn.Module):
 
     def forward(self, states: Float[Tensor, "M L W"], token_mask: Bool[Tensor, "M L"] | None) -> Float[Tensor, "M L W"]:
         """The mask is True for what may be attended to; None for all, or all earlier ones if causal."""
-        packed = self.query_key_value(self.attention_norm(states)).unflatten(2, (3, self.num_heads, -1))
+        states = states + self._attend(self.attention_norm(states), token_mask)
+        output: Tensor = states + self.feed_forward(self.feed_forward_norm(states))
+        return output
+
+    def _attend(self, states: Tensor, token_mask: Tensor | None) -> Tensor:
+        packed = self.query_key_value(states).unflatten(2, (3, self.num_heads, -1))
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # (M, heads, L, W / heads)
         mask = None if token_mask is None else token_mask[:, None, None]
         causal = self.causal and token_mask is None
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
-        states = states + self.attention_output(attended.transpose(1, 2).flatten(2))
-        output: Tensor = states + self.feed_forward(self.feed_forward_norm(states))
+        output: Tensor = self.attention_output(attended.transpose(1, 2).flatten(2))
         return output
 
 
