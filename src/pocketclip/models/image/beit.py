@@ -1,6 +1,5 @@
 """The files that BEiT's self-supervised training leaves behind, in the form of a tower."""
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -24,6 +23,6 @@ def tower_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in weights.items()
         if not name.startswith(OF_PRETRAINING) and not name.endswith("relative_position_index")
     }
-    blocks = {match[1] for name in kept if (match := re.match(r"blocks\.(\d+)\.", name))}
-    tables = {f"blocks.{block}.attn.relative_position_bias_table": weights[SHARED_TABLE] for block in sorted(blocks)}
+    blocks = sorted({name.split(".")[1] for name in kept if name.startswith("blocks.")})
+    tables = {f"blocks.{block}.attn.relative_position_bias_table": weights[SHARED_TABLE] for block in blocks}
     return {**kept, **tables}

@@ -47,10 +47,7 @@ class ClipResNetEncoderConfig(Config):
         return f"CLIP ResNet {'-'.join(map(str, self.num_blocks))} of width {self.width}"
 
     def build(self, *, load_pretrained: bool = True) -> "ClipResNetEncoder":
-        """Create the tower with random weights.
-
-        Args:
-            load_pretrained: False takes nothing from a larger tower; other weights come with the whole model.
+        """Create the tower with random weights, or with a larger one's unless `load_pretrained` is False.
 
         Raises:
             UserError: the larger tower cannot be had, or does not fit.

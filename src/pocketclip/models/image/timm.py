@@ -62,11 +62,9 @@ class TimmImageEncoderConfig(Config):
         return self
 
     def build(self, *, load_pretrained: bool = True, with_classifier: bool = False) -> "TimmImageEncoder":
-        """Create the tower.
+        """Create the tower, without `load_pretrained` with random weights, for a bundle that brings its own.
 
-        Args:
-            load_pretrained: False leaves random weights, for a bundle that brings its own.
-            with_classifier: the features are the logits of the model's own classes; teachers are asked for those.
+        With its classifier its features are the logits of the model's own classes; teachers are asked for those.
 
         Raises:
             UserError: unknown name, or weights that cannot be had.

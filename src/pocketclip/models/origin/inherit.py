@@ -20,8 +20,8 @@ from pocketclip.models.tower import Tower
 
 STACKS = (nn.ModuleList, nn.Sequential)
 Layers = Literal["interval", "leading"] | tuple[NonNegativeInt, ...]
-FUSED = {"qkv": 3, "query_key_value": 3, "in_proj_weight": 3, "in_proj_bias": 3}
-"""Layers and parameters that hold several in one, side by side along their first axis."""
+FUSED = {"qkv", "query_key_value", "in_proj_weight", "in_proj_bias"}
+"""Layers and parameters that hold three in one, side by side along their first axis."""
 WIDTHS_KNOWN = {
     *("VisionTransformer", "ResNet", "EfficientNet", "MobileNetV3", "ConvNeXt", "ByobNet", "FastVit"),
     *("BertModel", "RobertaModel", "XLMRobertaModel", "DistilBertModel", "ElectraModel", "MPNetModel"),
@@ -32,6 +32,7 @@ TowerConfig = TypeVar("TowerConfig", bound=Config)
 Part = Literal["image_encoder", "text_encoder"]
 FINAL_NORMS = ("norm", "fc_norm")
 """What a tower of fewer blocks may leave out at its end."""
+Pair = tuple[str, nn.Module, nn.Module]
 PACKED = {"GluMlp"}
 """Modules that hold two layers in one in ways not known here."""
 
@@ -54,12 +55,7 @@ class InheritConfig(Config, Generic[TowerConfig]):
         return self
 
     def fill(self, encoder: nn.Module, kind: type[TowerConfig], part: Part) -> None:
-        """Fill a smaller encoder in place.
-
-        Args:
-            encoder: just built.
-            kind: its config, whose kind the larger one's must be.
-            part: which of a bundle's encoders to take.
+        """Fill a smaller encoder, just built, whose config is of this kind; a bundle has two, and gives this part.
 
         Raises:
             UserError: the larger tower cannot be had, or does not fit.
@@ -108,12 +104,12 @@ def inherit(small: nn.Module, large: nn.Module, layers: Layers = "interval") -> 
             target.copy_(_leading(source, target, f"{path}.{name}".lstrip("."), one))
 
 
-def _pairs(
-    small: nn.Module, large: nn.Module, layers: Layers, path: str = ""
-) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+def _pairs(small: nn.Module, large: nn.Module, layers: Layers, path: str = "") -> Iterator[Pair]:
     """Modules of both that belong together, from the outside in."""
     yield path, small, large
-    own, others = _with_weights(small), _with_weights(large)
+    own, others = (
+        {name: child for name, child in module.named_children() if child.state_dict()} for module in (small, large)
+    )
     if not path:
         cut = {name for name in FINAL_NORMS if isinstance(getattr(small, name, None), nn.Identity)}
         others = {name: child for name, child in others.items() if name not in cut}
@@ -129,10 +125,6 @@ def _pairs(
                 f"inherit: the towers are built differently: {inside} is {kinds[0]} here, {kinds[1]} there."
             )
         yield from _pairs(one, other, layers, inside)
-
-
-def _with_weights(module: nn.Module) -> dict[str, nn.Module]:
-    return {name: child for name, child in module.named_children() if child.state_dict()}
 
 
 def _choose_layers(num_small: int, num_large: int, layers: Layers, path: str) -> Sequence[int]:
@@ -152,11 +144,8 @@ def _choose_layers(num_small: int, num_large: int, layers: Layers, path: str) ->
 
 def _head_size(module: nn.Module) -> int | None:
     """Width of an attention's heads; None for other modules."""
-    for name in ("head_dim", "attention_head_size"):
-        if isinstance(size := getattr(module, name, None), int):
-            return size
-    fused = getattr(module, "query_key_value", None)
-    return fused.in_features // module.num_heads if fused is not None else None
+    sizes = (getattr(module, name, None) for name in ("head_dim", "attention_head_size"))
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _leading(source: Tensor, target: Tensor, name: str, module: nn.Module) -> Tensor:
@@ -166,7 +155,7 @@ def _leading(source: Tensor, target: Tensor, name: str, module: nn.Module) -> Te
         raise UserError(f"inherit: the smaller tower is larger in {sizes}.")
     if fixed := _axis_that_must_agree(source, target, name, module):
         raise UserError(f"inherit: the towers' {fixed} differ in {sizes}.")
-    parts = max((count for part, count in FUSED.items() if part in name.split(".")[-2:]), default=1)
+    parts = 3 if FUSED.intersection(name.split(".")[-2:]) else 1
     pieces, rows = (torch.atleast_1d(values).unflatten(0, (parts, -1)) for values in (source, target))
     cut: Tensor = pieces[tuple(slice(size) for size in rows.shape)]
     return cut.reshape(target.shape)

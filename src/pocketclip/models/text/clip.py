@@ -103,11 +103,9 @@ class ClipTextEncoderConfig(Config):
         return f"transformer of {self.num_layers} x {self.width}{convolutions}"
 
     def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "ClipTextEncoder":
-        """Create the tower with random weights.
+        """Create the tower with random weights, or with a larger one's unless `load_pretrained` is False.
 
-        Args:
-            load_pretrained: False takes nothing from a larger tower; other weights come with the whole model.
-            vocabulary_size: replaces the config's own, for a tokenizer learned from captions.
+        A given `vocabulary_size` replaces the config's own, for a tokenizer learned from captions.
         """
         size = self.vocabulary_size if vocabulary_size is None else vocabulary_size
         encoder = ClipTextEncoder(self.model_copy(update={"vocabulary_size": size}))
@@ -135,7 +133,7 @@ class AttentionLayer(nn.Module):
 
     def __init__(self, width: int, num_heads: int, hidden: int, activation: str, *, causal: bool) -> None:
         super().__init__()
-        self.num_heads, self.causal = num_heads, causal
+        self.num_heads, self.head_dim, self.causal = num_heads, width // num_heads, causal
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_output = nn.Linear(width, width)
@@ -229,9 +227,9 @@ class ClipTextEncoder(TextTower):
         if self.sees_padding:
             missing = self.context_length - tokens.shape[1]
             return self._pass(F.pad(tokens, (0, missing)), F.pad(token_mask, (0, missing)))
+        is_long = tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS
         # A batch norm in training would see the difference between a batch and its parts
-        has_statistics = any(isinstance(module, nn.BatchNorm2d) and module.training for module in self.modules())
-        if tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS and not has_statistics:
+        if is_long and not any(isinstance(module, nn.BatchNorm2d) and module.training for module in self.modules()):
             return pass_once(partial(pass_by_length, self._pass), tokens, token_mask)
         return self._pass(tokens, token_mask)
 

@@ -21,7 +21,6 @@ from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_setti
 
 BERT_VOCABULARY = "all-MiniLM-L6-v2"
 """The packaged tower whose tokenizer is that of bert-base-uncased and distilbert-base-uncased (30,522 ids)."""
-
 NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
 """Ids that an architecture may hold."""
 
@@ -68,11 +67,9 @@ class HuggingFaceTextEncoderConfig(Config):
         return self
 
     def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "HuggingFaceTextEncoder":
-        """Create the tower.
+        """Create the tower, without `load_pretrained` with random weights, for a bundle that brings its own.
 
-        Args:
-            load_pretrained: False leaves random weights, for a bundle that brings its own.
-            vocabulary_size: replaces the architecture's own, for a tokenizer learned from captions.
+        A given `vocabulary_size` replaces the architecture's own, for a tokenizer learned from captions.
 
         Raises:
             UserError: unknown name, or weights that cannot be had.
@@ -87,10 +84,8 @@ class HuggingFaceTextEncoderConfig(Config):
         try:
             config = transformers.AutoConfig.for_model(**architecture)
             if self.num_layers is not None:
-                if self.num_layers > config.num_hidden_layers:
-                    raise UserError(
-                        f"num_layers: {self.name} has {config.num_hidden_layers} layers (got {self.num_layers})."
-                    )
+                if self.num_layers > (depth := config.num_hidden_layers):
+                    raise UserError(f"num_layers: {self.name} has {depth} layers (got {self.num_layers}).")
                 config.num_hidden_layers = self.num_layers
             tower = transformers.AutoModel.from_config(config)
         except UserError:
@@ -222,10 +217,8 @@ class HuggingFaceTextEncoder(TextTower):
     def _pass(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
         with_layers = bool(self.joined_layers)
         output = self.tower(input_ids=tokens, attention_mask=token_mask.long(), output_hidden_states=with_layers)
-        layers = [output.hidden_states[layer] for layer in self.joined_layers]
-        return torch.cat([self._pool(states, token_mask) for states in [*layers, output.last_hidden_state]], dim=1)
-
-    def _pool(self, states: Float[Tensor, "M L W"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
+        layers = [*(output.hidden_states[layer] for layer in self.joined_layers), output.last_hidden_state]
         if self.pooling == "eot":
-            return states[torch.arange(len(states), device=states.device), token_mask.sum(1) - 1]
-        return read_tokens(states, token_mask, self.pooling)
+            rows, last = torch.arange(len(tokens), device=tokens.device), token_mask.sum(1) - 1
+            return torch.cat([states[rows, last] for states in layers], dim=1)
+        return torch.cat([read_tokens(states, token_mask, self.pooling) for states in layers], dim=1)

@@ -25,9 +25,7 @@ class RepMixer(nn.Module):
     def __init__(self, width: int, kernel_size: int) -> None:
         super().__init__()
         self.convolution = over_sequence(width, kernel_size)
-        self.convolution_norm = nn.BatchNorm2d(width)
-        self.skip_norm = nn.BatchNorm2d(width)
-        self.norm = nn.BatchNorm2d(width)
+        self.convolution_norm, self.skip_norm, self.norm = (nn.BatchNorm2d(width) for _ in range(3))
         self.scale = nn.Parameter(torch.full((width,), LAYER_SCALE))
 
     def forward(
@@ -102,8 +100,7 @@ class ConvolutionLayer(nn.Module):
 
 def over_sequence(width: int, kernel_size: int, *, bias: bool = False) -> nn.Conv2d:
     """A depthwise convolution over (M, W, 1, L); in two dimensions it runs on channels last without a copy."""
-    padding = (0, kernel_size // 2)
-    return nn.Conv2d(width, width, (1, kernel_size), padding=padding, groups=width, bias=bias)
+    return nn.Conv2d(width, width, (1, kernel_size), padding=(0, kernel_size // 2), groups=width, bias=bias)
 
 
 def normalise(norm: nn.BatchNorm2d, states: Tensor, mask: Tensor | None) -> Tensor:
