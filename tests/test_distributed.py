@@ -36,7 +36,7 @@ def gathered_and_summed(rank: int) -> dict[str, object]:
     together = distributed.gather(rows, SIZES)
     ((rank + 1) * together**2).sum().backward()
     values = torch.tensor([float(rank), -torch.inf if rank else 1.0], dtype=torch.float64, requires_grad=True)
-    combined = distributed.log_sum_exp_over_ranks(values)
+    combined = distributed.log_sum_exp_over_ranks(values, SIZES)
     (combined * (rank + 1)).sum().backward()
     means = [torch.full((2,), float(rank)), torch.tensor(float(-rank))]
     distributed.average_in_place(means)
@@ -49,7 +49,7 @@ def gathered_and_summed(rank: int) -> dict[str, object]:
         "numbers": distributed.gather_numbers(rank, 10 * rank),
         "objects": distributed.gather_objects(f"rank {rank}"),
         "on_main": distributed.on_main(lambda: f"from {rank}"),
-        "sum": distributed.sum_over_ranks(torch.tensor(rank)),
+        "sum": distributed.sum_over_ranks(torch.tensor(rank), SIZES),
     }
 
 

@@ -198,17 +198,17 @@ class _Gather(torch.autograd.Function):
         return total.split(ctx.sizes)[rank()], None
 
 
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Sum of a tensor over ranks, without a gradient."""
+def sum_over_ranks(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Sum of a tensor over ranks, without a gradient; the tensor where one rank holds all rows, as for `gather`."""
     total = values.detach().clone()
-    if world_size() > 1:
+    if len(sizes) > 1:
         dist.all_reduce(total)
     return total
 
 
-def log_sum_exp_over_ranks(values: Tensor) -> Tensor:
-    """Log of the sum over ranks of exp(values), element by element, with exact gradients."""
-    combined: Tensor = _LogSumExpOverRanks.apply(values)
+def log_sum_exp_over_ranks(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Log of the sum over ranks of exp(values), likewise; element by element, with exact gradients."""
+    combined: Tensor = _LogSumExpOverRanks.apply(values) if len(sizes) > 1 else values
     return combined
 
 

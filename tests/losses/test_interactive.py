@@ -58,6 +58,7 @@ def test_a_student_and_teacher_that_are_one_give_the_clip_loss() -> None:
 @pytest.mark.parametrize("tile", [2, 3, 64])
 def test_parts_of_the_student_add_up(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean over ranks is the loss; a rank's own rows are found among the gathered ones by their values."""
+    monkeypatch.setattr("pocketclip.losses.tiles.TILE", tile)
     parts, scale = [unit_rows(9, seed) for seed in range(4)], number(7.0)
     parts = [part.requires_grad_() for part in parts[:2]] + parts[2:]
     found = []
@@ -67,7 +68,7 @@ def test_parts_of_the_student_add_up(tile: int, monkeypatch: pytest.MonkeyPatch)
             lambda rows, _, own=own: next(part for part in parts[2:] if torch.equal(part[own], rows)),
         )
         monkeypatch.setattr("pocketclip.distributed.rank", lambda rank=rank: rank)
-        found.append(large_interactive_loss(*(part[own] for part in parts), scale, (3, 5, 1), tile=tile))
+        found.append(large_interactive_loss(*(part[own] for part in parts), scale, (3, 5, 1)))
     mean, whole = torch.stack(found).mean(), interactive_loss(*parts, scale)
     torch.testing.assert_close(mean, whole)
     torch.testing.assert_close(torch.autograd.grad(mean, parts[:2]), torch.autograd.grad(whole, parts[:2]))
@@ -82,11 +83,12 @@ def test_the_teacher_gets_no_gradient_and_the_scale_does() -> None:
 
 
 @pytest.mark.parametrize("tile", [2, 4, 64])
-def test_tile_by_tile_equals_the_whole_matrix(tile: int) -> None:
+def test_tile_by_tile_equals_the_whole_matrix(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocketclip.losses.tiles.TILE", tile)
     student = unit_rows(9, 0).requires_grad_(), unit_rows(9, 1).requires_grad_()
     teacher, scale = (unit_rows(9, 2), unit_rows(9, 3)), number(20.0).requires_grad_()
     whole = interactive_loss(*student, *teacher, scale)
-    tiled = large_interactive_loss(*student, *teacher, scale, tile=tile)
+    tiled = large_interactive_loss(*student, *teacher, scale)
     torch.testing.assert_close(tiled, whole)
     for one, other in zip(
         torch.autograd.grad(tiled, (*student, scale)), torch.autograd.grad(whole, (*student, scale)), strict=True

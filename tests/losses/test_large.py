@@ -15,6 +15,7 @@ from pocketclip.losses import (
     positive_pairs,
     sigmoid_loss,
     soft_target_loss,
+    tiles,
 )
 from pocketclip.losses.large import (
     large_affinity_loss,
@@ -98,12 +99,12 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
     scalars, ids = (values["scale"], values["bias"]), (part["image_ids"], part["caption_ids"])
     inputs = ContrastiveInputs(values["image"], values["text"], *scalars, *ids, tuple(shares))
     losses: dict[str, Callable[[], Tensor]] = {
-        "clip": lambda: large_clip_loss(inputs, tile=3),
-        "smoothed": lambda: large_clip_loss(inputs, label_smoothing=0.2, tile=3),
+        "clip": lambda: large_clip_loss(inputs),
+        "smoothed": lambda: large_clip_loss(inputs, label_smoothing=0.2),
         "soft_target": lambda: large_soft_target_loss(inputs),
-        "multi_positive": lambda: large_multi_positive_loss(inputs, tile=3),
-        "sigmoid": lambda: large_sigmoid_loss(inputs, tile=3),
-        "affinity": lambda: large_affinity_loss(inputs, *teachers(part), tile=3),
+        "multi_positive": lambda: large_multi_positive_loss(inputs),
+        "sigmoid": lambda: large_sigmoid_loss(inputs),
+        "affinity": lambda: large_affinity_loss(inputs, *teachers(part)),
     }
     loss = losses[kind]()
     loss.backward()
@@ -111,6 +112,7 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
 
 
 def every_kind(rank: int, shares: list[int]) -> dict[str, Result]:
+    tiles.TILE = 3  # of this process
     total = sum(shares)
     single, several = whole_batch(total, 1), whole_batch(total, CAPTIONS)
     return {kind: sharded(rank, kind, several if kind in SEVERAL else single, shares) for kind in KINDS}

@@ -26,6 +26,13 @@ from pocketclip.losses.matches import matching_pairs
 SIZES = [(8, 8, 3), (7, 7, 7), (5, 10, 4), (16, 48, 64), (33, 33, 16), (1, 3, 2)]
 
 
+@pytest.fixture(autouse=True)
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the size that a test names, or of three rows and columns."""
+    callspec = getattr(request.node, "callspec", None)
+    monkeypatch.setattr("pocketclip.losses.tiles.TILE", callspec.params.get("tile", 3) if callspec else 3)
+
+
 def features(count: int, seed: int, dtype: torch.dtype) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(count, 6, generator=random, dtype=torch.float64), dim=1).to(dtype).requires_grad_()
@@ -72,7 +79,7 @@ def grads(loss: Tensor, arguments: list[Tensor]) -> tuple[Tensor | None, ...]:
 @pytest.mark.parametrize(("count", "tile"), [(8, 3), (7, 7), (33, 16), (5, 100), (1, 1)])
 def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: torch.dtype) -> None:
     assert_equal(
-        lambda a, b, s, _: large_clip_loss(given(a, b, s), label_smoothing=smoothing, tile=tile),
+        lambda a, b, s, _: large_clip_loss(given(a, b, s), label_smoothing=smoothing),
         lambda a, b, s, _: clip_loss(a, b, s, label_smoothing=smoothing),
         inputs(count, count, dtype),
     )
@@ -83,7 +90,7 @@ def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: 
 def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
     numbers = ids(num_images, num_texts)
     assert_equal(
-        lambda a, b, s, _: large_multi_positive_loss(given(a, b, s, ids=numbers), tile=tile),
+        lambda a, b, s, _: large_multi_positive_loss(given(a, b, s, ids=numbers)),
         lambda a, b, s, _: multi_positive_loss(a, b, s, positive_pairs(*numbers)),
         inputs(num_images, num_texts, dtype),
     )
@@ -94,7 +101,7 @@ def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile:
 def test_sigmoid_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
     numbers = ids(num_images, num_texts)
     assert_equal(
-        lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers), tile=tile),
+        lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers)),
         lambda a, b, s, c: sigmoid_loss(a, b, s, c, positives=positive_pairs(*numbers)),
         inputs(num_images, num_texts, dtype),
     )
@@ -119,7 +126,7 @@ def teachers(num_images: int, num_texts: int, count: int, dtype: torch.dtype) ->
 def test_affinity_is_the_plain_loss(num_images: int, num_texts: int, tile: int, count: int, dtype: torch.dtype) -> None:
     others = teachers(num_images, num_texts, count, dtype)
     assert_equal(
-        lambda a, b, s, _: large_affinity_loss(given(a, b, s), *others, tile=tile),
+        lambda a, b, s, _: large_affinity_loss(given(a, b, s), *others),
         lambda a, b, s, _: affinity_loss(a, b, s, *others),
         inputs(num_images, num_texts, dtype),
     )
@@ -127,13 +134,12 @@ def test_affinity_is_the_plain_loss(num_images: int, num_texts: int, tile: int, 
 
 def test_affinity_gives_teachers_no_gradient() -> None:
     image, text, scale, _ = inputs(5, 5, torch.float32)
-    large_affinity_loss(given(image.detach().requires_grad_(), text, scale), [image], [text], [3.0], tile=2).backward()
+    large_affinity_loss(given(image.detach().requires_grad_(), text, scale), [image], [text], [3.0]).backward()
     assert image.grad is None
 
 
 @pytest.mark.parametrize(("num_images", "num_texts", "tile"), SIZES)
 def test_the_list_of_matches_is_the_mask(num_images: int, num_texts: int, tile: int) -> None:
-    del tile
     numbers = ids(num_images, num_texts)
     mask = torch.zeros(num_images, num_texts, dtype=torch.bool)
     pairs = matching_pairs(*numbers)
@@ -146,20 +152,18 @@ def test_gradients_are_those_of_finite_differences() -> None:
     arguments = inputs(4, 8, torch.float64)
     numbers = ids(4, 8)
     assert torch.autograd.gradcheck(
-        lambda a, b, s: large_multi_positive_loss(given(a, b, s, ids=numbers), tile=3), arguments[:3]
+        lambda a, b, s: large_multi_positive_loss(given(a, b, s, ids=numbers)), arguments[:3]
     )
-    assert torch.autograd.gradcheck(
-        lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers), tile=3), arguments
-    )
+    assert torch.autograd.gradcheck(lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers)), arguments)
     others = teachers(4, 8, 2, torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b, s: large_affinity_loss(given(a, b, s), *others, tile=3), arguments[:3])
+    assert torch.autograd.gradcheck(lambda a, b, s: large_affinity_loss(given(a, b, s), *others), arguments[:3])
 
 
 def test_logits_far_apart_stay_finite() -> None:
     image, text, _, _ = inputs(9, 9, torch.float32)
     scale = torch.tensor(100.0, requires_grad=True)
-    loss = large_clip_loss(given(image, -image + 0 * text, scale), tile=4)
-    loss += large_affinity_loss(given(image, text, scale), [-image], [image], [100.0], tile=4)
+    loss = large_clip_loss(given(image, -image + 0 * text, scale))
+    loss += large_affinity_loss(given(image, text, scale), [-image], [image], [100.0])
     loss.backward()
     assert torch.isfinite(loss)
     assert scale.grad is not None

@@ -6,8 +6,7 @@ The sigmoid loss needs no sums over a row, so blocks of texts travel round a rin
 A process that holds the whole batch is the case of one rank.
 
 Each function equals its plain loss up to rounding. It returns a rank's share, scaled so that **the mean over ranks is
-the loss of the whole batch**; the gradients of the features are exact. `tile` is the number of rows and columns held
-at a time.
+the loss of the whole batch**; the gradients of the features are exact.
 """
 
 from collections.abc import Sequence
@@ -20,15 +19,15 @@ from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.matches import matching_pairs
 from pocketclip.losses.ring import sum_round_the_ring
-from pocketclip.losses.tiles import TILE, divergence_of_rows, log_sum_exp, softplus_sum
+from pocketclip.losses.tiles import divergence_of_rows, log_sum_exp, softplus_sum
 
 
-def large_clip_loss(inputs: ContrastiveInputs, *, label_smoothing: float = 0.0, tile: int = TILE) -> Float[Tensor, ""]:
+def large_clip_loss(inputs: ContrastiveInputs, *, label_smoothing: float = 0.0) -> Float[Tensor, ""]:
     """`clip_loss` of the whole batch, as a mean over ranks."""
     image, text = inputs.unit
     shares, _ = _sizes(inputs)
     texts, total = distributed.gather(text, shares), sum(shares)
-    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale, tile)
+    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale)
     own_text_lse = _own_columns(text_lse, shares)
     matching = (image * text).sum()
     everything = image.sum(0) @ texts.sum(0) / total
@@ -36,25 +35,23 @@ def large_clip_loss(inputs: ContrastiveInputs, *, label_smoothing: float = 0.0, 
     return ((image_lse.sum() + own_text_lse.sum()) / 2 - target) * (len(shares) / total)
 
 
-def large_multi_positive_loss(inputs: ContrastiveInputs, *, tile: int = TILE) -> Float[Tensor, ""]:
+def large_multi_positive_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
     """`multi_positive_loss` of the whole batch, as a mean over ranks."""
     image, text = inputs.unit
     shares, text_shares = _sizes(inputs)
     texts, num_images, num_texts = distributed.gather(text, text_shares), sum(shares), sum(text_shares)
-    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale, tile)
+    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale)
     own_text_lse = _own_columns(text_lse, text_shares)
     rows, columns = _matches(inputs).unbind(1)
     texts_of_image = torch.bincount(rows, minlength=len(image)).to(image.dtype)
-    images_of_text = torch.bincount(columns, minlength=num_texts)
-    if len(shares) > 1:
-        images_of_text = distributed.sum_over_ranks(images_of_text)
+    images_of_text = distributed.sum_over_ranks(torch.bincount(columns, minlength=num_texts), shares)
     weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text.to(image.dtype)[columns])
     matching = (weight * (image[rows] * texts[columns]).sum(1)).sum()
     loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - inputs.logit_scale * matching
     return loss / 2 * len(shares)
 
 
-def large_sigmoid_loss(inputs: ContrastiveInputs, *, tile: int = TILE) -> Float[Tensor, ""]:
+def large_sigmoid_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
     """`sigmoid_loss` of the whole batch, as a mean over ranks."""
     shares, text_shares = _sizes(inputs)
     pairs = _matches(inputs)
@@ -65,7 +62,7 @@ def large_sigmoid_loss(inputs: ContrastiveInputs, *, tile: int = TILE) -> Float[
         here = (columns >= 0) & (columns < text_shares[owner])
         cosines = (image[pairs[here, 0]] * text[columns[here]]).sum(1)
         # softplus(-x) = softplus(x) - x
-        return softplus_sum(image, text, scale, bias, tile) - (scale * cosines + bias).sum()
+        return softplus_sum(image, text, scale, bias) - (scale * cosines + bias).sum()
 
     total = sum_round_the_ring(block_loss, text_shares, *inputs.unit, inputs.logit_scale, inputs.logit_bias)
     return total * (len(shares) / sum(shares))
@@ -80,7 +77,7 @@ def large_soft_target_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
     similarity = (image @ images.T + text @ texts.T) / 2
     targets = (similarity / scale).softmax(dim=1)
     row_lse = logits.logsumexp(1, keepdim=True)
-    column_lse = _all_rows(logits.logsumexp(0), shares)
+    column_lse = distributed.log_sum_exp_over_ranks(logits.logsumexp(0), shares)
     both = targets * (row_lse - logits) + targets * (column_lse - logits)
     return both.sum() / 2 * (len(shares) / sum(shares))
 
@@ -90,8 +87,6 @@ def large_affinity_loss(
     teacher_images: Sequence[Float[Tensor, "b _"]],
     teacher_texts: Sequence[Float[Tensor, "m _"]],
     teacher_scales: Sequence[float],
-    *,
-    tile: int = TILE,
 ) -> Float[Tensor, ""]:
     """`affinity_loss` of the whole batch, as a mean over ranks; a rank holds the rows of its own images."""
     image, text = inputs.unit
@@ -100,12 +95,8 @@ def large_affinity_loss(
         (scale * own.detach(), distributed.gather(texts.detach(), text_shares))
         for own, texts, scale in zip(teacher_images, teacher_texts, teacher_scales, strict=True)
     ]
-
-    def join(column_lse: Tensor) -> Tensor:
-        return _all_rows(column_lse, shares)
-
     texts = distributed.gather(text, text_shares)
-    return divergence_of_rows(image, texts, inputs.logit_scale, teachers, sum(shares), join, tile) * len(shares)
+    return divergence_of_rows(image, texts, inputs.logit_scale, teachers, shares) * len(shares)
 
 
 def large_interactive_loss(
@@ -115,26 +106,20 @@ def large_interactive_loss(
     teacher_text: Float[Tensor, "b W"],
     scale: Float[Tensor, ""],
     shares: Sequence[int] = (),
-    *,
-    tile: int = TILE,
 ) -> Float[Tensor, ""]:
     """`interactive_loss` of the whole batch, as a mean over ranks; a rank gathers the teacher's embeddings."""
     shares = shares or (len(image_features),)
     total = image_features.new_zeros(())
     for student, own in ((image_features, teacher_text.detach()), (text_features, teacher_image.detach())):
-        row_lse, _ = log_sum_exp(student, distributed.gather(own, shares), scale, tile)
+        row_lse, _ = log_sum_exp(student, distributed.gather(own, shares), scale)
         total = total + (row_lse - scale * (student * own).sum(1)).sum()
     return total / 2 * (len(shares) / sum(shares))
 
 
-def _all_rows(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The log-sum-exp of each column over the rows of all ranks, from that over this rank's."""
-    return distributed.log_sum_exp_over_ranks(column_lse) if len(sizes) > 1 else column_lse
-
-
 def _own_columns(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The same, of this rank's columns only."""
-    own: Tensor = _all_rows(column_lse, sizes).split(list(sizes))[distributed.rank() if len(sizes) > 1 else 0]
+    """The log-sum-exp over the rows of all ranks, of this rank's columns, from that over this rank's rows."""
+    rank = distributed.rank() if len(sizes) > 1 else 0
+    own: Tensor = distributed.log_sum_exp_over_ranks(column_lse, sizes).split(list(sizes))[rank]
     return own
 
 
