@@ -1,9 +1,8 @@
 """Each contrastive loss without the matrix of all pairs: for a large batch, and for one that is spread over ranks.
 
-A rank holds its own b images and m = b x K texts. For the softmax losses it gathers all M texts and computes a
-block of b x M logits, tile by tile: whole rows, and its part of every column's log-sum-exp, which the ranks then join.
-The sigmoid loss needs no sums over a row, so blocks of texts travel round a ring and no rank ever holds all of them.
-A process that holds the whole batch is the case of one rank.
+A rank holds its own b images and m = b x K texts. It gathers all M texts and computes a block of b x M logits, tile by
+tile: whole rows, and for the softmax losses its part of every column's log-sum-exp, which the ranks then join. A process
+that holds the whole batch is the case of one rank.
 
 Each function equals its plain loss up to rounding. It returns a rank's share, scaled so that **the mean over ranks is
 the loss of the whole batch**; the gradients of the features are exact.
@@ -18,7 +17,6 @@ from torch import Tensor
 from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.matches import matching_pairs
-from pocketclip.losses.ring import sum_round_the_ring
 from pocketclip.losses.tiles import divergence_of_rows, log_sum_exp, softplus_sum
 
 
@@ -53,18 +51,13 @@ def large_multi_positive_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
 
 def large_sigmoid_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
     """`sigmoid_loss` of the whole batch, as a mean over ranks."""
+    image, text = inputs.unit
+    scale, bias = inputs.logit_scale, inputs.logit_bias
     shares, text_shares = _sizes(inputs)
-    pairs = _matches(inputs)
-    starts = [sum(text_shares[:number]) for number in range(len(shares))]
-
-    def block_loss(owner: int, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        columns = pairs[:, 1] - starts[owner]
-        here = (columns >= 0) & (columns < text_shares[owner])
-        cosines = (image[pairs[here, 0]] * text[columns[here]]).sum(1)
-        # softplus(-x) = softplus(x) - x
-        return softplus_sum(image, text, scale, bias) - (scale * cosines + bias).sum()
-
-    total = sum_round_the_ring(block_loss, text_shares, *inputs.unit, inputs.logit_scale, inputs.logit_bias)
+    texts = distributed.gather(text, text_shares)
+    rows, columns = _matches(inputs).unbind(1)
+    cosines = (image[rows] * texts[columns]).sum(1)
+    total = softplus_sum(image, texts, scale, bias) - (scale * cosines + bias).sum()  # softplus(-x) = softplus(x) - x
     return total * (len(shares) / sum(shares))
 
 
