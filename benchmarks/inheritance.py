@@ -21,7 +21,7 @@ from pocketclip.data import Source, open_source
 from pocketclip.data.source import readable_captions
 from pocketclip.features.encode import NO_IMAGES, image_blocks
 from pocketclip.hardware import keep_freed_memory
-from pocketclip.losses import clip_loss
+from pocketclip.losses.clip import clip_loss
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder

@@ -24,8 +24,11 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
     from torch.nn import functional as F
 
     from pocketclip.hardware import keep_freed_memory
-    from pocketclip.losses import ContrastiveInputs, affinity_loss, clip_loss, sigmoid_loss
+    from pocketclip.losses.affinity import affinity_loss
+    from pocketclip.losses.clip import clip_loss
+    from pocketclip.losses.contrastive import ContrastiveInputs
     from pocketclip.losses.large import large_affinity_loss, large_clip_loss, large_sigmoid_loss
+    from pocketclip.losses.sigmoid import sigmoid_loss
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -115,7 +115,8 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.running.precision import autocast
-    from pocketclip.objectives import ContrastiveObjectiveConfig, ReinforcedObjectiveConfig
+    from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+    from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
     from pocketclip.tokenizer import train_tokenizer
     from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
     from pocketclip.train.step import train_step

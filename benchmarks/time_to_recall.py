@@ -41,7 +41,7 @@ from torch.utils.data import DataLoader, Dataset
 from pocketclip.data import open_source
 from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
 from pocketclip.hardware import available_cores, keep_freed_memory
-from pocketclip.losses import soft_target_loss
+from pocketclip.losses.soft_target import soft_target_loss
 from pocketclip.models.heads import ResidualMlpHeadConfig
 from pocketclip.models.image.pixels import IMAGENET_MEAN, IMAGENET_STD
 from pocketclip.models.image.timm import TimmImageEncoderConfig

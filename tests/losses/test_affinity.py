@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import affinity_loss
+from pocketclip.losses.affinity import affinity_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:

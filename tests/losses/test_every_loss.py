@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
-from pocketclip.losses import ContrastiveInputs, LossConfig
-from pocketclip.losses.contrastive import ContrastiveLossConfig
+from pocketclip.losses import LossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
 from processes import run_ranks
 
 LOSSES = kinds_of(LossConfig)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import feature_loss
+from pocketclip.losses.feature import feature_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:

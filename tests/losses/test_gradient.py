@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss, contrastive_gradients, gradient_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.gradient import contrastive_gradients, gradient_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import clip_loss, interactive_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.interactive import interactive_loss
 from pocketclip.losses.large import large_interactive_loss
 
 

@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import (
-    ContrastiveInputs,
-    affinity_loss,
-    clip_loss,
-    multi_positive_loss,
-    positive_pairs,
-    sigmoid_loss,
-    soft_target_loss,
-    tiles,
-)
+from pocketclip.losses import tiles
+from pocketclip.losses.affinity import affinity_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import (
     large_affinity_loss,
     large_clip_loss,
@@ -24,6 +18,10 @@ from pocketclip.losses.large import (
     large_sigmoid_loss,
     large_soft_target_loss,
 )
+from pocketclip.losses.matches import positive_pairs
+from pocketclip.losses.multi_positive import multi_positive_loss
+from pocketclip.losses.sigmoid import sigmoid_loss
+from pocketclip.losses.soft_target import soft_target_loss
 from processes import run_ranks
 
 KINDS = ["clip", "smoothed", "soft_target", "multi_positive", "sigmoid", "affinity"]

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import ContrastiveInputs, clip_loss, multi_positive_loss, positive_pairs
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
+from pocketclip.losses.matches import positive_pairs
+from pocketclip.losses.multi_positive import multi_positive_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import ContrastiveInputs, sigmoid_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
+from pocketclip.losses.sigmoid import sigmoid_loss
 
 
 def unit_rows(count: int, seed: int, width: int = 5) -> Tensor:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.losses import ContrastiveInputs, clip_loss, soft_target_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
+from pocketclip.losses.soft_target import soft_target_loss
 
 
 def rows(count: int, seed: int, width: int = 5) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pocketclip.losses import target_contrast_loss, target_distance_loss, target_logits_loss
+from pocketclip.losses.target import target_contrast_loss, target_distance_loss, target_logits_loss
 
 RANDOM = torch.Generator().manual_seed(0)
 STUDENT, TARGET = (torch.randn(4, 5, dtype=torch.float64, generator=RANDOM) for _ in range(2))

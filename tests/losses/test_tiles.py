@@ -7,21 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses import (
-    ContrastiveInputs,
-    affinity_loss,
-    clip_loss,
-    multi_positive_loss,
-    positive_pairs,
-    sigmoid_loss,
-)
+from pocketclip.losses.affinity import affinity_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import (
     large_affinity_loss,
     large_clip_loss,
     large_multi_positive_loss,
     large_sigmoid_loss,
 )
-from pocketclip.losses.matches import matching_pairs
+from pocketclip.losses.matches import matching_pairs, positive_pairs
+from pocketclip.losses.multi_positive import multi_positive_loss
+from pocketclip.losses.sigmoid import sigmoid_loss
 
 SIZES = [(8, 8, 3), (7, 7, 7), (5, 10, 4), (16, 48, 64), (33, 33, 16), (1, 3, 2)]
 

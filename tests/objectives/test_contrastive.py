@@ -7,8 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError
-from pocketclip.losses import clip_loss, multi_positive_loss, positive_pairs, sigmoid_loss, soft_target_loss
-from pocketclip.objectives import ContrastiveObjectiveConfig
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.matches import positive_pairs
+from pocketclip.losses.multi_positive import multi_positive_loss
+from pocketclip.losses.sigmoid import sigmoid_loss
+from pocketclip.losses.soft_target import soft_target_loss
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.types import Features, ImageTextBatch, Objective
 
 

@@ -12,9 +12,12 @@ from torch.nn import functional as F
 
 from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
-from pocketclip.losses import affinity_loss, clip_loss, feature_loss, gradient_loss, interactive_loss
-from pocketclip.objectives import DistillationObjective, DistillationObjectiveConfig
-from pocketclip.objectives.distillation import TermConfig
+from pocketclip.losses.affinity import affinity_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.feature import feature_loss
+from pocketclip.losses.gradient import gradient_loss
+from pocketclip.losses.interactive import interactive_loss
+from pocketclip.objectives.distillation import DistillationObjective, DistillationObjectiveConfig, TermConfig
 from pocketclip.types import Features, ImageTextBatch
 from processes import run_ranks
 from taught import WIDTHS, make_taught

@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError
-from pocketclip.losses import affinity_loss, clip_loss
-from pocketclip.objectives import ReinforcedObjectiveConfig
+from pocketclip.losses.affinity import affinity_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
 from pocketclip.types import Features, ImageTextBatch, Objective
 from taught import make_taught
 

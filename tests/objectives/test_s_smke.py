@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from pocketclip import distributed
 from pocketclip.errors import UserError
-from pocketclip.losses import clip_loss
+from pocketclip.losses.clip import clip_loss
 from pocketclip.losses.queue import NOBODY
-from pocketclip.objectives import SSmkeObjective, SSmkeObjectiveConfig
+from pocketclip.objectives.s_smke import SSmkeObjective, SSmkeObjectiveConfig
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures, TeacherFeatures
 from processes import run_ranks
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pocketclip.errors import UserError
-from pocketclip.losses import ContrastiveInputs
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.objectives.teachers import caption_by_caption, check_scales, teacher_affinity, with_scales
 from pocketclip.types import Features, ImageTextBatch
 

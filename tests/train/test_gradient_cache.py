@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.config import kinds_of
-from pocketclip.losses import ClipLossConfig, MultiPositiveLossConfig, SigmoidLossConfig, SoftTargetLossConfig
+from pocketclip.losses.clip import ClipLossConfig
+from pocketclip.losses.multi_positive import MultiPositiveLossConfig
+from pocketclip.losses.sigmoid import SigmoidLossConfig
+from pocketclip.losses.soft_target import SoftTargetLossConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig

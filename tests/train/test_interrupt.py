@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pocketclip.errors import Interrupted
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
-from pocketclip.objectives import ContrastiveObjectiveConfig
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import TrainConfig, Trainer
 from pocketclip.train.interrupt import listen

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
-from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.distillation import DistillationObjectiveConfig
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Teach, TrainConfig, Trainer
 from pocketclip.train.metrics import read_metrics

@@ -14,8 +14,9 @@ from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.objectives import ContrastiveObjectiveConfig, DistillationObjectiveConfig, ReinforcedObjectiveConfig
-from pocketclip.objectives.distillation import TermConfig
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.distillation import DistillationObjectiveConfig, TermConfig
+from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import TrainConfig, Trainer
 from pocketclip.train.parallel import blocks_of

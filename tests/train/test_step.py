@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import autocast
 from pocketclip.models.tower import CachedTower, ImageTower, TextTower
-from pocketclip.objectives import ContrastiveObjectiveConfig
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
 from pocketclip.train.step import train_step
 from pocketclip.types import Features, ImageTextBatch

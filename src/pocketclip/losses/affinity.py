@@ -26,14 +26,6 @@ def affinity_loss(
     mimicking is the case of one teacher. Those programs leave out the teachers' entropy, and the paper averages one
     divergence a teacher: both differ from this by a number that the student cannot change, so gradients are the same.
 
-    Args:
-        image_features: (B, D), the student's, unit length per row.
-        text_features: (M, D), the student's, unit length per row.
-        logit_scale: (), the student's inverse temperature, already exponentiated.
-        teacher_images: T of (B, width of the teacher), unit length per row; no gradient flows into them.
-        teacher_texts: T of (M, width of the teacher), unit length per row.
-        teacher_scales: T inverse temperatures, one a teacher.
-
     Returns:
         (), mean of both directions; 0 where the student agrees with the mean of the teachers, never less.
     """

@@ -20,14 +20,9 @@ def clip_loss(
 ) -> Float[Tensor, ""]:
     """Symmetric cross-entropy over every image-text pair in the batch.
 
-    Row i of both inputs is one matching pair; all other rows are its negatives.
+    Row i of both inputs is one matching pair; all other rows are its negatives. `label_smoothing` is the probability
+    mass taken from the match and spread over the row.
     Reference: CLIP, https://arxiv.org/abs/2103.00020, figure 3.
-
-    Args:
-        image_features: (B, D), unit length per row.
-        text_features: (B, D), unit length per row.
-        logit_scale: (), inverse temperature, already exponentiated.
-        label_smoothing: probability mass taken from the match and spread over the row.
 
     Returns:
         (), mean of both directions; equals log(B) when the features carry no signal.

@@ -16,12 +16,6 @@ def feature_loss(
     Of unit vectors the mean over a row is 2 (1 - cosine) / W, so a useful weight grows with W; the reference gives it
     2,000. Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (FD).
 
-    Args:
-        image_features: (B, W), the student's in the teacher's width, unit length per row.
-        text_features: (M, W), likewise.
-        teacher_image: (B, W), unit length per row; no gradient flows into it.
-        teacher_text: (M, W), likewise.
-
     Returns:
         (), 0 where the student agrees with the teacher, at most 8 / W for unit rows.
     """

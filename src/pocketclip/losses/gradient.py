@@ -17,14 +17,6 @@ def gradient_loss(
 
     Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (GD).
 
-    Args:
-        image_features: (B, W), the student's in the teacher's width, unit length per row.
-        text_features: (B, W), likewise.
-        logit_scale: (), the student's inverse temperature, already exponentiated.
-        teacher_image: (B, W), unit length per row; no gradient flows into it.
-        teacher_text: (B, W), likewise.
-        teacher_scale: the teacher's inverse temperature.
-
     Returns:
         (), mean over pairs of the image's and the text's distance; 0 where the student agrees with the teacher.
     """

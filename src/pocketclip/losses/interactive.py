@@ -18,13 +18,6 @@ def interactive_loss(
     are normalised, since a column would ask the fixed teacher to choose among students. The published program
     forgets to exponentiate `scale`, which it keeps as a logarithm; here it is given exponentiated, like a logit scale.
 
-    Args:
-        image_features: (B, W), the student's in the teacher's width, unit length per row.
-        text_features: (B, W), likewise.
-        teacher_image: (B, W), unit length per row; no gradient flows into it.
-        teacher_text: (B, W), likewise.
-        scale: (), this loss's own inverse temperature, already exponentiated.
-
     Returns:
         (), mean of both directions; log(B) where the student carries no signal.
     """

@@ -16,9 +16,6 @@ def positive_pairs(
         image_ids: (B,), equal where the image is the same.
         text_image_ids: (M,), the image each text was written for.
         caption_ids: (M,), equal where the text is the same.
-
-    Returns:
-        (B, M), True for a match.
     """
     own = image_ids[:, None] == text_image_ids[None, :]  # (B, M)
     same_text = caption_ids[:, None] == caption_ids[None, :]  # (M, M)
@@ -28,10 +25,7 @@ def positive_pairs(
 def matching_pairs(
     image_ids: Int[Tensor, " B"], text_image_ids: Int[Tensor, " M"], caption_ids: Int[Tensor, " M"]
 ) -> Int[Tensor, "P 2"]:
-    """`positive_pairs` as a list, in memory that grows with the matches.
-
-    Image i matches text j where text j was written for that image, or says the same as a text that was.
-    """
+    """`positive_pairs` as a list, in memory that grows with the matches."""
     image_to_text = _equal_pairs(image_ids, text_image_ids)
     text_to_text = _equal_pairs(caption_ids, caption_ids)
     # Join the two lists on the text in the middle

@@ -16,16 +16,10 @@ def multi_positive_loss(
     logit_scale: Float[Tensor, ""],
     positives: Bool[Tensor, "B M"],
 ) -> Float[Tensor, ""]:
-    """Symmetric cross-entropy with the target spread evenly over all matches of a row.
+    """Symmetric cross-entropy with the target spread evenly over all matches of a row; each row and column has one.
 
     With one text an image and no equal ones it is `clip_loss`. Reference: UniCL, https://arxiv.org/abs/2204.03610,
     equations 2 to 4.
-
-    Args:
-        image_features: (B, D), unit length per row.
-        text_features: (M, D), unit length per row.
-        logit_scale: (), inverse temperature, already exponentiated.
-        positives: (B, M), True for matches; every row and column has one.
 
     Returns:
         (), mean of both directions.

@@ -13,10 +13,6 @@ class FeatureQueue(nn.Module):
 
     Reference: the memory queue of MoCo, https://arxiv.org/abs/1911.05722, without its momentum encoder: vectors of a
     frozen model stay valid however long they wait.
-
-    Args:
-        size: how many it holds.
-        width: of a vector.
     """
 
     rows: Tensor
@@ -32,12 +28,7 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Float[Tensor, "B W"], image_ids: Int[Tensor, " B"]) -> None:
-        """Put vectors in the place of the oldest.
-
-        Args:
-            rows: (B, W), B at most the queue's size.
-            image_ids: (B,), whose they are; not negative.
-        """
+        """Put vectors in the place of the oldest, with whose they are; no more of them than the queue's size."""
         assert len(rows) <= self.size, "a queue smaller than a batch is refused where the recipe is read"
         # The position stays on the device: reading it would wait for the GPU
         places = (self.position + torch.arange(len(rows), device=rows.device)) % self.size

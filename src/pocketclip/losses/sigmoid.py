@@ -22,14 +22,8 @@ def sigmoid_loss(
     """Every image-text pair of the batch is its own yes-or-no question.
 
     Reference: SigLIP, https://arxiv.org/abs/2303.15343, algorithm 1: summed over a row, averaged over images. The bias
-    should start at -ln(B - 1), the log-odds of a match, or the loss starts dominated by the many negatives.
-
-    Args:
-        image_features: (B, D), unit length per row.
-        text_features: (M, D), unit length per row.
-        logit_scale: (), inverse temperature, already exponentiated.
-        logit_bias: (), added to every logit.
-        positives: (B, M), True for matching pairs; None for the diagonal, which needs M = B.
+    should start at -ln(B - 1), the log-odds of a match, or the loss starts dominated by the many negatives. Without
+    `positives` the matches are the diagonal, which needs M = B.
 
     Returns:
         (), equals M log 2 at zero logits.

@@ -24,12 +24,7 @@ def soft_target_loss(
     sqrt(D)) the targets start close to one-hot.
 
     Reference: https://github.com/moein-shariatnia/OpenAI-CLIP, commit 73fea1f, CLIP.py. Its temperature t divides the
-    logits and multiplies the targets' similarities; here t = 1 / logit_scale.
-
-    Args:
-        image_features: (B, D), not normalised.
-        text_features: (B, D), not normalised.
-        logit_scale: (), inverse temperature; the study uses 1.
+    logits and multiplies the targets' similarities; here t = 1 / logit_scale, and the study's is 1.
 
     Returns:
         (), mean of both directions; at most log(B) for one-hot targets and features without signal.

@@ -14,28 +14,14 @@ def target_distance_loss(student: Float[Tensor, "b W"], target: Float[Tensor, "b
 
     Half of it for images and half for texts is the first loss of S-SMKE, whose program takes the mean over the width
     where its text writes a squared norm.
-
-    Args:
-        student: (b, W), of images or of texts.
-        target: (b, W), the teacher's of the images; no gradient flows into it.
-
-    Returns:
-        (), 0 where both agree.
     """
     return F.mse_loss(student, target.detach())
 
 
 def target_logits_loss(student: Float[Tensor, "b C"], target: Float[Tensor, "b C"]) -> Float[Tensor, ""]:
-    """Kullback-Leibler divergence of the teacher's classes from the student's, a mean over rows.
+    """Kullback-Leibler divergence of the teacher's classes from the student's, given as logits, a mean over rows.
 
     Reference: the loss of SHRe, https://arxiv.org/abs/1706.00932, section 3.2.
-
-    Args:
-        student: (b, C), logits for images or for texts.
-        target: (b, C), the teacher's logits for the images; no gradient flows into them.
-
-    Returns:
-        (), 0 where both distributions agree.
     """
     log_probabilities = target.detach().log_softmax(1)
     return F.kl_div(student.log_softmax(1), log_probabilities, reduction="batchmean", log_target=True)
@@ -54,12 +40,11 @@ def target_contrast_loss(
     students. Reference: InfoNCE, https://arxiv.org/abs/1807.03748; with a queue, https://arxiv.org/abs/1911.05722.
 
     Args:
-        student: (b, W), of images or of texts, unit length per row.
-        candidates: (N, W), the teacher's of this batch and of earlier ones, unit length per row; no gradient flows
-            into them.
-        scale: (), inverse temperature, already exponentiated.
+        student: (b, W), of images or of texts.
+        candidates: (N, W), the teacher's of this batch and of earlier ones.
+        scale: ().
         labels: (b,), which candidate is a row's own.
-        left_out: (b, N), True where a candidate is no negative of a row; never at its own. None leaves out nothing.
+        left_out: (b, N), True where a candidate is no negative of a row; never at its own.
 
     Returns:
         (), log(N) where the student carries no signal and nothing is left out.

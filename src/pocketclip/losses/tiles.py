@@ -63,9 +63,9 @@ def divergence_of_rows(
     The gradients are those of the whole loss with respect to these rows' logits, so they sum up too.
 
     Args:
-        image_features: (b, D), the student's of these rows, unit length per row.
-        text_features: (M, D), the student's of all columns, unit length per row.
-        logit_scale: (), the student's inverse temperature, already exponentiated.
+        image_features: (b, D), the student's of these rows.
+        text_features: (M, D), the student's of all columns.
+        logit_scale: (), the student's.
         teachers: T of (b, width) times the teacher's inverse temperature, and (M, width); without gradients.
         shares: rows that every rank holds, B in all.
     """

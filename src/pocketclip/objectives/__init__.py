@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pocketclip.objectives.contrastive import ContrastiveObjective, ContrastiveObjectiveConfig
-from pocketclip.objectives.distillation import DistillationObjective, DistillationObjectiveConfig
-from pocketclip.objectives.pairs import PairsObjective, PairsObjectiveConfig
-from pocketclip.objectives.reinforced import ReinforcedObjective, ReinforcedObjectiveConfig
-from pocketclip.objectives.s_smke import SSmkeObjective, SSmkeObjectiveConfig
+from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.distillation import DistillationObjectiveConfig
+from pocketclip.objectives.pairs import PairsObjectiveConfig
+from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
+from pocketclip.objectives.s_smke import SSmkeObjectiveConfig
 
 ObjectiveConfig = Annotated[
     ContrastiveObjectiveConfig
@@ -19,17 +19,3 @@ ObjectiveConfig = Annotated[
     Field(discriminator="kind"),
 ]
 """The union of every method; its members are told apart by `kind`."""
-
-__all__ = [
-    "ContrastiveObjective",
-    "ContrastiveObjectiveConfig",
-    "DistillationObjective",
-    "DistillationObjectiveConfig",
-    "ObjectiveConfig",
-    "PairsObjective",
-    "PairsObjectiveConfig",
-    "ReinforcedObjective",
-    "ReinforcedObjectiveConfig",
-    "SSmkeObjective",
-    "SSmkeObjectiveConfig",
-]

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
-from pocketclip.losses import ClipLossConfig, ContrastiveInputs, LossConfig
+from pocketclip.losses import LossConfig
+from pocketclip.losses.clip import ClipLossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.objectives.needs import MethodConfig, Needs
 from pocketclip.types import Features, ImageTextBatch
 

@@ -12,14 +12,12 @@ from torch.nn import functional as F
 
 from pocketclip import distributed
 from pocketclip.config import Config
-from pocketclip.losses import (
-    ClipLossConfig,
-    ContrastiveInputs,
-    LossConfig,
-    feature_loss,
-    gradient_loss,
-    interactive_loss,
-)
+from pocketclip.losses import LossConfig
+from pocketclip.losses.clip import ClipLossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs
+from pocketclip.losses.feature import feature_loss
+from pocketclip.losses.gradient import gradient_loss
+from pocketclip.losses.interactive import interactive_loss
 from pocketclip.losses.large import large_interactive_loss
 from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.objectives.needs import Needs, Teachers

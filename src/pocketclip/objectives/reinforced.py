@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from pocketclip.losses import ContrastiveInputs
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.objectives.contrastive import clip_of
 from pocketclip.objectives.needs import Needs, Teachers
 from pocketclip.objectives.teachers import (

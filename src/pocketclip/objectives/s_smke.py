@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from pocketclip import distributed
 from pocketclip.config import Config
 from pocketclip.errors import UserError
-from pocketclip.losses import target_contrast_loss, target_distance_loss, target_logits_loss
 from pocketclip.losses.queue import NOBODY, FeatureQueue
+from pocketclip.losses.target import target_contrast_loss, target_distance_loss, target_logits_loss
 from pocketclip.objectives.contrastive import clip_of
 from pocketclip.objectives.needs import Needs, Teachers
 from pocketclip.objectives.teachers import TaughtMethodConfig, caption_by_caption, clamp_scales, learned_scales

@@ -11,7 +11,8 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.losses import ContrastiveInputs, affinity_loss
+from pocketclip.losses.affinity import affinity_loss
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import large_affinity_loss
 from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.objectives.needs import MethodConfig

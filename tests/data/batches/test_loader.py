@@ -16,7 +16,7 @@ from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.data.pictures.decode import centre_view, decode_picture
 from pocketclip.data.source import Sample, Source, caption_id
 from pocketclip.errors import BrokenItemError
-from pocketclip.losses import positive_pairs
+from pocketclip.losses.matches import positive_pairs
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
 from pocketclip.types import ImageTextBatch
