@@ -1,6 +1,6 @@
 """Contrastive learning with any of the losses over one batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from jaxtyping import Float
@@ -29,30 +29,13 @@ class ContrastiveObjectiveConfig(MethodConfig):
         captions: Literal["any", "one"] = "any" if self.loss.takes_several_captions else "one"
         return Needs(self.loss.kind, captions=captions, bias=self.loss.uses_bias)
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "ContrastiveObjective":
-        """An objective for the training loop."""
-        return ContrastiveObjective(self)
-
-
-class ContrastiveObjective:
-    """One contrastive loss over normalised features (the soft-target loss takes them as they are)."""
-
-    def __init__(self, config: ContrastiveObjectiveConfig) -> None:
-        self.loss = config.loss
-        self.weight = config.weight
-
-    def __call__(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
+    def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
         """The loss by its name."""
         return {self.loss.kind: self.weight * contrastive_loss(self.loss, features, batch)}
 
 
 def contrastive_loss(loss: LossConfig, features: Features, batch: ImageTextBatch) -> Float[Tensor, ""]:
     """A loss over all pairs of a batch: plain, tile by tile where it is large, or this rank's share of it.
-
-    Args:
-        loss: which one.
-        features: of the batch, not normalised.
-        batch: says which images and texts match.
 
     Raises:
         UserError: several captions an image, for a loss that takes one; a large batch, for a loss without that form.

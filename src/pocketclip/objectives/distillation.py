@@ -59,9 +59,7 @@ class Term(Config):
     def value(self, inputs: ContrastiveInputs, lessons: Sequence[Lesson]) -> Tensor:
         """The unweighted term of a batch of any size; of a rank's share, such that the mean over ranks is the batch's.
 
-        Args:
-            inputs: the student's, one text an image.
-            lessons: one a teacher.
+        The student has one text an image, and there is a lesson a teacher.
         """
         return torch.stack([self.of_teacher(inputs, lesson) for lesson in lessons]).mean()
 
@@ -168,8 +166,7 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
     @model_validator(mode="after")
     def _terms_make_sense(self) -> "DistillationObjectiveConfig":
         kinds = [term.kind for term in self.terms]
-        twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
-        if twice:
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
             raise ValueError(f"terms: {', '.join(twice)} is given twice; give each kind once, with its weight")
         if kinds == ["contrastive"]:
             raise ValueError("terms: contrastive alone asks no teacher; add a term, or use kind: contrastive")
@@ -180,10 +177,8 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
     @property
     def needs(self) -> Needs:
         """Teachers that know captions; a bias where the contrastive term has one."""
-        pair_loss = self._pair_loss
-        if pair_loss is None:
-            return Needs(self.kind, teachers="captions")
-        return Needs(pair_loss.kind, bias=pair_loss.uses_bias, teachers="captions")
+        loss = self._pair_loss
+        return Needs(loss.kind if loss else self.kind, bias=loss is not None and loss.uses_bias, teachers="captions")
 
     @property
     def validation(self) -> ContrastiveObjectiveConfig:
@@ -195,7 +190,7 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
         return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "DistillationObjective":
-        """An objective for the training loop; see `MethodConfig.build`."""
+        """See `MethodConfig.build`."""
         check_scales(self.teacher_scales, len(teacher_widths))
         return DistillationObjective(self, embed_dim, teacher_widths)
 
@@ -206,14 +201,7 @@ class DistillationObjective(nn.Module):
     The terms that compare embeddings share a learned linear map into each teacher's space where widths differ; one for
     images and one for texts. References: TinyCLIP, https://arxiv.org/abs/2309.12314; CLIP-KD,
     https://arxiv.org/abs/2307.12732.
-
-    Args:
-        config: the terms.
-        embed_dim: of the student.
-        widths: of each teacher.
     """
-
-    log_scales: nn.Parameter | None
 
     def __init__(self, config: DistillationObjectiveConfig, embed_dim: int | None, widths: Sequence[int]) -> None:
         super().__init__()
@@ -224,20 +212,19 @@ class DistillationObjective(nn.Module):
             assert embed_dim is not None
             for width in widths:
                 for maps in (self.image_maps, self.text_maps):
-                    same = width == embed_dim
-                    maps.append(nn.Identity() if same else nn.Linear(embed_dim, width, bias=False))
+                    maps.append(nn.Identity() if width == embed_dim else nn.Linear(embed_dim, width, bias=False))
         interactive = any(isinstance(term, InteractiveTermConfig) for term in self.terms)
-        self.register_parameter("log_scales", learned_scales(len(widths)) if interactive else None)
+        self.log_scales = learned_scales(len(widths)) if interactive else None
 
     def forward(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
         """Each term by its kind, and the same of the synthetic captions as `KIND_synthetic`."""
         assert batch.teachers, "the batch carries no teacher features"
         clamp_scales([] if self.log_scales is None else [self.log_scales])
-        losses: dict[str, Tensor] = {}
-        for term in self.terms:
-            for name, value in caption_by_caption(term.kind, partial(self._term, term), features, batch).items():
-                losses[name] = term.weight * value
-        return losses
+        return {
+            name: term.weight * value
+            for term in self.terms
+            for name, value in caption_by_caption(term.kind, partial(self._term, term), features, batch).items()
+        }
 
     def _term(self, term: Term, features: Features, batch: ImageTextBatch) -> Tensor:
         inputs = ContrastiveInputs.of(features, batch)
@@ -251,5 +238,4 @@ class DistillationObjective(nn.Module):
     def _in_width_of(self, teacher: int, inputs: ContrastiveInputs) -> tuple[Tensor, Tensor]:
         """The student's embeddings in a teacher's space, of length 1."""
         image, text = inputs.unit
-        mapped = self.image_maps[teacher](image), self.text_maps[teacher](text)
-        return F.normalize(mapped[0], dim=1), F.normalize(mapped[1], dim=1)
+        return F.normalize(self.image_maps[teacher](image), dim=1), F.normalize(self.text_maps[teacher](text), dim=1)

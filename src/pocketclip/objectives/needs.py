@@ -1,11 +1,13 @@
 """What a method asks of data, model, teachers and stages, said as data, which `objectives/fit.py` compares."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
 from pocketclip.config import Config
-from pocketclip.types import Objective
+from pocketclip.types import Features, ImageTextBatch, Objective
 
 Teachers = Literal["none", "images", "captions", "classes"]
 """What teachers have to know: nothing, since none is asked; pictures; captions too; or the classes of pictures."""
@@ -65,13 +67,13 @@ class MethodConfig(Config):
         return self
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> Objective:
-        """An objective for the training loop; a module where it learns something itself.
-
-        Args:
-            embed_dim: of the student.
-            teacher_widths: of each teacher that it hears.
+        """An objective for a student of a width and teachers of theirs; a module where it learns something itself.
 
         Raises:
             UserError: the teachers are not as many as it takes.
         """
+        return self.losses
+
+    def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
+        """The objective of a method that learns nothing itself."""
         raise NotImplementedError

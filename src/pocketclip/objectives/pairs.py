@@ -1,6 +1,6 @@
 """Whether a sentence is true of two images, judged by the model's pair head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -12,7 +12,10 @@ from pocketclip.types import Features, ImageTextBatch
 
 
 class PairsObjectiveConfig(MethodConfig):
-    """Cross-entropy of true and false over pairs of images, as for NLVR2; needs `model.pair_head`."""
+    """Cross-entropy of true and false over pairs of images, as for NLVR2; needs `model.pair_head`.
+
+    The mean over a batch's examples; over all ranks' examples where each rank has a share.
+    """
 
     kind: Literal["pairs"] = "pairs"
     judges_pairs: ClassVar[bool] = True
@@ -22,15 +25,7 @@ class PairsObjectiveConfig(MethodConfig):
         """Images by twos and a head that judges them: a sentence about two images is no caption of either."""
         return Needs(self.kind, pairs=True, uncached="images by twos", task="nlvr2")
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "PairsObjective":
-        """An objective for the training loop."""
-        return PairsObjective()
-
-
-class PairsObjective:
-    """The mean over a batch's examples; over all ranks' examples where each rank has a share."""
-
-    def __call__(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
+    def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
         """The loss by its name."""
         assert features.pair_logits is not None, "the recipe asks for a pair head"
         assert batch.labels is not None, "the recipe asks for a source of pairs"

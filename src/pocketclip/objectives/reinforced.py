@@ -17,11 +17,14 @@ from pocketclip.objectives.teachers import (
     teacher_affinity,
     with_scales,
 )
-from pocketclip.types import Features, ImageTextBatch
+from pocketclip.types import Features, ImageTextBatch, Objective
 
 
 class ReinforcedObjectiveConfig(TaughtMethodConfig):
-    """MobileCLIP's loss: (1 - lambda) CLIP + lambda affinity, on real plus on synthetic captions."""
+    """MobileCLIP's loss: (1 - lambda) CLIP + lambda affinity, on real plus on synthetic captions, one by one.
+
+    Reference: MobileCLIP, https://arxiv.org/abs/2311.17049, section 3.2.
+    """
 
     kind: Literal["reinforced"] = "reinforced"
     may_ask: ClassVar[Teachers] = "captions"
@@ -39,33 +42,21 @@ class ReinforcedObjectiveConfig(TaughtMethodConfig):
             setting="" if self.distill_weight > 0 else "distill_weight 0",
         )
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "ReinforcedObjective":
-        """An objective for the training loop; see `MethodConfig.build`."""
+    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> Objective:
+        """See `MethodConfig.build`."""
         check_scales(self.teacher_scales, len(teacher_widths))
-        return ReinforcedObjective(self)
+        return self.losses
 
-
-class ReinforcedObjective:
-    """Affinity distillation and CLIP caption by caption; see `caption_by_caption`.
-
-    Reference: MobileCLIP, https://arxiv.org/abs/2311.17049, section 3.2.
-    """
-
-    def __init__(self, config: ReinforcedObjectiveConfig) -> None:
-        self.distill_weight = config.distill_weight
-        self.scales = config.teacher_scales
-
-    def __call__(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
+    def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
         """`clip` and `affinity`, and the same of the synthetic captions; a part of weight 0 is not computed."""
-        losses: dict[str, Tensor] = {}
-        for part, loss, weight in (
-            ("clip", clip_of, 1 - self.distill_weight),
-            ("affinity", self._affinity, self.distill_weight),
-        ):
-            if weight > 0:
-                for name, value in caption_by_caption(part, loss, features, batch).items():
-                    losses[name] = weight * value
-        return losses
+        parts = (("clip", clip_of, 1 - self.distill_weight), ("affinity", self._affinity, self.distill_weight))
+        return {
+            name: weight * value
+            for part, loss, weight in parts
+            if weight > 0
+            for name, value in caption_by_caption(part, loss, features, batch).items()
+        }
 
     def _affinity(self, features: Features, batch: ImageTextBatch) -> Tensor:
-        return teacher_affinity(ContrastiveInputs.of(features, batch), with_scales(batch.teachers, self.scales))
+        teachers = with_scales(batch.teachers, self.teacher_scales)
+        return teacher_affinity(ContrastiveInputs.of(features, batch), teachers)

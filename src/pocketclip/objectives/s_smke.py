@@ -74,8 +74,7 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
 
     @model_validator(mode="after")
     def _layers_make_sense(self) -> "SSmkeObjectiveConfig":
-        twice = sorted({layer for layer in self.contrastive if self.contrastive.count(layer) > 1})
-        if twice:
+        if twice := sorted({layer for layer in self.contrastive if self.contrastive.count(layer) > 1}):
             raise ValueError(f"contrastive: {', '.join(twice)} is given twice")
         if "teacher_head" in self.contrastive and self.distill.kind == "none":
             raise ValueError("contrastive: teacher_head is there with a teacher only; leave it out with distill: none")
@@ -85,13 +84,12 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
     def needs(self) -> Needs:
         """A teacher of images, by what is distilled."""
         teachers: dict[str, Teachers] = {"none": "none", "logits": "classes"}
-        queue_size = self.queue_size
         return Needs(
             "clip",
             teachers=teachers.get(self.distill.kind, "images"),
             setting=f"distill.kind {self.distill.kind}",
             hidden_layer="contrastive" if "hidden" in self.contrastive else "",
-            queue=("distill.queue_size", queue_size) if queue_size else None,
+            queue=("distill.queue_size", self.queue_size) if self.queue_size else None,
         )
 
     @property
@@ -100,7 +98,7 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
         return self.distill.queue_size if isinstance(self.distill, ContrastiveDistillConfig) else 0
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "SSmkeObjective":
-        """An objective for the training loop; see `MethodConfig.build`."""
+        """See `MethodConfig.build`."""
         if len(teacher_widths) > 1:
             raise UserError(
                 f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "
@@ -116,11 +114,6 @@ class SSmkeObjective(nn.Module):
     https://github.com/TimCares/EV-LP. There each rank contrasts its students with its own targets and the queue; here
     with those of the whole batch, so that several ranks learn what one would. There the queue begins with random
     vectors; here the part that was never filled is left out.
-
-    Args:
-        config: layers and distillation.
-        embed_dim: of the student; needed with a teacher.
-        teacher_width: of its vectors; None without one.
     """
 
     def __init__(self, config: SSmkeObjectiveConfig, embed_dim: int | None, teacher_width: int | None) -> None:
@@ -142,24 +135,19 @@ class SSmkeObjective(nn.Module):
                 self.queue = FeatureQueue(config.queue_size, teacher_width)
 
     def forward(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
-        """`clip_LAYER` of each layer, then `distill_image` and `distill_text`; synthetic captions apart.
-
-        Args:
-            features: of the batch; the head in the teacher's width is applied here.
-            batch: with the teacher's vectors where there is one.
-        """
+        """`clip_LAYER` of each layer, then `distill_image` and `distill_text`; synthetic captions apart."""
         clamp_scales(self.log_scales.values())
         headed = None
         if self.head is not None:
             headed = replace(features, image=self.head(features.image), text=self.head(features.text), layers=())
-        losses: dict[str, Tensor] = {}
-        for layer in self.layers:
-            chosen = self._of_layer(layer, features, headed)
-            for name, value in caption_by_caption(f"clip_{layer}", clip_of, chosen, batch).items():
-                losses[name] = 1 / len(self.layers) * value
-        if headed is not None:
-            losses |= self._distill(headed, batch)
-        return losses
+        losses = {
+            name: 1 / len(self.layers) * value
+            for layer in self.layers
+            for name, value in caption_by_caption(
+                f"clip_{layer}", clip_of, self._of_layer(layer, features, headed), batch
+            ).items()
+        }
+        return losses if headed is None else losses | self._distill(headed, batch)
 
     def _of_layer(self, layer: Layer, features: Features, headed: Features | None) -> Features:
         """A layer's vectors with its own temperature."""
@@ -182,13 +170,8 @@ class SSmkeObjective(nn.Module):
             compare = partial(target_distance_loss, target=target)
         else:
             compare = partial(target_logits_loss, target=target)
-
-        def text_loss(headed: Features, batch: ImageTextBatch) -> Tensor:
-            del batch
-            return compare(headed.text)
-
         losses = {"distill_image": compare(headed.image)}
-        losses |= caption_by_caption("distill_text", text_loss, headed, batch)
+        losses |= caption_by_caption("distill_text", lambda part, _: compare(part.text), headed, batch)
         weight = 0.5 * self.distill_weight * distributed.weight_of_share(len(batch), batch.shares)
         return {name: weight * value for name, value in losses.items()}
 
@@ -209,8 +192,4 @@ class SSmkeObjective(nn.Module):
             left_out |= batch.image_ids[:, None] == ids
             left_out.scatter_(1, labels[:, None], False)
         scale = self.log_scales["distill"].exp()
-
-        def compare(student: Tensor) -> Tensor:
-            return target_contrast_loss(F.normalize(student, dim=1), candidates, scale, labels, left_out)
-
-        return compare
+        return lambda student: target_contrast_loss(F.normalize(student, dim=1), candidates, scale, labels, left_out)

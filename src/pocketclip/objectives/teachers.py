@@ -50,23 +50,15 @@ def clamp_scales(scales: Iterable[nn.Parameter]) -> None:
 def caption_by_caption(name: str, loss: PairLoss, features: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
     """A loss of pairs over every caption drawn for the images: K captions are K batches of pairs.
 
-    Args:
-        name: of the loss.
-        loss: of features and a batch with one caption an image.
-        features: of the whole batch.
-        batch: with K captions an image, the last S of them synthetic.
-
-    Returns:
-        The mean over the real captions as `name`, and the mean over the synthetic ones, where there are some, as
-        `name_synthetic`. MobileCLIP's loss is the sum of the two: drawing a single caption from both costs it four
-        points on ImageNet.
+    The last S captions of an image are synthetic. The mean over the real ones comes as `name`, and the mean over the
+    synthetic ones, where there are some, as `name_synthetic`. MobileCLIP's loss is the sum of the two: drawing a single
+    caption from both costs it four points on ImageNet.
     """
     count = batch.captions_per_image
-    if count == 1:
-        losses = [loss(features, batch)]
-    else:
+    slots = [(features, batch)]
+    if count > 1:
         slots = [(features.with_caption(number, count), batch.with_caption(number)) for number in range(count)]
-        losses = [loss(*slot) for slot in slots]
+    losses = [loss(*slot) for slot in slots]
     num_real = count - batch.num_synthetic
     parts = {name: losses[:num_real], f"{name}_synthetic": losses[num_real:]}
     return {part: torch.stack(values).mean() for part, values in parts.items() if values}
@@ -99,16 +91,10 @@ def captions_of(teacher: TeacherFeatures) -> Float[Tensor, "M W"]:
 
 
 def teacher_affinity(inputs: ContrastiveInputs, teachers: Sequence[TeacherFeatures]) -> Float[Tensor, ""]:
-    """`affinity_loss`: plain, tile by tile where the batch is large, or this rank's share of it.
-
-    Args:
-        inputs: the student's side.
-        teachers: what each makes of the batch.
-    """
+    """`affinity_loss`: plain, tile by tile where the batch is large, or this rank's share of it."""
     assert teachers, "the batch carries no teacher features"
-    images = [teacher.image for teacher in teachers]
-    texts = [captions_of(teacher) for teacher in teachers]
-    scales = [teacher.scale for teacher in teachers]
+    images, texts = [teacher.image for teacher in teachers], [captions_of(teacher) for teacher in teachers]
+    theirs = images, texts, [teacher.scale for teacher in teachers]
     if inputs.are_large:
-        return large_affinity_loss(inputs, images, texts, scales)
-    return affinity_loss(*inputs.unit, inputs.logit_scale, images, texts, scales)
+        return large_affinity_loss(inputs, *theirs)
+    return affinity_loss(*inputs.unit, inputs.logit_scale, *theirs)
