@@ -94,7 +94,7 @@ def teacher_affinity(inputs: ContrastiveInputs, teachers: Sequence[TeacherFeatur
     """`affinity_loss`: plain, tile by tile where the batch is large, or this rank's share of it."""
     assert teachers, "the batch carries no teacher features"
     images, texts = [teacher.image for teacher in teachers], [captions_of(teacher) for teacher in teachers]
-    theirs = images, texts, [teacher.scale for teacher in teachers]
+    scales = [teacher.scale for teacher in teachers]
     if inputs.are_large:
-        return large_affinity_loss(inputs, *theirs)
-    return affinity_loss(*inputs.unit, inputs.logit_scale, *theirs)
+        return large_affinity_loss(inputs, images, texts, scales)
+    return affinity_loss(*inputs.unit, inputs.logit_scale, images, texts, scales)

@@ -51,9 +51,12 @@ class CheckpointFolder:
         Raises:
             UserError: it cannot be read.
         """
-        if self.final.is_file():
-            return load(self.final)
-        return load(paths[-1]) if (paths := self.steps()) else None
+        paths = [self.final] if self.final.is_file() else self.steps()
+        return load(paths[-1]) if paths else None
+
+    def load_best(self) -> dict[str, Any] | None:
+        """That of the best evaluation, or None."""
+        return load(self.best) if self.best.is_file() else None
 
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:

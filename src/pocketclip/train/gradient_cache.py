@@ -9,14 +9,15 @@ where there are several ranks), and the gradient is exact for those; train with 
 gradient of the whole batch. Running averages count each chunk once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.train.modes import without_running_statistics
 from pocketclip.train.parallel import Alone
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures, Objective
 
@@ -44,22 +45,22 @@ def chunked_backward(
     model = parallel.model
     num_chunks = -(-max(batch.shares, default=len(batch)) // chunk_size)  # the same on every rank
     chunks = [batch.pairs(start, stop) for start, stop in chunk_bounds(len(batch), num_chunks)]
-    states = []
-    found: list[list[Tensor]] = []
-    with torch.no_grad(), _without_running_statistics(model):
+    states, chunk_outputs = [], []
+    with torch.no_grad(), without_running_statistics(model):
         for chunk in chunks:
             states.append(_random_state(batch.images.device))
             with autocast():
                 features = model(chunk)
-            found.append([output.float() for output in _outputs(features)])
-    whole = [torch.cat(parts).requires_grad_() for parts in zip(*found, strict=True)]
+            chunk_outputs.append([output.float() for output in _outputs(features)])
+    whole = [torch.cat(parts).requires_grad_() for parts in zip(*chunk_outputs, strict=True)]
     image, text, *layers = whole
     pairs = zip(layers[::2], layers[1::2], strict=True)
-    layer_features = tuple(LayerFeatures(one, other) for one, other in pairs)
+    layer_features = tuple(LayerFeatures(*pair) for pair in pairs)
     features = Features(image, text, model.logit_scale.exp(), model.logit_bias, layer_features)
     losses = dict(objective(model.judged(features, batch), batch))
     torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
-    for number, (chunk, state, grads) in enumerate(zip(chunks, states, _split_gradients(whole, found), strict=True)):
+    passes = zip(chunks, states, _split_gradients(whole, chunk_outputs), strict=True)
+    for number, (chunk, state, grads) in enumerate(passes):
         _restore_random_state(state, batch.images.device)
         with nullcontext() if number == len(chunks) - 1 else parallel.delayed():
             with autocast():
@@ -76,11 +77,11 @@ def _outputs(features: Features) -> list[Tensor]:
     return [features.image, features.text, *layers]
 
 
-def _split_gradients(whole: Sequence[Tensor], found: Sequence[Sequence[Tensor]]) -> list[list[Tensor | None]]:
+def _split_gradients(whole: Sequence[Tensor], chunk_outputs: Sequence[Sequence[Tensor]]) -> list[list[Tensor | None]]:
     """The gradient at each output of each chunk; None of an output that the objective does not look at."""
     columns = []
     for number, value in enumerate(whole):
-        sizes = [len(outputs[number]) for outputs in found]
+        sizes = [len(outputs[number]) for outputs in chunk_outputs]
         columns.append([None] * len(sizes) if value.grad is None else list(value.grad.split(sizes)))
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -98,19 +99,3 @@ def _restore_random_state(state: tuple[Tensor, Tensor | None], device: torch.dev
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1], device)
-
-
-@contextmanager
-def _without_running_statistics(model: nn.Module) -> Iterator[None]:
-    """The first pass must not count twice in the batch norms' running averages."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked = norm.num_batches_tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, count in before:
-            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,20 @@ from torch.profiler import record_function
 from pocketclip import distributed
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.hardware import keep_freed_memory
-from pocketclip.models.dual_encoder import PARTS, DualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import autocast
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import checkpoint, interrupt
 from pocketclip.train.checkpoint import CheckpointFolder
 from pocketclip.train.config import TrainConfig
-from pocketclip.train.metrics import MetricsFile
-from pocketclip.train.objective import (
-    learned_parameters,
-    load_objective_state,
-    move_objective,
-    objective_state,
-)
+from pocketclip.train.metrics import MetricsFile, mean_of_steps
+from pocketclip.train.modes import average_running_statistics, set_modes
 from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.parallel import Alone, Replicated, Sharded
 from pocketclip.train.profile import StepProfiler
-from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule, is_loss
-from pocketclip.train.step import train_step
+from pocketclip.train.progress import Progress
+from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule
+from pocketclip.train.step import learned_part, train_step
 from pocketclip.types import ImageTextBatch, Objective
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -45,26 +41,10 @@ Teach = Callable[[ImageTextBatch, int | None], ImageTextBatch]
 _RANKS_APART = 1_000_003  # between the seeds of two ranks
 
 
-@dataclass
-class Progress:
-    """What a stage has reached; all of it is in a checkpoint."""
-
-    step: int = 0
-    best: float | None = None
-    best_step: int = 0
-    evaluations_since_best: int = 0
-    stopped: bool = False
-    evaluation: dict[str, float] = field(default_factory=dict)
-    num_evaluations: int = 0
-    broken: list[str] = field(default_factory=list)
-    metrics_bytes: int = 0
-    seconds_waiting: float = 0.0
-    """Of the training seconds, those in which no batch was ready."""
-    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validate": 0.0})
-
-
 class Trainer:
     """One stage of a run.
+
+    With several ranks every one has a trainer; the batches are its shares, and rank 0 alone writes files.
 
     Args:
         name: of the stage; its checkpoints are in `folder/checkpoints/NAME`.
@@ -80,8 +60,6 @@ class Trainer:
         teach: runs live teachers before each step; None where there are none.
         with_profile: write where the time of some early steps went to `folder/profile`.
         with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
-
-    With several ranks every one has a trainer; the batches are its shares, and rank 0 alone writes files.
     """
 
     def __init__(
@@ -116,8 +94,8 @@ class Trainer:
         alone = distributed.world_size() == 1
         self.parallel = Alone(model) if alone else Sharded(model) if with_sharding else Replicated(model)
         self.model = model = self.parallel.model
-        move_objective(objective, self.device)
-        learned = learned_parameters(objective)
+        self.learned = learned_part(objective).to(self.device).train()
+        learned = list(self.learned.parameters())
         self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, learned)
         self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
         self.average: AveragedModel | None = None
@@ -160,7 +138,7 @@ class Trainer:
 
     def _train(self, request: interrupt.StopRequest) -> None:
         config, progress = self.config, self.progress
-        self._set_modes()
+        set_modes(self.model, self.config)
         every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * self.steps_per_epoch))
         started = time.perf_counter()
         batches = self.batches(progress.step)
@@ -169,7 +147,7 @@ class Trainer:
             batch, stop = self._agree(batch, request)
             self._step(batch)
             elapsed = time.perf_counter() - started
-            self._count_time("train", elapsed)
+            progress.seconds["train"] += elapsed
             waiting = progress.seconds_waiting / max(progress.seconds["train"], 1e-9)
             shown = {**self.metrics.newest, "waiting_for_data": waiting}
             speed = sum(batch.shares) / max(elapsed, 1e-9)
@@ -229,43 +207,12 @@ class Trainer:
             self.schedule.step()
         progress.step += 1
 
-    def _set_modes(self) -> None:
-        """Trained parts in training mode, frozen parts as in inference."""
-        self.model.train()
-        rates = self.config.learning_rate
-        for part in PARTS:
-            if getattr(rates, part) is None:
-                for module in self.model.head_modules() if part == "heads" else [getattr(self.model, part)]:
-                    module.eval()
-        if self.config.batch_norm == "frozen":
-            for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-
     def _log(self) -> None:
-        """Bring the pending scalars to the CPU in one go, check them and write their mean.
-
-        Raises:
-            UserError: a loss was not finite.
-        """
+        """Write the mean of the scalars since the last line; see `mean_of_steps`."""
         if not self._pending:
             return
-        names = list(self._pending[-1][1])
-        values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in self._pending])
-        distributed.average_in_place([values])
-        rows = values.cpu()
-        bad = (~torch.isfinite(rows).all(dim=1)).nonzero()
-        if len(bad):
-            step = self._pending[int(bad[0])][0]
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, rows[int(bad[0])], strict=True))
-            saved = self.checkpoints.steps()
-            cure = f"Go on from {saved[-1]} with --resume and" if saved else "Start again with"
-            raise UserError(
-                f"{self.name}: step {step}: the loss is not finite ({shown}). {cure} a lower learning rate, "
-                "a lower max_grad_norm or precision=float32."
-            )
+        means = mean_of_steps(self._pending, self.name, self.checkpoints)
         self._pending.clear()
-        means = {name: float(value) for name, value in zip(names, rows.mean(dim=0), strict=True)}
         rates = {f"learning_rate_{group['part']}": group["lr"] for group in self.optimizer.param_groups}
         self._write({**means, **rates, "temperature": float(1 / self.model.logit_scale.detach().exp())})
 
@@ -284,50 +231,33 @@ class Trainer:
         assert self.evaluate is not None
         self._log()
         started = time.perf_counter()
-        self._average_running_statistics()
+        average_running_statistics(self.model)
         model = self._evaluated_model()
         model.eval()
         values = distributed.gather_objects(dict(self.evaluate(model)))[0]  # the last bit decides on all ranks alike
-        self._set_modes()
-        self._count_time("validate", time.perf_counter() - started)
+        set_modes(self.model, self.config)
         progress, config = self.progress, self.config
+        progress.seconds["validate"] += time.perf_counter() - started
         progress.evaluation = values
         progress.num_evaluations += 1
         self._write(values)
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            assert isinstance(config.schedule, PlateauScheduleConfig)
-            self.schedule.step(self._metric(config.schedule.metric))
-        watched = config.early_stopping.metric if config.early_stopping is not None else config.keep_metric
-        if config.keep == "best" or config.early_stopping is not None:
-            self._compare(self._metric(watched), is_loss(watched))
-
-    def _metric(self, name: str) -> float:
-        values = self.progress.evaluation
-        if name not in values:
-            raise UserError(f"{self.name}: no validation metric '{name}'. Known: {', '.join(values)}.")
-        return values[name]
-
-    def _compare(self, value: float, smaller_is_better: bool) -> None:
-        progress = self.progress
-        if progress.best is None or (value < progress.best if smaller_is_better else value > progress.best):
-            progress.best, progress.best_step, progress.evaluations_since_best = value, progress.step, 0
-            if self.config.keep == "best":
+        if isinstance(config.schedule, PlateauScheduleConfig) and isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(progress.metric(config.schedule.metric, self.name))
+        stopping = config.early_stopping
+        if config.keep != "best" and stopping is None:
+            return
+        if progress.is_best(stopping.metric if stopping is not None else config.keep_metric, self.name):
+            if config.keep == "best":
                 weights = self._evaluated_model().state_dict()
                 distributed.on_main(lambda: checkpoint.save_atomically(self.checkpoints.best, {"model": weights}))
-            return
-        progress.evaluations_since_best += 1
-        stopping = self.config.early_stopping
-        if stopping is not None and progress.evaluations_since_best >= stopping.patience:
+        elif stopping is not None and progress.evaluations_since_best >= stopping.patience:
             progress.stopped = True
             self.watch.note(f"{self.name}: no better {stopping.metric} since step {progress.best_step}; stopped.")
-
-    def _count_time(self, phase: str, seconds: float) -> None:
-        self.progress.seconds[phase] = self.progress.seconds.get(phase, 0.0) + seconds
 
     def save(self) -> None:
         """Write a checkpoint of the step just done."""
         self._log()
-        self._average_running_statistics()
+        average_running_statistics(self.model)
         self.progress.broken = list(self.watch.messages)
         state: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
@@ -336,15 +266,9 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "random": distributed.gather_objects(checkpoint.random_states()),
             "average": None if self.average is None else self.average.state_dict(),
-            "objective": objective_state(self.objective),
+            "objective": self.learned.state_dict(),
         }
         distributed.on_main(lambda: self.checkpoints.save(self.progress.step, state))
-
-    def _average_running_statistics(self) -> None:
-        """Each rank's batch norms saw its own shares; from here on all know the mean."""
-        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        values = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
-        distributed.average_in_place(values)
 
     def _resume(self) -> None:
         state = distributed.on_main(self.checkpoints.load_newest)
@@ -358,7 +282,7 @@ class Trainer:
             return
         self.parallel.load_optimizer_state(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        load_objective_state(self.objective, state["objective"])
+        self.learned.load_state_dict(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         distributed.on_main(lambda: self.metrics.cut(self.progress.metrics_bytes, self.progress.step))
@@ -368,13 +292,9 @@ class Trainer:
             torch.manual_seed(self.seed + _RANKS_APART * distributed.rank() + self.progress.step)
 
     def _take_weights_to_keep(self) -> None:
-        best = distributed.on_main(self._load_best) if self.config.keep == "best" else None
-        self._average_running_statistics()
+        best = distributed.on_main(self.checkpoints.load_best) if self.config.keep == "best" else None
+        average_running_statistics(self.model)
         if best is not None:
             self.parallel.load_state_dict(best["model"])
         elif self.average is not None:
             self.parallel.load_state_dict(self._evaluated_model().state_dict())
-
-    def _load_best(self) -> dict[str, Any] | None:
-        path = self.checkpoints.best
-        return checkpoint.load(path) if path.is_file() else None

@@ -1,12 +1,17 @@
 """`metrics.jsonl`: one JSON object a line, in the order of the steps; and TensorBoard beside it when wanted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from pocketclip import distributed
 from pocketclip.errors import UserError, require
 from pocketclip.files import cannot_write, write_atomically
+from pocketclip.train.checkpoint import CheckpointFolder
 
 
 class MetricsFile:
@@ -69,6 +74,31 @@ class MetricsFile:
         if self.path.is_file() and self.path.stat().st_size > size:
             with self.path.open("r+b") as file:
                 file.truncate(size)
+
+
+def mean_of_steps(
+    steps: Sequence[tuple[int, Mapping[str, Tensor]]], stage: str, checkpoints: CheckpointFolder
+) -> dict[str, float]:
+    """Bring the scalars of some steps to the CPU in one go, check them and average them, over ranks too.
+
+    Raises:
+        UserError: a loss was not finite.
+    """
+    names = list(steps[-1][1])
+    values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in steps])
+    distributed.average_in_place([values])
+    rows = values.cpu()
+    bad = (~torch.isfinite(rows).all(dim=1)).nonzero()
+    if len(bad):
+        first = int(bad[0])
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, rows[first], strict=True))
+        saved = checkpoints.steps()
+        cure = f"Go on from {saved[-1]} with --resume and" if saved else "Start again with"
+        raise UserError(
+            f"{stage}: step {steps[first][0]}: the loss is not finite ({shown}). {cure} a lower learning rate, "
+            "a lower max_grad_norm or precision=float32."
+        )
+    return {name: float(value) for name, value in zip(names, rows.mean(dim=0), strict=True)}
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Learning-rate schedules."""
 
 import math
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 from torch.optim import Optimizer
@@ -10,18 +10,6 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from pocketclip.config import Config
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Schedule(Protocol):
-    """What the loop needs of a schedule."""
-
-    def state_dict(self) -> dict[str, object]:
-        """Everything needed to go on."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        """Go on from a saved state."""
-        ...
 
 
 class CosineScheduleConfig(Config):
