@@ -57,12 +57,9 @@ def is_main() -> bool:
 
 @contextmanager
 def started(device: str) -> Iterator[None]:
-    """Join the other processes while open, where torchrun started several.
+    """Join the other processes while open, where torchrun started several; `device` is `cpu`, `cuda` or `auto`.
 
     A process that stops with an error while others still work ends them too: they lose its connection and raise.
-
-    Args:
-        device: `cpu`, `cuda` or `auto`.
 
     Raises:
         UserError: another rank ended before its time.
@@ -93,10 +90,8 @@ def started(device: str) -> Iterator[None]:
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
-    text = str(error).lower()
-    return any(word in text for word in ("gloo", "nccl", "connection", "socket", "timed out"))
+    words = ("gloo", "nccl", "connection", "socket", "timed out")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
 
 
 def on_main(function: Callable[[], Result]) -> Result:
@@ -110,10 +105,11 @@ def on_main(function: Callable[[], Result]) -> Result:
         except UserError as error:
             outcome = [(None, error)]
     dist.broadcast_object_list(outcome, src=0)
+    result: Result
     result, failure = outcome[0]
     if failure is not None:
         raise failure
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def gather_objects(value: Result) -> list[Result]:
@@ -137,7 +133,7 @@ def gather_numbers(*numbers: int) -> list[list[int]]:
 
 def share_bounds(total: int, size: int | None = None) -> list[int]:
     """Where each rank's share of `total` things begins, and the end of the last: shares differ by one at most."""
-    size = world_size() if size is None else size
+    size = size or world_size()
     return [total * number // size for number in range(size + 1)]
 
 
@@ -150,9 +146,7 @@ def own_share(total: int) -> slice:
 def weight_of_share(count: int, sizes: Sequence[int]) -> float:
     """What a mean over this rank's `count` rows counts for, so that the mean over ranks is that over all rows.
 
-    Args:
-        count: rows of this rank.
-        sizes: rows of each rank; at most one where this rank holds all.
+    `sizes` are the rows of each rank; at most one where this rank holds all.
     """
     return len(sizes) * count / sum(sizes) if len(sizes) > 1 else 1.0
 
@@ -170,11 +164,9 @@ def average_in_place(tensors: Sequence[Tensor]) -> None:
 
 
 def gather(rows: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The rows of every rank, one below the other, with exact gradients: each rank's loss may depend on all of them.
+    """The (n, ...) rows of every rank, one below the other, n = sizes[rank].
 
-    Args:
-        rows: (n, ...), this rank's, n = sizes[rank].
-        sizes: rows of each rank.
+    Gradients are exact: each rank's loss may depend on all rows.
     """
     gathered: Tensor = _Gather.apply(rows, tuple(sizes)) if len(sizes) > 1 else rows
     return gathered

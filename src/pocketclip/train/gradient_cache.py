@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.modes import without_running_statistics
@@ -48,7 +49,7 @@ def chunked_backward(
     states, chunk_outputs = [], []
     with torch.no_grad(), without_running_statistics(model):
         for chunk in chunks:
-            states.append(_random_state(batch.images.device))
+            states.append((torch.get_rng_state(), *get_device_states(batch.images)))
             with autocast():
                 features = model(chunk)
             chunk_outputs.append([output.float() for output in _outputs(features)])
@@ -61,7 +62,8 @@ def chunked_backward(
     torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
     passes = zip(chunks, states, _split_gradients(whole, chunk_outputs), strict=True)
     for number, (chunk, state, grads) in enumerate(passes):
-        _restore_random_state(state, batch.images.device)
+        torch.set_rng_state(state[0])
+        set_device_states(*state[1:])
         with nullcontext() if number == len(chunks) - 1 else parallel.delayed():
             with autocast():
                 features = parallel.forward(chunk)
@@ -89,13 +91,3 @@ def _split_gradients(whole: Sequence[Tensor], chunk_outputs: Sequence[Sequence[T
 def chunk_bounds(num_images: int, num_chunks: int) -> list[tuple[int, int]]:
     """First image and end of each chunk, of like size: a last chunk of one image would break batch norm."""
     return list(pairwise(num_images * number // num_chunks for number in range(num_chunks + 1)))
-
-
-def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def _restore_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)

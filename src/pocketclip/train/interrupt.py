@@ -26,7 +26,6 @@ def listen() -> Iterator[StopRequest]:
     before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # as by nohup
 
     def note(number: int, frame: FrameType | None) -> None:
-        del number, frame
         request.asked = True
         for other, handler in before.items():
             signal.signal(other, handler)

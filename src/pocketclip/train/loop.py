@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,60 +41,51 @@ Teach = Callable[[ImageTextBatch, int | None], ImageTextBatch]
 _RANKS_APART = 1_000_003  # between the seeds of two ranks
 
 
+@dataclass(eq=False)
 class Trainer:
     """One stage of a run.
 
     With several ranks every one has a trainer; the batches are its shares, and rank 0 alone writes files.
-
-    Args:
-        name: of the stage; its checkpoints are in `folder/checkpoints/NAME`.
-        model: on its device.
-        objective: what is minimised.
-        batches: the data, from any step on.
-        config: the stage's settings.
-        steps_per_epoch: whole batches in a pass over the data.
-        evaluate: measures the model; None where there is no validation split.
-        folder: of the run; `metrics.jsonl` is in it.
-        seed: of dropout and the like; the order of the data has its own.
-        watch: told of the steps done; counts the items left out.
-        teach: runs live teachers before each step; None where there are none.
-        with_profile: write where the time of some early steps went to `folder/profile`.
-        with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: DualEncoder,
-        objective: Objective,
-        batches: Batches,
-        config: TrainConfig,
-        *,
-        steps_per_epoch: int,
-        evaluate: Evaluate | None,
-        folder: Path,
-        seed: int,
-        watch: BrokenItems,
-        teach: Teach | None = None,
-        with_profile: bool = False,
-        with_sharding: bool = False,
-    ) -> None:
-        self.name, self.objective, self.batches, self.teach = name, objective, batches, teach
+    name: str
+    """Its checkpoints are in `folder/checkpoints/NAME`."""
+    model: DualEncoder
+    """On its device."""
+    objective: Objective
+    batches: Batches
+    config: TrainConfig
+    _: KW_ONLY
+    steps_per_epoch: int
+    evaluate: Evaluate | None
+    """None where there is no validation split."""
+    folder: Path
+    """Of the run, with its `metrics.jsonl`."""
+    seed: int
+    """Of dropout and the like; the order of the data has its own."""
+    watch: BrokenItems
+    """Told of the steps done; counts the items left out."""
+    teach: Teach | None = None
+    with_profile: bool = False
+    """Write where the time of some early steps went to `folder/profile`."""
+    with_sharding: bool = False
+    """Several ranks spread the weights (FSDP2) instead of holding all of them each (DDP)."""
+
+    def __post_init__(self) -> None:
+        name, model, config, folder = self.name, self.model, self.config, self.folder
         self.title = name.replace("_", " ")  # for people
-        self.config, self.steps_per_epoch, self.evaluate = config, steps_per_epoch, evaluate
-        self.seed, self.watch = seed, watch
         self.device = model.logit_scale.device
-        self.num_steps = config.total_steps(steps_per_epoch)
-        if with_sharding and config.ema_decay is not None:
+        self.num_steps = config.total_steps(self.steps_per_epoch)
+        if self.with_sharding and config.ema_decay is not None:
             raise UserError(
                 f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off."
             )
         if self.device.type == "cpu":
             keep_freed_memory()
         alone = distributed.world_size() == 1
-        self.parallel = Alone(model) if alone else Sharded(model) if with_sharding else Replicated(model)
+        self.parallel = Alone(model) if alone else Sharded(model) if self.with_sharding else Replicated(model)
         self.model = model = self.parallel.model
-        self.learned = learned_part(objective).to(self.device).train()
+        self.learned = learned_part(self.objective).to(self.device).train()
         learned = list(self.learned.parameters())
         self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, learned)
         self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
@@ -104,7 +95,8 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
         self.checkpoints = CheckpointFolder(folder / "checkpoints" / name, config.num_checkpoints)
         self.metrics = MetricsFile(folder / "metrics.jsonl", name, tensorboard=config.tensorboard)
-        self.profiler = StepProfiler(folder / "profile", name) if with_profile and distributed.is_main() else None
+        watched = self.with_profile and distributed.is_main()
+        self.profiler = StepProfiler(folder / "profile", name) if watched else None
         self.progress = Progress()
         self.earlier_seconds = 0.0  # spent by the processes that a resumed stage goes on from
         self._pending: list[tuple[int, dict[str, Tensor]]] = []

@@ -47,17 +47,13 @@ class MetricsFile:
         except OSError as error:
             raise cannot_write(self.path, error) from error
         if self._module is not None:
-            self._write_events(step, values)
+            if self._writer is None:
+                events = self.path.parent / "tensorboard" / self.stage
+                self._writer = self._module.SummaryWriter(str(events), purge_step=self._purge_step)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
         return size
-
-    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
-        assert self._module is not None
-        if self._writer is None:
-            folder = self.path.parent / "tensorboard" / self.stage
-            self._writer = self._module.SummaryWriter(str(folder), purge_step=self._purge_step)
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
 
     def start_over(self) -> None:
         """Forget this stage's lines: it was killed before its first checkpoint."""

@@ -1,6 +1,7 @@
 """AdamW with a rate for each part of the model; a part without a rate is frozen."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -39,13 +40,8 @@ def build_optimizer(
     """The optimizer; parts without a rate and frozen layers stop requiring gradients.
 
     Each part has two groups, with and without weight decay; single numbers have their own, since FSDP2 does not spread
-    them and one fused update takes tensors of one kind.
-
-    Args:
-        model: what is trained.
-        config: the optimizer's settings.
-        rates: of each part.
-        others: an objective's own parameters; the part `objective`, at the heads' rate.
+    them and one fused update takes tensors of one kind. An objective's own parameters, the `others`, are the part
+    `objective`, at the heads' rate.
 
     Raises:
         UserError: there are others, and the heads have no rate.
@@ -72,27 +68,28 @@ def build_optimizer(
 
 def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
     """Tables of words, positions and types, and what timm's towers name beside them, such as their class token."""
-    found: list[nn.Parameter] = []
+    tables: list[nn.Parameter] = []
     for module in model.modules():
         names = getattr(module, "no_weight_decay", None)
         if isinstance(module, nn.Embedding):
-            found += module.parameters()
+            tables += module.parameters()
         elif callable(names):
             own = dict(module.named_parameters())
-            found += [own[name] for name in sorted(names()) if name in own]
-    return found
+            tables += [own[name] for name in sorted(names()) if name in own]
+    return tables
 
 
 def _groups(
     parameters: Sequence[nn.Parameter], config: AdamWConfig, spared: set[int], **settings: Any
 ) -> list[dict[str, Any]]:
     groups = []
-    decays = [id(p) not in spared and (p.ndim >= 2 or config.decay_one_dimensional) for p in parameters]
-    plain = [p for p, decay in zip(parameters, decays, strict=True) if not decay]
-    decayed = [p for p, decay in zip(parameters, decays, strict=True) if decay]
-    for chosen, decay in ((decayed, config.weight_decay), (plain, 0.0)):
-        for numbers in (False, True):
-            same = [p for p in chosen if (p.ndim == 0) == numbers]
-            if same:
-                groups.append({"params": same, "weight_decay": decay, **settings})
+    for decay, number in product((True, False), (False, True)):
+        same = [
+            p
+            for p in parameters
+            if (id(p) not in spared and (p.ndim >= 2 or config.decay_one_dimensional)) == decay
+            and (p.ndim == 0) == number
+        ]
+        if same:
+            groups.append({"params": same, "weight_decay": config.weight_decay if decay else 0.0, **settings})
     return groups

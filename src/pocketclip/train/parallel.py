@@ -20,15 +20,9 @@ from pocketclip import distributed
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures
 
-SCALARS = ("logit_scale", "logit_bias")
-
 
 class Alone:
-    """One process: the model as it is. The other two ways fill in what differs.
-
-    Args:
-        model: on its device; ends with the trained weights.
-    """
+    """One process: the model as it is; it ends with the trained weights. The other two ways fill in what differs."""
 
     def __init__(self, model: DualEncoder) -> None:
         self.given = model
@@ -46,11 +40,13 @@ class Alone:
         yield
 
     def finish_gradients(self, others: Sequence[Tensor] = ()) -> None:
-        """After the last backward pass of a step: average what is not part of the towers and heads.
+        """After the last backward pass of a step: average over ranks what is not part of the towers and heads.
 
-        Args:
-            others: parameters beside the model's, whole on every rank, such as an objective's.
+        That are single numbers, the pair head, which works on all features at once, and parameters beside the model's.
         """
+        head = [] if self.model.pair_head is None else list(self.model.pair_head.parameters())
+        whole = [self.model.logit_scale, self.model.logit_bias, *head, *others]
+        distributed.average_in_place([parameter.grad for parameter in whole if parameter.grad is not None])
 
     def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
         """Scale the gradients down to a norm; returns the norm they had."""
@@ -104,10 +100,6 @@ class Replicated(Alone):
         with self.replica.no_sync():
             yield
 
-    def finish_gradients(self, others: Sequence[Tensor] = ()) -> None:
-        """Average what DistributedDataParallel does not see."""
-        _average_gradients(self.model, others)
-
 
 class _Parts(nn.Module):
     """All of a model but its single numbers and its pair head."""
@@ -145,23 +137,15 @@ class Sharded(Alone):
         for part in self.parts:
             part.set_requires_gradient_sync(True)
 
-    def finish_gradients(self, others: Sequence[Tensor] = ()) -> None:
-        """Average the gradients of what every rank holds whole."""
-        _average_gradients(self.model, others)
-
     def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
         """Scale the gradients down to a norm, counting the parts of all ranks; returns the norm they had."""
-        groups = [
-            [p for p in parameters if p.grad is not None and isinstance(p, DTensor) == spread]
-            for spread in (True, False)
-        ]
-        norms = [nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]) for group in groups if group]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        groups = [[grad for grad in gradients if isinstance(grad, DTensor) == spread] for spread in (True, False)]
+        norms = [nn.utils.get_total_norm(group) for group in groups if group]
         total = torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]).norm()
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for group in groups:
-            for parameter in group:
-                gradient = parameter.grad
-                (gradient.to_local() if isinstance(gradient, DTensor) else gradient).mul_(scale)  # type: ignore[union-attr]
+        for grad in gradients:
+            (grad.to_local() if isinstance(grad, DTensor) else grad).mul_(scale)
         return total  # type: ignore[no-any-return]
 
     def whole_model(self) -> DualEncoder:
@@ -171,8 +155,7 @@ class Sharded(Alone):
 
     def state_dict(self) -> dict[str, Any]:
         """The weights gathered from all ranks."""
-        whole: dict[str, Any] = _whole(self.model.state_dict())
-        return whole
+        return dict(_whole(self.model.state_dict()))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take this rank's part of whole weights."""
@@ -181,8 +164,7 @@ class Sharded(Alone):
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """The state gathered from all ranks; it suits any number of them."""
-        whole: dict[str, Any] = _whole(optimizer.state_dict())
-        return whole
+        return dict(_whole(optimizer.state_dict()))
 
     def load_optimizer_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         """Take this rank's part of a whole state."""
@@ -194,22 +176,15 @@ class Sharded(Alone):
         optimizer.load_state_dict({**state, "state": parts})
 
 
-def _average_gradients(model: DualEncoder, others: Sequence[Tensor]) -> None:
-    """Of single numbers, the pair head, which works on all features at once, and the parameters beside the model."""
-    head = [] if model.pair_head is None else list(model.pair_head.parameters())
-    whole = [*(getattr(model, name) for name in SCALARS), *head, *others]
-    distributed.average_in_place([parameter.grad for parameter in whole if parameter.grad is not None])
-
-
 def blocks_of(part: nn.Module) -> list[nn.Module]:
     """The children of a tower's outermost lists of layers: what is gathered and let go of together."""
-    found: list[nn.Module] = []
+    blocks: list[nn.Module] = []
     for child in part.children():
         if isinstance(child, nn.ModuleList | nn.Sequential):
-            found += [layer for layer in child if any(True for _ in layer.parameters())]
+            blocks += [layer for layer in child if any(True for _ in layer.parameters())]
         else:
-            found += blocks_of(child)
-    return found
+            blocks += blocks_of(child)
+    return blocks
 
 
 def _whole(state: Any) -> Any:

@@ -9,9 +9,8 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from pocketclip.files import write_atomically
 
 PHASES = ("data", "image tower", "text tower", "loss", "backward", "optimizer")
-"""What the loop, the step and the model mark with `record_function`; the towers' part is their forward pass."""
-SOME_HAVE = ("teacher",)
-"""Phases of some steps only."""
+"""What the loop, the step and the model mark with `record_function`; the towers' part is their forward pass. Some steps
+have `teacher`, too."""
 SKIPPED, WARM_UP, MEASURED = 2, 1, 10
 
 
@@ -45,7 +44,7 @@ class StepProfiler:
         self._profile.step()
 
     def _write(self, finished: Any) -> None:
-        events = [event for event in finished.key_averages() if event.key in (*PHASES, *SOME_HAVE)]
+        events = [event for event in finished.key_averages() if event.key in (*PHASES, "teacher")]
         if not events:
             return  # the stage had too few steps
         num_steps = max(event.count for event in events)
