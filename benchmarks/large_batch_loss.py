@@ -25,10 +25,10 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
 
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.losses.affinity import affinity_loss
-    from pocketclip.losses.clip import clip_loss
+    from pocketclip.losses.clip import ClipLossConfig, clip_loss
     from pocketclip.losses.contrastive import ContrastiveInputs
-    from pocketclip.losses.large import large_affinity_loss, large_clip_loss, large_sigmoid_loss
-    from pocketclip.losses.sigmoid import sigmoid_loss
+    from pocketclip.losses.large import large_affinity_loss
+    from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
 
     keep_freed_memory()
     torch.manual_seed(0)
@@ -46,13 +46,13 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
     def step() -> float:
         started = time.perf_counter()
         if loss == "clip":
-            value = clip_loss(image, text, scale) if side == "plain" else large_clip_loss(inputs)
+            value = clip_loss(image, text, scale) if side == "plain" else ClipLossConfig().large(inputs)
         elif loss == "affinity":
             taught = *teachers, TEACHER_SCALES
             plain = side == "plain"
             value = affinity_loss(image, text, scale, *taught) if plain else large_affinity_loss(inputs, *taught)
         else:
-            value = sigmoid_loss(image, text, scale, bias) if side == "plain" else large_sigmoid_loss(inputs)
+            value = sigmoid_loss(image, text, scale, bias) if side == "plain" else SigmoidLossConfig().large(inputs)
         value.backward()
         return time.perf_counter() - started
 

@@ -40,11 +40,6 @@ def world_size() -> int:
     return dist.get_world_size() if is_initialized() else 1
 
 
-def local_rank() -> int:
-    """Number of this process on its machine, which is the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def local_world_size() -> int:
     """Processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -69,7 +64,7 @@ def started(device: str) -> Iterator[None]:
         return
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     else:  # torchrun allows one thread each, however many cores there are
         torch.set_num_threads(max(1, available_cores() // local_world_size()))
     # gloo beside nccl: numbers that the CPU needs are exchanged without waiting for the GPU

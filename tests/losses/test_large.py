@@ -9,19 +9,13 @@ from torch.nn import functional as F
 
 from pocketclip.losses import tiles
 from pocketclip.losses.affinity import affinity_loss
-from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.clip import ClipLossConfig, clip_loss
 from pocketclip.losses.contrastive import ContrastiveInputs
-from pocketclip.losses.large import (
-    large_affinity_loss,
-    large_clip_loss,
-    large_multi_positive_loss,
-    large_sigmoid_loss,
-    large_soft_target_loss,
-)
+from pocketclip.losses.large import large_affinity_loss
 from pocketclip.losses.matches import positive_pairs
-from pocketclip.losses.multi_positive import multi_positive_loss
-from pocketclip.losses.sigmoid import sigmoid_loss
-from pocketclip.losses.soft_target import soft_target_loss
+from pocketclip.losses.multi_positive import MultiPositiveLossConfig, multi_positive_loss
+from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
+from pocketclip.losses.soft_target import SoftTargetLossConfig, soft_target_loss
 from processes import run_ranks
 
 KINDS = ["clip", "smoothed", "soft_target", "multi_positive", "sigmoid", "affinity"]
@@ -97,11 +91,11 @@ def sharded(rank: int, kind: str, batch: dict[str, Tensor], shares: list[int]) -
     scalars, ids = (values["scale"], values["bias"]), (part["image_ids"], part["caption_ids"])
     inputs = ContrastiveInputs(values["image"], values["text"], *scalars, *ids, tuple(shares))
     losses: dict[str, Callable[[], Tensor]] = {
-        "clip": lambda: large_clip_loss(inputs),
-        "smoothed": lambda: large_clip_loss(inputs, label_smoothing=0.2),
-        "soft_target": lambda: large_soft_target_loss(inputs),
-        "multi_positive": lambda: large_multi_positive_loss(inputs),
-        "sigmoid": lambda: large_sigmoid_loss(inputs),
+        "clip": lambda: ClipLossConfig().large(inputs),
+        "smoothed": lambda: ClipLossConfig(label_smoothing=0.2).large(inputs),
+        "soft_target": lambda: SoftTargetLossConfig().large(inputs),
+        "multi_positive": lambda: MultiPositiveLossConfig().large(inputs),
+        "sigmoid": lambda: SigmoidLossConfig().large(inputs),
         "affinity": lambda: large_affinity_loss(inputs, *teachers(part)),
     }
     loss = losses[kind]()

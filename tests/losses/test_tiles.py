@@ -8,17 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip.losses.affinity import affinity_loss
-from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.clip import ClipLossConfig, clip_loss
 from pocketclip.losses.contrastive import ContrastiveInputs
-from pocketclip.losses.large import (
-    large_affinity_loss,
-    large_clip_loss,
-    large_multi_positive_loss,
-    large_sigmoid_loss,
-)
+from pocketclip.losses.large import large_affinity_loss
 from pocketclip.losses.matches import matching_pairs, positive_pairs
-from pocketclip.losses.multi_positive import multi_positive_loss
-from pocketclip.losses.sigmoid import sigmoid_loss
+from pocketclip.losses.multi_positive import MultiPositiveLossConfig, multi_positive_loss
+from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
 
 SIZES = [(8, 8, 3), (7, 7, 7), (5, 10, 4), (16, 48, 64), (33, 33, 16), (1, 3, 2)]
 
@@ -76,7 +71,7 @@ def grads(loss: Tensor, arguments: list[Tensor]) -> tuple[Tensor | None, ...]:
 @pytest.mark.parametrize(("count", "tile"), [(8, 3), (7, 7), (33, 16), (5, 100), (1, 1)])
 def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: torch.dtype) -> None:
     assert_equal(
-        lambda a, b, s, _: large_clip_loss(given(a, b, s), label_smoothing=smoothing),
+        lambda a, b, s, _: ClipLossConfig(label_smoothing=smoothing).large(given(a, b, s)),
         lambda a, b, s, _: clip_loss(a, b, s, label_smoothing=smoothing),
         inputs(count, count, dtype),
     )
@@ -87,7 +82,7 @@ def test_clip_is_the_plain_loss(count: int, tile: int, smoothing: float, dtype: 
 def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
     numbers = ids(num_images, num_texts)
     assert_equal(
-        lambda a, b, s, _: large_multi_positive_loss(given(a, b, s, ids=numbers)),
+        lambda a, b, s, _: MultiPositiveLossConfig().large(given(a, b, s, ids=numbers)),
         lambda a, b, s, _: multi_positive_loss(a, b, s, positive_pairs(*numbers)),
         inputs(num_images, num_texts, dtype),
     )
@@ -98,7 +93,7 @@ def test_multi_positive_is_the_plain_loss(num_images: int, num_texts: int, tile:
 def test_sigmoid_is_the_plain_loss(num_images: int, num_texts: int, tile: int, dtype: torch.dtype) -> None:
     numbers = ids(num_images, num_texts)
     assert_equal(
-        lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers)),
+        lambda a, b, s, c: SigmoidLossConfig().large(given(a, b, s, c, ids=numbers)),
         lambda a, b, s, c: sigmoid_loss(a, b, s, c, positives=positive_pairs(*numbers)),
         inputs(num_images, num_texts, dtype),
     )
@@ -149,9 +144,11 @@ def test_gradients_are_those_of_finite_differences() -> None:
     arguments = inputs(4, 8, torch.float64)
     numbers = ids(4, 8)
     assert torch.autograd.gradcheck(
-        lambda a, b, s: large_multi_positive_loss(given(a, b, s, ids=numbers)), arguments[:3]
+        lambda a, b, s: MultiPositiveLossConfig().large(given(a, b, s, ids=numbers)), arguments[:3]
     )
-    assert torch.autograd.gradcheck(lambda a, b, s, c: large_sigmoid_loss(given(a, b, s, c, ids=numbers)), arguments)
+    assert torch.autograd.gradcheck(
+        lambda a, b, s, c: SigmoidLossConfig().large(given(a, b, s, c, ids=numbers)), arguments
+    )
     others = teachers(4, 8, 2, torch.float64)
     assert torch.autograd.gradcheck(lambda a, b, s: large_affinity_loss(given(a, b, s), *others), arguments[:3])
 
@@ -159,7 +156,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_logits_far_apart_stay_finite() -> None:
     image, text, _, _ = inputs(9, 9, torch.float32)
     scale = torch.tensor(100.0, requires_grad=True)
-    loss = large_clip_loss(given(image, -image + 0 * text, scale))
+    loss = ClipLossConfig().large(given(image, -image + 0 * text, scale))
     loss += large_affinity_loss(given(image, text, scale), [-image], [image], [100.0])
     loss.backward()
     assert torch.isfinite(loss)

@@ -41,16 +41,16 @@ def send(number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_only_noted(number: signal.Signals) -> None:
     with listen() as request:
-        assert not request.asked
+        assert not request.is_set()
         send(number)
-        assert request.asked
+        assert request.is_set()
 
 
 def test_ignored_signals_stay_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
     with listen() as request:
         send(signal.SIGINT)
-        assert not request.asked
+        assert not request.is_set()
 
 
 def test_the_second_ctrl_c_interrupts_at_once() -> None:
@@ -58,7 +58,7 @@ def test_the_second_ctrl_c_interrupts_at_once() -> None:
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
-        assert request.asked
+        assert request.is_set()
 
 
 def how_a_process_ends(*numbers: signal.Signals) -> int:
@@ -117,7 +117,7 @@ def test_another_thread_may_train_without_listening() -> None:
 
     def work() -> None:
         with listen() as request:
-            asked.append(request.asked)
+            asked.append(request.is_set())
 
     thread = threading.Thread(target=work)
     thread.start()

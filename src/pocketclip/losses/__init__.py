@@ -1,7 +1,7 @@
 """Losses as pure functions of features, one a file; the contrastive ones have a config and stand in a union.
 
-Unless a loss says otherwise, all rows have length 1, a scale is an inverse temperature, already exponentiated, and no
-gradient flows into what a teacher gives.
+Unless a loss says otherwise, all rows have length 1, a scale is an inverse temperature, already exponentiated, no
+gradient flows into what a teacher gives, and a loss of two directions, images to texts and back, is their mean.
 """
 
 from typing import TYPE_CHECKING, Annotated

@@ -20,14 +20,12 @@ def affinity_loss(
 ) -> Float[Tensor, ""]:
     """Kullback-Leibler divergence from the teachers' softmax over the batch to the student's, in both directions.
 
-    Several teachers are averaged after their softmax, so that the student's goal is one distribution a row:
-    KL(mean_k softmax(s_k I_k T_k') || softmax(s I T')). Reference: MobileCLIP, https://arxiv.org/abs/2311.17049,
-    equation 3, in the form of its published training (`--distill-average-after-softmax`); TinyCLIP's affinity
-    mimicking is the case of one teacher. Those programs leave out the teachers' entropy, and the paper averages one
-    divergence a teacher: both differ from this by a number that the student cannot change, so gradients are the same.
-
-    Returns:
-        (), mean of both directions; 0 where the student agrees with the mean of the teachers, never less.
+    Several teachers are averaged after their softmax, so that the student's goal is one distribution a row: KL(mean_k
+    softmax(s_k I_k T_k') || softmax(s I T')). Reference: MobileCLIP, https://arxiv.org/abs/2311.17049, equation 3, in
+    the form of its published training (`--distill-average-after-softmax`); TinyCLIP's affinity mimicking is the case of
+    one teacher. Those programs leave out the teachers' entropy, and the paper averages one divergence a teacher: both
+    differ from this by a number that the student cannot change, so gradients are the same. It is 0 where the student
+    agrees with the mean of the teachers, never less.
     """
     logits = logit_scale * image_features @ text_features.T  # (B, M): images x texts
     teachers = [

@@ -7,8 +7,10 @@ from pydantic import Field
 from torch import Tensor, arange
 from torch.nn import functional as F
 
+from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
-from pocketclip.losses.large import large_clip_loss
+from pocketclip.losses.large import own_columns
+from pocketclip.losses.tiles import log_sum_exp
 
 
 def clip_loss(
@@ -21,11 +23,8 @@ def clip_loss(
     """Symmetric cross-entropy over every image-text pair in the batch.
 
     Row i of both inputs is one matching pair; all other rows are its negatives. `label_smoothing` is the probability
-    mass taken from the match and spread over the row.
-    Reference: CLIP, https://arxiv.org/abs/2103.00020, figure 3.
-
-    Returns:
-        (), mean of both directions; equals log(B) when the features carry no signal.
+    mass taken from the match and spread over the row. Reference: CLIP, https://arxiv.org/abs/2103.00020, figure 3. It
+    equals log(B) when the features carry no signal.
     """
     logits = logit_scale * image_features @ text_features.T  # (B, B): images x texts
     labels = arange(len(logits), device=logits.device)
@@ -45,5 +44,13 @@ class ClipLossConfig(ContrastiveLossConfig):
         return clip_loss(*inputs.unit, inputs.logit_scale, label_smoothing=self.label_smoothing)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `large_clip_loss`."""
-        return large_clip_loss(inputs, label_smoothing=self.label_smoothing)
+        """As a mean over ranks."""
+        image, text = inputs.unit
+        shares, _ = inputs.sizes
+        texts, total = distributed.gather(text, shares), sum(shares)
+        image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale)
+        own_text_lse = own_columns(text_lse, shares)
+        matching = (image * text).sum()
+        everything = image.sum(0) @ texts.sum(0) / total
+        target = inputs.logit_scale * ((1 - self.label_smoothing) * matching + self.label_smoothing * everything)
+        return ((image_lse.sum() + own_text_lse.sum()) / 2 - target) * (len(shares) / total)

@@ -1,6 +1,7 @@
 """What a loss over all pairs of a batch sees, and the base of the configs of such losses."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,9 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketclip import distributed
 from pocketclip.config import Config
 from pocketclip.errors import UserError
-from pocketclip.losses.matches import positive_pairs
+from pocketclip.losses.matches import matching_pairs, positive_pairs
 from pocketclip.types import Features, ImageTextBatch
 
 MATRIX_LIMIT = 1 << 24
@@ -48,6 +50,19 @@ class ContrastiveInputs:
         """Which images and texts match, of a batch that is whole; see `positive_pairs`."""
         captions_per_image = len(self.text) // len(self.image)
         return positive_pairs(self.image_ids, self.image_ids.repeat_interleave(captions_per_image), self.caption_ids)
+
+    @property
+    def sizes(self) -> tuple[Sequence[int], list[int]]:
+        """The images of every rank, and the texts; one rank's where this is all of the batch."""
+        shares = self.shares or (len(self.image),)
+        return shares, [share * (len(self.text) // len(self.image)) for share in shares]
+
+    @property
+    def matches(self) -> Int[Tensor, "P 2"]:
+        """(P, 2): this rank's images and the texts of all ranks that match them."""
+        shares, text_shares = self.sizes
+        owners = distributed.gather(self.image_ids, shares).repeat_interleave(text_shares[0] // shares[0])
+        return matching_pairs(self.image_ids, owners, distributed.gather(self.caption_ids, text_shares))
 
     @property
     def are_large(self) -> bool:

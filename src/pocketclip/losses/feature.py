@@ -14,9 +14,7 @@ def feature_loss(
     """Mean squared difference to the teacher's image embeddings, plus that to its text embeddings.
 
     Of unit vectors the mean over a row is 2 (1 - cosine) / W, so a useful weight grows with W; the reference gives it
-    2,000. Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (FD).
-
-    Returns:
-        (), 0 where the student agrees with the teacher, at most 8 / W for unit rows.
+    2,000. Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (FD). It is 0 where the student agrees with the teacher,
+    at most 8 / W for unit rows.
     """
     return F.mse_loss(image_features, teacher_image.detach()) + F.mse_loss(text_features, teacher_text.detach())

@@ -15,10 +15,8 @@ def gradient_loss(
 ) -> Float[Tensor, ""]:
     """Squared distance between the student's and the teacher's `contrastive_gradients`, summed over each row.
 
-    Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (GD).
-
-    Returns:
-        (), mean over pairs of the image's and the text's distance; 0 where the student agrees with the teacher.
+    It is a mean over pairs, 0 where the student agrees with the teacher. Reference: CLIP-KD,
+    https://arxiv.org/abs/2307.12732 (GD).
     """
     student = contrastive_gradients(image_features, text_features, logit_scale)
     scale = torch.as_tensor(teacher_scale, dtype=teacher_image.dtype, device=teacher_image.device)
@@ -33,9 +31,7 @@ def contrastive_gradients(
     """What a pair's embeddings get from B times `clip_loss`, in a form that can itself be differentiated.
 
     With P the softmax over rows, Q that over columns: s / 2 (P + Q - 2) T for images, s / 2 (P + Q - 2)' I for texts.
-
-    Returns:
-        (B, W) of the images and (B, W) of the texts; their size does not shrink as B grows.
+    Their size does not shrink as B grows.
     """
     logits = logit_scale * image_features @ text_features.T
     pull = (logits.softmax(dim=1) + logits.softmax(dim=0)) / 2

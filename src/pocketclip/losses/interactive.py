@@ -14,12 +14,10 @@ def interactive_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of student images against the teacher's texts, and of student texts against its images.
 
-    Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (ICL). The student is always the anchor: only rows
-    are normalised, since a column would ask the fixed teacher to choose among students. The published program
-    forgets to exponentiate `scale`, which it keeps as a logarithm; here it is given exponentiated, like a logit scale.
-
-    Returns:
-        (), mean of both directions; log(B) where the student carries no signal.
+    Reference: CLIP-KD, https://arxiv.org/abs/2307.12732 (ICL). The student is always the anchor: only rows are
+    normalised, since a column would ask the fixed teacher to choose among students. The published program forgets to
+    exponentiate `scale`, which it keeps as a logarithm; here it is given exponentiated, like a logit scale. Without a
+    signal in the student it is log(B).
     """
     labels = arange(len(image_features), device=image_features.device)
     image_to_text = F.cross_entropy(scale * image_features @ teacher_text.detach().T, labels)

@@ -10,12 +10,8 @@ def positive_pairs(
 ) -> Bool[Tensor, "B M"]:
     """Which images and texts of a batch match.
 
-    Image i matches text j where text j was written for that image, or says the same as a text that was.
-
-    Args:
-        image_ids: (B,), equal where the image is the same.
-        text_image_ids: (M,), the image each text was written for.
-        caption_ids: (M,), equal where the text is the same.
+    Image i matches text j where text j was written for that image, or says the same as a text that was. Ids are equal
+    where the image is the same, of which `text_image_ids` is the one that each text was written for, or the caption is.
     """
     own = image_ids[:, None] == text_image_ids[None, :]  # (B, M)
     same_text = caption_ids[:, None] == caption_ids[None, :]  # (M, M)

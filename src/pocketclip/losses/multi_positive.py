@@ -2,12 +2,15 @@
 
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
-from pocketclip.losses.large import large_multi_positive_loss
+from pocketclip.losses.large import own_columns
+from pocketclip.losses.tiles import log_sum_exp
 
 
 def multi_positive_loss(
@@ -20,9 +23,6 @@ def multi_positive_loss(
 
     With one text an image and no equal ones it is `clip_loss`. Reference: UniCL, https://arxiv.org/abs/2204.03610,
     equations 2 to 4.
-
-    Returns:
-        (), mean of both directions.
     """
     logits = logit_scale * image_features @ text_features.T
     targets = positives.to(logits.dtype)
@@ -42,5 +42,16 @@ class MultiPositiveLossConfig(ContrastiveLossConfig):
         return multi_positive_loss(*inputs.unit, inputs.logit_scale, inputs.positives)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `large_multi_positive_loss`."""
-        return large_multi_positive_loss(inputs)
+        """As a mean over ranks."""
+        image, text = inputs.unit
+        shares, text_shares = inputs.sizes
+        texts, num_images, num_texts = distributed.gather(text, text_shares), sum(shares), sum(text_shares)
+        image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale)
+        own_text_lse = own_columns(text_lse, text_shares)
+        rows, columns = inputs.matches.unbind(1)
+        texts_of_image = torch.bincount(rows, minlength=len(image)).to(image.dtype)
+        images_of_text = distributed.sum_over_ranks(torch.bincount(columns, minlength=num_texts), shares)
+        weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text.to(image.dtype)[columns])
+        matching = (weight * (image[rows] * texts[columns]).sum(1)).sum()
+        loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - inputs.logit_scale * matching
+        return loss / 2 * len(shares)

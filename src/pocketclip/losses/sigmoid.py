@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
-from pocketclip.losses.large import large_sigmoid_loss
+from pocketclip.losses.tiles import softplus_sum
 
 
 def sigmoid_loss(
@@ -23,10 +24,7 @@ def sigmoid_loss(
 
     Reference: SigLIP, https://arxiv.org/abs/2303.15343, algorithm 1: summed over a row, averaged over images. The bias
     should start at -ln(B - 1), the log-odds of a match, or the loss starts dominated by the many negatives. Without
-    `positives` the matches are the diagonal, which needs M = B.
-
-    Returns:
-        (), equals M log 2 at zero logits.
+    `positives` the matches are the diagonal, which needs M = B. At zero logits it equals M log 2.
     """
     logits = logit_scale * image_features @ text_features.T + logit_bias
     if positives is None:
@@ -47,5 +45,13 @@ class SigmoidLossConfig(ContrastiveLossConfig):
         return sigmoid_loss(*inputs.unit, inputs.logit_scale, inputs.logit_bias, positives=inputs.positives)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `large_sigmoid_loss`."""
-        return large_sigmoid_loss(inputs)
+        """As a mean over ranks."""
+        image, text = inputs.unit
+        scale, bias = inputs.logit_scale, inputs.logit_bias
+        shares, text_shares = inputs.sizes
+        texts = distributed.gather(text, text_shares)
+        rows, columns = inputs.matches.unbind(1)
+        cosines = (image[rows] * texts[columns]).sum(1)
+        # softplus(-x) = softplus(x) - x
+        total = softplus_sum(image, texts, scale, bias) - (scale * cosines + bias).sum()
+        return total * (len(shares) / sum(shares))

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
-from pocketclip.losses.large import large_soft_target_loss
 
 
 def soft_target_loss(
@@ -24,10 +24,8 @@ def soft_target_loss(
     sqrt(D)) the targets start close to one-hot.
 
     Reference: https://github.com/moein-shariatnia/OpenAI-CLIP, commit 73fea1f, CLIP.py. Its temperature t divides the
-    logits and multiplies the targets' similarities; here t = 1 / logit_scale, and the study's is 1.
-
-    Returns:
-        (), mean of both directions; at most log(B) for one-hot targets and features without signal.
+    logits and multiplies the targets' similarities; here t = 1 / logit_scale, and the study's is 1. It is at most
+    log(B) for one-hot targets and features without signal.
     """
     logits = text_features @ image_features.T * logit_scale  # (B, B): texts x images
     similarity = (image_features @ image_features.T + text_features @ text_features.T) / 2
@@ -47,5 +45,14 @@ class SoftTargetLossConfig(ContrastiveLossConfig):
         return soft_target_loss(inputs.image, inputs.text, inputs.logit_scale)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `large_soft_target_loss`."""
-        return large_soft_target_loss(inputs)
+        """As a mean over ranks; a rank holds all rows of its own texts, untiled."""
+        image, text, scale = inputs.image, inputs.text, inputs.logit_scale
+        shares, _ = inputs.sizes
+        images, texts = distributed.gather(image, shares), distributed.gather(text, shares)
+        logits = text @ images.T * scale  # (b, B): own texts x all images
+        similarity = (image @ images.T + text @ texts.T) / 2
+        targets = (similarity / scale).softmax(dim=1)
+        row_lse = logits.logsumexp(1, keepdim=True)
+        column_lse = distributed.log_sum_exp_over_ranks(logits.logsumexp(0), shares)
+        both = targets * (row_lse - logits) + targets * (column_lse - logits)
+        return both.sum() / 2 * (len(shares) / sum(shares))

@@ -48,7 +48,8 @@ def softplus_sum(
         return logits.sigmoid_()
 
     inputs = image_features, text_features, logit_scale, logit_bias
-    return _with_gradients(total, _gradients(*inputs, weights), inputs)
+    loss: Tensor = _WithGradients.apply(total, _gradients(*inputs, weights), *inputs)
+    return loss
 
 
 def divergence_of_rows(
@@ -91,7 +92,8 @@ def divergence_of_rows(
         return gradient
 
     inputs = image_features, text_features, logit_scale
-    return _with_gradients(total, _gradients(*inputs, None, weights, matrices[0])[:3], inputs)
+    loss: Tensor = _WithGradients.apply(total, _gradients(*inputs, None, weights, matrices[0])[:3], *inputs)
+    return loss
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -113,13 +115,9 @@ class _LogSumExp(torch.autograd.Function):
         return _gradients(image, text, scale, None, weights)[:3]
 
 
-def _with_gradients(total: Tensor, gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
-    """A sum over all tiles, of the inputs' type, whose gradients were made while each tile was at hand."""
-    value: Tensor = _WithGradients.apply(total, gradients, *inputs)
-    return value
-
-
 class _WithGradients(torch.autograd.Function):
+    """A sum over all tiles, of the inputs' type, whose gradients were made while each tile was at hand."""
+
     @staticmethod
     def forward(ctx: Any, total: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(*gradients)

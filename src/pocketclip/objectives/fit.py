@@ -15,8 +15,7 @@ PAIR_SOURCES = ("nlvr2", "scene_pairs")
 def check_fit(recipe: Any) -> None:
     """Refuse a recipe whose data, model, teachers or stages do not serve its objective.
 
-    Args:
-        recipe: a `Recipe`, or what has its sections; its type stands above this folder.
+    It takes a `Recipe`, or what has its sections: that type stands above this folder.
 
     Raises:
         ValueError: what is missing, or has no effect, and what to do.
@@ -34,8 +33,7 @@ def check_fit(recipe: Any) -> None:
 
 def _check_captions_and_bias(recipe: Any) -> None:
     needs, train, bias = recipe.objective.needs, recipe.train, recipe.model.logit_bias
-    stages = recipe.stages.values()
-    many = any(stage.captions_per_image + stage.synthetic_captions_per_image > 1 for stage in stages)
+    many = any(stage.captions_per_image + stage.synthetic_captions_per_image > 1 for stage in recipe.stages.values())
     if many and needs.captions == "one":
         raise ValueError(
             f"objective.loss.kind {needs.loss} takes one caption an image; "

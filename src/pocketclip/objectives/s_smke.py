@@ -118,8 +118,7 @@ class SSmkeObjective(nn.Module):
 
     def __init__(self, config: SSmkeObjectiveConfig, embed_dim: int | None, teacher_width: int | None) -> None:
         super().__init__()
-        self.layers = config.contrastive
-        self.distill = config.distill
+        self.layers, self.distill = config.contrastive, config.distill
         self.distill_weight = 0.0 if isinstance(config.distill, NoDistillConfig) else config.distill.weight
         scaled: list[str] = [layer for layer in config.contrastive if layer != "output"]  # that scale is the model's
         if config.distill.kind == "contrastive":

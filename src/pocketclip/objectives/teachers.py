@@ -72,11 +72,7 @@ def with_scales(teachers: Sequence[TeacherFeatures], scales: Sequence[float] | N
 
 
 def check_scales(scales: Sequence[float] | None, num_teachers: int) -> None:
-    """One inverse temperature a teacher.
-
-    Raises:
-        UserError: another number of them.
-    """
+    """Refuse with a UserError what is not one inverse temperature a teacher."""
     if scales is not None and len(scales) != num_teachers:
         raise UserError(
             f"objective.teacher_scales: {len(scales)} value(s) for {num_teachers} teacher(s); give one for each, in "

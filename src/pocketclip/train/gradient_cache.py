@@ -33,14 +33,9 @@ def chunked_backward(
 ) -> dict[str, Tensor]:
     """Add the gradients of the whole batch's objective to the model's parameters; returns the losses.
 
-    Any objective works that needs features only. Equal to the plain backward pass up to rounding.
-
-    Args:
-        model: both towers are run twice; or how it runs on this rank.
-        objective: computed once, over all features.
-        batch: B images with K captions each.
-        chunk_size: images a pass at most; the chunks are of like size.
-        autocast: opens the number type of the forward passes.
+    Any objective works that needs features only: it is computed once, over all of them. Equal to the plain backward
+    pass up to rounding. `chunk_size` is the images of a pass at most, of chunks of like size; the rest is as for
+    `train_step`.
     """
     parallel = model if isinstance(model, Alone) else Alone(model)
     model = parallel.model

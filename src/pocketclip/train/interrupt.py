@@ -4,21 +4,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 
-@dataclass
-class StopRequest:
-    """Whether somebody asked the run to end."""
-
-    asked: bool = False
-
-
 @contextmanager
-def listen() -> Iterator[StopRequest]:
+def listen() -> Iterator[threading.Event]:
     """While open, the first Ctrl-C or SIGTERM is only noted; the second acts as usual."""
-    request = StopRequest()
+    request = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python delivers signals to the main thread only
         return
@@ -26,7 +18,7 @@ def listen() -> Iterator[StopRequest]:
     before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # as by nohup
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.asked = True
+        request.set()
         for other, handler in before.items():
             signal.signal(other, handler)
 

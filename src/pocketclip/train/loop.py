@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -128,7 +129,7 @@ class Trainer:
     def _finished(self) -> bool:
         return self.progress.stopped or self.progress.step >= self.num_steps
 
-    def _train(self, request: interrupt.StopRequest) -> None:
+    def _train(self, request: Event) -> None:
         config, progress = self.config, self.progress
         set_modes(self.model, self.config)
         every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * self.steps_per_epoch))
@@ -153,7 +154,7 @@ class Trainer:
                 self._evaluate()
             if self._finished():
                 break
-            stop = stop or (request.asked and distributed.world_size() == 1)
+            stop = stop or (request.is_set() and distributed.world_size() == 1)
             if progress.step % config.checkpoint_every == 0 or stop:
                 self.save()
             if stop:
@@ -166,9 +167,9 @@ class Trainer:
         with record_function("data"):
             return next(batches, None)
 
-    def _agree(self, batch: ImageTextBatch, request: interrupt.StopRequest) -> tuple[ImageTextBatch, bool]:
+    def _agree(self, batch: ImageTextBatch, request: Event) -> tuple[ImageTextBatch, bool]:
         """What ranks have to know of each other: the batch's shares and broken items, and whether to stop after it."""
-        rows = distributed.gather_numbers(len(batch), len(batch.broken), int(request.asked))
+        rows = distributed.gather_numbers(len(batch), len(batch.broken), int(request.is_set()))
         shares, num_broken, asked = zip(*rows, strict=True)
         broken = batch.broken
         if any(num_broken):

@@ -17,10 +17,7 @@ from pocketclip.train.checkpoint import CheckpointFolder
 class MetricsFile:
     """Appends to a run's metrics; a resumed run first cuts what came after its checkpoint.
 
-    Args:
-        path: of the file.
-        stage: written into every line.
-        tensorboard: whether to write events to `tensorboard/` beside it, too.
+    The stage is written into every line. With `tensorboard` there are events in `tensorboard/` beside it, too.
     """
 
     def __init__(self, path: Path, stage: str, *, tensorboard: bool = False) -> None:

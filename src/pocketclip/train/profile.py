@@ -15,12 +15,7 @@ SKIPPED, WARM_UP, MEASURED = 2, 1, 10
 
 
 class StepProfiler:
-    """Watches some steps of a stage, early ones but not the first, and writes what it saw to `folder`.
-
-    Args:
-        folder: gets `NAME.txt` and `NAME-trace.json`.
-        name: of the stage.
-    """
+    """Watches some early steps of a stage, but not the first; writes `NAME.txt` and `NAME-trace.json` to `folder`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name

@@ -30,14 +30,9 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Update the model once; return scalars that are still on the device (no sync here).
 
-    Args:
-        model: in training mode, frozen parts in evaluation mode; or how it runs on this rank.
-        objective: features and batch to named, weighted losses; a module's parameters are trained too.
-        batch: on the model's device.
-        optimizer: over the trainable parameters, the objective's among them.
-        autocast: opens the number type of the forward pass.
-        max_grad_norm: gradients are scaled down to this norm; None leaves them.
-        chunk_size: images a pass through the towers; None runs the batch at once.
+    The model is in training mode, its frozen parts in evaluation mode, or `model` says how it runs on this rank. The
+    optimizer is over an objective's own parameters, too. `autocast` opens the number type of the forward pass,
+    gradients are scaled down to `max_grad_norm`, and `chunk_size` is the images of a pass through the towers.
     """
     parallel = model if isinstance(model, Alone) else Alone(model)
     optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import FineTuning, TaskData
-from pocketclip.objectives.classification import ClassificationObjective
+from pocketclip.objectives.classification import classification
 from pocketclip.records import Interval
 from pocketclip.types import Features, ImageTextBatch
 
@@ -19,7 +19,7 @@ def test_without_a_signal_the_loss_is_that_of_a_guess() -> None:
     logits, one = torch.zeros(6, 5), torch.ones(())
     ids = torch.arange(6)
     batch = ImageTextBatch(logits, ids[:, None], torch.ones(6, 1, dtype=torch.bool), ids, ids, labels=ids % 5)
-    losses = ClassificationObjective()(Features(logits, logits, one, one), batch)
+    losses = classification(Features(logits, logits, one, one), batch)
     assert float(losses["cross_entropy"]) == pytest.approx(math.log(5))
 
 

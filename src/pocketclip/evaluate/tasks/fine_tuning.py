@@ -27,7 +27,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.origin.start import starting_image_encoder
 from pocketclip.models.running.precision import Precision
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.objectives.classification import ClassificationObjective
+from pocketclip.objectives.classification import classification
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 from pocketclip.train import Trainer
@@ -137,7 +137,7 @@ class FineTuning(TowerTask):
             trainer = Trainer(
                 name,
                 classifier,
-                ClassificationObjective(),
+                classification,
                 batches,
                 settings,
                 steps_per_epoch=plan.steps_per_epoch,
