@@ -139,10 +139,7 @@ def own_share(total: int) -> slice:
 
 
 def weight_of_share(count: int, sizes: Sequence[int]) -> float:
-    """What a mean over this rank's `count` rows counts for, so that the mean over ranks is that over all rows.
-
-    `sizes` are the rows of each rank; at most one where this rank holds all.
-    """
+    """What a mean over `count` of all ranks' `sizes` rows counts for, so that the mean over ranks is that over all."""
     return len(sizes) * count / sum(sizes) if len(sizes) > 1 else 1.0
 
 
@@ -159,10 +156,7 @@ def average_in_place(tensors: Sequence[Tensor]) -> None:
 
 
 def gather(rows: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The (n, ...) rows of every rank, one below the other, n = sizes[rank].
-
-    Gradients are exact: each rank's loss may depend on all rows.
-    """
+    """The (n, ...) rows of every rank, one below the other, with exact gradients: a rank's loss may depend on all."""
     gathered: Tensor = _Gather.apply(rows, tuple(sizes)) if len(sizes) > 1 else rows
     return gathered
 

@@ -10,11 +10,11 @@ from torch.profiler import record_function
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
 from pocketclip.run import train
-from pocketclip.train.profile import MEASURED, PHASES, SKIPPED, WARM_UP, StepProfiler, phase_table
+from pocketclip.train.profile import MEASURED, PHASES, SKIPPED, WARM_UP, phase_table, step_profiler
 
 
 def run_steps(folder: Path, count: int) -> None:
-    profiler = StepProfiler(folder, "stage")
+    profiler = step_profiler(folder, "stage")
     with profiler:
         for _ in range(count):
             with record_function("loss"):

@@ -23,8 +23,8 @@ def clip_loss(
     """Symmetric cross-entropy over every image-text pair in the batch.
 
     Row i of both inputs is one matching pair; all other rows are its negatives. `label_smoothing` is the probability
-    mass taken from the match and spread over the row. Reference: CLIP, https://arxiv.org/abs/2103.00020, figure 3. It
-    equals log(B) when the features carry no signal.
+    mass taken from the match and spread over the row. Reference: CLIP, https://arxiv.org/abs/2103.00020, figure 3. The
+    loss equals log(B) when the features carry no signal.
     """
     logits = logit_scale * image_features @ text_features.T  # (B, B): images x texts
     labels = arange(len(logits), device=logits.device)

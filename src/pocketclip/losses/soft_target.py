@@ -24,8 +24,8 @@ def soft_target_loss(
     sqrt(D)) the targets start close to one-hot.
 
     Reference: https://github.com/moein-shariatnia/OpenAI-CLIP, commit 73fea1f, CLIP.py. Its temperature t divides the
-    logits and multiplies the targets' similarities; here t = 1 / logit_scale, and the study's is 1. It is at most
-    log(B) for one-hot targets and features without signal.
+    logits and multiplies the targets' similarities; here t = 1 / logit_scale, and the study's is 1. The loss is at
+    most log(B) for one-hot targets and features without signal.
     """
     logits = text_features @ image_features.T * logit_scale  # (B, B): texts x images
     similarity = (image_features @ image_features.T + text_features @ text_features.T) / 2

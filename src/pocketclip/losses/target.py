@@ -39,12 +39,8 @@ def target_contrast_loss(
     The student is the anchor: only rows are normalised, since a column would ask the frozen teacher to choose among
     students. Reference: InfoNCE, https://arxiv.org/abs/1807.03748; with a queue, https://arxiv.org/abs/1911.05722.
 
-    Args:
-        student: (b, W), of images or of texts.
-        candidates: (N, W), the teacher's of this batch and of earlier ones.
-        scale: ().
-        labels: (b,), which candidate is a row's own.
-        left_out: (b, N), True where a candidate is no negative of a row; never at its own.
+    `candidates` are the teacher's of this batch and of earlier ones, `labels` say which of them is a row's own, and
+    `left_out` is True where one is no negative of a row, never at its own.
 
     Returns:
         (), log(N) where the student carries no signal and nothing is left out.

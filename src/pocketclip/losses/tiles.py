@@ -63,12 +63,8 @@ def divergence_of_rows(
 
     The gradients are those of the whole loss with respect to these rows' logits, so they sum up too.
 
-    Args:
-        image_features: (b, D), the student's of these rows.
-        text_features: (M, D), the student's of all columns.
-        logit_scale: (), the student's.
-        teachers: T of (b, width) times the teacher's inverse temperature, and (M, width); without gradients.
-        shares: rows that every rank holds, B in all.
+    Images are the student's of these rows, texts of all columns. A teacher is (b, width) times its inverse temperature
+    and (M, width), without gradients. `shares` are the rows that every rank holds, B in all.
     """
     total = image_features.new_zeros((), dtype=torch.float64)
     pairs = ((image_features * logit_scale).detach(), text_features), *teachers
@@ -137,9 +133,9 @@ class _Matrix:
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
         """Rows and columns of each tile."""
-        for rows in _parts(len(self.image)):
-            for columns in _parts(len(self.text)):
-                yield rows, columns
+        for row in range(0, len(self.image), TILE):
+            for column in range(0, len(self.text), TILE):
+                yield slice(row, row + TILE), slice(column, column + TILE)
 
     def look(self, rows: slice, columns: slice) -> Tensor:
         """A tile, to be left as it is."""
@@ -152,11 +148,6 @@ class _Matrix:
         """A tile for the last time; it may be written to."""
         kept = self.kept.pop((rows.start, columns.start), None)
         return self.image[rows] @ self.text[columns].T if kept is None else kept
-
-
-def _parts(length: int) -> Iterator[slice]:
-    for start in range(0, length, TILE):
-        yield slice(start, min(start + TILE, length))
 
 
 @torch.no_grad()

@@ -37,8 +37,7 @@ class ContrastiveObjectiveConfig(MethodConfig):
 def contrastive_loss(loss: LossConfig, features: Features, batch: ImageTextBatch) -> Float[Tensor, ""]:
     """A loss over all pairs of a batch: plain, tile by tile where it is large, or this rank's share of it.
 
-    Raises:
-        UserError: several captions an image, for a loss that takes one; a large batch, for a loss without that form.
+    Several captions an image for a loss that takes one, and a large batch for a loss without that form: a UserError.
     """
     if batch.captions_per_image != 1 and not loss.takes_several_captions:
         raise UserError(

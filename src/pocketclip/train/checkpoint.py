@@ -86,13 +86,12 @@ def load(path: Path) -> dict[str, Any]:
         UserError: damaged, or holding anything else.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch, zipfile and pickle raise types of their own
         raise UserError(
             f"{path}: cannot read this checkpoint ({str(error).splitlines()[0]}). "
             "Delete it to go on from the one before."
         ) from error
-    return state
 
 
 def random_states() -> dict[str, Any]:

@@ -50,8 +50,7 @@ def chunked_backward(
             chunk_outputs.append([output.float() for output in _outputs(features)])
     whole = [torch.cat(parts).requires_grad_() for parts in zip(*chunk_outputs, strict=True)]
     image, text, *layers = whole
-    pairs = zip(layers[::2], layers[1::2], strict=True)
-    layer_features = tuple(LayerFeatures(*pair) for pair in pairs)
+    layer_features = tuple(map(LayerFeatures, layers[::2], layers[1::2]))
     features = Features(image, text, model.logit_scale.exp(), model.logit_bias, layer_features)
     losses = dict(objective(model.judged(features, batch), batch))
     torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
@@ -79,7 +78,7 @@ def _split_gradients(whole: Sequence[Tensor], chunk_outputs: Sequence[Sequence[T
     columns = []
     for number, value in enumerate(whole):
         sizes = [len(outputs[number]) for outputs in chunk_outputs]
-        columns.append([None] * len(sizes) if value.grad is None else list(value.grad.split(sizes)))
+        columns.append([None] * len(sizes) if value.grad is None else value.grad.split(sizes))
     return [list(row) for row in zip(*columns, strict=True)]
 
 

@@ -27,7 +27,7 @@ from pocketclip.train.metrics import MetricsFile, mean_of_steps
 from pocketclip.train.modes import average_running_statistics, set_modes
 from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.parallel import Alone, Replicated, Sharded
-from pocketclip.train.profile import StepProfiler
+from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
 from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule
 from pocketclip.train.step import learned_part, train_step
@@ -87,8 +87,7 @@ class Trainer:
         self.parallel = Alone(model) if alone else Sharded(model) if self.with_sharding else Replicated(model)
         self.model = model = self.parallel.model
         self.learned = learned_part(self.objective).to(self.device).train()
-        learned = list(self.learned.parameters())
-        self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, learned)
+        self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, list(self.learned.parameters()))
         self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
         self.average: AveragedModel | None = None
         if config.ema_decay is not None:
@@ -97,7 +96,7 @@ class Trainer:
         self.checkpoints = CheckpointFolder(folder / "checkpoints" / name, config.num_checkpoints)
         self.metrics = MetricsFile(folder / "metrics.jsonl", name, tensorboard=config.tensorboard)
         watched = self.with_profile and distributed.is_main()
-        self.profiler = StepProfiler(folder / "profile", name) if watched else None
+        self.profiler = step_profiler(folder / "profile", name) if watched else None
         self.progress = Progress()
         self.earlier_seconds = 0.0  # spent by the processes that a resumed stage goes on from
         self._pending: list[tuple[int, dict[str, Tensor]]] = []

@@ -56,12 +56,11 @@ def build_optimizer(
     frozen = {id(parameter) for parameter in model.frozen_parameters()}
     for part in PARTS:
         rate = getattr(rates, part)
-        for _, parameter in model.part_parameters(part):
+        parameters = [parameter for _, parameter in model.part_parameters(part)]
+        for parameter in parameters:
             parameter.requires_grad_(rate is not None and id(parameter) not in frozen)
-        if rate is None:
-            continue
-        parameters = [parameter for _, parameter in model.part_parameters(part) if parameter.requires_grad]
-        groups += _groups(parameters, config, spared, part=part, lr=rate)
+        if rate is not None:
+            groups += _groups([p for p in parameters if p.requires_grad], config, spared, part=part, lr=rate)
     groups += _groups(others, config, spared, part="objective", lr=rates.heads)
     return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
 

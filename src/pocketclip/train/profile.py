@@ -1,7 +1,7 @@
 """Where a training step's time goes: a table a person can read, and a trace for chrome://tracing or Perfetto."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
@@ -14,42 +14,30 @@ have `teacher`, too."""
 SKIPPED, WARM_UP, MEASURED = 2, 1, 10
 
 
-class StepProfiler:
+def step_profiler(folder: Path, name: str) -> profile:
     """Watches some early steps of a stage, but not the first; writes `NAME.txt` and `NAME-trace.json` to `folder`."""
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+    return profile(
+        activities=activities,
+        schedule=schedule(skip_first=SKIPPED, wait=0, warmup=WARM_UP, active=MEASURED, repeat=1),
+        on_trace_ready=partial(_write, folder, name),
+    )
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-        activities = [ProfilerActivity.CPU]
-        if torch.cuda.is_available():
-            activities.append(ProfilerActivity.CUDA)
-        self._profile: Any = profile(
-            activities=activities,
-            schedule=schedule(skip_first=SKIPPED, wait=0, warmup=WARM_UP, active=MEASURED, repeat=1),
-            on_trace_ready=self._write,
-        )
 
-    def __enter__(self) -> None:
-        self._profile.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._profile.stop()
-
-    def step(self) -> None:
-        """After each step; the tenth watched one writes the files."""
-        self._profile.step()
-
-    def _write(self, finished: Any) -> None:
-        events = [event for event in finished.key_averages() if event.key in (*PHASES, "teacher")]
-        if not events:
-            return  # the stage had too few steps
-        num_steps = max(event.count for event in events)
-        seconds = dict.fromkeys(PHASES, 0.0)
-        for event in events:
-            on_device = getattr(event, "device_time_total", 0.0)
-            seconds[event.key] = max(event.cpu_time_total, on_device) / 1e6 / num_steps
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{self.name}.txt", phase_table(seconds))
-        finished.export_chrome_trace(str(self.folder / f"{self.name}-trace.json"))
+def _write(folder: Path, name: str, finished: profile) -> None:
+    events = [event for event in finished.key_averages() if event.key in (*PHASES, "teacher")]
+    if not events:
+        return  # the stage had too few steps
+    num_steps = max(event.count for event in events)
+    seconds = dict.fromkeys(PHASES, 0.0)
+    for event in events:
+        on_device = getattr(event, "device_time_total", 0.0)
+        seconds[event.key] = max(event.cpu_time_total, on_device) / 1e6 / num_steps
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{name}.txt", phase_table(seconds))
+    finished.export_chrome_trace(str(folder / f"{name}-trace.json"))
 
 
 def phase_table(seconds: dict[str, float]) -> str:
