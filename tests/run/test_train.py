@@ -110,7 +110,7 @@ def test_training_on_cached_features_equals_running_the_frozen_towers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same batches through both paths, in float32: one view, one caption an image, no dropout."""
-    from pocketclip.data import webdataset  # noqa: F401 (imported before patching)
+    from pocketclip.data.sources import webdataset  # noqa: F401 (imported before patching)
     from pocketclip.features import pairs
 
     changes = {"num_steps": 10, "precision": "float32", "evaluate_every": None, "max_grad_norm": None}
