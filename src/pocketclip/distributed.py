@@ -210,3 +210,16 @@ class _LogSumExpOverRanks(torch.autograd.Function):
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         return (total * (values - combined).exp(),)
+
+
+def pass_on(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> tuple[list[Tensor], list[Any]]:
+    """Begin to send tensors to the rank before this one and to receive those of the rank behind, of these shapes.
+
+    Returns:
+        Buffers, filled once every one of the returned works was waited for.
+    """
+    size = world_size()
+    buffers = [tensor.new_empty(shape) for tensor, shape in zip(tensors, shapes, strict=True)]
+    operations = [dist.P2POp(dist.isend, tensor.contiguous(), (rank() - 1) % size) for tensor in tensors]
+    operations += [dist.P2POp(dist.irecv, buffer, (rank() + 1) % size) for buffer in buffers]
+    return buffers, dist.batch_isend_irecv(operations)

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip import distributed
 from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.ring import sum_round_the_ring
 from pocketclip.losses.tiles import softplus_sum
 
 
@@ -45,13 +45,17 @@ class SigmoidLossConfig(ContrastiveLossConfig):
         return sigmoid_loss(*inputs.unit, inputs.logit_scale, inputs.logit_bias, positives=inputs.positives)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """As a mean over ranks."""
-        image, text = inputs.unit
-        scale, bias = inputs.logit_scale, inputs.logit_bias
+        """As a mean over ranks, of which none holds all texts: they come round in blocks."""
         shares, text_shares = inputs.sizes
-        texts = distributed.gather(text, text_shares)
-        rows, columns = inputs.matches.unbind(1)
-        cosines = (image[rows] * texts[columns]).sum(1)
-        # softplus(-x) = softplus(x) - x
-        total = softplus_sum(image, texts, scale, bias) - (scale * cosines + bias).sum()
+        starts = [sum(text_shares[:number]) for number in range(len(shares))]
+        pairs = inputs.matches
+
+        def block_loss(owner: int, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+            columns = pairs[:, 1] - starts[owner]
+            here = (columns >= 0) & (columns < text_shares[owner])
+            cosines = (image[pairs[here, 0]] * text[columns[here]]).sum(1)
+            # softplus(-x) = softplus(x) - x
+            return softplus_sum(image, text, scale, bias) - (scale * cosines + bias).sum()
+
+        total = sum_round_the_ring(block_loss, text_shares, *inputs.unit, inputs.logit_scale, inputs.logit_bias)
         return total * (len(shares) / sum(shares))
