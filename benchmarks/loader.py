@@ -100,7 +100,7 @@ def our_batches(shards: str, *, train: bool, num_workers: int) -> Iterator[int]:
         source,
         BatchPlan(len(source), BATCH_SIZE, seed=0),
         captions=DrawnCaptions(1),
-        views=views_of(source, augment.build(PreprocessConfig(image_size=IMAGE_SIZE))),
+        views=views_of(source, augment, PreprocessConfig(image_size=IMAGE_SIZE)),
         tokenizer=train_tokenizer(texts, vocabulary_size=1000, context_length=77),
     )
     for batch in batches.steps(0, len(source) // BATCH_SIZE, num_workers=num_workers):

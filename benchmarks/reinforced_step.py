@@ -103,15 +103,7 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.data.batches import (
-        NO_TEACHERS,
-        BatchPlan,
-        DrawnCaptions,
-        LiveReaders,
-        StoredRows,
-        TrainingBatches,
-        views_of,
-    )
+    from pocketclip.data.batches import BatchPlan, DrawnCaptions, Teachers, TrainingBatches, views_of
     from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.running.precision import autocast
@@ -132,14 +124,14 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     objective = contrastive.build() if side.startswith("plain") else ReinforcedObjectiveConfig().build()
     live = live_teacher(side.removeprefix("live_")) if side.startswith("live") else None
     texts = [caption for number in range(64) for caption in source.captions(number)]
-    brought = NO_TEACHERS if live is None else LiveReaders(live.readers)
+    brought = Teachers() if live is None else Teachers(readers=live.readers)
     batches = TrainingBatches(
         source,
         BatchPlan(len(source), BATCH_SIZE, seed=0),
         captions=DrawnCaptions(2 if side == "plain_two_captions" else 1, 0 if side.startswith("plain") else 1),
-        views=views_of(source, AugmentConfig().build(model.image_encoder.preprocess)),
+        views=views_of(source, AugmentConfig(), model.image_encoder.preprocess),
         tokenizer=train_tokenizer(texts, vocabulary_size=1000, context_length=64),
-        teachers=StoredRows(source.stored.teachers) if side == "reinforced" else brought,
+        teachers=Teachers(source.stored.teachers) if side == "reinforced" else brought,
     ).steps(0, WARM_UP + STEPS)
     started = time.perf_counter()
     for batch in batches:

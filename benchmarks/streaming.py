@@ -73,7 +73,7 @@ def stream(folder: Path) -> dict[str, float | int]:
         source,
         plan,
         captions=DrawnCaptions(1),
-        views=views_of(source, AugmentConfig(flip=True).build(PreprocessConfig(image_size=SIDE))),
+        views=views_of(source, AugmentConfig(flip=True), PreprocessConfig(image_size=SIDE)),
         tokenizer=train_tokenizer(captions, vocabulary_size=300, context_length=16),
     ).steps(0, plan.steps_per_epoch, num_workers=WORKERS)
     held: list[float] = []

@@ -387,7 +387,7 @@ def assert_same_batches(first: list[ImageTextBatch], second: list[ImageTextBatch
 def test_a_batch_holds_a_view_of_each_image_and_captions_of_its_own(towers: Towers, root: Path) -> None:
     pairs, plan = towers.pairs(root), BatchPlan(8, 4, seed=0)
     seen: dict[int, set[int]] = {index: set() for index in pairs.indices.tolist()}
-    for batch in cached_batches(pairs, plan, captions_per_image=2, num_steps=40):
+    for batch in cached_batches(pairs, plan, range(40), captions_per_image=2):
         assert batch.images.dtype == batch.tokens.dtype == torch.float32
         for place, index in enumerate(batch.image_ids.tolist()):
             pair = pairs.indices.tolist().index(index)
@@ -403,7 +403,7 @@ def test_a_batch_holds_a_view_of_each_image_and_captions_of_its_own(towers: Towe
 
 def test_an_epoch_of_features_brings_each_image_once(towers: Towers, root: Path) -> None:
     pairs, plan = towers.pairs(root), BatchPlan(8, 4, seed=0)
-    batches = list(cached_batches(pairs, plan, captions_per_image=1, num_steps=6))
+    batches = list(cached_batches(pairs, plan, range(6), captions_per_image=1))
     epochs = [[*batches[step].image_ids.tolist(), *batches[step + 1].image_ids.tolist()] for step in (0, 2, 4)]
     assert [sorted(epoch) for epoch in epochs] == [pairs.indices.tolist()] * 3
 
@@ -411,6 +411,6 @@ def test_an_epoch_of_features_brings_each_image_once(towers: Towers, root: Path)
 @pytest.mark.parametrize("start", [0, 1, 5, 7])
 def test_features_go_on_from_any_step(towers: Towers, root: Path, start: int) -> None:
     pairs, plan = towers.pairs(root), BatchPlan(8, 3, seed=2)
-    whole = list(cached_batches(pairs, plan, captions_per_image=1, num_steps=7))
-    rest = list(cached_batches(pairs, plan, captions_per_image=1, num_steps=7, start_step=start))
+    whole = list(cached_batches(pairs, plan, range(7), captions_per_image=1))
+    rest = list(cached_batches(pairs, plan, range(start, 7), captions_per_image=1))
     assert_same_batches(rest, whole[start:])

@@ -65,7 +65,7 @@ def read_by(rank: int, pattern: str) -> list[str]:
         source,
         plan,
         captions=DrawnCaptions(1),
-        views=views_of(source, AugmentConfig().build(PreprocessConfig(image_size=16))),
+        views=views_of(source, AugmentConfig(), PreprocessConfig(image_size=16)),
         tokenizer=train_tokenizer(["a"], vocabulary_size=300, context_length=8),
     )
     own = batches.steps(0, plan.steps_per_epoch, num_workers=2, share=plan.share(rank, distributed.world_size()))

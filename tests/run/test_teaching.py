@@ -154,7 +154,7 @@ def test_live_teachers_make_of_a_batch_what_they_make_of_its_pictures_and_captio
         source,
         BatchPlan(len(source), 5, seed=0),
         captions=DrawnCaptions(1),
-        views=views_of(source, AugmentConfig().build(PreprocessConfig(image_size=32, resize="crop"))),
+        views=views_of(source, AugmentConfig(), PreprocessConfig(image_size=32, resize="crop")),
         tokenizer=train_tokenizer(["a"], vocabulary_size=100, context_length=8),
         teachers=teaching.brought,
     )

@@ -8,20 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pocketclip.data.batches import BatchPlan, ImageFeatures, draw_captions
-from pocketclip.data.source import Source
+from pocketclip.data.batches import BatchPlan, draw_captions
 from pocketclip.stages.store import Block
 from pocketclip.types import ImageTextBatch
 
 Floats = npt.NDArray[np.floating[Any]]  # float16 from disk, float32 in memory
 Integers = npt.NDArray[np.int64]
-
-
-def image_features(images: Block, source: Source) -> ImageFeatures:
-    """The features of a whole source's images by its sample numbers."""
-    rows = np.full(len(source), -1, dtype=np.int64)
-    rows[images["indices"]] = np.arange(len(images["indices"]))
-    return ImageFeatures(images["features"], rows)
 
 
 @dataclass(frozen=True)
@@ -69,48 +61,28 @@ class CachedPairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, chosen: Integers, views: Integers, captions: Integers) -> ImageTextBatch:
-        """A batch of features.
-
-        Args:
-            chosen: (B,) pairs.
-            views: (B,) which view of each.
-            captions: (B, K) rows of `texts`.
-        """
-        flat = captions.reshape(-1)
-        return ImageTextBatch(
-            images=torch.from_numpy(self.images[self.rows[chosen], views].astype(np.float32)),
-            tokens=torch.from_numpy(self.texts[flat].astype(np.float32)),
-            token_mask=torch.ones(len(flat), 0, dtype=torch.bool),
-            image_ids=torch.from_numpy(self.indices[chosen]),
-            caption_ids=torch.from_numpy(self.caption_ids[flat]),
-        )
-
 
 def cached_batches(
-    pairs: CachedPairs,
-    plan: BatchPlan,
-    *,
-    captions_per_image: int,
-    num_steps: int,
-    start_step: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
+    pairs: CachedPairs, plan: BatchPlan, steps: range, captions_per_image: int, share: slice | None = None
 ) -> Iterator[ImageTextBatch]:
-    """Batches of features of steps `start_step` to `num_steps`; views and captions are drawn anew each epoch.
+    """Batches of features, one for each of some steps; views and captions are drawn anew each epoch.
 
-    With `world_size` ranks each gets its share of the same batches.
+    `share` is a rank's part of every batch, as `BatchPlan.share` gives it; None is all of it.
     """
-    num_views = pairs.images.shape[1]
-    share = plan.share(rank, world_size)
-    for step in range(start_step, num_steps):
+    share, num_views = share or slice(None), pairs.images.shape[1]
+    for step in steps:
         _, chosen = plan.batch(step)
         random = np.random.default_rng([plan.seed, 1, step])
         views = random.integers(0, num_views, len(chosen))
-        captions = np.array(
-            [
-                [first + number for number in draw_captions(count, captions_per_image, random)]
-                for first, count in zip(pairs.first_caption[chosen], pairs.num_captions[chosen], strict=True)
-            ]
+        drawn = [
+            first + np.array(draw_captions(count, captions_per_image, random))
+            for first, count in zip(pairs.first_caption[chosen], pairs.num_captions[chosen], strict=True)
+        ]
+        chosen, captions = chosen[share], np.concatenate(drawn[share])
+        yield ImageTextBatch(
+            images=torch.from_numpy(pairs.images[pairs.rows[chosen], views[share]].astype(np.float32)),
+            tokens=torch.from_numpy(pairs.texts[captions].astype(np.float32)),
+            token_mask=torch.ones(len(captions), 0, dtype=torch.bool),
+            image_ids=torch.from_numpy(pairs.indices[chosen]),
+            caption_ids=torch.from_numpy(pairs.caption_ids[captions]),
         )
-        yield pairs.batch(chosen[share], views[share], captions[share])

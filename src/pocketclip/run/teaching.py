@@ -1,13 +1,13 @@
 """Who teaches in a run: live teachers that see every batch, or what reinforced data hold of some."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from pocketclip.asked import AskedModel
 from pocketclip.data import Source
-from pocketclip.data.batches import NO_TEACHERS, LiveReaders, StoredRows, TeacherReader, Teachers
+from pocketclip.data.batches import TeacherReader, Teachers
 from pocketclip.distill import build_teachers
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
@@ -68,7 +68,7 @@ class Teaching:
     widths: tuple[int, ...] = ()
     """Of each teacher that the objective hears."""
     live: LiveTeachers | None = None
-    brought: Teachers = NO_TEACHERS
+    brought: Teachers = field(default_factory=Teachers)
     """What batches bring: rows that the source stores, or views and captions as live teachers read them."""
 
 
@@ -94,7 +94,7 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
     if not needs.asks_teachers:
         return Teaching()
     if stored is not None:
-        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=StoredRows(stored.teachers))
+        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=Teachers(stored.teachers))
     teachers = build_teachers(recipe.teachers, device, recipe.train.precision)
     live = LiveTeachers(teachers, with_captions=needs.teachers == "captions")
-    return Teaching(tuple(teacher.embed_dim for teacher in teachers), live, LiveReaders(live.readers))
+    return Teaching(tuple(teacher.embed_dim for teacher in teachers), live, Teachers(readers=live.readers))

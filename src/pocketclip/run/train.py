@@ -16,13 +16,13 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.energy import Energy, measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.data import Source
-from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, ImageFeatures, TrainingBatches, views_of
+from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, TrainingBatches, views_of
 from pocketclip.errors import UserError
 from pocketclip.evaluate.loss import mean_loss
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.cache import CacheConfig, cache_folder
 from pocketclip.features.encode import Embeddings
-from pocketclip.features.pairs import CachedPairs, cached_batches, image_features
+from pocketclip.features.pairs import CachedPairs, cached_batches
 from pocketclip.features.towers import FrozenTowers, features_in_memory, texts_in_memory
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.pair_head import judge_of
@@ -34,6 +34,7 @@ from pocketclip.records import EvalResult, RunRecord, write_record
 from pocketclip.run.card import model_card
 from pocketclip.run.setup import check_ranks_agree, open_data, prepare_folder, recipe_hash, starting_model
 from pocketclip.run.teaching import open_teaching
+from pocketclip.stages.store import Block
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
 from pocketclip.train.config import EarlyStageConfig
@@ -163,15 +164,8 @@ class _Run:
         num_steps = config.total_steps(plan.steps_per_epoch)
 
         def batches(start: int) -> Iterator[ImageTextBatch]:
-            return cached_batches(
-                pairs,
-                plan,
-                captions_per_image=config.captions_per_image,
-                num_steps=num_steps,
-                start_step=start,
-                rank=distributed.rank(),
-                world_size=distributed.world_size(),
-            )
+            share = plan.share(distributed.rank(), distributed.world_size())
+            return cached_batches(pairs, plan, range(start, num_steps), config.captions_per_image, share)
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             assert isinstance(model, DualEncoder)
@@ -198,7 +192,7 @@ class _Run:
             self.train_source,
             plan,
             captions=captions,
-            views=views_of(self.train_source, config.augment.build(self._preprocess_of(name, config)), images),
+            views=views_of(self.train_source, config.augment, self._preprocess_of(name, config), images),
             tokenizer=self.tokenizer,
             teachers=self.teaching.brought,
         )
@@ -239,13 +233,12 @@ class _Run:
             ) from error
         return self.preprocess.model_copy(update={"image_size": size})
 
-    def _image_features(self, name: str, views: CacheConfig) -> ImageFeatures:
+    def _image_features(self, name: str, views: CacheConfig) -> Block:
         """Of the images to train on, through the cache."""
         started = time.perf_counter()
-        source = self.train_source
-        entry = self._towers().images(source, views, self.broken, seed=self.recipe.seed)
+        features = self._towers().images(self.train_source, views, self.broken, seed=self.recipe.seed)
         self.seconds[f"{name}_features"] = time.perf_counter() - started
-        return image_features(entry, source)
+        return features
 
     def _train(
         self,
@@ -328,7 +321,7 @@ class _Run:
         plan = BatchPlan(len(pairs), size, 0)
         objective = self.recipe.objective
         captions = config.captions_per_image if objective.validation == objective else 1
-        batches = cached_batches(pairs, plan, captions_per_image=captions, num_steps=plan.steps_per_epoch)
+        batches = cached_batches(pairs, plan, range(plan.steps_per_epoch), captions)
         moved = (batch.to(self.device) for batch in batches)
         return {**scores, **mean_loss(heads, objective.validation.build(), moved)}
 

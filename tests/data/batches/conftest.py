@@ -7,12 +7,10 @@ import pytest
 
 from pocketclip.data import Source
 from pocketclip.data.batches import (
-    NO_TEACHERS,
     BatchPlan,
     DrawnCaptions,
     EachCaption,
-    LiveReaders,
-    StoredRows,
+    Teachers,
     TrainingBatches,
     views_of,
 )
@@ -40,13 +38,13 @@ def put_together(tokenizer: Tokenizer) -> Callable[..., TrainingBatches]:
         readers: Any = (),
     ) -> TrainingBatches:
         captions: Any = DrawnCaptions(captions_per_image, synthetic_captions_per_image)
-        teachers: Any = LiveReaders(tuple(readers)) if readers else NO_TEACHERS
+        teachers: Any = Teachers(readers=tuple(readers)) if readers else Teachers()
         if last_captions is not None:
             captions = EachCaption(last_captions)
         if with_features:
             assert source.stored is not None
-            teachers = StoredRows(source.stored.teachers)
-        views = views_of(source, (augment or AugmentConfig()).build(PREPROCESS))
+            teachers = Teachers(source.stored.teachers)
+        views = views_of(source, augment or AugmentConfig(), PREPROCESS)
         return TrainingBatches(source, plan, captions=captions, views=views, tokenizer=tokenizer, teachers=teachers)
 
     return make

@@ -12,7 +12,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from conftest import encode_picture
 from pocketclip.data import Source, hold_out, open_source
-from pocketclip.data.batches import BatchPlan, LiveReaders, StoredRows, TeacherReader, Teachers, TrainingBatches
+from pocketclip.data.batches import BatchPlan, TeacherReader, Teachers, TrainingBatches
 from pocketclip.data.batches.loader import Pair
 from pocketclip.data.batches.views import draw_view_number
 from pocketclip.data.pictures.augment import AugmentConfig, draw_view, render_view
@@ -221,7 +221,7 @@ def test_a_live_teacher_sees_the_same_view_at_its_own_size(
 
 @pytest.mark.parametrize(
     ("teachers", "scales"),
-    [(StoredRows(COLUMNS), [100, 60]), (LiveReaders((TeacherReader(PREPROCESS, letters),)), [])],
+    [(Teachers(COLUMNS), [100, 60]), (Teachers(readers=(TeacherReader(PREPROCESS, letters),)), [])],
     ids=["stored", "live"],
 )
 def test_torch_pins_what_teachers_bring(

@@ -84,7 +84,7 @@ def test_batches_keep_pairs_together_and_leave_out_broken_ones(tmp_path: Path) -
         source,
         BatchPlan(4, 4, 0),
         captions=DrawnCaptions(1),
-        views=views_of(source, AugmentConfig().build(PreprocessConfig(image_size=16))),
+        views=views_of(source, AugmentConfig(), PreprocessConfig(image_size=16)),
         tokenizer=train_tokenizer(SENTENCES, vocabulary_size=100, context_length=8),
     )
     batch = next(batches.steps(0, 1, num_workers=0))

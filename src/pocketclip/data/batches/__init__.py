@@ -3,18 +3,14 @@
 from pocketclip.data.batches.draw import Captions, DrawnCaptions, EachCaption, draw_captions
 from pocketclip.data.batches.loader import TrainingBatches
 from pocketclip.data.batches.plan import BatchPlan
-from pocketclip.data.batches.teachers import NO_TEACHERS, LiveReaders, StoredRows, TeacherReader, Teachers
-from pocketclip.data.batches.views import ImageFeatures, Views, views_of
+from pocketclip.data.batches.teachers import TeacherReader, Teachers
+from pocketclip.data.batches.views import Views, views_of
 
 __all__ = [
-    "NO_TEACHERS",
     "BatchPlan",
     "Captions",
     "DrawnCaptions",
     "EachCaption",
-    "ImageFeatures",
-    "LiveReaders",
-    "StoredRows",
     "TeacherReader",
     "Teachers",
     "TrainingBatches",

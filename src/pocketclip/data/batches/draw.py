@@ -1,34 +1,13 @@
 """Which captions a step shows of an image."""
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.batches.item import Item
+from pocketclip.data.batches.plan import Item
 from pocketclip.data.source import Source, readable_captions
-
-
-class Captions(Protocol):
-    """Says what an item of the plan is, and draws captions for it."""
-
-    @property
-    def num_synthetic(self) -> int:
-        """S, how many of the drawn captions are synthetic ones; they come last."""
-        ...
-
-    def num_items(self, source: Source) -> int:
-        """Items of one epoch over a source."""
-        ...
-
-    def image_of(self, number: int) -> int:
-        """Number of an item's image in the source."""
-        ...
-
-    def draw(self, item: Item) -> list[int]:
-        """Numbers of K + S of the item's texts."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -41,15 +20,15 @@ class DrawnCaptions:
     """S; needs a reinforced source. An image without any synthetic ones shows real ones in their place."""
 
     def num_items(self, source: Source) -> int:
-        """Its examples, of one image or several."""
+        """Items of one epoch over a source: its examples, of one image or several."""
         return len(source) // source.images_per_example
 
     def image_of(self, number: int) -> int:
-        """The item itself."""
+        """Number of an item's image in the source: the item itself."""
         return number
 
     def draw(self, item: Item) -> list[int]:
-        """K of the real ones, then S of the synthetic."""
+        """Numbers of the texts that are shown of an item: K of the real ones, then S of the synthetic."""
         num_real, random = len(item.sample.captions), np.random.default_rng(item.seeds)
         real = draw_captions(num_real, self.num_real, random)
         return real + draw_synthetic(num_real, len(item.texts), self.num_synthetic, random)
@@ -70,8 +49,7 @@ class EachCaption:
         return cls(np.cumsum([len(texts) for texts in readable_captions(source)]), num_synthetic)
 
     def num_items(self, source: Source) -> int:
-        """Captions in all."""
-        del source
+        """Items of one epoch: the captions in all."""
         return int(self.ends[-1])
 
     def image_of(self, number: int) -> int:
@@ -83,6 +61,10 @@ class EachCaption:
         caption = int(self.ends[item.index]) - 1 - item.number
         num_real, random = len(item.sample.captions), np.random.default_rng(item.seeds)
         return [caption, *draw_synthetic(num_real, len(item.texts), self.num_synthetic, random)]
+
+
+Captions = DrawnCaptions | EachCaption
+"""Says what an item of the plan is, and draws captions for it."""
 
 
 def draw_captions(num_captions: int, count: int, random: np.random.Generator) -> list[int]:

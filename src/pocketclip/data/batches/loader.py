@@ -9,17 +9,16 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from pocketclip.data.batches.draw import Captions
-from pocketclip.data.batches.item import Item
-from pocketclip.data.batches.plan import BatchPlan
-from pocketclip.data.batches.teachers import NO_TEACHERS, Teachers
+from pocketclip.data.batches.plan import BatchPlan, Item
+from pocketclip.data.batches.teachers import Teachers
 from pocketclip.data.batches.views import Views
 from pocketclip.data.pictures.decode import jpeg_decoder
 from pocketclip.data.source import Source, caption_id
@@ -47,21 +46,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class TrainingBatches:
-    """What every step of a run sees.
-
-    A pair that cannot be read is left out of its batch, which names it.
-    """
+class TrainingBatches(Dataset[Pair | str]):
+    """What every step of a run sees; a pair that cannot be read is left out of its batch, which names it."""
 
     source: Source
-    """Samples by number."""
     plan: BatchPlan
     """Order and batch size, over `captions.num_items(source)` items."""
     captions: Captions
     views: Views
     tokenizer: Tokenizer
     """Text to ids, padded to a batch's longest."""
-    teachers: Teachers = NO_TEACHERS
+    teachers: Teachers = field(default_factory=Teachers)
 
     def __post_init__(self) -> None:
         assert self.source.stored is not None or self.captions.num_synthetic == 0, "nothing is stored"
@@ -69,7 +64,10 @@ class TrainingBatches:
     @functools.cached_property
     def sizes(self) -> dict[str, PreprocessConfig]:
         """What a picture is rendered for, the student first; those that differ in colours only are one."""
-        return {one.geometry: one for one in (self.views.preprocess, *self.teachers.preprocesses)}
+        return {
+            one.geometry: one
+            for one in (self.views.preprocess, *(reader.preprocess for reader in self.teachers.readers))
+        }
 
     @functools.cached_property
     def _stored(self) -> ReinforcedData | None:
@@ -99,8 +97,8 @@ class TrainingBatches:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
         jpeg_decoder()  # imported here once, not in every worker
         loader = DataLoader(
-            _Pairs(self),
-            batch_sampler=_Steps(self.plan, range(start, stop), share or slice(None), self.source.images_per_example),
+            self,
+            batch_sampler=self._places(range(start, stop), share or slice(None)),
             collate_fn=self.join,
             num_workers=num_workers,
             pin_memory=pin_memory,
@@ -114,12 +112,22 @@ class TrainingBatches:
                 inputs = tuple(TeacherInputs(**one) for one in fields.pop("teacher_inputs", ()))
                 yield ImageTextBatch(**fields, teachers=teachers, teacher_inputs=inputs)
 
-    def pair(self, epoch: int, number: int) -> Pair:
-        """What an epoch shows of an item.
+    def _places(self, steps: range, share: slice) -> Iterator[list[tuple[int, int]]]:
+        """The epoch and the item of each pair of every step, or of a rank's share of them."""
+        members = range(self.source.images_per_example)
+        for step in steps:
+            epoch, examples = self.plan.batch(step)
+            firsts = (int(example) * len(members) for example in examples[share])
+            yield [(epoch, first + member) for first in firsts for member in members]
 
-        Raises:
-            BrokenItemError: it cannot be read, or has no caption.
-        """
+    def __getitem__(self, place: tuple[int, int]) -> Pair | str:
+        """What an epoch shows of an item; the message of one that cannot be read or has no caption."""
+        try:
+            return self._pair(*place)
+        except BrokenItemError as error:
+            return str(error)
+
+    def _pair(self, epoch: int, number: int) -> Pair:
         index = self.captions.image_of(number)
         sample = self.source[index]
         if not sample.captions:
@@ -164,36 +172,6 @@ def _unbroken(items: Sequence[Pair | str]) -> list[Pair]:
     return pairs if len(pairs) == len(items) else []
 
 
-class _Pairs(Dataset[Pair | str]):
-    """Every pair by its epoch and item; a broken one is its message."""
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, place: tuple[int, int]) -> Pair | str:
-        try:
-            return self.batches.pair(*place)
-        except BrokenItemError as error:
-            return str(error)
-
-
-class _Steps(Sampler[list[tuple[int, int]]]):
-    """The epoch and items of every step, or a rank's share of them."""
-
-    def __init__(self, plan: BatchPlan, steps: range, share: slice, per_example: int) -> None:
-        self.plan, self.steps, self.share = plan, steps, share
-        self.members = range(per_example)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in self.steps:
-            epoch, indices = self.plan.batch(step)
-            firsts = (int(index) * len(self.members) for index in indices[self.share])
-            yield [(epoch, first + member) for first in firsts for member in self.members]
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
 @contextmanager
 def _objects_left_alone() -> Iterator[None]:
     """Within, the garbage collector does not look at the objects there are now.
@@ -210,5 +188,4 @@ def _objects_left_alone() -> Iterator[None]:
 
 
 def _one_thread(worker: int) -> None:
-    del worker
     torch.set_num_threads(1)

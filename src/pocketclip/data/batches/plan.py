@@ -1,4 +1,4 @@
-"""Which samples a step sees: it depends only on the seed and the step's number, so a resumed run goes on exactly."""
+"""Which items a step sees: it depends only on the seed and the step's number, so a resumed run goes on exactly."""
 
 import functools
 from dataclasses import dataclass
@@ -6,7 +6,35 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.source import Sample
+from pocketclip.data.sources.reinforcement import Reinforcement
 from pocketclip.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of the plan, as it was read: an image, still encoded, with all that may be shown of it."""
+
+    seed: int
+    """Of the run."""
+    epoch: int
+    number: int
+    """In the plan: of an image, or of a caption where an epoch passes over captions."""
+    index: int
+    """Of the image in its source."""
+    sample: Sample
+    stored: Reinforcement | None
+    """Views, features and synthetic captions, of reinforced data."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Names all that is drawn for the item, whatever batch, worker or run it is drawn in."""
+        return [self.seed, self.epoch, self.number]
+
+    @property
+    def texts(self) -> list[str]:
+        """Its captions, then the synthetic ones."""
+        return [*self.sample.captions, *(() if self.stored is None else self.stored.synthetic)]
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,6 @@ class AugmentConfig(Config):
     """Mirror half of the pictures; captions that say left or right become wrong."""
     rand_augment: RandAugmentConfig | None = None
 
-    def build(self, preprocess: PreprocessConfig) -> "Augmentation":
-        """An augmentation that ends at the tower's size."""
-        return Augmentation(self, preprocess)
-
 
 @dataclass(frozen=True, slots=True)
 class ViewParameters:
@@ -82,41 +78,14 @@ class ViewParameters:
             raise ValueError(f"should be [box, flip, [name, strength], ...] (got {str(values)[:80]})") from None
 
 
-class Augmentation:
-    """Maps a picture and a seed to the pixels of one random view."""
-
-    def __init__(self, config: AugmentConfig, preprocess: PreprocessConfig) -> None:
-        self.config = config
-        self.preprocess = preprocess
-        self.shortest = shortest_side(preprocess, config.crop_scale, config.crop_ratio)
-
-    def __call__(self, picture: Picture, seed: Sequence[int]) -> Pixels:
-        """One view as (H, W, 3) bytes.
-
-        Args:
-            picture: decoded for a `shortest` side like ours or larger.
-            seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what
-                was drawn before matters, so workers and resumed runs see the same views.
-        """
-        return render_view(picture, self.draw(picture.size, seed), self.preprocess)
-
-    def draw(self, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
-        """The numbers of one random view.
-
-        Args:
-            size: width and height of the source picture in pixels.
-            seed: as for a call.
-        """
-        return draw_view(self.config, size, seed)
-
-
 def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
     """The numbers of one random view, which do not depend on the size it will be rendered at.
 
     Args:
         config: what may happen.
         size: width and height of the source picture in pixels.
-        seed: numbers that name the view.
+        seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what was
+            drawn before matters, so workers and resumed runs see the same views.
     """
     random = np.random.default_rng(seed)
     box = None
@@ -157,13 +126,7 @@ def shortest_side(
     crop_scale: tuple[float, float] | None,
     crop_ratio: tuple[float, float] = CROP_RATIO,
 ) -> int:
-    """The shorter side of a picture that no view has to be enlarged from; see `decode_picture`.
-
-    Args:
-        preprocess: of the tower.
-        crop_scale: share of the area that crops keep; None where there are none.
-        crop_ratio: width to height of the crops.
-    """
+    """The shorter side of a picture that no view has to be enlarged from; `crop_scale` None means no crops."""
     size = min(scaled_size((1, 1), preprocess))
     if crop_scale is None:
         return size
@@ -206,9 +169,9 @@ def fixed_views(
 
     `centre` is what inference sees; `flip` mirrors it; `crop` and `crop_flip` are random resized crops.
     """
-    crop = AugmentConfig(crop_scale=crop_scale).build(preprocess)
-    results = []
+    crop = AugmentConfig(crop_scale=crop_scale)
+    drawn = []
     for number, view in enumerate(views):
-        pixels = crop(picture, [*seed, number]) if view.startswith("crop") else centre_view(picture, preprocess)
-        results.append(mirrored(pixels) if view.endswith("flip") else pixels)
-    return results
+        box = draw_view(crop, picture.size, [*seed, number]).box if view.startswith("crop") else None
+        drawn.append(ViewParameters(box, flip=view.endswith("flip")))
+    return [render_view(picture, view, preprocess) for view in drawn]

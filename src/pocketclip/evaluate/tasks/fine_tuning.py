@@ -125,7 +125,7 @@ class FineTuning(TowerTask):
         classifier = _classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), len(named.names))
         classifier = classifier.to(model.device)
         settings, plan = self._training(), BatchPlan(len(named), self.batch_size, self.seed)
-        views = views_of(named, settings.augment.build(model.preprocess))
+        views = views_of(named, settings.augment, model.preprocess)
         seen = TrainingBatches(named, plan, captions=DrawnCaptions(1), views=views, tokenizer=model.tokenizer)
 
         def batches(first: int) -> Iterator[ImageTextBatch]:
