@@ -98,4 +98,4 @@ def test_the_manifest_says_what_was_left_out_and_what_it_was_made_from(tmp_path:
     join(filled(tmp_path, stage), tmp_path, COLUMNS)
     told = json.loads((tmp_path / "manifest.json").read_text())
     assert (told["broken"], told["made_from"]) == (["sample 0"], {"columns": 2})
-    BlockFolder(tmp_path, stage).check_manifest(tmp_path / "manifest.json")
+    BlockFolder(tmp_path, stage).check_manifest()

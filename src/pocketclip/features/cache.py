@@ -7,14 +7,12 @@ of blocks, `blocks/`, until all are there and joined: a stopped run goes on wher
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from filelock import FileLock
+from filelock import AcquireReturnProxy, FileLock
 from pydantic import Field
 
 from pocketclip.config import Config, digest
@@ -67,53 +65,44 @@ def in_half_precision(block: Block) -> Block:
 
 
 def cached(root: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch: Watch, columns: Columns) -> Block:
-    """What a stage makes of its whole source, mapped into memory; computes only what the cache lacks.
+    """What a stage makes of its whole source, mapped into memory; computes only what the cache at `root` lacks.
 
-    Args:
-        root: of the cache.
-        stage: what to compute; the entry is named by what it is made from.
-        open_stage: opens the same stage in another process.
-        engine: what computes.
-        watch: told of the samples done and of broken items.
-        columns: the stage's arrays.
+    The entry is named by what the stage is made from. `columns` are the stage's arrays; for the others see `fill`.
 
     Raises:
         UserError: the disk is full; anything that the stage raises.
     """
     entry = root / digest([FORMAT, stage.made_from])
-    found = _read(entry, stage, columns)
-    if found is None:
-        with _locked(root, entry.name):  # another process waits, and then finds the entry filled
-            found = _read(entry, stage, columns)
-            if found is None:
+    whole = _read(entry, stage, columns)
+    if whole is None:
+        with _lock(root, entry.name):  # another process waits, and then finds the entry filled
+            whole = _read(entry, stage, columns)
+            if whole is None:
                 _clear_damage(entry, stage)
                 folder = fill(entry / "blocks", stage, open_stage, engine, watch, resume=True)
-                return join(folder, entry, _in_half(columns))
-    watch.work(stage.work, stage.num_samples, stage.num_samples, found.broken)
-    return found
-
-
-def _in_half(columns: Columns) -> Columns:
-    return {**columns, "features": columns["features"].astype(np.float16)}
+                return join(folder, entry, {**columns, "features": columns["features"].astype(np.float16)})
+    watch.work(stage.work, stage.num_samples, stage.num_samples, whole.broken)
+    return whole
 
 
 def _read(entry: Path, stage: Stage, columns: Columns) -> Block | None:
     """A whole entry; None where there is none, or a damaged one."""
     try:
-        BlockFolder(entry, stage).check_manifest(entry / MANIFEST)
-        found = read_joined(entry, columns)
+        BlockFolder(entry, stage).check_manifest()
+        whole = read_joined(entry, columns)
     except UserError:
         return None
     if (entry / "blocks").is_dir():  # killed before they were removed
         shutil.rmtree(entry / "blocks", ignore_errors=True)
-    return found
+    return whole
 
 
 def _clear_damage(entry: Path, stage: Stage) -> None:
     """Remove what can be neither read nor gone on with: a damaged entry only costs the time to make it again."""
+    blocks = BlockFolder(entry / "blocks", stage)
     try:
-        if (entry / "blocks" / MANIFEST).is_file():
-            BlockFolder(entry / "blocks", stage).check_manifest(entry / "blocks" / MANIFEST)
+        if (blocks.path / MANIFEST).is_file():
+            blocks.check_manifest()
         damaged = (entry / MANIFEST).is_file()
     except UserError:
         damaged = True
@@ -121,14 +110,11 @@ def _clear_damage(entry: Path, stage: Stage) -> None:
         shutil.rmtree(entry)
 
 
-@contextmanager
-def _locked(root: Path, name: str) -> Iterator[None]:
+def _lock(root: Path, name: str) -> AcquireReturnProxy:
     """Only one process fills an entry."""
     try:
         locks = root.with_name(f"{root.name}-locks")
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / name).acquire()
+        return FileLock(locks / name).acquire()
     except OSError as error:
         raise cannot_write(root, error, elsewhere=ELSEWHERE) from error
-    with lock:
-        yield

@@ -3,9 +3,9 @@
 Towers come as functions and whole models as an `Embedder`, so nothing here knows a library.
 """
 
-from collections import deque
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pocketclip.data.pictures.augment import View, fixed_views, render_view, shortest_side
+from pocketclip.data.pictures.augment import AugmentConfig, View, fixed_views, render_view, shortest_side
 from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Source, caption_id
 from pocketclip.embedder import Embedder, TextReader
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.stages.engine import in_order
 from pocketclip.stages.store import Block, Columns
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -62,6 +63,11 @@ def image_blocks(
     """
     stored = source.stored if views == "stored" else None
     assert stored is not None or views != "stored", "nothing is stored"
+    fixed: Sequence[View] = () if views == "stored" else views
+    num_views = len(fixed) if stored is None else stored.manifest.num_views
+    crops = AugmentConfig(crop_scale=crop_scale if any(view.startswith("crop") for view in fixed) else None)
+    augment = crops if stored is None else stored.manifest.augment
+    shortest = shortest_side(preprocess, augment.crop_scale, augment.crop_ratio)
 
     def load(index: int) -> list[npt.NDArray[np.uint8]] | str:
         try:
@@ -73,42 +79,30 @@ def image_blocks(
             return str(error)
         return fixed_views(picture, fixed, preprocess, crop_scale, [seed, index])
 
-    fixed: Sequence[View] = () if views == "stored" else views
-    if stored is not None:
-        augment, num_views = stored.manifest.augment, stored.manifest.num_views
-        shortest = shortest_side(preprocess, augment.crop_scale, augment.crop_ratio)
-    else:
-        num_views = len(fixed)
-        shortest = shortest_side(preprocess, crop_scale if any(view.startswith("crop") for view in fixed) else None)
-
-    def encode_batch(batch: range) -> tuple[npt.NDArray[np.float32] | None, list[int], list[str]]:
+    def encode_batch(batch: range) -> Block:
         loaded = [load(index) for index in batch]
-        good = [(index, item) for index, item in zip(batch, loaded, strict=True) if not isinstance(item, str)]
         broken = [item for item in loaded if isinstance(item, str)]
+        good = {index: item for index, item in zip(batch, loaded, strict=True) if not isinstance(item, str)}
         if not good:
-            return None, [], broken
-        pixels = np.stack([view for _, item in good for view in item])
-        return encode(pixels).reshape(len(good), num_views, -1), [index for index, _ in good], broken
+            return Block(empty, broken)
+        features = encode(np.stack([view for item in good.values() for view in item]))
+        indices = np.array(list(good), dtype=np.int64)
+        return Block({"features": features.reshape(len(good), num_views, -1), "indices": indices}, broken)
 
-    images_per_batch = max(1, batch_size // num_views)
-    blocks = [range(*bounds) for bounds in block_bounds(start, len(source) if stop is None else stop, block_size)]
-    batches = (
-        block[place : place + images_per_batch] for block in blocks for place in range(0, len(block), images_per_batch)
-    )
+    empty = {**NO_IMAGES, "features": np.zeros((0, num_views, 0), np.float32)}
+    size = max(1, batch_size // num_views)
+    blocks = _blocks(source, start, stop, block_size)
+    batches = (block[place : place + size] for block in blocks for place in range(0, len(block), size))
     with closing(in_threads(encode_batch, batches)) as encoded:
         for block in blocks:
-            parts = [next(encoded) for _ in range(0, len(block), images_per_batch)]
-            features = [part for part, _, _ in parts if part is not None]
-            joined = np.concatenate(features) if features else np.zeros((0, num_views, 0), np.float32)
-            indices = np.array([index for _, found, _ in parts for index in found], dtype=np.int64)
-            broken = [message for _, _, messages in parts for message in messages]
-            watch.work(work, block.stop, len(source), broken)
-            yield Block({"features": joined, "indices": indices}, broken)
+            joined = Block.join(itertools.islice(encoded, -(-len(block) // size)), empty)
+            watch.work(work, block.stop, len(source), joined.broken)
+            yield joined
 
 
-def block_bounds(start: int, stop: int, block_size: int) -> list[tuple[int, int]]:
-    """First sample of each block and the one behind its last."""
-    return [(first, min(first + block_size, stop)) for first in range(start, stop, block_size)]
+def _blocks(source: Source, start: int, stop: int | None, block_size: int) -> list[range]:
+    stop = len(source) if stop is None else stop
+    return [range(first, min(first + block_size, stop)) for first in range(start, stop, block_size)]
 
 
 def in_threads(function: Callable[[Given], Result], items: Iterable[Given]) -> Generator[Result, None, None]:
@@ -118,17 +112,10 @@ def in_threads(function: Callable[[Given], Result], items: Iterable[Given]) -> G
     a batch gives the same bits on every number of cores. It is faster too: no thread waits for another in every layer.
     """
     num_threads = torch.get_num_threads()
-    pending: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > 2 * num_threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        yield from in_order(pool, function, items, ahead=2 * num_threads)
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
 
 
@@ -143,8 +130,8 @@ def text_blocks(
     block_size: int = 2048,
 ) -> Iterator[Block]:
     """Features of every caption from sample `start` to `stop`, or to the end; see `NO_TEXTS`."""
-    for first, last in block_bounds(start, len(source) if stop is None else stop, block_size):
-        captions = [_captions(source, index) for index in range(first, last)]
+    for block in _blocks(source, start, stop, block_size):
+        captions = [_captions(source, index) for index in block]
         texts = [caption for group in captions for caption in group]
         yield Block(
             {
@@ -216,17 +203,9 @@ def embed_source(
     stop: int | None = None,
     with_texts: bool = True,
 ) -> Embeddings:
-    """Embed every readable image and its captions, `EMBED_BLOCK` samples at a time.
+    """Embed every readable image and its captions, `EMBED_BLOCK` samples at a time, from sample `start` to `stop`.
 
-    Embedding block by block, from `start` to `stop`, and joining gives the same bits as embedding the whole.
-
-    Args:
-        model: who is asked.
-        source: what to embed.
-        watch: told of the images done and of broken items.
-        start: first sample.
-        stop: sample to stop before; None embeds to the end.
-        with_texts: False embeds no captions.
+    Embedding block by block and joining gives the same bits as embedding the whole.
 
     Raises:
         UserError: captions are wanted, and the model knows images only.

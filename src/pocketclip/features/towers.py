@@ -2,9 +2,9 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 
@@ -19,13 +19,11 @@ from pocketclip.models.running.precision import Precision, precision_of_scores
 from pocketclip.models.running.runner import Runner, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.engine import Engine, compute_here
-from pocketclip.stages.store import Block, Stage
-from pocketclip.stages.watch import BrokenItems
+from pocketclip.stages.store import Block, OpenStage, Stage
+from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.tokenizer import Tokenizer
 
-What = Literal["images", "captions"]
-OpenAgain = Callable[[What, str], Stage]
-"""Opens the stage of a source's images or captions in another process, with the backend that was chosen here."""
+IMAGES = "encoding images"
 IMAGES_PER_BLOCK, CAPTIONED_PER_BLOCK = 512, 2048
 
 
@@ -59,43 +57,35 @@ class FrozenTowers:
     ) -> None:
         self.model, self.tokenizer, self.preprocess = model, tokenizer, preprocess
         self.root, self.device, self.precision = root, device, precision
-        self.runner = self._make_runner(precision, inference=inference)
+        self.runner = self._make_runner(precision, inference)
         self.runner.plan(num_images=num_images, num_texts=num_texts)
         common = {"device": device.type, "torch": torch.__version__}
         image_tower, text_tower = model.image_stages()[0], model.text_stages()[0]
-        image_settings, text_settings = digest(image_tower.settings), digest(text_tower.settings)
         self._image_key = {
             **common,
-            "tower": module_fingerprint(image_tower, image_settings),
+            "tower": module_fingerprint(image_tower, digest(image_tower.settings)),
             "preprocess": preprocess.model_dump(mode="json"),
         }
         self._text_key = {
             **common,
-            "tower": module_fingerprint(text_tower, text_settings),
+            "tower": module_fingerprint(text_tower, digest(text_tower.settings)),
             "tokenizer": digest(tokenizer.to_json()),
             "context_length": tokenizer.context_length,
         }
 
-    def _make_runner(self, precision: Precision, *, inference: str = "auto") -> Runner:
-        size = self.preprocess.image_size
-        return Runner(
-            self.model, device=self.device, precision=precision, image_size=size, heads=False, inference=inference
-        )
+    def _make_runner(self, precision: Precision, inference: str = "auto") -> Runner:
+        size, on = self.preprocess.image_size, self.device
+        return Runner(self.model, device=on, precision=precision, image_size=size, heads=False, inference=inference)
+
+    def _runner(self, for_scores: bool) -> Runner:
+        return self._runner_for_scores if for_scores else self.runner
 
     @functools.cached_property
     def _runner_for_scores(self) -> Runner:
         return self._make_runner(precision_of_scores(self.precision))
 
     def features(
-        self,
-        source: Source,
-        views: CacheConfig,
-        watch: BrokenItems,
-        *,
-        seed: int = 0,
-        for_scores: bool = False,
-        engine: Engine = compute_here,
-        open_again: OpenAgain | None = None,
+        self, source: Source, views: CacheConfig, watch: BrokenItems, *, seed: int = 0, for_scores: bool = False
     ) -> CachedPairs:
         """Features of every image's views and of every caption, computed only where the cache lacks them.
 
@@ -105,99 +95,65 @@ class FrozenTowers:
             watch: told of the samples done, and of the items that cannot be read.
             seed: of the crops.
             for_scores: the features are for measuring recalls; see `precision_of_scores`.
-            engine: what computes the blocks.
-            open_again: for an engine with processes of its own.
 
         Raises:
             UserError: too many broken items, or a full disk.
         """
-        images = self.images(
-            source, views, watch, seed=seed, for_scores=for_scores, engine=engine, open_again=open_again
-        )
-        texts = self._cached("captions", self.text_stage(source, for_scores=for_scores), watch, engine, open_again)
-        pairs = CachedPairs.join(images, texts)
+        images = self.images(source, views, watch, seed=seed, for_scores=for_scores)
+        pairs = CachedPairs.join(images, self.cached(self.text_stage(source, for_scores=for_scores), watch))
         watch.add(pairs.broken)
         return pairs
 
     def images(
-        self,
-        source: Source,
-        views: CacheConfig,
-        watch: BrokenItems,
-        *,
-        seed: int = 0,
-        for_scores: bool = False,
-        engine: Engine = compute_here,
-        open_again: OpenAgain | None = None,
+        self, source: Source, views: CacheConfig, watch: BrokenItems, *, seed: int = 0, for_scores: bool = False
     ) -> Block:
         """Features of every image's views alone; see `features`."""
-        stage = self.image_stage(source, views, seed=seed, for_scores=for_scores)
-        return self._cached("images", stage, watch, engine, open_again)
+        return self.cached(self.image_stage(source, views, seed=seed, for_scores=for_scores), watch)
 
-    def _cached(
-        self, what: What, stage: Stage, watch: BrokenItems, engine: Engine, open_again: OpenAgain | None
+    def cached(
+        self, stage: Stage, watch: Watch, engine: Engine = compute_here, open_stage: OpenStage | None = None
     ) -> Block:
-        open_stage: Callable[[], Stage] = lambda: stage  # noqa: E731
-        if open_again is not None:
-            open_stage = functools.partial(open_again, what, stage.made_from["backend"])
-        columns = NO_IMAGES if what == "images" else NO_TEXTS
-        return cached(self.root, stage, open_stage, engine, watch, columns)
+        """What an `image_stage` or a `text_stage` makes; an engine with processes of its own needs `open_stage`."""
+        columns = NO_IMAGES if stage.work == IMAGES else NO_TEXTS
+        return cached(self.root, stage, open_stage or (lambda: stage), engine, watch, columns)
 
     def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0, for_scores: bool = False) -> Stage:
         """The views of every image through the image tower, named by what the entry in the cache is named by."""
-        is_stored = views.views == "stored"
-        with_crops = not is_stored and any(view.startswith("crop") for view in views.views)
-        runner = self._runner_for_scores if for_scores else self.runner
+        runner, shown = self._runner(for_scores), views.views
+        with_crops = shown != "stored" and any(view.startswith("crop") for view in shown)
         made_from = {
             **self._image_key,
             "precision": runner.precision,
             "backend": runner.image_backend,
             "data": source.fingerprint(),
-            "views": "stored" if is_stored else list(views.views),
+            "views": "stored" if shown == "stored" else list(shown),
             # The centre does not depend on the crops' settings, so changing those keeps its entry
             "crop": [views.crop_scale, seed] if with_crops else None,
         }
-
-        def compute(start: int, stop: int) -> Block:
-            (block,) = image_blocks(
-                source,
-                runner.encode_images,
-                self.preprocess,
-                views=views.views,
-                crop_scale=views.crop_scale,
-                seed=seed,
-                start=start,
-                stop=stop,
-                block_size=IMAGES_PER_BLOCK,
-            )
-            return in_half_precision(block)
-
-        on_gpu = self.device.type == "cuda"
-        return Stage("encoding images", made_from, len(source), IMAGES_PER_BLOCK, compute, on_gpu, ELSEWHERE)
+        blocks = functools.partial(image_blocks, source, runner.encode_images, self.preprocess)
+        settings = {"views": shown, "crop_scale": views.crop_scale, "seed": seed}
+        return self._stage(IMAGES, made_from, source, IMAGES_PER_BLOCK, functools.partial(blocks, **settings))
 
     def text_stage(self, source: Source, *, for_scores: bool = False) -> Stage:
         """Every caption through the text tower; see `image_stage`."""
-        runner = self._runner_for_scores if for_scores else self.runner
-
-        def compute(start: int, stop: int) -> Block:
-            (block,) = text_blocks(
-                source,
-                runner.encode_tokens,
-                self.tokenizer,
-                start=start,
-                stop=stop,
-                block_size=CAPTIONED_PER_BLOCK,
-            )
-            return in_half_precision(block)
-
+        runner = self._runner(for_scores)
         made_from = {
             **self._text_key,
             "precision": runner.precision,
             "backend": runner.text_backend,
             "data": source.fingerprint(),
         }
-        on_gpu = self.device.type == "cuda"
-        return Stage("encoding captions", made_from, len(source), CAPTIONED_PER_BLOCK, compute, on_gpu, ELSEWHERE)
+        blocks = functools.partial(text_blocks, source, runner.encode_tokens, self.tokenizer)
+        return self._stage("encoding captions", made_from, source, CAPTIONED_PER_BLOCK, blocks)
+
+    def _stage(
+        self, work: str, made_from: dict[str, Any], source: Source, size: int, blocks: Callable[..., Iterator[Block]]
+    ) -> Stage:
+        def compute(start: int, stop: int) -> Block:
+            (block,) = blocks(start=start, stop=stop, block_size=size)
+            return in_half_precision(block)
+
+        return Stage(work, made_from, len(source), size, compute, self.device.type == "cuda", ELSEWHERE)
 
 
 def texts_in_memory(runner: Runner, source: Source, tokenizer: Tokenizer) -> Block:

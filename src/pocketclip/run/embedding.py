@@ -95,7 +95,7 @@ def write_embeddings(
     manifest, blocks = out / MANIFEST, out / "blocks"
     if manifest.is_file() and not blocks.is_dir():
         if resume:
-            BlockFolder(out, stage).check_manifest(manifest)
+            BlockFolder(out, stage).check_manifest()
             return _num_rows(out / "images.npy"), _num_rows(out / "texts.npy")
         manifest.unlink()
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)

@@ -8,7 +8,8 @@ import torch
 from pocketclip.data import Source
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig, cache_folder
-from pocketclip.features.towers import FrozenTowers, What
+from pocketclip.features.pairs import CachedPairs
+from pocketclip.features.towers import FrozenTowers
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.run.setup import open_data, starting_model
@@ -42,26 +43,30 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
     counts = {}
     for split, source in sources.items():
         counted = BrokenItems(len(source), recipe.data.max_broken_share, watch=watch)
-        settings: dict[str, Any] = {
-            "seed": recipe.seed,
-            "for_scores": split != "train",
-            "engine": engine,
-            "open_again": partial(open_feature_stage, recipe.model_dump(mode="json"), split, str(on)),
-        }
-        if recipe.caches_texts:
-            counts[split] = len(towers.features(source, _views(recipe, split), counted, **settings))
-        else:
-            counts[split] = len(towers.images(source, _views(recipe, split), counted, **settings)["indices"])
+        blocks = []
+        for number, stage in enumerate(_stages(recipe, towers, source, split)):
+            settings = (recipe.model_dump(mode="json"), split, str(on), number, stage.made_from["backend"])
+            blocks.append(towers.cached(stage, counted, engine, partial(open_feature_stage, *settings)))
+        counts[split] = len(blocks[0]["indices"])
+        if len(blocks) > 1:
+            pairs = CachedPairs.join(*blocks)
+            counted.add(pairs.broken)
+            counts[split] = len(pairs)
     return counts
 
 
-def open_feature_stage(recipe: dict[str, Any], split: str, device: str, what: What, backend: str) -> Stage:
+def open_feature_stage(recipe: dict[str, Any], split: str, device: str, number: int, backend: str) -> Stage:
     """One stage of `fill_cache` opened in a worker."""
     loaded = Recipe.parse(recipe, place="recipe")
     towers, sources = _open(loaded, torch.device(device), inference=backend)
-    if what == "captions":
-        return towers.text_stage(sources[split], for_scores=split != "train")
-    return towers.image_stage(sources[split], _views(loaded, split), seed=loaded.seed, for_scores=split != "train")
+    return _stages(loaded, towers, sources[split], split)[number]
+
+
+def _stages(recipe: Recipe, towers: FrozenTowers, source: Source, split: str) -> list[Stage]:
+    """Of a split's images, and of its captions where training caches those too."""
+    exact = split != "train"
+    stages = [towers.image_stage(source, _views(recipe, split), seed=recipe.seed, for_scores=exact)]
+    return [*stages, towers.text_stage(source, for_scores=exact)] if recipe.caches_texts else stages
 
 
 def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> tuple[FrozenTowers, dict[str, Source]]:

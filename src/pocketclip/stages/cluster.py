@@ -29,6 +29,7 @@ SENT = ("POCKETCLIP_", "HF_")
 """Beginnings of the environment variables that workers get from the command."""
 MAX_ATTEMPTS = 3
 """Worker processes that may die over one block before the whole stage stops."""
+SHARED = "the cluster's machines must see the sources, the model and the output under the same paths."
 
 
 @contextlib.contextmanager
@@ -79,7 +80,6 @@ def _connected(address: str | None) -> Iterator[Any]:
 def _compute_on_ray(
     ray: Any, open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]
 ) -> Iterator[tuple[int, list[str]]]:
-    """The engine `ray`; see `pocketclip.stages.engine.Engine`."""
     if len(numbers) == 1:  # done here before a worker would have started
         yield from compute_here(open_stage, folder, numbers)
         return
@@ -119,8 +119,7 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         number = int(batch["item"][0])
-        broken: list[str] = []
-        error = ""
+        broken, error = list[str](), ""
         try:
             if self.folder is None:
                 self.folder = self._open()
@@ -138,10 +137,10 @@ class _Worker:
             raise UserError(f"{self.path}: not on the machine {os.uname().nodename}; {SHARED}")
         stage: Stage = self.open_stage()
         folder = BlockFolder(self.path, stage)
-        found = first_difference(self.manifest, folder.manifest())
-        if found is not None:
+        difference = first_difference(self.manifest, folder.manifest())
+        if difference is not None:
             raise UserError(
-                f"The machine {os.uname().nodename} would compute something else: {found}. "
+                f"The machine {os.uname().nodename} would compute something else: {difference}. "
                 "Give all machines the same files and versions."
             )
         return folder
@@ -160,6 +159,3 @@ class _Worker:
         broken = folder.compute(number)
         attempts.unlink(missing_ok=True)
         return broken
-
-
-SHARED = "the cluster's machines must see the sources, the model and the output under the same paths."

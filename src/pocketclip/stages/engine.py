@@ -2,21 +2,23 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from pocketclip.hardware import available_cores
 from pocketclip.stages.store import BlockFolder, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 Engine = Callable[[OpenStage, BlockFolder, Sequence[int]], Iterator[tuple[int, list[str]]]]
 """Computes and writes blocks, in any order; gives the number and the broken items of each that is written."""
 
 
 def compute_here(open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
-    """The engine `local`: one block after the other in this process."""
-    del open_stage  # the folder has it open
+    """The engine `local`: one block after the other in this process, where the folder's stage is open already."""
     return ((number, folder.compute(number)) for number in numbers)
 
 
@@ -24,18 +26,23 @@ def compute_in_threads(
     open_stage: OpenStage, folder: BlockFolder, numbers: Sequence[int]
 ) -> Iterator[tuple[int, list[str]]]:
     """As `compute_here`, several blocks at a time: for stages that mostly decode pictures, which frees the others."""
-    del open_stage
     num_threads = available_cores()
-    pending: deque[tuple[int, Future[list[str]]]] = deque()
     pool = ThreadPoolExecutor(num_threads)
+    return in_order(pool, lambda number: (number, folder.compute(number)), numbers, ahead=num_threads)
+
+
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Given], Result], items: Iterable[Given], *, ahead: int
+) -> Generator[Result, None, None]:
+    """A function of each item, in order, by a pool that works `ahead` so many items and is closed in the end."""
+    pending: deque[Future[Result]] = deque()
     try:
-        for number in numbers:
-            pending.append((number, pool.submit(folder.compute, number)))
-            if len(pending) > num_threads:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -49,15 +56,15 @@ def fill(
     *,
     resume: bool,
 ) -> BlockFolder:
-    """All blocks of a stage, computing only those that are not there.
+    """All blocks of a stage in the folder `path`, computing only those that are not there.
 
     Args:
-        path: folder of the blocks.
+        path: of the folder.
         stage: what to compute.
-        open_stage: opens the same stage in another process.
-        engine: `compute_here`, or one from `pocketclip.stages.cluster`.
+        open_stage: opens the same stage in another process, for the engine.
+        engine: what computes.
         watch: told of the samples done and of broken items.
-        resume: go on in a folder that holds blocks already.
+        resume: go on where the folder holds blocks already.
 
     Raises:
         UserError: see `BlockFolder.open`; anything that the stage raises.

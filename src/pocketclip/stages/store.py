@@ -40,12 +40,12 @@ class Block:
     @classmethod
     def join(cls, blocks: Iterable[Self], columns: Columns | None = None) -> Self:
         """Consecutive blocks as one, in memory; where there may be no block at all, it needs the columns."""
-        found = list(blocks)
+        parts = list(blocks)
         arrays = {}
-        for name, empty in (found[0].arrays if columns is None else columns).items():
-            filled = [part for block in found if len(part := block[name])]  # one without a row does not know its width
+        for name, empty in (parts[0].arrays if columns is None else columns).items():
+            filled = [part[name] for part in parts if len(part[name])]  # one without a row does not know its width
             arrays[name] = np.concatenate(filled) if filled else empty
-        return cls(arrays, [message for block in found for message in block.broken])
+        return cls(arrays, [message for part in parts for message in part.broken])
 
 
 @dataclass(frozen=True)
@@ -107,35 +107,30 @@ class BlockFolder:
                 f"{path}: holds blocks of an unfinished run. Go on with --resume, choose another --out, "
                 "or delete that folder."
             )
-        folder.check_manifest(manifest)
+        folder.check_manifest()
         return folder
 
     def manifest(self) -> dict[str, Any]:
         """What `manifest.json` holds, as it is read back: tuples are lists."""
-        stage = self.stage
-        values = {
-            "format": FORMAT,
-            "num_samples": stage.num_samples,
-            "block_size": stage.block_size,
-            "made_from": stage.made_from,
-        }
-        return dict(json.loads(json.dumps(values)))
+        values = {"format": FORMAT, "num_samples": self.stage.num_samples, "block_size": self.stage.block_size}
+        return dict(json.loads(json.dumps({**values, "made_from": self.stage.made_from})))
 
-    def check_manifest(self, file: Path) -> None:
-        """See that `file` describes this stage.
+    def check_manifest(self) -> None:
+        """See that the folder's `manifest.json` describes this stage.
 
         Raises:
             UserError: it does not; the message names the first difference.
         """
+        file = self.path / MANIFEST
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: damaged ({error}); delete {file.parent} and start anew.") from error
         if isinstance(there, dict):
             there.pop("broken", None)
-        found = first_difference(there, self.manifest())
-        if found is not None:
-            raise UserError(f"{file}: {found}. Choose another --out, or delete {file.parent} to start anew.")
+        difference = first_difference(there, self.manifest())
+        if difference is not None:
+            raise UserError(f"{file}: {difference}. Choose another --out, or delete {file.parent} to start anew.")
 
     def file(self, number: int) -> Path:
         """Where a block is, or will be."""
@@ -175,7 +170,8 @@ class BlockFolder:
                 wanted = names or [name for name in arrays.files if name != "broken"]
                 return Block({name: arrays[name] for name in wanted}, broken)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file}: damaged ({error}); delete the file and go on with --resume.") from error
+            again = "go on with --resume" if self.stage.elsewhere == "--out" else "start again"
+            raise UserError(f"{file}: damaged ({error}); delete the file and {again}.") from error
 
     def read_all(self, *names: str) -> Iterator[Block]:
         """The blocks in order; see `read`."""
@@ -207,8 +203,8 @@ def first_difference(there: Any, now: Any, key: str = "") -> str | None:
     """The first key in which two JSON values differ, with both values; None where they are equal."""
     if isinstance(there, dict) and isinstance(now, dict):
         for name in sorted(there.keys() | now.keys()):
-            found = first_difference(there.get(name), now.get(name), f"{key}.{name}" if key else name)
-            if found is not None:
-                return found
+            difference = first_difference(there.get(name), now.get(name), f"{key}.{name}" if key else name)
+            if difference is not None:
+                return difference
         return None
     return None if there == now else f"{key} is {json.dumps(there)} there and {json.dumps(now)} here"

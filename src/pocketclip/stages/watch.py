@@ -4,6 +4,7 @@ Whoever works takes a `Watch` and calls it. `SILENT` shows nothing, the command 
 stands before another one where items of a source may be broken.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pocketclip.errors import UserError
@@ -60,27 +61,32 @@ class BrokenItems(Watch):
     ) -> None:
         self.num_samples, self.max_share, self.setting, self.watch = num_samples, max_share, setting, watch
         self.messages: dict[str, None] = {}
-        self._of_work: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
 
-    def add(self, messages: Sequence[str]) -> list[str]:
-        """Take note of broken items of the whole source; returns those not seen before.
+    def add(self, messages: Sequence[str], name: str = "", total: int = 0) -> list[str]:
+        """Take note of broken items, of the whole source or else of the work `name`; returns those not seen before.
 
         Raises:
             UserError: more than the allowed share is broken.
         """
-        assert self.num_samples is not None, "items are counted by work"
-        new = self._name(messages)
-        self._check(new, len(self.messages), self.num_samples)
+        if self.num_samples is not None:
+            name, total = "", self.num_samples
+        new = [message for message in dict.fromkeys(messages) if message not in self.messages]
+        self.messages.update(dict.fromkeys(new))
+        self._counts[name] += len(new)
+        for message in new:
+            self.watch.note(f"left out: {message}")
+        if new and self._counts[name] / total > self.max_share:
+            shown = "\n  ".join(list(self.messages)[:5])
+            raise UserError(
+                f"{self._counts[name]} of {total} items are broken, more than the allowed share of "
+                f"{self.max_share:.1%}. Mend them, or allow more with {self.setting}=SHARE. The first:\n  {shown}"
+            )
         return new
 
     def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
         """Count the broken items, then pass on; see `add`."""
-        if self.num_samples is not None:
-            self.add(broken)
-        else:
-            new = self._name(broken)
-            self._of_work[name] = self._of_work.get(name, 0) + len(new)
-            self._check(new, self._of_work[name], total)
+        self.add(broken, name, total)
         self.watch.work(name, done, total)
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
@@ -90,18 +96,3 @@ class BrokenItems(Watch):
     def note(self, message: str) -> None:
         """Passed on."""
         self.watch.note(message)
-
-    def _name(self, messages: Sequence[str]) -> list[str]:
-        new = [message for message in dict.fromkeys(messages) if message not in self.messages]
-        self.messages.update(dict.fromkeys(new))
-        for message in new:
-            self.watch.note(f"left out: {message}")
-        return new
-
-    def _check(self, new: Sequence[str], count: int, num_samples: int) -> None:
-        if new and count / num_samples > self.max_share:
-            shown = "\n  ".join(list(self.messages)[:5])
-            raise UserError(
-                f"{count} of {num_samples} items are broken, more than the allowed share of {self.max_share:.1%}. Mend "
-                f"them, or allow more with {self.setting}=SHARE. The first:\n  {shown}"
-            )
