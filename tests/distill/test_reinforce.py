@@ -41,7 +41,7 @@ def test_every_row_is_what_each_teacher_says_of_that_view_or_caption(settings: S
     assert (len(samples), broken) == (8, [])
     columns = reinforcer.manifest.columns
     augment = reinforcer.config.augment
-    shortest = max(shortest_side(one.preprocess, augment.crop_scale, augment.crop_ratio) for one in reinforcer.teachers)
+    shortest = max(shortest_side(one.preprocess, augment) for one in reinforcer.teachers)
     for index, item in enumerate(samples):
         assert item.features.shape == (3 + 2, 16 + 12)
         assert item.sample == reinforcer.source[index]

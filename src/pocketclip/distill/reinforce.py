@@ -215,7 +215,7 @@ class Reinforcer:
     def _load(self, numbers: Sequence[int]) -> tuple[list[_Loaded], list[str]]:
         """Readable samples, and a message for each of the others."""
         augment, loaded, broken = self.config.augment, [], []
-        shortest = max(shortest_side(one.preprocess, augment.crop_scale, augment.crop_ratio) for one in self.teachers)
+        shortest = max(shortest_side(one.preprocess, augment) for one in self.teachers)
         for index in numbers:
             try:
                 sample = self.source[index]

@@ -7,12 +7,13 @@ of blocks, `blocks/`, until all are there and joined: a stopped run goes on wher
 
 import os
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock
+from filelock import FileLock
 from pydantic import Field
 
 from pocketclip.config import Config, digest
@@ -110,7 +111,7 @@ def _clear_damage(entry: Path, stage: Stage) -> None:
         shutil.rmtree(entry)
 
 
-def _lock(root: Path, name: str) -> AcquireReturnProxy:
+def _lock(root: Path, name: str) -> AbstractContextManager[object]:
     """Only one process fills an entry."""
     try:
         locks = root.with_name(f"{root.name}-locks")

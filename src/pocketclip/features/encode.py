@@ -67,7 +67,8 @@ def image_blocks(
     num_views = len(fixed) if stored is None else stored.manifest.num_views
     crops = AugmentConfig(crop_scale=crop_scale if any(view.startswith("crop") for view in fixed) else None)
     augment = crops if stored is None else stored.manifest.augment
-    shortest = shortest_side(preprocess, augment.crop_scale, augment.crop_ratio)
+    shortest = shortest_side(preprocess, augment)
+    empty = {**NO_IMAGES, "features": np.zeros((0, num_views, 0), np.float32)}
 
     def load(index: int) -> list[npt.NDArray[np.uint8]] | str:
         try:
@@ -89,7 +90,6 @@ def image_blocks(
         indices = np.array(list(good), dtype=np.int64)
         return Block({"features": features.reshape(len(good), num_views, -1), "indices": indices}, broken)
 
-    empty = {**NO_IMAGES, "features": np.zeros((0, num_views, 0), np.float32)}
     size = max(1, batch_size // num_views)
     blocks = _blocks(source, start, stop, block_size)
     batches = (block[place : place + size] for block in blocks for place in range(0, len(block), size))

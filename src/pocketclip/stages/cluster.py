@@ -36,9 +36,7 @@ SHARED = "the cluster's machines must see the sources, the model and the output 
 def open_engine(name: EngineName, address: str | None = None) -> Iterator[Engine]:
     """An engine by its name, connected while the context lasts.
 
-    Args:
-        name: `local` or `ray`.
-        address: of a running Ray cluster; None takes RAY_ADDRESS, or starts Ray on this machine with all cores.
+    Without the `address` of a Ray cluster it takes RAY_ADDRESS, or starts Ray on this machine with all cores.
 
     Raises:
         UserError: ray is not installed, or no cluster answers.
@@ -65,8 +63,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         # Only block numbers pass through the object store
-        store = {"object_store_memory": 128 << 20, "num_cpus": available_cores()}
-        settings |= {"include_dashboard": False, **store}
+        settings |= {"include_dashboard": False, "object_store_memory": 128 << 20, "num_cpus": available_cores()}
     try:
         ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -119,14 +116,11 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         number = int(batch["item"][0])
-        broken, error = list[str](), ""
         try:
-            if self.folder is None:
-                self.folder = self._open()
-            broken = self._compute(self.folder, number)
+            self.folder = self.folder or self._open()
+            return {"number": [number], "broken": [json.dumps(self._compute(self.folder, number))], "error": [""]}
         except UserError as reason:
-            error = str(reason) or "unknown error"
-        return {"number": [number], "broken": [json.dumps(broken)], "error": [error]}
+            return {"number": [number], "broken": ["[]"], "error": [str(reason) or "unknown error"]}
 
     def _open(self) -> BlockFolder:
         try:

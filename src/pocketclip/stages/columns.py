@@ -30,13 +30,7 @@ def appearing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_column(path: Path, parts: Iterable[Array], empty: Array) -> None:
-    """Write arrays one after the other as one .npy file, whole or not at all.
-
-    Args:
-        path: of the file.
-        parts: equal in all but their length.
-        empty: what is written where none has a row.
-    """
+    """Write arrays that differ in length only as one .npy file, whole or not at all; `empty` where none has a row."""
     filled = (part for part in parts if len(part))
     first = next(filled, empty)
     header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
@@ -54,16 +48,13 @@ def write_column(path: Path, parts: Iterable[Array], empty: Array) -> None:
 
 
 def join(folder: BlockFolder, out: Path, columns: Columns, **parts: Iterable[Array]) -> Block:
-    """Write the blocks of a whole stage as `out/NAME.npy` and `out/manifest.json`, and delete them.
+    """Write the blocks of a whole stage as `out/NAME.npy` and `out/manifest.json`, delete them, map what was written.
 
     Args:
         folder: with every block.
         out: where to.
         columns: the arrays to write.
         parts: by name, what is written in the place of a stage's own arrays.
-
-    Returns:
-        The whole source, mapped into memory.
 
     Raises:
         UserError: a block is damaged, or the disk is full.
@@ -74,9 +65,8 @@ def join(folder: BlockFolder, out: Path, columns: Columns, **parts: Iterable[Arr
         broken = [message for block in folder.read_all("broken") for message in block.broken]
     except OSError as error:
         raise cannot_write(out, error, elsewhere=folder.stage.elsewhere) from error
-    manifest = {**folder.manifest(), "broken": broken}
-    told = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out / MANIFEST, told, elsewhere=folder.stage.elsewhere)
+    manifest = json.dumps({**folder.manifest(), "broken": broken}, indent=2, ensure_ascii=False)
+    write_atomically(out / MANIFEST, f"{manifest}\n", elsewhere=folder.stage.elsewhere)
     folder.remove()
     return read_joined(out, columns)
 

@@ -24,15 +24,7 @@ class Watch:
         """
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """A training step is done.
-
-        Args:
-            name: of the training stage.
-            done: steps behind us.
-            total: steps in all.
-            images_per_second: of this step.
-            metrics: the newest ones.
-        """
+        """A training step is done, `done` of `total` in the stage `name` of a recipe; `metrics` are the newest ones."""
 
     def note(self, message: str) -> None:
         """One line worth reading."""

@@ -139,15 +139,15 @@ def test_the_whole_picture_is_a_box() -> None:
 def test_no_crop_of_a_picture_with_the_shortest_side_has_to_be_enlarged(
     size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> None:
-    shortest = shortest_side(PREPROCESS, scale, ratio)
+    shortest = shortest_side(PREPROCESS, AugmentConfig(crop_scale=scale, crop_ratio=ratio))
     wanted = [side * shortest / min(size) for side in size]
     found = boxes((round(wanted[0]), round(wanted[1])), scale, ratio)
     assert found[:, 2:].min() >= 23  # boxes are rounded to whole pixels
 
 
 def test_without_crops_the_shortest_side_is_that_of_the_resized_picture() -> None:
-    assert shortest_side(PREPROCESS, None) == 24
-    assert shortest_side(PREPROCESS.model_copy(update={"crop_fraction": 0.75}), None) == 32
+    assert shortest_side(PREPROCESS, AugmentConfig()) == 24
+    assert shortest_side(PREPROCESS.model_copy(update={"crop_fraction": 0.75}), AugmentConfig()) == 32
 
 
 # Views in training

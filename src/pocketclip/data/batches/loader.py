@@ -64,10 +64,8 @@ class TrainingBatches(Dataset[Pair | str]):
     @functools.cached_property
     def sizes(self) -> dict[str, PreprocessConfig]:
         """What a picture is rendered for, the student first; those that differ in colours only are one."""
-        return {
-            one.geometry: one
-            for one in (self.views.preprocess, *(reader.preprocess for reader in self.teachers.readers))
-        }
+        wanted = [self.views.preprocess, *(reader.preprocess for reader in self.teachers.readers)]
+        return {preprocess.geometry: preprocess for preprocess in wanted}
 
     @functools.cached_property
     def _stored(self) -> ReinforcedData | None:
@@ -82,15 +80,10 @@ class TrainingBatches(Dataset[Pair | str]):
         pin_memory: bool = False,
         share: slice | None = None,
     ) -> Iterator[ImageTextBatch]:
-        """Batches of steps `start` to `stop`, one each.
+        """Batches of steps `start` to `stop`, read by so many processes; None is 1 on 2 cores and up to 8 on more.
 
-        Args:
-            start: where a resumed run begins.
-            stop: where the run ends.
-            num_workers: processes; None takes one on 2 cores and up to 8 on larger machines.
-            pin_memory: for copies to a GPU.
-            share: places of every batch to read, as `BatchPlan.share` gives a rank; any number of ranks, workers and
-                shards reads each sample once an epoch. None reads them all.
+        `pin_memory` is for copies to a GPU. `share` is the places of every batch to read, as `BatchPlan.share` gives a
+        rank: any number of ranks, workers and shards reads each sample once an epoch. None reads them all.
         """
         if num_workers is None:
             num_workers = min(8, max(1, available_cores() // local_world_size() - 1))

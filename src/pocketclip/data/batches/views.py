@@ -49,7 +49,7 @@ class Views:
 
     def _decoded(self, item: Item, sizes: Sequence[PreprocessConfig]) -> Picture:
         """The picture, large enough for views at all sizes."""
-        shortest = max(shortest_side(size, self.augment.crop_scale, self.augment.crop_ratio) for size in sizes)
+        shortest = max(shortest_side(size, self.augment) for size in sizes)
         return decode_picture(item.sample.image, place=item.sample.place, shortest=shortest)
 
 

@@ -30,7 +30,6 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 Share = Annotated[float, Field(gt=0, le=1)]
 CropScale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 CropRatio = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
-CROP_RATIO = (3 / 4, 4 / 3)
 View = Literal["centre", "flip", "crop", "crop_flip"]
 
 
@@ -39,7 +38,7 @@ class AugmentConfig(Config):
 
     crop_scale: CropScale | None = None
     """Random resized crop that keeps between these shares of the area."""
-    crop_ratio: CropRatio = CROP_RATIO
+    crop_ratio: CropRatio = (3 / 4, 4 / 3)
     """Width to height of the crop."""
     flip: bool = False
     """Mirror half of the pictures; captions that say left or right become wrong."""
@@ -63,11 +62,7 @@ class ViewParameters:
 
     @classmethod
     def from_json(cls, values: Any) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: something else.
-        """
+        """The inverse of `to_json`; a ValueError says of anything else what it should be."""
         try:
             box, flip, *ops = values
             left, top, right, bottom = box or (0, 0, 1, 1)
@@ -121,16 +116,12 @@ def render_view(picture: Picture, parameters: ViewParameters, preprocess: Prepro
     return np.array(image)
 
 
-def shortest_side(
-    preprocess: PreprocessConfig,
-    crop_scale: tuple[float, float] | None,
-    crop_ratio: tuple[float, float] = CROP_RATIO,
-) -> int:
-    """The shorter side of a picture that no view has to be enlarged from; `crop_scale` None means no crops."""
-    size = min(scaled_size((1, 1), preprocess))
-    if crop_scale is None:
+def shortest_side(preprocess: PreprocessConfig, augment: AugmentConfig) -> int:
+    """The shorter side of a picture that no view has to be enlarged from; see `decode_picture`."""
+    size, ratio = min(scaled_size((1, 1), preprocess)), augment.crop_ratio
+    if augment.crop_scale is None:
         return size
-    return math.ceil(size / math.sqrt(crop_scale[0] * min(crop_ratio[0], 1 / crop_ratio[1], 1)))
+    return math.ceil(size / math.sqrt(augment.crop_scale[0] * min(ratio[0], 1 / ratio[1], 1)))
 
 
 def random_crop_box(
@@ -165,10 +156,7 @@ def fixed_views(
     crop_scale: tuple[float, float],
     seed: Sequence[int],
 ) -> list[Pixels]:
-    """The views of a picture that a feature cache stores, each (H, W, 3) bytes.
-
-    `centre` is what inference sees; `flip` mirrors it; `crop` and `crop_flip` are random resized crops.
-    """
+    """The views of a picture that a feature cache stores: `crop` ones are random, the others what inference sees."""
     crop = AugmentConfig(crop_scale=crop_scale)
     drawn = []
     for number, view in enumerate(views):

@@ -19,15 +19,10 @@ DEAD_ZONE = 4.0
 """Coefficients below it are taken for none: a wave of a quarter of a grey level, which rounding to bytes can make."""
 
 
-def _cosines() -> npt.NDArray[np.float64]:
-    """(KEPT, SIDE), the first rows of the orthonormal DCT-II matrix."""
-    frequencies, places = np.arange(KEPT)[:, None], np.arange(SIDE)[None]
-    rows: npt.NDArray[np.float64] = np.sqrt(2 / SIDE) * np.cos(np.pi * frequencies * (2 * places + 1) / (2 * SIDE))
-    rows[0] /= np.sqrt(2)
-    return rows
-
-
-_COSINES = _cosines()
+_ANGLES = np.pi * np.arange(KEPT)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE)
+_COSINES = np.sqrt(2 / SIDE) * np.cos(_ANGLES)
+"""(KEPT, SIDE), the first rows of the orthonormal DCT-II matrix."""
+_COSINES[0] /= np.sqrt(2)
 
 
 def perceptual_hash(data: bytes, *, place: str) -> int:

@@ -1,7 +1,8 @@
 """RandAugment's fourteen operations on Pillow's pictures, each a name and a number that can be stored.
 
 A number means the same at any size: lengths are shares of the side. RandAugment, https://arxiv.org/abs/1909.13719, with
-the ranges that torchvision and timm use.
+the ranges that torchvision and timm use. Their own draw from the generators of the process and apply at once, so that
+what was drawn could neither be stored nor be rendered again at another size.
 """
 
 from collections.abc import Callable
