@@ -93,15 +93,16 @@ def test_a_damaged_block_is_computed_again(tmp_path: Path, damage: str) -> None:
     assert file.read_bytes() == whole
 
 
-def test_a_block_whose_content_was_changed_is_named(tmp_path: Path) -> None:
-    stage = squares()
+@pytest.mark.parametrize("further", [{}, {"go_on": "start again"}])
+def test_a_block_whose_content_was_changed_is_named(tmp_path: Path, further: dict[str, str]) -> None:
+    stage, cure = replace(squares(), **further), further.get("go_on", "go on with --resume")
     folder = fill(tmp_path, stage, lambda: stage, compute_here, Progress(), resume=False)
     file = tmp_path / "000001.npz"
     data = bytearray(file.read_bytes())
     place = data.index(np.arange(3, 6)[[0, 2]].astype(np.int64).tobytes())  # the array `numbers` itself
     data[place] ^= 1
     file.write_bytes(data)
-    with pytest.raises(UserError, match=r"000001\.npz: damaged .*delete the file and go on with --resume"):
+    with pytest.raises(UserError, match=rf"000001\.npz: damaged .*delete the file and {cure}\."):
         folder.column("numbers")
 
 

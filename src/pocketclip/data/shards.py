@@ -74,7 +74,8 @@ def write_shards(
                     broken.append(str(error))
         return Block({"num_written": np.array([stop - start - len(broken)])}, broken)
 
-    stage = Stage("writing samples", {"source": begun.source_fingerprint}, len(source), samples_per_shard, compute)
+    made_from = {"source": begun.source_fingerprint}
+    stage = Stage("writing samples", made_from, len(source), samples_per_shard, compute, go_on="start again")
     earlier = _earlier_progress(told, begun, name)
     if earlier is not None and earlier.num_shards == stage.num_blocks:
         clear_unfinished(folder, name)  # where an earlier call was killed before it could

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from pocketclip.data.source import Source, caption_id
 from pocketclip.embedder import Embedder, TextReader
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
-from pocketclip.stages.engine import in_order
+from pocketclip.stages.engine import Given, Result, in_order
 from pocketclip.stages.store import Block, Columns
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -28,8 +28,6 @@ EncodeImages = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """(B, H, W, 3) bytes to (B, F)."""
 EncodeTokens = Callable[[npt.NDArray[np.int64], npt.NDArray[np.bool_]], npt.NDArray[np.float32]]
 """(B, L) ids and mask to (B, F)."""
-Given = TypeVar("Given")
-Result = TypeVar("Result")
 NO_IMAGES: Columns = {"features": np.zeros((0, 1, 0), np.float32), "indices": np.zeros(0, np.int64)}
 """What a block of images holds: (n, V, F) features of the readable ones, and (n,) their numbers in the source."""
 NO_TEXTS: Columns = {
@@ -124,7 +122,6 @@ def text_blocks(
     encode: EncodeTokens,
     tokenizer: TextReader,
     *,
-    batch_size: int = 128,
     start: int = 0,
     stop: int | None = None,
     block_size: int = 2048,
@@ -135,7 +132,7 @@ def text_blocks(
         texts = [caption for group in captions for caption in group]
         yield Block(
             {
-                "features": encode_texts(texts, encode, tokenizer, batch_size=batch_size),
+                "features": encode_texts(texts, encode, tokenizer),
                 "caption_ids": np.array([caption_id(text) for text in texts], dtype=np.int64),
                 "counts": np.array([len(group) for group in captions], dtype=np.int64),
             }

@@ -89,12 +89,8 @@ class FrozenTowers:
     ) -> CachedPairs:
         """Features of every image's views and of every caption, computed only where the cache lacks them.
 
-        Args:
-            source: what to encode.
-            views: of the images.
-            watch: told of the samples done, and of the items that cannot be read.
-            seed: of the crops.
-            for_scores: the features are for measuring recalls; see `precision_of_scores`.
+        `watch` is told of the samples done and of the items that cannot be read; `seed` is that of the crops. Features
+        `for_scores` are as exact as measured recalls ask for; see `precision_of_scores`.
 
         Raises:
             UserError: too many broken items, or a full disk.
@@ -153,7 +149,7 @@ class FrozenTowers:
             (block,) = blocks(start=start, stop=stop, block_size=size)
             return in_half_precision(block)
 
-        return Stage(work, made_from, len(source), size, compute, self.device.type == "cuda", ELSEWHERE)
+        return Stage(work, made_from, len(source), size, compute, self.device.type == "cuda", ELSEWHERE, "start again")
 
 
 def texts_in_memory(runner: Runner, source: Source, tokenizer: Tokenizer) -> Block:

@@ -47,15 +47,7 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def fill(
-    path: Path,
-    stage: Stage,
-    open_stage: OpenStage,
-    engine: Engine,
-    watch: Watch,
-    *,
-    resume: bool,
-) -> BlockFolder:
+def fill(path: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch: Watch, *, resume: bool) -> BlockFolder:
     """All blocks of a stage in the folder `path`, computing only those that are not there.
 
     Args:

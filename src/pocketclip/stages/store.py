@@ -63,6 +63,8 @@ class Stage:
     on_gpu: bool = False
     elsewhere: str = "--out"
     """What a user sets to have the blocks written elsewhere, for the error of a full disk."""
+    go_on: str = "go on with --resume"
+    """How a user has the blocks that are missing computed, for the error of a damaged one."""
 
     @property
     def num_blocks(self) -> int:
@@ -170,8 +172,7 @@ class BlockFolder:
                 wanted = names or [name for name in arrays.files if name != "broken"]
                 return Block({name: arrays[name] for name in wanted}, broken)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            again = "go on with --resume" if self.stage.elsewhere == "--out" else "start again"
-            raise UserError(f"{file}: damaged ({error}); delete the file and {again}.") from error
+            raise UserError(f"{file}: damaged ({error}); delete the file and {self.stage.go_on}.") from error
 
     def read_all(self, *names: str) -> Iterator[Block]:
         """The blocks in order; see `read`."""

@@ -29,9 +29,9 @@ class DrawnCaptions:
 
     def draw(self, item: Item) -> list[int]:
         """Numbers of the texts that are shown of an item: K of the real ones, then S of the synthetic."""
-        num_real, random = len(item.sample.captions), np.random.default_rng(item.seeds)
-        real = draw_captions(num_real, self.num_real, random)
-        return real + draw_synthetic(num_real, len(item.texts), self.num_synthetic, random)
+        random = np.random.default_rng(item.seeds)
+        real = draw_captions(len(item.sample.captions), self.num_real, random)
+        return real + _draw_synthetic(item, self.num_synthetic, random)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class EachCaption:
     def draw(self, item: Item) -> list[int]:
         """The caption that the item is, then S synthetic ones."""
         caption = int(self.ends[item.index]) - 1 - item.number
-        num_real, random = len(item.sample.captions), np.random.default_rng(item.seeds)
-        return [caption, *draw_synthetic(num_real, len(item.texts), self.num_synthetic, random)]
+        return [caption, *_draw_synthetic(item, self.num_synthetic, np.random.default_rng(item.seeds))]
 
 
 Captions = DrawnCaptions | EachCaption
@@ -75,8 +74,9 @@ def draw_captions(num_captions: int, count: int, random: np.random.Generator) ->
     return drawn
 
 
-def draw_synthetic(num_real: int, num_texts: int, count: int, random: np.random.Generator) -> list[int]:
-    """`count` caption numbers of the synthetic ones, which stand behind the real ones; of the real where none do."""
+def _draw_synthetic(item: Item, count: int, random: np.random.Generator) -> list[int]:
+    """`count` numbers of the synthetic captions, which stand behind the real ones; of the real where there are none."""
+    num_real, num_texts = len(item.sample.captions), len(item.texts)
     if num_texts > num_real:
         return [num_real + number for number in draw_captions(num_texts - num_real, count, random)]
     return draw_captions(num_real, count, random)

@@ -125,10 +125,7 @@ def shortest_side(preprocess: PreprocessConfig, augment: AugmentConfig) -> int:
 
 
 def random_crop_box(
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    random: np.random.Generator,
+    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], random: np.random.Generator
 ) -> Box:
     """A random part of a picture: left, top, right, bottom in its own pixels.
 
