@@ -18,7 +18,7 @@ from pocketclip.report import quickstart
 from pocketclip.report.gallery import make_gallery, read_gallery
 from pocketclip.report.quickstart import finish
 from pocketclip.run import Outcome
-from pocketclip.run.train import EvaluatedSplit
+from pocketclip.run.scores import EvaluatedSplit
 from pocketclip.search import Index
 
 

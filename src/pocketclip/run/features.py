@@ -7,16 +7,15 @@ import torch
 
 from pocketclip.data import Source
 from pocketclip.errors import UserError
-from pocketclip.features.cache import CacheConfig, cache_folder
+from pocketclip.features.cache import CacheConfig
 from pocketclip.features.pairs import CachedPairs
 from pocketclip.features.towers import FrozenTowers
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
-from pocketclip.run.setup import open_data, starting_model
+from pocketclip.run.setup import frozen_towers, open_data, starting_model
 from pocketclip.stages.engine import Engine
 from pocketclip.stages.store import Stage
 from pocketclip.stages.watch import BrokenItems, Watch
-from pocketclip.train import TrainConfig
 
 
 def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "auto") -> dict[str, int]:
@@ -34,7 +33,7 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
     Raises:
         UserError: the recipe caches nothing, too many broken items, or a full disk.
     """
-    if _first_stage(recipe).cache is None:
+    if _first_cache(recipe) is None:
         raise UserError(
             "train.cache: this recipe trains its towers and caches no features; add a cache or a heads_first section."
         )
@@ -77,26 +76,15 @@ def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> t
         sources["test"] = recipe.data.test.open()
     torch.manual_seed(recipe.seed)
     tokenizer, model = starting_model(recipe, train)
-    towers = FrozenTowers(
-        model,
-        tokenizer,
-        model.image_encoder.preprocess,
-        root=cache_folder(),
-        device=device,
-        precision=recipe.train.precision,
-        num_images=len(train),  # as in training, or the backends and so the entries would not be the same
-        num_texts=len(train) if recipe.caches_texts else 0,
-        inference=inference,
-    )
-    return towers, sources
+    return frozen_towers(recipe, tokenizer, model, train, device, inference=inference), sources
 
 
 def _views(recipe: Recipe, split: str) -> CacheConfig:
     """What training stores of a split's images."""
-    cache = _first_stage(recipe).cache
-    return cache if split == "train" and cache is not None else CacheConfig(views=("centre",))
+    cache = _first_cache(recipe)
+    return cache if split == "train" and cache is not None else CacheConfig()
 
 
-def _first_stage(recipe: Recipe) -> TrainConfig:
-    """The one whose features exist before training; of later ones the towers are not known yet."""
-    return next(iter(recipe.stages.values()))
+def _first_cache(recipe: Recipe) -> CacheConfig | None:
+    """Of the first stage, whose features exist before training; of later ones the towers are not known yet."""
+    return next(iter(recipe.stages.values())).cache

@@ -10,6 +10,8 @@ from pocketclip.config import digest
 from pocketclip.data import Source, hold_out
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
+from pocketclip.features.cache import cache_folder
+from pocketclip.features.towers import FrozenTowers
 from pocketclip.files import write_atomically
 from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.dual_encoder import DualEncoder
@@ -28,11 +30,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
-    """Every rank must do the same thing with the same code, or the gradients they average mean nothing.
-
-    Raises:
-        UserError: ranks with different recipes, package versions or number types.
-    """
+    """Every rank must do the same thing with the same code, or the gradients they average mean nothing."""
     names = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
     own = {
         "pocketclip": code_version(),
@@ -56,11 +54,7 @@ def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
 
 
 def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
-    """Make the run's folder and put the resolved recipe there.
-
-    Raises:
-        UserError: the folder holds another run, or a run and `resume` is off.
-    """
+    """Make the run's folder and put the resolved recipe there; one that holds another run is refused."""
     saved = folder / "recipe.yaml"
     if saved.is_file():
         text, before = dump_recipe(recipe), saved.read_text(encoding="utf-8")
@@ -89,15 +83,10 @@ def _first_difference(saved: str, text: str) -> str:
 
 
 def open_data(config: DataConfig) -> tuple[Source, Source]:
-    """The training and validation sources.
-
-    Raises:
-        UserError: they cannot be opened, or images that belong together would be torn apart.
-    """
+    """The training and validation sources."""
     source: Source = config.train.open()
     if config.val is not None:
-        val: Source = config.val.open()
-        return source, val
+        return source, config.val.open()
     if source.images_per_example > 1:
         raise UserError(
             f"data.val: is needed with {source.name}, from which held-out images would lose their partners."
@@ -106,12 +95,7 @@ def open_data(config: DataConfig) -> tuple[Source, Source]:
 
 
 def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]:
-    """The model with pretrained towers and the tokenizer of its text tower.
-
-    Args:
-        recipe: its `model` section.
-        source: gives the captions where the vocabulary depends on them.
-    """
+    """The tokenizer and the model with pretrained towers; `source` gives captions where the vocabulary needs them."""
     if recipe.model.bundle is not None:
         return start_from_bundle(recipe.model, recipe.model.bundle)
     text = recipe.model.text_encoder
@@ -138,6 +122,34 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
     return tokenizer, build_model(recipe.model, vocabulary_size=tokenizer.vocabulary_size)
 
 
+def frozen_towers(
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    model: DualEncoder,
+    source: Source,
+    device: torch.device,
+    *,
+    inference: str = "auto",
+) -> FrozenTowers:
+    """A model's towers through the feature cache.
+
+    The backend is chosen for as many images as `source`, the training data, has; there are at least as many texts.
+    Several ranks, which would disturb each other's timing, take the one without set-up.
+    """
+    num_images = len(source) if distributed.world_size() == 1 else 0
+    return FrozenTowers(
+        model,
+        tokenizer,
+        model.image_encoder.preprocess,
+        root=cache_folder(),
+        device=device,
+        precision=recipe.train.precision,
+        num_images=num_images,
+        num_texts=num_images if recipe.caches_texts else 0,
+        inference=inference,
+    )
+
+
 def _first_captions(source: Source) -> list[str]:
     """Enough to know the words of a data set by."""
     captions: list[str] = []
@@ -149,8 +161,7 @@ def _first_captions(source: Source) -> list[str]:
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: DualEncoder) -> None:
-    architecture = model.architecture()
-    size = architecture.get("vocab_size", tokenizer.vocabulary_size)
+    size = model.architecture().get("vocab_size", tokenizer.vocabulary_size)
     if tokenizer.vocabulary_size > size:
         raise UserError(
             f"model.text_encoder: the tokenizer has {tokenizer.vocabulary_size} ids and the tower embeds {size}; "

@@ -1,0 +1,143 @@
+"""One stage of a recipe, from a source to a trained model."""
+
+import copy
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from pocketclip import distributed
+from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, TrainingBatches, views_of
+from pocketclip.errors import UserError
+from pocketclip.features.pairs import cached_batches
+from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.preprocess import PreprocessConfig
+from pocketclip.run.scores import frozen_features, quick_scores, trained_features
+from pocketclip.run.state import Run
+from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
+from pocketclip.types import ImageTextBatch
+
+
+def train_stage(run: Run, name: str, config: TrainConfig) -> Progress:
+    """Train the model of a run for one of its recipe's stages."""
+    return _train_heads(run, name, config) if config.is_heads_only else _train_towers(run, name, config)
+
+
+def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
+    """Heads over the stored features of frozen towers."""
+    assert config.cache is not None
+    started = time.perf_counter()
+    pairs = run.towers().features(run.train_source, config.cache, run.broken, seed=run.recipe.seed)
+    val = frozen_features(run, run.val_source)
+    run.seconds[f"{name}_features"] = time.perf_counter() - started
+    run.num_captions = int(pairs.num_captions.sum())
+    plan = BatchPlan(len(pairs), config.batch_size, run.recipe.seed)
+
+    def batches(start: int) -> Iterator[ImageTextBatch]:
+        steps = range(start, config.total_steps(plan.steps_per_epoch))
+        share = plan.share(distributed.rank(), distributed.world_size())
+        return cached_batches(pairs, plan, steps, config.captions_per_image, share)
+
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        assert isinstance(model, DualEncoder)
+        return quick_scores(run, model, val, config)
+
+    return _train(run, name, config, run.model.heads_only(), batches, evaluate, plan.steps_per_epoch)
+
+
+def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
+    """Whole towers over decoded pictures, or the text tower alone with stored features of the images."""
+    model, source, images = run.model, run.train_source, None
+    if config.cache is not None:
+        started = time.perf_counter()
+        model = run.model.without_image_tower()
+        images = run.towers().images(source, config.cache, run.broken, seed=run.recipe.seed)
+        run.seconds[f"{name}_features"] = time.perf_counter() - started
+    if config.checkpoint_activations:
+        model.checkpoint_activations()
+    if config.compile:
+        model.compile_for_training()
+    captions: DrawnCaptions | EachCaption
+    captions = DrawnCaptions(config.captions_per_image, config.synthetic_captions_per_image)
+    if config.epoch == "captions":
+        captions = EachCaption.of(source, config.synthetic_captions_per_image)
+        run.num_captions = captions.num_items(source)
+    plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed)
+    seen = TrainingBatches(
+        source,
+        plan,
+        captions=captions,
+        views=views_of(source, config.augment, _preprocess_of(run, name, config), images),
+        tokenizer=run.tokenizer,
+        teachers=run.teaching.brought,
+    )
+
+    def batches(start: int) -> Iterator[ImageTextBatch]:
+        return seen.steps(
+            start,
+            config.total_steps(plan.steps_per_epoch),
+            num_workers=config.num_workers,
+            pin_memory=run.device.type == "cuda",
+            share=plan.share(distributed.rank(), distributed.world_size()),
+        )
+
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        assert isinstance(model, DualEncoder)
+        pairs = trained_features(run, model, run.val_source, config.precision)
+        return quick_scores(run, model.heads_only(), pairs, config)
+
+    progress = _train(run, name, config, model, batches, evaluate, plan.steps_per_epoch)
+    if name != "train":
+        run.towers_changed()
+    return progress
+
+
+def _preprocess_of(run: Run, name: str, config: TrainConfig) -> PreprocessConfig:
+    """The tower's own, or at the stage's size where it has one."""
+    size = getattr(config, "image_size", None)
+    if size is None:
+        return run.preprocess
+    tower = copy.deepcopy(run.model.image_encoder).eval()
+    try:
+        with torch.inference_mode():
+            tower(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=run.device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"early_stages.{name}.image_size: {size} does not suit the image tower, whose own size is "
+            f"{run.preprocess.image_size} ({error})."
+        ) from error
+    return run.preprocess.model_copy(update={"image_size": size})
+
+
+def _train(
+    run: Run,
+    name: str,
+    config: TrainConfig,
+    model: DualEncoder,
+    batches: Batches,
+    evaluate: Evaluate,
+    steps_per_epoch: int,
+) -> Progress:
+    trainer = Trainer(
+        name,
+        model.to(run.device),
+        run.objective,
+        batches,
+        config,
+        steps_per_epoch=steps_per_epoch,
+        evaluate=evaluate,
+        folder=run.folder,
+        seed=run.recipe.seed,
+        watch=run.broken,
+        teach=run.teaching.live,
+        with_profile=run.with_profile,
+        with_sharding=run.with_sharding,
+    )
+    progress = trainer.run(resume=run.resume)
+    run.seconds |= {f"{name}_{phase}": seconds for phase, seconds in progress.seconds.items()}
+    run.earlier_seconds += trainer.earlier_seconds
+    run.seconds_per_epoch[f"{name}_train"] = progress.seconds["train"] / progress.step * steps_per_epoch
+    if progress.num_evaluations:
+        run.seconds_per_epoch[f"{name}_validate"] = progress.seconds["validate"] / progress.num_evaluations
+    return progress

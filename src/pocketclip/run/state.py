@@ -1,0 +1,62 @@
+"""What the stages and the evaluations of one run share."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pocketclip.data import Source
+from pocketclip.evaluate.tasks import embedding_task
+from pocketclip.features.towers import FrozenTowers
+from pocketclip.recipe import Recipe
+from pocketclip.run.setup import frozen_towers, open_data, starting_model
+from pocketclip.run.teaching import open_teaching
+from pocketclip.stages.watch import BrokenItems, Watch
+
+
+@dataclass
+class Run:
+    """Data, model and objective of a recipe on their device, and what is known of the run so far."""
+
+    recipe: Recipe
+    folder: Path
+    watch: Watch
+    device: torch.device
+    resume: bool
+    with_profile: bool
+    with_sharding: bool
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.started, self.earlier_seconds = time.perf_counter(), 0.0
+        self.seconds: dict[str, float] = {}
+        self.seconds_per_epoch: dict[str, float] = {}
+        self.train_source, self.val_source = open_data(recipe.data)
+        self.measured = {"val": self.val_source}  # at the end, by split
+        if recipe.data.test is not None:
+            self.measured["test"] = recipe.data.test.open()
+        torch.manual_seed(recipe.seed)
+        self.tokenizer, self.model = starting_model(recipe, self.train_source)
+        self.model.to(self.device)
+        self.preprocess = self.model.image_encoder.preprocess
+        self.teaching = open_teaching(recipe, self.train_source, self.device)
+        self.objective = recipe.objective.build(embed_dim=recipe.model.embed_dim, teacher_widths=self.teaching.widths)
+        self.task = embedding_task(recipe.objective.needs.task)
+        self.broken = self.broken_of(self.train_source)
+        self.num_captions: int | None = None  # known once every caption was read
+        self._frozen: FrozenTowers | None = None
+
+    def broken_of(self, source: Source) -> BrokenItems:
+        """Counts a source's broken items and stops the run where they are too many."""
+        return BrokenItems(len(source), self.recipe.data.max_broken_share, watch=self.watch)
+
+    def towers(self) -> FrozenTowers:
+        """The model's towers as they are now, through the feature cache."""
+        if self._frozen is None:
+            self._frozen = frozen_towers(self.recipe, self.tokenizer, self.model, self.train_source, self.device)
+        return self._frozen
+
+    def towers_changed(self) -> None:
+        """A later stage caches what the towers are then."""
+        self._frozen = None
