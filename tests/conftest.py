@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.watch import Watch
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 
@@ -34,6 +36,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Every test has its own feature cache and no data folder."""
     monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("POCKETCLIP_DATA", str(tmp_path_factory.mktemp("no-data")))
+
+
+def normalize_pixels(pixels: npt.NDArray[np.uint8], config: PreprocessConfig) -> npt.NDArray[np.float32]:
+    """(B, H, W, 3) bytes to (B, 3, H, W) floats with a tower's mean and standard deviation."""
+    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
+    return np.ascontiguousarray(((pixels.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
 
 
 def encode_picture(seed: int = 0, size: tuple[int, int] = (32, 24), kind: str = "JPEG") -> bytes:

@@ -9,13 +9,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from conftest import encode_picture
+from conftest import encode_picture, normalize_pixels
 from pocketclip import preprocess
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import (
     PreprocessConfig,
     decode_image,
-    normalize_pixels,
     open_image,
     resize_image,
 )

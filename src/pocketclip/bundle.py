@@ -63,9 +63,6 @@ def find_bundle(place: str | Path) -> Path:
 
     A path may be the bundle itself or a run folder with `bundle/` inside. Anything that is not an existing path
     and looks like `owner/name` is fetched from the Hugging Face hub.
-
-    Raises:
-        UserError: nothing is there.
     """
     path = Path(place)
     for candidate in (path, path / "bundle"):
@@ -75,37 +72,26 @@ def find_bundle(place: str | Path) -> Path:
         raise UserError(f"{path}: no bundle here (no config.json, and no bundle/config.json). Did training finish?")
     text = str(place)
     if text.count("/") == 1 and not text.startswith((".", "/")):
-        return _download(text)
+        hub = require("huggingface_hub", extra="train")
+        try:
+            return Path(hub.snapshot_download(text, allow_patterns=list(FILES)))
+        except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
+            reason = first_line(error)
+            raise UserError(f"{text}: not a folder here, and the hub did not answer with it ({reason}).") from error
     raise UserError(f"{place}: no such bundle or run folder.")
 
 
-def _download(name: str) -> Path:
-    hub = require("huggingface_hub", extra="train")
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
-        reason = first_line(error)
-        raise UserError(f"{name}: not a folder here, and the hub did not answer with it ({reason}).") from error
-
-
 def read_bundle(place: str | Path) -> Bundle:
-    """Open a bundle.
-
-    Raises:
-        UserError: a file is missing or is not what it should be.
-    """
+    """Open a bundle."""
     folder = find_bundle(place)
     for name in FILES[:4]:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name}: missing; the bundle is incomplete.")
-    path = folder / "config.json"
-    config = BundleConfig.parse(_read_json(path), place=str(path))
-    path = folder / "preprocessor_config.json"
-    preprocess = PreprocessConfig.from_hugging_face(_read_json(path), place=str(path))
-    path = folder / "tokenizer.json"
-    _check_size(path)
-    tokenizer = Tokenizer.from_file(path, config.context_length)
-    return Bundle(folder, config, tokenizer, preprocess)
+    settings, preprocessor, tokenizer = (folder / name for name in (FILES[0], FILES[3], FILES[2]))
+    config = BundleConfig.parse(_read_json(settings), place=str(settings))
+    preprocess = PreprocessConfig.from_hugging_face(_read_json(preprocessor), place=str(preprocessor))
+    _check_size(tokenizer)
+    return Bundle(folder, config, Tokenizer.from_file(tokenizer, config.context_length), preprocess)
 
 
 def _check_size(path: Path) -> None:
@@ -150,13 +136,13 @@ def write_bundle(
     try:
         arrays = {name: value.copy(order="C") for name, value in weights.items()}  # a scalar stays one
         save_file(arrays, temporary / "model.safetensors", metadata={"format": "pt"})
-        for name, values in (
-            ("config.json", config.model_dump(mode="json")),
-            ("preprocessor_config.json", preprocess.to_hugging_face()),
-        ):
-            (temporary / name).write_text(json.dumps(values, indent=2) + "\n")
-        (temporary / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        for name, text in {
+            "config.json": json.dumps(config.model_dump(mode="json"), indent=2) + "\n",
+            "preprocessor_config.json": json.dumps(preprocess.to_hugging_face(), indent=2) + "\n",
+            "tokenizer.json": tokenizer.to_json(),
+            "README.md": card,
+        }.items():
+            (temporary / name).write_text(text, encoding="utf-8")
         (temporary / "model.safetensors").chmod(0o644)
         temporary.chmod(0o755)
         _replace_folder(temporary, folder)

@@ -68,15 +68,12 @@ def digest(values: Any) -> str:
 
 
 def apply_change(values: dict[str, Any], change: str, *, example: str = "train.num_steps=100") -> None:
-    """Set one dotted key of plain values from `key=value`; the keys above it are made where they are missing.
+    """Set one dotted key of plain values, in place; the keys above it are made where they are missing.
 
     Args:
-        values: changed in place.
-        change: as it was typed behind `--set`; its value is YAML.
+        values: of the whole file.
+        change: `key=value` as it was typed behind `--set`; the value is YAML.
         example: of a change that would fit, for the message.
-
-    Raises:
-        UserError: it is no `key=value`, its value is no YAML, or a key above it holds a plain value.
     """
     key, equals, text = change.partition("=")
     if not equals or not key:
@@ -89,9 +86,9 @@ def apply_change(values: dict[str, Any], change: str, *, example: str = "train.n
         value = text  # YAML would read `webdataset: x` as a mapping, and keeps other texts as they are
     *above, last = key.strip().split(".")
     for part in above:
-        below = values.get(part)
-        if below is None:
-            below = values[part] = {}
+        if values.get(part) is None:
+            values[part] = {}
+        below = values[part]
         if part == "model" and isinstance(below, str):  # the name of a size
             below = values[part] = {"size": below}
         if not isinstance(below, dict):
@@ -103,10 +100,7 @@ def apply_change(values: dict[str, Any], change: str, *, example: str = "train.n
 def explain(error: ValidationError, place: str, expected: Any) -> str:
     """One line per problem: where, which key, why, and the value that was given.
 
-    Args:
-        error: from validating `expected`.
-        place: file or option that the values came from.
-        expected: a config class or an annotation of some; misspelt keys get the nearest of its keys.
+    `expected` is the config class that was validated, or an annotation of some; misspelt keys get the nearest of its.
     """
     lines = []
     for problem in error.errors(include_url=False):

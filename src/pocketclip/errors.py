@@ -33,12 +33,7 @@ def first_line(error: BaseException) -> str:
 
 
 def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:
-    """Import a module that comes with an optional part of the installation.
-
-    Args:
-        module: dotted name to import.
-        extra: our extra that brings it, for the install line.
-        package: pip package that brings it where no extra does.
+    """Import a module that comes with our `extra` or, where none brings it, with a pip package.
 
     Raises:
         UserError: the module is not installed; the message holds the exact install line.

@@ -10,16 +10,16 @@ from typing import IO
 from pocketclip.errors import UserError
 
 
+def shipped(name: str) -> Path:
+    """A folder of the repository, such as `recipes`, that comes with the package; in a checkout it lies beside it."""
+    inside = Path(__file__).parent / name
+    return inside if inside.is_dir() else Path(__file__).parents[2] / name
+
+
 def write_atomically(path: Path, content: str | bytes, *, elsewhere: str = "--out") -> None:
-    """Write a whole file or nothing: readers and a killed process never see a part of it.
+    """Write a whole file or nothing: a reader never sees a part of it, a killed process or full disk leaves none.
 
-    Args:
-        path: of the file.
-        content: text is written as UTF-8.
-        elsewhere: what a user sets to have it written elsewhere, for the error.
-
-    Raises:
-        UserError: the disk is full or not writable; what stood there before is untouched.
+    `elsewhere` is what a user sets to have it written elsewhere, for the error; text is written as UTF-8.
     """
     with new_file(path, elsewhere=elsewhere) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -57,11 +57,8 @@ def resolve_inside(root: Path, name: str, *, place: str) -> Path:
 
     Args:
         root: folder that the file must be in.
-        name: as an annotation file gives it.
+        name: as an annotation file gives it; one that leads out of the folder, as `../x` does, is refused.
         place: file (and line) to name in the error.
-
-    Raises:
-        UserError: the name leads out of the folder, as `../x` does.
     """
     base = Path(os.path.abspath(root))  # noqa: PTH100 (links stay unfollowed: users link whole data folders)
     path = Path(os.path.normpath(base / name))

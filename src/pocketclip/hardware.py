@@ -11,13 +11,13 @@ from pathlib import Path
 @functools.cache
 def cpu_flags() -> frozenset[str]:
     """Instruction sets of this processor as Linux names them; empty on other systems."""
+    return frozenset(_cpu_info("flags").split())
+
+
+def _cpu_info(key: str) -> str:
     info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return frozenset()
-    for line in info.read_text(errors="replace").splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def has_fast_bfloat16() -> bool:
@@ -36,13 +36,7 @@ def available_cores() -> int:
 @functools.cache
 def describe_hardware() -> str:
     """One line such as `AMD EPYC, 2 cores, avx512_bf16, Linux`, with the GPU's name where torch sees one."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
+    name = _cpu_info("model name") or platform.processor() or platform.machine()
     best = next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in cpu_flags()), "")
     parts = [name, f"{available_cores()} cores", best, platform.system()]
     torch = sys.modules.get("torch")

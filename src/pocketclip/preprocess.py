@@ -45,16 +45,15 @@ class PreprocessConfig(Config):
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The content of `preprocessor_config.json`, in the keys of transformers' CLIPImageProcessor."""
-        size = self.image_size
-        squash = self.resize == "squash"
-        shortest = round(size / self.crop_fraction)
+        size, squash = self.image_size, self.resize == "squash"
+        whole = {"height": size, "width": size}
         return {
             "image_processor_type": "CLIPImageProcessor",
             "do_convert_rgb": True,
             "do_resize": True,
-            "size": {"height": size, "width": size} if squash else {"shortest_edge": shortest},
+            "size": whole if squash else {"shortest_edge": round(size / self.crop_fraction)},
             "do_center_crop": not squash,
-            "crop_size": {"height": size, "width": size},
+            "crop_size": whole,
             "resample": int(_RESAMPLE[self.interpolation]),
             "do_rescale": True,
             "rescale_factor": 1 / 255,
@@ -67,9 +66,8 @@ class PreprocessConfig(Config):
     def from_hugging_face(cls, values: dict[str, Any], *, place: str) -> "PreprocessConfig":
         """Read `preprocessor_config.json`; the inverse of `to_hugging_face`."""
         try:
-            crop = int(values["crop_size"]["height"])
+            crop, shortest = int(values["crop_size"]["height"]), values["size"].get("shortest_edge")
             names = {int(code): name for name, code in _RESAMPLE.items()}
-            shortest = values["size"].get("shortest_edge")
             return cls.parse(
                 {
                     "image_size": crop,
@@ -89,11 +87,7 @@ def decode_image(data: bytes, *, place: str) -> Image.Image:
     """Decode any common picture to upright 8-bit RGB.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit and floating greys are scaled to 8 bits,
-    CMYK and palettes are converted.
-
-    Args:
-        data: the encoded file.
-        place: file (and member) to name in errors.
+    CMYK and palettes are converted. `place` is the file (and member) to name in errors.
 
     Raises:
         BrokenItemError: empty, truncated, not a picture, or larger than `MAX_PIXELS`.
@@ -121,11 +115,7 @@ def open_header(data: bytes, *, place: str) -> Image.Image:
 
 
 def load_image(image: Image.Image, *, place: str) -> Image.Image:
-    """Decode what `open_header` gave, to upright 8-bit RGB.
-
-    Raises:
-        BrokenItemError: truncated or damaged.
-    """
+    """Decode what `open_header` gave, to upright 8-bit RGB."""
     with _damage_named(place):
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
@@ -157,11 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """A picture from a path, encoded bytes or a Pillow image, as upright RGB.
-
-    Raises:
-        UserError: the file does not exist or is not a readable picture.
-    """
+    """A picture from a path, encoded bytes or a Pillow image, as upright RGB."""
     if isinstance(image, Image.Image):
         return _to_rgb(ImageOps.exif_transpose(image))
     if isinstance(image, bytes):
@@ -198,14 +184,6 @@ def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np
     """Resize (antialiased) and crop an RGB picture; returns (H, W, 3) with H = W = `config.image_size`."""
     size, resample = config.image_size, resample_filter(config)
     if config.resize == "squash":
-        resized = image if image.size == (size, size) else image.resize((size, size), resample)
-        return np.asarray(resized)
+        return np.asarray(image if image.size == (size, size) else image.resize((size, size), resample))
     # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
     return np.asarray(image.resize((size, size), resample, box=centre_box(image.size, config)))
-
-
-def normalize_pixels(pixels: npt.NDArray[np.uint8], config: PreprocessConfig) -> npt.NDArray[np.float32]:
-    """(B, H, W, 3) bytes to (B, 3, H, W) floats with the tower's mean and standard deviation."""
-    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
-    scaled = (pixels.astype(np.float32) / 255 - mean) / std
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Sequence
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,6 +15,7 @@ from pocketclip.data import SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError, unknown_choice
+from pocketclip.files import shipped
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import check_fit
@@ -95,17 +95,17 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _stored_views_are_there_and_left_alone(self) -> Self:
-        stored, kind = "stored_views" in self.data.train.gives, self.data.train.kind
+        stored, got = "stored_views" in self.data.train.gives, f"(got data.train.kind {self.data.train.kind})"
         for name, stage in self.stages.items():
             if stage.cache is not None and stage.cache.views == "stored" and not stored:
                 raise ValueError(
                     f"{name}.cache.views: stored are those of data.train: reinforced:DIR, which `pocketclip reinforce` "
-                    f"writes (got data.train.kind {kind})"
+                    f"writes {got}"
                 )
             if stage.synthetic_captions_per_image and not stored:
                 raise ValueError(
                     f"{name}.synthetic_captions_per_image needs data.train: reinforced:DIR, which holds synthetic "
-                    f"captions (got data.train.kind {kind})"
+                    f"captions {got}"
                 )
             if stored and stage.cache is None and stage.augment != AugmentConfig():
                 raise ValueError(
@@ -115,33 +115,23 @@ class Recipe(Config):
         return self
 
 
-def recipe_folder() -> Path:
-    """The recipes that come with the package."""
-    inside = Path(str(resources.files("pocketclip"))) / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
-
-
 def list_recipes() -> list[str]:
     """Names as `pocketclip train` takes them, such as `flickr/flickr8k_heads_cpu`."""
-    root = recipe_folder()
+    root = shipped("recipes")
     files = [path for path in root.rglob("*.yaml") if not path.name.endswith(STUDY_SUFFIX)]
     return sorted(str(path.relative_to(root).with_suffix("")) for path in files)
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe file from its path or its name.
-
-    Raises:
-        UserError: there is no such recipe.
-    """
+    """A recipe file from its path, its run folder or its name."""
     path = Path(name)
     if path.is_file():
         return path
     if path.is_dir() and (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"
-    shipped = recipe_folder() / f"{name.removesuffix('.yaml').removeprefix('recipes/')}.yaml"
-    if shipped.is_file():
-        return shipped
+    path = shipped("recipes") / f"{name.removesuffix('.yaml').removeprefix('recipes/')}.yaml"
+    if path.is_file():
+        return path
     raise unknown_choice("recipe", name, list_recipes())
 
 
@@ -160,11 +150,11 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe of `pocketclip train` and apply `key=value` changes.
+    """Read a recipe of `pocketclip train` and apply changes such as `train.num_steps=100`.
 
     Args:
         name: a YAML file, a shipped recipe's name, or a run folder.
-        changes: such as `train.num_steps=100`; values are YAML, keys are dotted.
+        changes: values are YAML, keys are dotted.
 
     Raises:
         UserError: every problem as `file: key: reason (got value)`.
@@ -193,11 +183,7 @@ def is_reinforcement(values: dict[str, Any]) -> bool:
 
 
 def read_settings(path: Path, changes: Sequence[str]) -> dict[str, Any]:
-    """A YAML file's keys after `key=value` changes.
-
-    Raises:
-        UserError: it cannot be read, or a change does not fit.
-    """
+    """A YAML file's keys after `key=value` changes."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist

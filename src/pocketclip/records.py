@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pocketclip.config import Config
+from pocketclip.config import Config, kinds_of
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.hardware import describe_hardware
@@ -127,18 +127,12 @@ Record = EvalResult | CostResult | RunRecord
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Every record below `folder/records`, in the order of their file names.
-
-    Raises:
-        UserError: a file there is not one of our records.
-    """
-    kinds: dict[str, type[EvalResult] | type[CostResult] | type[RunRecord]]
-    kinds = {"evaluation": EvalResult, "cost": CostResult, "run": RunRecord}
+    """Every record below `folder/records`, in the order of their file names."""
     records: list[Record] = []
     for path in sorted((folder / "records").glob("*.json")):
         try:
             values = json.loads(path.read_text())
-            kind = kinds[values["kind"]]
+            kind = kinds_of(Record)[values["kind"]]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not a pocketclip record ({error!r}).") from error
         if kind is not RunRecord:

@@ -23,11 +23,9 @@ BYTES = 256
 
 
 class Tokenizer:
-    """A `tokenizer.json` with a context length.
+    """A `tokenizer.json`, whose own padding and truncation are replaced, with a context length.
 
-    Args:
-        core: the tokenizer itself; its own padding and truncation are replaced.
-        context_length: longest output in tokens, special tokens included; longer texts are cut.
+    The context length is the longest output in tokens, special tokens included; longer texts are cut.
     """
 
     def __init__(self, core: tokenizers.Tokenizer, context_length: int) -> None:
@@ -40,11 +38,7 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: Path, context_length: int) -> "Tokenizer":
-        """Read a `tokenizer.json`.
-
-        Raises:
-            UserError: the file is missing or is not a tokenizer.
-        """
+        """Read a `tokenizer.json`."""
         if not path.is_file():
             raise UserError(f"{path}: no such tokenizer file.")
         try:
@@ -63,11 +57,7 @@ class Tokenizer:
         return str(self.core.to_str(pretty=False))
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Token ids and mask, padded with 0 to the longest text.
-
-        Returns:
-            (B, L) ids and (B, L) mask, True where a token stands; L is at most `context_length`.
-        """
+        """(B, L) ids, padded with 0, and (B, L) mask, True where a token stands; the longest text has L tokens."""
         cut = [text[:MAX_CAPTION_CHARACTERS] for text in texts]
         ids = [encoding.ids for encoding in self.core.encode_batch_fast(cut)]
         lengths = np.array([len(row) for row in ids])
@@ -91,9 +81,6 @@ def train_tokenizer(
         context_length: longest output in tokens.
         kind: `wordpiece` splits words as BERT does; `bpe` merges pairs of bytes as GPT-2 does, and knows every sign;
             `unigram` takes the most probable pieces as SentencePiece does.
-
-    Raises:
-        UserError: the vocabulary is smaller than the kind needs.
     """
     least = len(SPECIAL_TOKENS) + (BYTES if kind == "bpe" else 1)
     if vocabulary_size < least:
@@ -109,16 +96,7 @@ def train_tokenizer(
 
 
 def check_tokenizer_settings(origin: str, kind: TokenizerKind, vocabulary: str) -> None:
-    """Refuse settings of a text tower's tokenizer that have no effect.
-
-    Args:
-        origin: `captions`, or where else it comes from.
-        kind: of one learned from captions.
-        vocabulary: `all`, or `occurring` to cut one from elsewhere.
-
-    Raises:
-        ValueError: naming the setting, for a config's validator.
-    """
+    """Refuse settings of a text tower's tokenizer that have no effect, with a ValueError for a config's validator."""
     if origin == "captions" and vocabulary != "all":
         raise ValueError(f"vocabulary: {vocabulary} has no effect on tokenizer: captions, which learns what occurs")
     if origin != "captions" and kind != "wordpiece":

@@ -1,7 +1,8 @@
 """The pieces of a unigram tokenizer, learned from words; SentencePiece's method in plain Python.
 
 The trainer of the `tokenizers` library takes a word once however often it occurs, so that common words are no pieces of
-their own, and adds probabilities in a new order each time, which numbers the pieces anew.
+their own, and adds probabilities in a new order each time, which numbers the pieces anew; `sentencepiece` is a
+compiled package that nothing else here needs.
 
 Reference: Subword Regularization, https://arxiv.org/abs/1804.10959, section 3.2.
 """
@@ -24,20 +25,18 @@ Spans = Sequence[tuple[int, int, str]]
 
 
 def learn_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
-    """The pieces that make the words most probable, with the logarithms of their probabilities.
+    """The pieces that make the words most probable, with the logarithms of their probabilities, the highest first.
 
     The same words give the same pieces and numbers, in whatever order they come.
 
     Args:
         words: how often each occurs; they are split one by one.
         size: most pieces. Every letter is one of them, the commonest where there are too many.
-
-    Returns:
-        Scores by piece, the most probable first.
     """
-    letters = _most(_letters(words), size)
+    letters = _most(_parts(words, 1, 1), size)
     common = _common(words)
-    seeds = _most({piece: count * len(piece) for piece, count in _parts(common).items()}, SEEDS_PER_PIECE * size)
+    parts = _parts(common, 2, MAX_PIECE_LETTERS)
+    seeds = _most({part: count * len(part) for part, count in parts.items() if count > 1}, SEEDS_PER_PIECE * size)
     pieces = sorted({*seeds, *letters})
     probability = dict.fromkeys(pieces, 1 / max(1, len(pieces)))
     spans = {word: list(_spans(word, probability)) for word in common}
@@ -48,20 +47,12 @@ def learn_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
         if len(probability) <= size:
             break
         probability = _prune(probability, expected, letters, max(size, int(KEPT_A_ROUND * len(probability))))
-        spans = {word: [span for span in found if span[2] in probability] for word, found in spans.items()}
+        spans = {word: [span for span in inside if span[2] in probability] for word, inside in spans.items()}
     scores = {piece: round(math.log(value), 6) for piece, value in probability.items()}
     return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _letters(words: Mapping[str, int]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for word, count in words.items():
-        for letter in word:
-            counts[letter] += count
-    return counts
-
-
-def _most(counts: Mapping[str, int], size: int) -> list[str]:
+def _most(counts: Mapping[str, float], size: int) -> list[str]:
     return sorted(counts, key=lambda piece: (-counts[piece], piece))[:size]
 
 
@@ -75,14 +66,14 @@ def _common(words: Mapping[str, int]) -> dict[str, int]:
     return chosen
 
 
-def _parts(words: Mapping[str, int]) -> dict[str, int]:
-    """What occurs more than once inside words, of two letters and more."""
+def _parts(words: Mapping[str, int], least: int, most: int) -> Counter[str]:
+    """How often each part of `least` to `most` letters occurs in the words."""
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for start in range(len(word)):
-            for end in range(start + 2, min(len(word), start + MAX_PIECE_LETTERS) + 1):
+            for end in range(start + least, min(len(word), start + most) + 1):
                 counts[word[start:end]] += count
-    return {piece: count for piece, count in counts.items() if count > 1}
+    return counts
 
 
 def _spans(word: str, pieces: Mapping[str, float]) -> Iterator[tuple[int, int, str]]:
@@ -106,15 +97,15 @@ def estimate(
         How often each piece is expected, and the new probabilities.
     """
     expected: defaultdict[str, float] = defaultdict(float)
-    for word, found in spans.items():
+    for word, inside in spans.items():
         before, after = [1.0] + [0.0] * len(word), [0.0] * len(word) + [1.0]
-        for start, end, piece in found:
+        for start, end, piece in inside:
             before[end] += before[start] * probability[piece]
-        for start, end, piece in reversed(found):
+        for start, end, piece in reversed(inside):
             after[start] += after[end] * probability[piece]
         if before[-1] > 0:  # a word with an unknown letter has no split, and the longest ones underflow
             share = words[word] / before[-1]
-            for start, end, piece in found:
+            for start, end, piece in inside:
                 expected[piece] += share * before[start] * probability[piece] * after[end]
     total = sum(expected.values()) or 1.0
     return expected, {piece: max(expected[piece] / total, LEAST_PROBABILITY) for piece in probability}
@@ -129,7 +120,7 @@ def _prune(
     loss = {
         piece: expected[piece] * (score[piece] - _best_split(piece, score)) for piece in score if piece not in always
     }
-    kept = sorted(loss, key=lambda piece: (-loss[piece], piece))[: size - len(always)]
+    kept = _most(loss, size - len(always))
     return {piece: probability[piece] for piece in sorted({*kept, *always})}
 
 

@@ -37,7 +37,7 @@ def keep_occurring(
     """Drop the tokens that no text needs.
 
     Args:
-        tokenizer: WordPiece, byte-pair encoding, or unigram; it is left as it is.
+        tokenizer: is left as it is.
         texts: whose tokens are kept.
         also: ids to keep whatever occurs; those that the tokenizer does not have are passed over.
 
@@ -58,7 +58,7 @@ def keep_occurring(
     old = {number: piece for piece, number in known.items()}
     wanted.update(old[number] for number in {*_occurring(tokenizer, texts), *also} if number in old)
     if model["type"] == "BPE":
-        wanted.update(list(_parts(model, wanted)))
+        wanted |= {*_parts(model, wanted)}
     kept = sorted(known[piece] for piece in wanted if piece in known)
     new = {old[number]: place for place, number in enumerate(kept)}
     _renumber(values, new)
@@ -70,11 +70,11 @@ def keep_occurring(
 
 def _occurring(tokenizer: Tokenizer, texts: Sequence[str]) -> set[int]:
     """Ids within the context length, beyond which nothing is read."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for first in range(0, len(texts), TEXTS_A_BATCH):
         tokens, mask = tokenizer.encode(texts[first : first + TEXTS_A_BATCH])
-        found.update(tokens[mask].tolist())
-    return found
+        ids.update(tokens[mask].tolist())
+    return ids
 
 
 def _pieces_needed_anyway(model: dict[str, Any]) -> set[str]:

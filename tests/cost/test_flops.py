@@ -2,12 +2,17 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.cost.flops import count_macs, module_macs, tower_macs
+from pocketclip.cost.flops import count_macs, tower_macs
 from pocketclip.models.image import TimmImageEncoderConfig
 from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+
+
+def module_macs(module: nn.Module, *inputs: Tensor) -> int:
+    module.eval()
+    return count_macs(lambda: module(*inputs))
 
 
 def test_a_linear_layer_costs_its_inputs_times_its_outputs() -> None:

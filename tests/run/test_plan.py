@@ -9,11 +9,11 @@ import pytest
 from conftest import tiny_recipe_settings
 from pocketclip.cost.plan import Plan
 from pocketclip.errors import UserError
+from pocketclip.files import shipped
 from pocketclip.recipe import Recipe, list_recipes, load_recipe
 from pocketclip.report.table import plan_rows
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.plan import plan_run, samples_seen
-from pocketclip.run.speed import record_folder
 
 HERE = "flickr/flickr8k_heads_cpu"
 
@@ -71,7 +71,7 @@ def test_frozen_towers_cost_a_third_and_a_cache_less() -> None:
 
 
 def test_the_record_answers_for_its_recipe() -> None:
-    record = json.loads((record_folder() / "flickr8k_heads_cpu.json").read_text())
+    record = json.loads((shipped("results") / "flickr8k_heads_cpu.json").read_text())
     found = plan("laptop-cpu-2", HERE, load_recipe(HERE), num_samples=6000, dollars_per_hour=1.0)
     assert found.throughput.origin == "measured"
     assert found.hours * 3600 == pytest.approx(record["wall_seconds_median"], rel=0.01)

@@ -37,16 +37,17 @@ def plan(
     Example:
       pocketclip plan flickr/flickr8k_heads_cpu --hardware laptop-cpu-2 --price 0.10
     """
-    from pocketclip.recipe import find_recipe, list_recipes, load_recipe, recipe_folder
+    from pocketclip.files import shipped
+    from pocketclip.recipe import find_recipe, list_recipes, load_recipe
     from pocketclip.report.table import plan_rows
     from pocketclip.run.plan import plan_run
 
     loaded = load_recipe(recipe, changes)
     path = find_recipe(recipe)
-    shipped = {recipe_folder() / f"{name}.yaml": name for name in list_recipes()}
+    names = {shipped("recipes") / f"{name}.yaml": name for name in list_recipes()}
     planned = plan_run(
         loaded,
-        shipped.get(path.resolve(), shipped.get(path, recipe)),
+        names.get(path.resolve(), names.get(path, recipe)),
         hardware,
         changes=tuple(changes),
         throughput=throughput,

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
-from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,13 +30,7 @@ def count_macs(run: Callable[[], object]) -> int:
 
 
 def tower_macs(model: DualEncoder, *, image_size: int, context_length: int) -> dict[str, int]:
-    """MACs of one image and of one text of full length, heads included.
-
-    Args:
-        model: on any device; left in evaluation mode.
-        image_size: pixels of a side.
-        context_length: tokens.
-    """
+    """MACs of one image and of one text of full length, heads included; the model is left in evaluation mode."""
     model.eval()
     device = model.logit_scale.device
     images = torch.zeros(1, 3, image_size, image_size, device=device)
@@ -58,9 +51,3 @@ def side_macs(model: LibraryModel) -> dict[str, int]:
         tokens = torch.ones(1, model.tokenizer.context_length, dtype=torch.int64)
         macs["macs_text"] = count_macs(lambda: model.embed_tokens(tokens, torch.ones_like(tokens, dtype=torch.bool)))
     return macs
-
-
-def module_macs(module: nn.Module, *inputs: Tensor) -> int:
-    """MACs of a module on given inputs."""
-    module.eval()
-    return count_macs(lambda: module(*inputs))

@@ -37,7 +37,7 @@ def latency(
         runner: as inference uses it: folded, in the device's fast number type; or another library's model.
         image_size: pixels of a side.
         num_tokens: of each text; captions have about 15. 0 for a model that knows images only.
-        seconds: spent on each of the four measurements.
+        seconds: spent on each of the four timings.
 
     Returns:
         p50 and p95 in milliseconds, inputs a second, and the conditions.
@@ -49,12 +49,9 @@ def latency(
         pixels = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
         tokens = np.ones((batch, num_tokens), dtype=np.int64)  # the smallest learned vocabularies have few ids
         mask = np.ones(tokens.shape, dtype=bool)
-        calls: dict[str, Callable[[], object]] = {
-            "image": partial(runner.encode_images, pixels),
-            "text": partial(encode_texts, tokens, mask),
-        }
-        if not num_tokens:
-            del calls["text"]
+        calls: dict[str, Callable[[], object]] = {"image": partial(runner.encode_images, pixels)}
+        if num_tokens:
+            calls["text"] = partial(encode_texts, tokens, mask)
         for part, call in calls.items():
             times = time_calls(call, seconds=seconds)
             if batch == 1:

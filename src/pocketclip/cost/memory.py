@@ -12,11 +12,6 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
-def resident_mib() -> float:
-    """Memory this process holds now, in MiB; 0 where the system does not tell."""
-    return _status("VmRSS")
-
-
 def peak_mib(run: Callable[[], object], device: torch.device) -> dict[str, float]:
     """Peak memory while `run` computes.
 
@@ -27,26 +22,24 @@ def peak_mib(run: Callable[[], object], device: torch.device) -> dict[str, float
     Returns:
         `peak_memory_mib`, `resident_before_mib`, and on a GPU `peak_gpu_memory_mib`.
     """
-    before = resident_mib()
+    before = _status("VmRSS")
     with suppress(OSError):
         _CLEAR.write_text("5")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     run()
-    result = {"peak_memory_mib": round(_peak(), 1), "resident_before_mib": round(before, 1)}
+    peak = _status("VmHWM")
+    if not peak:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    result = {"peak_memory_mib": round(peak, 1), "resident_before_mib": round(before, 1)}
     if device.type == "cuda":
         result["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return result
 
 
-def _peak() -> float:
-    if value := _status("VmHWM"):
-        return value
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
 def _status(key: str) -> float:
+    """In MiB; 0 where the system does not tell."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith(f"{key}:"):

@@ -1,5 +1,7 @@
 """How many numbers a model holds."""
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from pocketclip.asked import LibraryModel
@@ -17,15 +19,15 @@ def parameters_by_side(model: LibraryModel) -> dict[str, int]:
     for name, parameter in model.module.named_parameters():
         if not name.startswith("logit_"):
             sides["image" if name.startswith(model.image_parts) else "text"] += parameter.numel()
-    tables = {
-        id(module.weight): module.weight.numel()
-        for name, module in model.module.named_modules()
-        if isinstance(module, nn.Embedding) and not name.startswith(model.image_parts)
-    }
     counts = {"parameters_image": sides["image"]}
     if model.tokenizer is not None:
-        counts |= {"parameters_text": sides["text"], "parameters_text_embeddings": sum(tables.values())}
+        modules = (part for name, part in model.module.named_modules() if not name.startswith(model.image_parts))
+        counts |= {"parameters_text": sides["text"], "parameters_text_embeddings": _embeddings(modules)}
     return {**counts, "parameters_total": model.num_parameters}
+
+
+def _embeddings(modules: Iterable[nn.Module]) -> int:
+    return sum({id(m.weight): m.weight.numel() for m in modules if isinstance(m, nn.Embedding)}.values())
 
 
 def parameters_by_part(model: DualEncoder) -> dict[str, int]:
@@ -34,14 +36,12 @@ def parameters_by_part(model: DualEncoder) -> dict[str, int]:
     Of a model whose towers share an encoder also that one, which counts neither as a tower nor as a head.
     """
     counts = {part: sum(value.numel() for _, value in model.part_parameters(part)) for part in PARTS}
-    tables = {id(m.weight): m.weight.numel() for m in model.text_encoder.modules() if isinstance(m, nn.Embedding)}
-    shared = {}
-    if isinstance(model, SharedDualEncoder):
-        shared["parameters_shared"] = count_parameters(model.shared_encoder)
+    is_shared = isinstance(model, SharedDualEncoder)
+    shared = {"parameters_shared": count_parameters(model.shared_encoder)} if is_shared else {}
     return {
         "parameters_image": counts["image_encoder"],
         "parameters_text": counts["text_encoder"],
-        "parameters_text_embeddings": sum(tables.values()),
+        "parameters_text_embeddings": _embeddings(model.text_encoder.modules()),
         **shared,
         "parameters_heads": counts["heads"] - sum(shared.values()),
         "parameters_total": sum(counts.values()),

@@ -33,6 +33,11 @@ class Hardware(Config):
     recorded_as: tuple[str, ...]
     """Parts of the hardware line of records that were measured on such a machine; none where there are no records."""
 
+    @property
+    def priced_by(self) -> str:
+        """Where the price is from, and of when."""
+        return f"{self.price_source}, {self.price_date}" if self.price_date else self.price_source
+
     def fits(self, line: str) -> bool:
         """Whether a record's hardware line is of such a machine."""
         return bool(self.recorded_as) and all(part in line for part in self.recorded_as)
@@ -112,11 +117,7 @@ def hardware_table() -> dict[str, Hardware]:
 
 
 def find_hardware(name: str) -> Hardware:
-    """A machine by name.
-
-    Raises:
-        UserError: there is none of this name.
-    """
+    """A machine by name, which is one of `hardware_table`."""
     table = hardware_table()
     if name not in table:
         raise unknown_choice("hardware", name, table)
@@ -131,12 +132,7 @@ def published_run(recipe: str, hardware: str | None = None) -> Published | None:
 
 
 def estimated_throughput(flops_per_sample: float, peak_teraflops: float) -> Throughput:
-    """Samples a second from operations and a stated share of the peak.
-
-    Args:
-        flops_per_sample: of a training step, backward pass included.
-        peak_teraflops: of the machine.
-    """
+    """Samples a second from the operations of a training step, backward pass included, and a share of the peak."""
     low, value, high = (share * peak_teraflops * 1e12 / flops_per_sample for share in UTILISATION)
     source = (
         f"estimate: {flops_per_sample / 1e9:.1f} GFLOP a sample at {UTILISATION[1]:.0%} of {peak_teraflops:g} TFLOPS "
@@ -149,9 +145,9 @@ def hours_and_dollars(
     samples: int, throughput: Throughput, dollars_per_hour: float | None
 ) -> tuple[tuple[float, float, float], float | None]:
     """(likely, shortest, longest) hours of a number of samples, and the dollars of the likely ones."""
-    hours = tuple(samples / rate / 3600 for rate in (throughput.value, throughput.high, throughput.low))
-    dollars = None if dollars_per_hour is None else price_dollars(3600 * hours[0], dollars_per_hour)
-    return (hours[0], hours[1], hours[2]), dollars
+    likely, shortest, longest = (samples / rate / 3600 for rate in (throughput.value, throughput.high, throughput.low))
+    dollars = None if dollars_per_hour is None else price_dollars(3600 * likely, dollars_per_hour)
+    return (likely, shortest, longest), dollars
 
 
 def checkpoint_bytes(num_parameters: int, num_trained: int, *, with_average: bool) -> int:

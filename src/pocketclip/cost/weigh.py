@@ -1,5 +1,6 @@
 """All costs of a model as one record."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,11 +29,12 @@ def measure_cost(
     precision: Precision = "auto",
     seconds: float = 1.0,
     bundle: Path | None = None,
+    more_notes: Sequence[str] = (),
 ) -> CostResult:
-    """Parameters, MACs, latency, throughput and peak memory.
+    """Parameters, MACs, latency, throughput and peak memory; the weights of a model do not matter to them.
 
     Args:
-        model: built; its weights do not matter to the numbers.
+        model: built.
         name: for the record.
         image_size: pixels of a side.
         context_length: tokens that MACs are counted at; latency is measured at `CAPTION_TOKENS`.
@@ -40,12 +42,19 @@ def measure_cost(
         precision: of latency and throughput.
         seconds: spent on each of the four timings.
         bundle: its size on disk is added.
+        more_notes: for the record.
     """
     where = resolve_device(device)
     num_tokens = min(CAPTION_TOKENS, context_length)
-    metrics: dict[str, float | int | str | None] = {**parameters_by_part(model)}
-    metrics.update(_fused_costs(model, image_size=image_size, context_length=context_length))
-    metrics["context_length"] = context_length
+    fused = reparameterize(model)  # as inference runs it: branches that only training has would count more than once
+    metrics: dict[str, float | int | str | None] = {
+        **parameters_by_part(model),
+        "parameters_image_fused": count_parameters(fused.image_encoder),
+        "parameters_text_fused": count_parameters(fused.text_encoder),
+        **tower_macs(fused, image_size=image_size, context_length=context_length),
+        "context_length": context_length,
+    }
+    del fused  # no part of the memory that is measured next
     runner = Runner(model, device=where, precision=precision, image_size=image_size)
     metrics.update(_timings(runner, where, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
     if bundle is not None:
@@ -54,17 +63,13 @@ def measure_cost(
     notes = [
         f"MACs of one image and of one text of {context_length} tokens, fused, heads and attention included",
         f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs",
+        *more_notes,
     ]
     return CostResult(name=name, metrics=metrics, notes=notes)
 
 
 def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostResult:
-    """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers.
-
-    Args:
-        model: on its device, in the number type to measure in.
-        seconds: spent on each of the timings.
-    """
+    """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers."""
     reader, size = model.tokenizer, model.preprocess.image_size
     metrics: dict[str, float | int | str | None] = {**parameters_by_side(model), **side_macs(model)}
     notes = ["as its library runs it, nothing fused; parameters with each side's projection", "random inputs"]
@@ -86,15 +91,4 @@ def _timings(
     def measure() -> None:
         timings.update(latency(runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
 
-    memory = peak_mib(measure, device)
-    return {**timings, **memory}
-
-
-def _fused_costs(model: DualEncoder, *, image_size: int, context_length: int) -> dict[str, int]:
-    """Of the model as inference runs it: branches that only training has would count more than once."""
-    fused = reparameterize(model)
-    return {
-        "parameters_image_fused": count_parameters(fused.image_encoder),
-        "parameters_text_fused": count_parameters(fused.text_encoder),
-        **tower_macs(fused, image_size=image_size, context_length=context_length),
-    }
+    return timings | peak_mib(measure, device)

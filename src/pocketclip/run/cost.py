@@ -42,11 +42,10 @@ def cost_of(
         UserError: nothing of these is there.
     """
     library = library_model(place)
-    weigh: Callable[[], CostResult]
     if library is not None:
         weigh = partial(measure_library_cost, library.build(resolve_device(device), precision), seconds=seconds)
     else:
-        weigh = _weighing(place, device=device, precision=precision, seconds=seconds)
+        weigh = partial(_built(place), device=device, precision=precision, seconds=seconds)
     with measure_energy() if with_energy else nullcontext(Energy()) as energy:
         result = weigh()
     metrics, notes = dict(result.metrics), list(result.notes)
@@ -62,51 +61,38 @@ def cost_of(
     return result.model_copy(update={"metrics": metrics, "notes": notes})
 
 
-def _weighing(place: str, *, device: str, precision: Precision, seconds: float) -> Callable[[], CostResult]:
-    """What measures a bundle, a size or a recipe's model, which is built already."""
+def _built(place: str) -> Callable[..., CostResult]:
+    """`measure_cost` of a bundle, a size or a recipe's model, which is built already: that costs no energy here."""
     bundle = _find_bundle_unless_recipe(place)
     if bundle is not None:
         loaded = PretrainedModel.from_pretrained(bundle)
-        model, name, size = loaded.model, str(place), loaded.preprocess.image_size
-        context_length, is_cut_later = loaded.tokenizer.context_length, False
-    else:
-        name, config = _named_model(place)
-        text = config.text_encoder
-        learned = text.vocabulary_size if text.tokenizer == "captions" else None
-        model = build_model(config, load_pretrained=False, vocabulary_size=learned)
-        size, context_length = config.image_encoder.image_size, text.context_length
-        is_cut_later = text.vocabulary == "occurring"
-
-    def weigh() -> CostResult:
-        cost = measure_cost(
-            model,
-            name=name,
-            image_size=size,
-            context_length=context_length,
-            device=device,
-            precision=precision,
-            seconds=seconds,
-            bundle=bundle,
+        size, context_length = loaded.preprocess.image_size, loaded.tokenizer.context_length
+        return partial(
+            measure_cost, loaded.model, name=place, image_size=size, context_length=context_length, bundle=bundle
         )
-        more = ["text parameters are those of the whole vocabulary; the captions decide what is kept of it"]
-        return cost.model_copy(update={"notes": [*cost.notes, *(more if is_cut_later else [])]})
-
-    return weigh
-
-
-def _named_model(place: str) -> tuple[str, DualEncoderConfig]:
-    """The name and the model of a size or a recipe."""
     if place in list_sizes() and not Path(place).exists():
-        return place, DualEncoderConfig.parse(place, place=place)
-    return find_recipe(place).stem, load_recipe(place).model
+        name, config = place, DualEncoderConfig.parse(place, place=place)
+    else:
+        name, config = find_recipe(place).stem, load_recipe(place).model
+    text, notes = config.text_encoder, []
+    if text.vocabulary == "occurring":
+        notes = ["text parameters are those of the whole vocabulary; the captions decide what is kept of it"]
+    return partial(
+        measure_cost,
+        build_model(
+            config,
+            load_pretrained=False,
+            vocabulary_size=text.vocabulary_size if text.tokenizer == "captions" else None,
+        ),
+        name=name,
+        image_size=config.image_encoder.image_size,
+        context_length=text.context_length,
+        more_notes=notes,
+    )
 
 
 def _find_bundle_unless_recipe(place: str) -> Path | None:
-    """A bundle's folder; None for a recipe or a size.
-
-    Raises:
-        UserError: the place is neither.
-    """
+    """A bundle's folder; None for a recipe or a size."""
     path = Path(place)
     names = [*list_recipes(), *list_sizes()]
     if path.is_file() or (place in names and not path.exists()):

@@ -19,21 +19,16 @@ from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
-ARRAYS = ("images", "texts", "text_images", "indices")
 COLUMNS: Columns = {
     "images": np.zeros((0, 0), np.float32),
     "texts": np.zeros((0, 0), np.float32),
     "text_images": np.zeros(0, np.int64),
 }
-"""The arrays of the whole source; `indices` are of blocks alone."""
+"""The arrays of the whole source; blocks have `indices` too."""
 
 
 def open_embedding(source: str, model: str, device: str) -> Stage:
-    """The stage of `pocketclip embed`, from what a user writes.
-
-    Raises:
-        UserError: the source or the model cannot be opened.
-    """
+    """The stage of `pocketclip embed`, from what a user writes."""
     loaded = open_model(model, device=device)
     return embedding_stage(open_source(source, place="SOURCE"), loaded)
 
@@ -42,10 +37,10 @@ def embedding_stage(source: Source, model: Embedder) -> Stage:
     """Images, texts, their places and a line for each image, of some consecutive samples."""
 
     def compute(start: int, stop: int) -> Block:
-        found = embed_source(model, source, start=start, stop=stop, with_texts=model.tokenizer is not None)
-        lines = "".join(f"{line}\n" for line in item_lines(source, found.indices))
-        arrays = {name: getattr(found, name) for name in ARRAYS}
-        return Block({**arrays, "items": np.frombuffer(lines.encode(), np.uint8)}, found.broken)
+        part = embed_source(model, source, start=start, stop=stop, with_texts=model.tokenizer is not None)
+        lines = "".join(f"{line}\n" for line in item_lines(source, part.indices))
+        arrays = {name: getattr(part, name) for name in (*COLUMNS, "indices")}
+        return Block({**arrays, "items": np.frombuffer(lines.encode(), np.uint8)}, part.broken)
 
     made_from = {"source": source.fingerprint(), **model.made_from()}
     return Stage("encoding images", made_from, len(source), EMBED_BLOCK, compute, on_gpu=model.is_on_gpu)
@@ -90,7 +85,7 @@ def write_embeddings(
         Numbers of images and captions.
 
     Raises:
-        UserError: `out` holds something made from other inputs, or the disk is full.
+        UserError: `out` holds something made from other inputs.
     """
     manifest, blocks = out / MANIFEST, out / "blocks"
     if manifest.is_file() and not blocks.is_dir():

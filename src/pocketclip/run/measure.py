@@ -31,14 +31,8 @@ class _Speeds(Watch):
 def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Throughput:
     """Train some steps with the recipe's own model, batch size and objective on drawn pictures; nothing is kept.
 
-    Weights from the hub are left out, which does not change the speed. The range is that of the single steps.
-
-    Args:
-        recipe: one that trains towers; heads on cached features are done in minutes anyway.
-        num_steps: the first `NUM_WARM_UP` of them do not count.
-
-    Raises:
-        UserError: the recipe trains on cached or reinforced features.
+    Weights from the hub are left out, which does not change the speed. The range is that of the single steps, of which
+    the first `NUM_WARM_UP` do not count. Heads on cached features are done in minutes anyway, so they are refused.
     """
     if recipe.train.cache is not None or recipe.data.train.kind == "reinforced":
         what = "cached features" if recipe.train.cache is not None else "reinforced data"

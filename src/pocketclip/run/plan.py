@@ -2,7 +2,7 @@
 
 import torch
 
-from pocketclip.cost.plan import Hardware, Plan, Throughput, find_hardware, hours_and_dollars, published_run
+from pocketclip.cost.plan import Plan, Throughput, find_hardware, hours_and_dollars, published_run
 from pocketclip.data import Source
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
@@ -11,17 +11,13 @@ from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.setup import open_data
-from pocketclip.run.speed import known_throughput
+from pocketclip.run.speed import known_throughput, samples_of_stage
 from pocketclip.run.storage import storage_bytes
 from pocketclip.train import TrainConfig
 
 
 def samples_seen(recipe: Recipe) -> int:
-    """Pairs that pass through the model in the whole run: steps times batch size, over its stages.
-
-    Raises:
-        UserError: the data cannot be opened.
-    """
+    """Pairs that pass through the model in the whole run: steps times batch size, over its stages."""
     train, _ = open_data(recipe.data)
     return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in recipe.stages.values())
 
@@ -31,16 +27,6 @@ def items_of_epoch(source: Source, stage: TrainConfig) -> int:
     if stage.epoch == "captions":
         return sum(len(texts) for texts in readable_captions(source))
     return len(source)
-
-
-def samples_of_stage(stage: TrainConfig, num_items: int) -> int:
-    """Steps times batch size.
-
-    Args:
-        stage: its epochs and steps; one that stops early is counted whole.
-        num_items: of one epoch; whole batches only are trained on.
-    """
-    return stage.total_steps(num_items // stage.batch_size) * stage.batch_size
 
 
 def plan_run(
@@ -60,7 +46,7 @@ def plan_run(
     such a machine, a published one, or an estimate with a range.
 
     Args:
-        recipe: what would be done.
+        recipe: what to plan.
         name: the recipe's, as records and published runs call it.
         hardware_name: of the table in `cost/hardware.json`, or `this`.
         changes: `key=value` changes of the recipe, which a record must have too.
@@ -74,7 +60,11 @@ def plan_run(
     """
     hardware = find_hardware(hardware_name)
     _check(hardware_name, throughput, num_samples, dollars_per_hour, measure)
-    source, missing = _open(recipe)
+    source, missing = None, ""
+    try:
+        source, _ = open_data(recipe.data)
+    except UserError as error:
+        missing = str(error)
     items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
     seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
     if items < (batch := max(stage.batch_size for stage in recipe.stages.values())):
@@ -100,7 +90,7 @@ def plan_run(
         hours_low=shortest,
         hours_high=longest,
         dollars_per_hour=price,
-        price_source="given with --price" if dollars_per_hour is not None else _price_source(hardware),
+        price_source="given with --price" if dollars_per_hour is not None else hardware.priced_by,
         dollars=dollars,
         storage_bytes=storage_bytes(recipe, model, source, items),
         notes=_notes(recipe, rate, missing),
@@ -128,14 +118,6 @@ def _check(
         raise UserError("--measure has no effect with --throughput; leave one of them out.")
 
 
-def _open(recipe: Recipe) -> tuple[Source | None, str]:
-    """The training source, or why there is none."""
-    try:
-        return open_data(recipe.data)[0], ""
-    except UserError as error:
-        return None, str(error)
-
-
 def _samples_per_epoch(
     recipe: Recipe, name: str, source: Source | None, given: int | None, missing: str
 ) -> tuple[int, str]:
@@ -147,10 +129,6 @@ def _samples_per_epoch(
     if published is not None:
         return published.samples_per_epoch, f"published ({published.source})"
     raise UserError(f"{missing} Give the number of samples of an epoch with --samples.")
-
-
-def _price_source(hardware: Hardware) -> str:
-    return f"{hardware.price_source}, {hardware.price_date}" if hardware.price_date else hardware.price_source
 
 
 def _notes(recipe: Recipe, rate: Throughput, missing: str) -> list[str]:

@@ -31,10 +31,10 @@ def recipe_hash(recipe: Recipe) -> str:
 
 def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
     """Every rank must do the same thing with the same code, or the gradients they average mean nothing."""
-    names = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
+    packages = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
     own = {
         "pocketclip": code_version(),
-        **{name: version(name) for name in names},
+        **{name: version(name) for name in packages},
         "precision": resolve_precision(recipe.train.precision, device),
         "recipe": dump_recipe(recipe),
     }
@@ -75,8 +75,7 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
 
 
 def _first_difference(saved: str, text: str) -> str:
-    old, new = saved.splitlines(), text.splitlines()
-    for before, after in zip(old, new, strict=False):
+    for before, after in zip(saved.splitlines(), text.splitlines(), strict=False):
         if before != after:
             return f"First difference: {before.strip()!r} there, {after.strip()!r} now."
     return "One of them has more lines."

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.plan import Throughput, estimated_throughput, find_hardware, published_run
 from pocketclip.cost.weigh import CAPTION_TOKENS
 from pocketclip.errors import UserError
+from pocketclip.files import shipped
 from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
 from pocketclip.train import TrainConfig
@@ -26,16 +26,7 @@ def known_throughput(
 ) -> Throughput:
     """Samples a second over a whole run: measured and on record, else published, else estimated.
 
-    Args:
-        recipe: what would be done.
-        name: the recipe's.
-        hardware_name: of the table.
-        changes: of the recipe; a record must have the same, and a published run has none.
-        num_items: of one epoch.
-        samples_seen: in the whole run.
-
-    Raises:
-        UserError: none of these is known.
+    A record must have the same `changes` of the recipe, and a published run has none.
     """
     hardware = find_hardware(hardware_name)
     for place, record in _records(name, changes):
@@ -44,9 +35,10 @@ def known_throughput(
     published = published_run(name, hardware_name)
     if published is not None and not changes:
         source = (
-            f"published: {published.hours} h for {published.num_epochs:g} x {published.samples_per_epoch:,} samples"
+            f"published: {published.hours} h for {published.num_epochs:g} x {published.samples_per_epoch:,} samples "
+            f"({published.source})"
         )
-        return Throughput.exactly(published.throughput, "published", f"{source} ({published.source})")
+        return Throughput.exactly(published.throughput, "published", source)
     if hardware.peak_teraflops is None:
         raise UserError(
             f"{name}: no speed is on record for this machine ({hardware.description}); give --throughput, or --measure."
@@ -54,15 +46,9 @@ def known_throughput(
     return estimated_throughput(training_flops(recipe, num_items) / samples_seen, hardware.peak_teraflops)
 
 
-def record_folder() -> Path:
-    """The records that come with the package."""
-    inside = Path(str(resources.files("pocketclip"))) / "results"
-    return inside if inside.is_dir() else Path(__file__).parents[3] / "results"
-
-
 def _records(name: str, changes: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Records of `benchmarks/recipe.py` of a recipe with the same changes."""
-    for path in sorted(record_folder().glob("*.json")):
+    for path in sorted(shipped("results").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         if (record.get("kind"), record.get("recipe")) == ("recipe", name) and record["changes"] == list(changes):
             yield path, record
@@ -85,11 +71,7 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
 
     A backward pass costs twice its forward pass; gradient caching and checkpointed activations add a forward pass. On
     cached features the frozen towers run once over each picture's views and, unless it is trained, one text; the heads
-    are left out.
-
-    Args:
-        recipe: what would be done.
-        num_items: of one epoch.
+    are left out. `num_items` is of one epoch.
     """
     tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
     model = build_model(recipe.model, load_pretrained=False)
@@ -97,16 +79,16 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
     for stage in recipe.stages.values():
         size = getattr(stage, "image_size", None) or recipe.model.image_encoder.image_size
         macs = tower_macs(model, image_size=size, context_length=tokens)
-        views = _num_views(recipe, stage)
+        views = 0
+        if stage.cache is not None:
+            views = stage.cache.num_views(recipe.data.train.open() if stage.cache.views == "stored" else None)
         total += _stage_macs(stage, macs["macs_image"], macs["macs_text"], num_items, views)
     return 2.0 * total
 
 
-def _num_views(recipe: Recipe, stage: TrainConfig) -> int:
-    """Of each image in the cache; 0 without one."""
-    if stage.cache is None:
-        return 0
-    return stage.cache.num_views(recipe.data.train.open() if stage.cache.views == "stored" else None)
+def samples_of_stage(stage: TrainConfig, num_items: int) -> int:
+    """Steps times batch size; whole batches only are trained on, and a stage that stops early is counted whole."""
+    return stage.total_steps(num_items // stage.batch_size) * stage.batch_size
 
 
 def _stage_macs(stage: TrainConfig, image: int, text: int, num_items: int, num_views: int) -> int:
@@ -117,6 +99,5 @@ def _stage_macs(stage: TrainConfig, image: int, text: int, num_items: int, num_v
     again = 1 if stage.chunk_size is not None or stage.checkpoint_activations else 0
     passes = [1 if rate is None else 3 + again for rate in (rates.image_encoder, rates.text_encoder)]
     captions = stage.captions_per_image + stage.synthetic_captions_per_image
-    samples = stage.total_steps(num_items // stage.batch_size) * stage.batch_size
     towers = (0 if num_views else passes[0] * image) + captions * passes[1] * text
-    return cached + samples * towers
+    return cached + samples_of_stage(stage, num_items) * towers

@@ -1,5 +1,8 @@
 """What a run keeps on disk."""
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import numpy as np
 
 from pocketclip.cost.parameters import count_parameters
@@ -17,21 +20,19 @@ SAMPLED = 200
 def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num_items: int) -> dict[str, int | None]:
     """Bytes by what they are for; None where it is not known here.
 
-    Args:
-        recipe: what would be done.
-        model: its model, on any device.
-        source: the training data, where they are on this machine.
-        num_items: of one epoch, which may be more than the source holds here.
+    `num_items` of one epoch may be more than the source holds on this machine, where it may not be at all.
     """
-    num_bytes: dict[str, int | None] = {"data": None if source is None else _data_bytes(source, num_items)}
-    num_bytes["checkpoints"] = _checkpoints(recipe, model)
-    num_bytes["bundle"] = 4 * count_parameters(model)
+    num_bytes: dict[str, int | None] = {
+        "data": None if source is None else _data_bytes(source, num_items),
+        "checkpoints": _checkpoints(recipe, model),
+        "bundle": 4 * count_parameters(model),
+    }
     cached = [stage for stage in recipe.stages.values() if stage.cache is not None]
     if cached:
         views = max(_num_views(stage, source) for stage in cached)
-        captions = 1.0 if source is None else _mean_captions(source)
-        image, text = (int(encoder.feature_dim) for encoder in (model.image_encoder, model.text_encoder))
-        if not any(stage.is_heads_only for stage in cached):
+        captions = 1.0 if source is None else _mean_of_some(source, lambda index: len(source.captions(index)), 1)
+        image, text = model.image_encoder.feature_dim, model.text_encoder.feature_dim
+        if not recipe.caches_texts:
             captions = 0.0  # their tower is trained
         num_bytes["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
     return num_bytes
@@ -47,28 +48,21 @@ def _data_bytes(source: Source, num_items: int) -> int:
     """Pictures and captions, from some samples; a reinforced folder is weighed whole."""
     if source.stored is not None:
         return sum(shard.num_bytes for shard in source.stored.manifest.shards)
-    sizes = []
-    for index in _spread(source):
-        try:
-            sample = source[index]
-        except BrokenItemError:
-            continue
-        sizes.append(len(sample.image) + sum(len(text.encode()) for text in sample.captions))
-    return round(float(np.mean(sizes or [0])) * min(num_items, len(source)))
+
+    def size(index: int) -> int:
+        sample = source[index]
+        return len(sample.image) + sum(len(text.encode()) for text in sample.captions)
+
+    return round(_mean_of_some(source, size, 0) * min(num_items, len(source)))
 
 
-def _mean_captions(source: Source) -> float:
-    counts = []
-    for index in _spread(source):
-        try:
-            counts.append(len(source.captions(index)))
-        except BrokenItemError:
-            continue
-    return float(np.mean(counts or [1]))
-
-
-def _spread(source: Source) -> list[int]:
-    return [int(index) for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLED, len(source))).astype(int))]
+def _mean_of_some(source: Source, value: Callable[[int], int], otherwise: int) -> float:
+    """Over samples from all of a source, broken ones passed over; `otherwise` where all are."""
+    values = []
+    for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLED, len(source))).astype(int)).tolist():
+        with suppress(BrokenItemError):
+            values.append(value(index))
+    return float(np.mean(values or [otherwise]))
 
 
 def _checkpoints(recipe: Recipe, model: DualEncoder) -> int:
@@ -77,11 +71,7 @@ def _checkpoints(recipe: Recipe, model: DualEncoder) -> int:
     if stage.cache is not None:  # frozen towers are not in them
         parts = ("heads",) if stage.is_heads_only else ("heads", "text_encoder")
         total = sum(value.numel() for part in parts for _, value in model.part_parameters(part))
-    trained = sum(
-        value.numel()
-        for part in PARTS
-        if getattr(stage.learning_rate, part) is not None
-        for _, value in model.part_parameters(part)
-    )
+    parts = tuple(part for part in PARTS if getattr(stage.learning_rate, part) is not None)
+    trained = sum(value.numel() for part in parts for _, value in model.part_parameters(part))
     each = checkpoint_bytes(total, trained, with_average=stage.ema_decay is not None)
     return each * (stage.num_checkpoints + 1) + (4 * total if stage.keep == "best" else 0)

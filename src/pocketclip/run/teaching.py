@@ -16,29 +16,21 @@ from pocketclip.types import ImageTextBatch, TeacherFeatures, TeacherInputs
 
 
 class LiveTeachers:
-    """Lets teachers see each batch; what they make of it joins the batch.
-
-    Args:
-        teachers: in the order of the recipe.
-        with_captions: False asks none about captions.
-    """
+    """Lets teachers, in the order of the recipe, see each batch; what they make of it joins the batch."""
 
     def __init__(self, teachers: Sequence[AskedModel], *, with_captions: bool = True) -> None:
         self.teachers = tuple(teachers)
-        tokenizers = [teacher.tokenizer if with_captions else None for teacher in teachers]
         self.readers = tuple(
-            TeacherReader(teacher.preprocess, None if tokenizer is None else tokenizer.encode)
-            for teacher, tokenizer in zip(teachers, tokenizers, strict=True)
+            TeacherReader(
+                teacher.preprocess,
+                teacher.tokenizer.encode if with_captions and teacher.tokenizer is not None else None,
+            )
+            for teacher in teachers
         )
         """How each reads views and captions."""
 
     def __call__(self, batch: ImageTextBatch, chunk_size: int | None) -> ImageTextBatch:
-        """The batch with the teachers' features in place of their inputs.
-
-        Args:
-            batch: on the teachers' device.
-            chunk_size: images a pass; None takes all at once.
-        """
+        """The batch, on the teachers' device, with their features in place of their inputs; see `train.loop.Teach`."""
         asked = zip(self.teachers, self.readers, batch.teacher_inputs, strict=True)
         features = [
             _features(teacher, inputs, chunk_size, with_captions=reader.encode is not None)
@@ -73,16 +65,7 @@ class Teaching:
 
 
 def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teaching:
-    """The teachers of a recipe, live ones on their device.
-
-    Args:
-        recipe: whose `teachers` to build.
-        source: of training.
-        device: where live teachers run.
-
-    Raises:
-        UserError: a teacher cannot be had, or the data hold no synthetic captions and some are asked for.
-    """
+    """The teachers of a recipe: those whose features the training data store, or else live ones on a device."""
     stored = source.stored
     asked = recipe.train.synthetic_captions_per_image
     if asked and stored is not None and stored.manifest.num_synthetic == 0:

@@ -66,11 +66,7 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Read an index.
-
-        Raises:
-            UserError: a file is missing or damaged.
-        """
+        """Read an index."""
         path = folder / "index.json"
         if not path.is_file():
             raise UserError(f"{folder}: no index here. Make one: pocketclip index FOLDER --model MODEL --out {folder}")
@@ -92,12 +88,9 @@ class Index:
         Args:
             folder: made if missing.
             model: a bundle's folder, or the name of another library's model.
-            source: what was indexed.
+            source: what was indexed, for people.
             embeddings: (N, D), unit length.
             items: N.
-
-        Raises:
-            UserError: the disk is full or not writable.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +102,7 @@ class Index:
         lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
         write_atomically(folder / "items.jsonl", "".join(f"{line}\n" for line in lines))
         config = IndexConfig(
-            model=model if isinstance(model, str) else _relative(model, folder),
+            model=model if isinstance(model, str) else _from_index(model, folder),
             source=source,
             num_images=len(items),
             embed_dim=embeddings.shape[1],
@@ -126,15 +119,7 @@ class Index:
         return Path(os.path.normpath(self.folder / self.config.model))
 
     def search(self, query: Floats, count: int) -> list[Hit]:
-        """The nearest images.
-
-        Args:
-            query: (D,), unit length.
-            count: at most this many.
-
-        Raises:
-            UserError: the query has another width than the index.
-        """
+        """The nearest images to a query of unit length, (D,), at most `count`."""
         if query.shape != (self.config.embed_dim,):
             raise UserError(
                 f"{self.folder}: holds vectors of {self.config.embed_dim} numbers, the query has {query.shape[-1]}; "
@@ -147,7 +132,7 @@ class Index:
         return [Hit(float(scores[number]), self.items[number]) for number in ordered]
 
 
-def _relative(model: Path, folder: Path) -> str:
+def _from_index(model: Path, folder: Path) -> str:
     """The way from an index to its bundle, which no library's name looks like."""
     path = os.path.relpath(model, folder)
     return f"./{path}" if _LIBRARY.match(path) else path

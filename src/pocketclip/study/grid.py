@@ -13,7 +13,8 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.config import Config
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.tasks import embedding_task
-from pocketclip.recipe import STUDY_SUFFIX, Recipe, load_recipe, read_settings, recipe_folder
+from pocketclip.files import shipped
+from pocketclip.recipe import STUDY_SUFFIX, Recipe, load_recipe, read_settings
 from pocketclip.run.plan import samples_seen
 
 
@@ -98,7 +99,7 @@ class Study:
 
 def list_studies() -> list[str]:
     """Names as `pocketclip study` takes them."""
-    root = recipe_folder()
+    root = shipped("recipes")
     return sorted(str(path.relative_to(root)).removesuffix(STUDY_SUFFIX) for path in root.rglob(f"*{STUDY_SUFFIX}"))
 
 
@@ -107,9 +108,9 @@ def find_study(name: str) -> Path:
     if (path := Path(name)).is_file():
         return path
     plain = name.removesuffix(".yaml").removesuffix(".study").removeprefix("recipes/")
-    shipped = recipe_folder() / f"{plain}{STUDY_SUFFIX}"
-    if shipped.is_file():
-        return shipped
+    path = shipped("recipes") / f"{plain}{STUDY_SUFFIX}"
+    if path.is_file():
+        return path
     raise unknown_choice("study", name, list_studies())
 
 

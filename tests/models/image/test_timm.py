@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from conftest import normalize_pixels
 from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
 from pocketclip.errors import UserError
 from pocketclip.models.image import TimmImageEncoder, TimmImageEncoderConfig
 from pocketclip.models.origin.weights import IMAGE_PACKAGES, read_state_dict
-from pocketclip.preprocess import decode_image, normalize_pixels, resize_image
+from pocketclip.preprocess import decode_image, resize_image
 
 SMALL = "mobilenetv3_small_050"
 
