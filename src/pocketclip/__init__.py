@@ -5,6 +5,7 @@
 >>> model.encode_text(["two dogs in the snow"]).shape
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pocketclip.errors import UserError
@@ -53,7 +54,5 @@ def load(place: str) -> "PretrainedModel":
 def __getattr__(name: str) -> Any:
     """Import the heavy names when they are first asked for."""
     if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pocketclip' has no attribute '{name}'")

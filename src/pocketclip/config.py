@@ -68,12 +68,9 @@ def digest(values: Any) -> str:
 
 
 def apply_change(values: dict[str, Any], change: str, *, example: str = "train.num_steps=100") -> None:
-    """Set one dotted key of plain values, in place; the keys above it are made where they are missing.
+    """Set one dotted key of plain values, in place, from `key=value` as typed behind `--set`; the value is YAML.
 
-    Args:
-        values: of the whole file.
-        change: `key=value` as it was typed behind `--set`; the value is YAML.
-        example: of a change that would fit, for the message.
+    The keys above it are made where they are missing. `example` is a change that would fit, for the message.
     """
     key, equals, text = change.partition("=")
     if not equals or not key:

@@ -53,12 +53,9 @@ def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> Use
 
 
 def resolve_inside(root: Path, name: str, *, place: str) -> Path:
-    """The file `name` below `root`; absolute names are allowed only if they lie below it too.
+    """The file of a `name` from an annotation file, below `root`; one that leads out of it, as `../x` does, is refused.
 
-    Args:
-        root: folder that the file must be in.
-        name: as an annotation file gives it; one that leads out of the folder, as `../x` does, is refused.
-        place: file (and line) to name in the error.
+    Absolute names are allowed if they lie below it too. `place` is the file (and line) to name in the error.
     """
     base = Path(os.path.abspath(root))  # noqa: PTH100 (links stay unfollowed: users link whole data folders)
     path = Path(os.path.normpath(base / name))

@@ -64,7 +64,7 @@ class Provenance(Config):
     command: str = Field(default_factory=lambda: " ".join(["pocketclip", *sys.argv[1:]]))
 
 
-class Measured(Config):
+class Result(Config):
     """Metrics of something, with what was noticed and where they come from."""
 
     metrics: Mapping[str, Any]
@@ -78,7 +78,7 @@ class Measured(Config):
         return {"kind": values["kind"], **values, **metrics}
 
 
-class EvalResult(Measured):
+class EvalResult(Result):
     """The outcome of one task on one split."""
 
     kind: Literal["evaluation"] = "evaluation"
@@ -92,7 +92,7 @@ class EvalResult(Measured):
     recipe_hash: str | None = None
 
 
-class CostResult(Measured):
+class CostResult(Result):
     """What a model costs to hold and to run; see `pocketclip.cost` for each number's definition."""
 
     kind: Literal["cost"] = "cost"

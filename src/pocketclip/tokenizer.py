@@ -78,7 +78,7 @@ def train_tokenizer(
     Args:
         texts: what to learn from.
         vocabulary_size: most ids, special tokens included; few texts give fewer.
-        context_length: longest output in tokens.
+        context_length: of the tokenizer.
         kind: `wordpiece` splits words as BERT does; `bpe` merges pairs of bytes as GPT-2 does, and knows every sign;
             `unigram` takes the most probable pieces as SentencePiece does.
     """

@@ -86,12 +86,7 @@ def _spans(word: str, pieces: Mapping[str, float]) -> Iterator[tuple[int, int, s
 def estimate(
     words: Mapping[str, int], spans: Mapping[str, Spans], probability: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """One step of expectation maximisation over all splits of all words.
-
-    Args:
-        words: how often each occurs.
-        spans: the pieces in each word.
-        probability: of every piece; they sum to 1.
+    """One step of expectation maximisation over all splits of all words, of which `words` has the counts.
 
     Returns:
         How often each piece is expected, and the new probabilities.

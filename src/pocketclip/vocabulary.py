@@ -43,9 +43,6 @@ def keep_occurring(
 
     Returns:
         The smaller tokenizer, and its tokens' ids in the old one, ascending: `kept[new] == old`.
-
-    Raises:
-        UserError: the tokenizer is of another kind, or does not split the texts as before.
     """
     values = json.loads(tokenizer.to_json())
     model, known = values["model"], tokenizer.core.get_vocab(with_added_tokens=True)

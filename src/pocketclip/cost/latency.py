@@ -31,16 +31,13 @@ def time_calls(call: Callable[[], object], *, seconds: float) -> list[float]:
 def latency(
     runner: Runner | LibraryModel, *, image_size: int, num_tokens: int, seconds: float = 1.0
 ) -> dict[str, float | int | str]:
-    """Latency at batch 1 and throughput at batch 32, for images and texts.
+    """p50 and p95 in milliseconds at batch 1, inputs a second at batch 32, for images and texts, and the conditions.
 
     Args:
         runner: as inference uses it: folded, in the device's fast number type; or another library's model.
         image_size: pixels of a side.
         num_tokens: of each text; captions have about 15. 0 for a model that knows images only.
         seconds: spent on each of the four timings.
-
-    Returns:
-        p50 and p95 in milliseconds, inputs a second, and the conditions.
     """
     result: dict[str, float | int | str] = {}
     encode_texts = runner.encode_texts if isinstance(runner, LibraryModel) else runner.encode_tokens

@@ -13,6 +13,11 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def count_by_part(model: DualEncoder) -> dict[str, int]:
+    """Learned values of each of `PARTS`."""
+    return {part: sum(value.numel() for _, value in model.part_parameters(part)) for part in PARTS}
+
+
 def parameters_by_side(model: LibraryModel) -> dict[str, int]:
     """Of another library's model: what an image and what a text passes, each with its projection, and the whole."""
     sides = {"image": 0, "text": 0}
@@ -35,9 +40,10 @@ def parameters_by_part(model: DualEncoder) -> dict[str, int]:
 
     Of a model whose towers share an encoder also that one, which counts neither as a tower nor as a head.
     """
-    counts = {part: sum(value.numel() for _, value in model.part_parameters(part)) for part in PARTS}
-    is_shared = isinstance(model, SharedDualEncoder)
-    shared = {"parameters_shared": count_parameters(model.shared_encoder)} if is_shared else {}
+    counts = count_by_part(model)
+    shared = {}
+    if isinstance(model, SharedDualEncoder):
+        shared["parameters_shared"] = count_parameters(model.shared_encoder)
     return {
         "parameters_image": counts["image_encoder"],
         "parameters_text": counts["text_encoder"],

@@ -5,7 +5,7 @@ import json
 from importlib import resources
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pocketclip.config import Config
 from pocketclip.cost.price import price_dollars
@@ -95,7 +95,7 @@ class Plan(Config):
     storage_bytes: dict[str, int | None]
     """By what it is for; None where it is not known on this machine."""
     notes: list[str]
-    provenance: Provenance
+    provenance: Provenance = Field(default_factory=Provenance)
 
 
 @functools.cache
@@ -104,16 +104,9 @@ def hardware_table() -> dict[str, Hardware]:
     values = json.loads((resources.files("pocketclip.cost") / "hardware.json").read_text(encoding="utf-8"))
     table = {name: Hardware.parse(entry, place=f"hardware.json: {name}") for name, entry in values.items()}
     line = describe_hardware()
-    table["this"] = Hardware(
-        description=line,
-        dollars_per_hour=None,
-        price_source="not known; give --price",
-        price_date="",
-        peak_teraflops=None,
-        peak_source="",
-        recorded_as=(line,),
-    )
-    return table
+    unknown = {"dollars_per_hour": None, "price_date": "", "peak_teraflops": None, "peak_source": ""}
+    this = {"description": line, "recorded_as": (line,), "price_source": "not known; give --price", **unknown}
+    return {**table, "this": Hardware.parse(this, place="this")}
 
 
 def find_hardware(name: str) -> Hardware:

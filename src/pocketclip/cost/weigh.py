@@ -42,7 +42,7 @@ def measure_cost(
         precision: of latency and throughput.
         seconds: spent on each of the four timings.
         bundle: its size on disk is added.
-        more_notes: for the record.
+        more_notes: after those on what was measured.
     """
     where = resolve_device(device)
     num_tokens = min(CAPTION_TOKENS, context_length)

@@ -3,8 +3,9 @@
 import textwrap
 from collections.abc import Mapping
 
+from pocketclip.cost.parameters import count_by_part
 from pocketclip.evaluate.tasks import task_of
-from pocketclip.models.dual_encoder import PARTS, DualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import EvalResult, RunRecord
 
@@ -25,10 +26,11 @@ def model_card(
     name: str, recipe: Recipe, record: RunRecord, results: Mapping[str, EvalResult], model: DualEncoder
 ) -> str:
     """Markdown with the front matter that model hubs read."""
-    counts = {part: sum(p.numel() for _, p in model.part_parameters(part)) for part in PARTS}
+    captions = "" if record.num_captions is None else f" and {record.num_captions:,} captions"
+    counts = count_by_part(model)
     settings = recipe.model
     shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
-    image, text = recipe.model.image_encoder, recipe.model.text_encoder
+    image, text = settings.image_encoder, settings.text_encoder
     return f"""{_HEADER}
 # {name}
 
@@ -58,7 +60,7 @@ The validation split may have been used to choose settings, so its scores are sl
 
 ## Training
 
-{_data_line(record)} Seed {record.seed}, {record.num_steps} steps, {record.seconds["total"]:.0f} s on
+{record.num_images:,} images{captions}. Seed {record.seed}, {record.num_steps} steps, {record.seconds["total"]:.0f} s on
 {record.provenance.hardware}. Code {record.provenance.code_version}, {record.provenance.date}.
 Items left out because they could not be read: {len(record.broken_items)}.
 
@@ -95,8 +97,3 @@ def _scores(results: Mapping[str, EvalResult]) -> str:
         about = textwrap.fill(f"Percent, with 95 % intervals from resampling {task.unit}. {task.meaning}", LINE)
         tables.append(f"{about}\n\n" + "\n".join(lines))
     return "\n\n".join(tables)
-
-
-def _data_line(record: RunRecord) -> str:
-    captions = "" if record.num_captions is None else f" and {record.num_captions:,} captions"
-    return f"{record.num_images:,} images{captions}."

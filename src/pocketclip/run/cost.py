@@ -28,18 +28,15 @@ def cost_of(
     dollars_per_hour: float | None = None,
     with_energy: bool = False,
 ) -> CostResult:
-    """The cost of a bundle, a run, another library's model, a size, or a recipe's model before it is trained.
+    """The cost of what `open_model` takes, of a size, or of a recipe's model before it is trained.
 
     Args:
-        place: as `open_model` takes it, the name of a size, or a recipe's path or name.
+        place: of the model, or a name.
         device: `cpu`, `cuda` or `auto`.
         precision: of latency and throughput.
         seconds: spent on each of the four timings.
         dollars_per_hour: of this machine; adds the price of a million images and of a million texts.
         with_energy: measure the energy of the timings with codecarbon.
-
-    Raises:
-        UserError: nothing of these is there.
     """
     library = library_model(place)
     if library is not None:

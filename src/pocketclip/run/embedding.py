@@ -83,9 +83,6 @@ def write_embeddings(
 
     Returns:
         Numbers of images and captions.
-
-    Raises:
-        UserError: `out` holds something made from other inputs.
     """
     manifest, blocks = out / MANIFEST, out / "blocks"
     if manifest.is_file() and not blocks.is_dir():
@@ -96,8 +93,7 @@ def write_embeddings(
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)
     try:
         with appearing(out / "items.jsonl") as file:
-            for part in folder.parts("items"):
-                file.write(part.tobytes())
+            file.writelines(part.tobytes() for part in folder.parts("items"))
     except OSError as error:
         raise cannot_write(out, error) from error
     whole = join(folder, out, COLUMNS, text_images=_owners(folder))

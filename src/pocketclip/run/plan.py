@@ -8,7 +8,6 @@ from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
-from pocketclip.records import Provenance
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.setup import open_data
 from pocketclip.run.speed import known_throughput, samples_of_stage
@@ -40,20 +39,11 @@ def plan_run(
     dollars_per_hour: float | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Hours, dollars and storage of a run.
+    """Hours, dollars and storage of a run on hardware of the table in `cost/hardware.json`, or on `this` machine.
 
-    The throughput is, in this order: the given one, one measured now if asked for, that of a record of this recipe on
-    such a machine, a published one, or an estimate with a range.
-
-    Args:
-        recipe: what to plan.
-        name: the recipe's, as records and published runs call it.
-        hardware_name: of the table in `cost/hardware.json`, or `this`.
-        changes: `key=value` changes of the recipe, which a record must have too.
-        throughput: samples a second, if known.
-        num_samples: of one epoch, in the place of the data's own number.
-        dollars_per_hour: in the place of the table's price.
-        measure: train a few steps on this machine first.
+    The throughput in samples a second is, in this order: the given one, one measured now over a few steps if asked for,
+    that of a record of this recipe by its `name`, with the same `changes`, on such a machine, a published one, or an
+    estimate with a range. `num_samples` of an epoch and `dollars_per_hour` replace what the data and the table say.
 
     Raises:
         UserError: unknown hardware, no way to know the number of samples or the speed, or settings without effect.
@@ -94,16 +84,11 @@ def plan_run(
         dollars=dollars,
         storage_bytes=storage_bytes(recipe, model, source, items),
         notes=_notes(recipe, rate, missing),
-        provenance=Provenance(),
     )
 
 
 def _check(
-    hardware_name: str,
-    throughput: float | None,
-    num_samples: int | None,
-    dollars_per_hour: float | None,
-    measure: bool,
+    hardware_name: str, throughput: float | None, num_samples: int | None, dollars_per_hour: float | None, measure: bool
 ) -> None:
     for option, value in (("throughput", throughput), ("samples", num_samples)):
         if value is not None and value <= 0:

@@ -122,13 +122,7 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
 
 
 def frozen_towers(
-    recipe: Recipe,
-    tokenizer: Tokenizer,
-    model: DualEncoder,
-    source: Source,
-    device: torch.device,
-    *,
-    inference: str = "auto",
+    recipe: Recipe, tokenizer: Tokenizer, model: DualEncoder, source: Source, on: torch.device, inference: str = "auto"
 ) -> FrozenTowers:
     """A model's towers through the feature cache.
 
@@ -141,7 +135,7 @@ def frozen_towers(
         tokenizer,
         model.image_encoder.preprocess,
         root=cache_folder(),
-        device=device,
+        device=on,
         precision=recipe.train.precision,
         num_images=num_images,
         num_texts=num_images if recipe.caches_texts else 0,

@@ -16,13 +16,7 @@ from pocketclip.train import TrainConfig
 
 
 def known_throughput(
-    recipe: Recipe,
-    name: str,
-    hardware_name: str,
-    *,
-    changes: Sequence[str],
-    num_items: int,
-    samples_seen: int,
+    recipe: Recipe, name: str, hardware_name: str, *, changes: Sequence[str], num_items: int, samples_seen: int
 ) -> Throughput:
     """Samples a second over a whole run: measured and on record, else published, else estimated.
 

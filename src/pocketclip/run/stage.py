@@ -43,7 +43,7 @@ def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
         assert isinstance(model, DualEncoder)
         return quick_scores(run, model, val, config)
 
-    return _train(run, name, config, run.model.heads_only(), batches, evaluate, plan.steps_per_epoch)
+    return _train(run, name, config, run.model.heads_only(), batches, evaluate, plan)
 
 
 def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
@@ -58,10 +58,10 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         model.checkpoint_activations()
     if config.compile:
         model.compile_for_training()
-    captions: DrawnCaptions | EachCaption
-    captions = DrawnCaptions(config.captions_per_image, config.synthetic_captions_per_image)
+    num_synthetic = config.synthetic_captions_per_image
+    captions: DrawnCaptions | EachCaption = DrawnCaptions(config.captions_per_image, num_synthetic)
     if config.epoch == "captions":
-        captions = EachCaption.of(source, config.synthetic_captions_per_image)
+        captions = EachCaption.of(source, num_synthetic)
         run.num_captions = captions.num_items(source)
     plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed)
     seen = TrainingBatches(
@@ -87,7 +87,7 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         pairs = trained_features(run, model, run.val_source, config.precision)
         return quick_scores(run, model.heads_only(), pairs, config)
 
-    progress = _train(run, name, config, model, batches, evaluate, plan.steps_per_epoch)
+    progress = _train(run, name, config, model, batches, evaluate, plan)
     if name != "train":
         run.towers_changed()
     return progress
@@ -111,13 +111,7 @@ def _preprocess_of(run: Run, name: str, config: TrainConfig) -> PreprocessConfig
 
 
 def _train(
-    run: Run,
-    name: str,
-    config: TrainConfig,
-    model: DualEncoder,
-    batches: Batches,
-    evaluate: Evaluate,
-    steps_per_epoch: int,
+    run: Run, name: str, config: TrainConfig, model: DualEncoder, batches: Batches, evaluate: Evaluate, plan: BatchPlan
 ) -> Progress:
     trainer = Trainer(
         name,
@@ -125,7 +119,7 @@ def _train(
         run.objective,
         batches,
         config,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluate,
         folder=run.folder,
         seed=run.recipe.seed,
@@ -137,7 +131,7 @@ def _train(
     progress = trainer.run(resume=run.resume)
     run.seconds |= {f"{name}_{phase}": seconds for phase, seconds in progress.seconds.items()}
     run.earlier_seconds += trainer.earlier_seconds
-    run.seconds_per_epoch[f"{name}_train"] = progress.seconds["train"] / progress.step * steps_per_epoch
+    run.seconds_per_epoch[f"{name}_train"] = progress.seconds["train"] / progress.step * plan.steps_per_epoch
     if progress.num_evaluations:
         run.seconds_per_epoch[f"{name}_validate"] = progress.seconds["validate"] / progress.num_evaluations
     return progress

@@ -5,11 +5,11 @@ from contextlib import suppress
 
 import numpy as np
 
-from pocketclip.cost.parameters import count_parameters
+from pocketclip.cost.parameters import count_by_part, count_parameters
 from pocketclip.cost.plan import checkpoint_bytes
 from pocketclip.data import Source
 from pocketclip.errors import BrokenItemError
-from pocketclip.models.dual_encoder import PARTS, DualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe
 from pocketclip.train.config import TrainConfig
 
@@ -67,11 +67,10 @@ def _mean_of_some(source: Source, value: Callable[[int], int], otherwise: int) -
 
 def _checkpoints(recipe: Recipe, model: DualEncoder) -> int:
     """The most that lies there at a time: the kept ones, the one being written, and the best weights."""
-    stage, total = recipe.train, count_parameters(model)
+    stage, counts = recipe.train, count_by_part(model)
+    trained = sum(count for part, count in counts.items() if getattr(stage.learning_rate, part) is not None)
+    total = sum(counts.values())
     if stage.cache is not None:  # frozen towers are not in them
-        parts = ("heads",) if stage.is_heads_only else ("heads", "text_encoder")
-        total = sum(value.numel() for part in parts for _, value in model.part_parameters(part))
-    parts = tuple(part for part in PARTS if getattr(stage.learning_rate, part) is not None)
-    trained = sum(value.numel() for part in parts for _, value in model.part_parameters(part))
+        total = counts["heads"] + (0 if stage.is_heads_only else counts["text_encoder"])
     each = checkpoint_bytes(total, trained, with_average=stage.ema_decay is not None)
     return each * (stage.num_checkpoints + 1) + (4 * total if stage.keep == "best" else 0)
