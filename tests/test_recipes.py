@@ -12,13 +12,13 @@ from conftest import QuietWatch
 from pocketclip.asked import AskedModelConfig, TimmModelConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
-from pocketclip.recipe import Recipe, find_recipe, is_reinforcement, list_recipes, load_recipe, load_reinforcement
+from pocketclip.recipe import Recipe, find_recipe, list_recipes, load_recipe, load_reinforcement
 from pocketclip.run import train
 from pocketclip.stages.engine import compute_here
 from pocketclip.stages.watch import SILENT
 
 NAMES = list_recipes()
-REINFORCE = [name for name in NAMES if is_reinforcement(yaml.safe_load(find_recipe(name).read_text()))]
+REINFORCE = [name for name in NAMES if "num_views" in yaml.safe_load(find_recipe(name).read_text())]
 TRAIN = [name for name in NAMES if name not in REINFORCE]
 LARGE = [
     *(f"flickr/{tower}_distilbert_flickr30k" for tower in ("efficientnet_b0", "inception_v3", "resnet50")),

@@ -50,10 +50,7 @@ def keep_freed_memory() -> bool:
 
     Large activations are otherwise mapped and unmapped at every layer. Measured with EfficientNet-Lite0 at 160 px
     on two cores: twice the images per second (benchmarks/memory_reuse.py). The price is a resident size that stays
-    near its peak.
-
-    Returns:
-        Whether the setting took effect; False where the C library is not glibc.
+    near its peak. Returns whether it took effect, which it does with glibc alone.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -142,9 +142,8 @@ class _UniqueKeys(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"'{key.value}' is given twice", problem_mark=key.start_mark
-                )
+                twice = f"'{key.value}' is given twice"
+                raise yaml.constructor.ConstructorError(problem=twice, problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -163,7 +162,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     if path.name.endswith(STUDY_SUFFIX):
         raise UserError(f"{path}: compares several recipes; use `pocketclip study`.")
     values = read_settings(path, changes)
-    if is_reinforcement(values):
+    if "num_views" in values and "train" not in values:
         raise UserError(f"{path}: is a recipe of `pocketclip reinforce`, which stores what teachers say; use that.")
     return Recipe.parse(values, place=str(path))
 
@@ -172,14 +171,9 @@ def load_reinforcement(name: str, changes: Sequence[str] = ()) -> ReinforceConfi
     """Read a recipe of `pocketclip reinforce`; see `load_recipe`."""
     path = find_recipe(name)
     values = read_settings(path, changes)
-    if not is_reinforcement(values) and "train" in values:
+    if "train" in values:
         raise UserError(f"{path}: is a recipe of `pocketclip train`; reinforce takes one with source and teachers.")
     return ReinforceConfig.parse(values, place=str(path))
-
-
-def is_reinforcement(values: dict[str, Any]) -> bool:
-    """Whether a file's keys are those of a `ReinforceConfig`."""
-    return "num_views" in values and "train" not in values
 
 
 def read_settings(path: Path, changes: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Reference: Subword Regularization, https://arxiv.org/abs/1804.10959, section 3.2
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 MAX_PIECE_LETTERS = 16
 MAX_LETTERS = 250_000
@@ -57,13 +58,9 @@ def _most(counts: Mapping[str, float], size: int) -> list[str]:
 
 
 def _common(words: Mapping[str, int]) -> dict[str, int]:
-    chosen, room = {}, MAX_LETTERS
-    for word in _most(words, len(words)):
-        room -= len(word)
-        if room < 0:
-            break
-        chosen[word] = words[word]
-    return chosen
+    ordered = _most(words, len(words))
+    letters = accumulate(len(word) for word in ordered)
+    return {word: words[word] for word, so_far in zip(ordered, letters, strict=True) if so_far <= MAX_LETTERS}
 
 
 def _parts(words: Mapping[str, int], least: int, most: int) -> Counter[str]:

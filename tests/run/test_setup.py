@@ -14,7 +14,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data.sources.scenes import ScenesSource, ScenesSourceConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.recipe import Recipe, load_recipe
-from pocketclip.run.setup import open_data, prepare_folder, recipe_hash, starting_model
+from pocketclip.run.setup import open_data, prepare_folder, starting_model
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, train_tokenizer
 
 
@@ -39,9 +39,9 @@ def test_a_hash_is_that_of_the_resolved_recipe(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     settings = tiny_recipe_settings()
     file.write_text(json.dumps({**settings, "seed": 0}))
-    assert recipe_hash(load_recipe(str(file))) == recipe_hash(recipe())  # a default written out or not
-    assert len({recipe_hash(recipe(num_steps=steps)) for steps in (4, 5)}) == 2
-    assert len(recipe_hash(recipe())) == 16
+    assert load_recipe(str(file)).fingerprint() == recipe().fingerprint()  # a default written out or not
+    assert len({recipe(num_steps=steps).fingerprint() for steps in (4, 5)}) == 2
+    assert len(recipe().fingerprint()) == 16
 
 
 def test_a_new_folder_gets_the_resolved_recipe(tmp_path: Path) -> None:

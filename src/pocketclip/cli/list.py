@@ -29,8 +29,7 @@ def _hardware() -> Iterable[str]:
 
     for name, machine in hardware_table().items():
         price = "" if machine.dollars_per_hour is None else f"${machine.dollars_per_hour:.2f} an hour: "
-        date = f", {machine.price_date}" if machine.price_date else ""
-        yield f"{name:14} {machine.description}; {price}{machine.price_source}{date}"
+        yield f"{name:14} {machine.description}; {price}{machine.priced_by}"
 
 
 def _sizes() -> Iterable[str]:

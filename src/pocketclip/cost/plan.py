@@ -120,7 +120,7 @@ def find_hardware(name: str) -> Hardware:
 def published_run(recipe: str, hardware: str | None = None) -> Published | None:
     """The published training of a recipe, on a machine where one is named; None where none is known."""
     values = json.loads((resources.files("pocketclip.cost") / "published.json").read_text(encoding="utf-8"))
-    runs = [Published.parse(entry, place="published.json") for entry in values]
+    runs = (Published.parse(entry, place="published.json") for entry in values)
     return next((run for run in runs if run.recipe == recipe and hardware in (None, run.hardware)), None)
 
 

@@ -1,6 +1,7 @@
 """All costs of a model as one record."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,8 +88,6 @@ def _timings(
 ) -> dict[str, float | int | str]:
     """Latency and throughput, and the memory that measuring them took."""
     timings: dict[str, float | int | str] = {}
-
-    def measure() -> None:
-        timings.update(latency(runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
-
-    return timings | peak_mib(measure, device)
+    time_them = partial(latency, runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds)
+    memory = peak_mib(lambda: timings.update(time_them()), device)
+    return timings | memory

@@ -9,8 +9,6 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import EvalResult, RunRecord
 
-LINE = 100
-"""Letters of a line of the card's own sentences."""
 _HEADER = """---
 library_name: pocketclip
 pipeline_tag: zero-shot-image-classification
@@ -20,6 +18,8 @@ tags:
 - pocketclip
 ---
 """
+LINE = 100
+"""Letters of a line of the card's own sentences."""
 
 
 def model_card(

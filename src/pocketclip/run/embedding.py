@@ -60,12 +60,9 @@ def open_similarity(source: str, model: str, device: str) -> Stage:
 
 def item_lines(source: Source, indices: Iterable[int] | npt.NDArray[np.int64]) -> list[str]:
     """One JSON line for each image: its key, its place and its captions."""
-    lines = []
-    for index in indices:
-        sample = source[int(index)]
-        values = {"key": sample.key, "place": sample.place, "captions": list(sample.captions)}
-        lines.append(json.dumps(values, ensure_ascii=False))
-    return lines
+    samples = (source[int(index)] for index in indices)
+    items = ({"key": one.key, "place": one.place, "captions": list(one.captions)} for one in samples)
+    return [json.dumps(item, ensure_ascii=False) for item in items]
 
 
 def write_embeddings(

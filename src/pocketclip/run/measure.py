@@ -50,11 +50,9 @@ def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Through
 def _small(recipe: Recipe, num_steps: int) -> Recipe:
     """The same work on drawn pictures for some steps."""
     size = min(1024, recipe.model.image_encoder.image_size)
-    count = max(recipe.train.batch_size, 8)
-    scenes = ScenesSourceConfig(count=count, image_size=size)
-    data = recipe.data.model_copy(
-        update={"train": scenes, "val": ScenesSourceConfig(count=8, seed=1, image_size=size), "test": None}
-    )
+    scenes = ScenesSourceConfig(count=max(recipe.train.batch_size, 8), image_size=size)
+    val = ScenesSourceConfig(count=8, seed=1, image_size=size)
+    data = recipe.data.model_copy(update={"train": scenes, "val": val, "test": None})
     stage = recipe.train.model_copy(
         update={"num_steps": num_steps, "num_epochs": None, "evaluate_every": None, "early_stopping": None,
                 "keep": "last", "log_every": num_steps}

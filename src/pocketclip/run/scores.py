@@ -19,7 +19,6 @@ from pocketclip.models.pair_head import judge_of
 from pocketclip.models.running.precision import Precision, precision_of_scores
 from pocketclip.models.running.runner import Runner, project
 from pocketclip.records import EvalResult, write_record
-from pocketclip.run.setup import recipe_hash
 from pocketclip.run.state import Run
 from pocketclip.train import TrainConfig
 
@@ -74,7 +73,7 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
     heads = run.model.heads_only().to(run.device).eval()
     embeddings = embed_pairs(heads, pairs, run.device)
     result = run.task.result(embeddings, source, judge_of(heads.pair_head), split=split)
-    result = result.model_copy(update={"seed": run.recipe.seed, "recipe_hash": recipe_hash(run.recipe)})
+    result = result.model_copy(update={"seed": run.recipe.seed, "recipe_hash": run.recipe.fingerprint()})
     distributed.on_main(lambda: write_record(result, run.folder, f"{result.task}_{split}"))
     run.seconds[f"evaluation_{split}"] = time.perf_counter() - started
     return EvaluatedSplit(source, embeddings, result)

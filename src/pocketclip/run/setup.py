@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from pocketclip import distributed
-from pocketclip.config import digest
 from pocketclip.data import Source, hold_out
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
@@ -24,11 +23,6 @@ from pocketclip.vocabulary import keep_occurring
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
 
 
-def recipe_hash(recipe: Recipe) -> str:
-    """Sixteen hex digits that records carry."""
-    return digest(recipe.model_dump(mode="json"))
-
-
 def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
     """Every rank must do the same thing with the same code, or the gradients they average mean nothing."""
     packages = ("torch", "torchvision", "timm", "transformers", "tokenizers", "numpy", "pillow")
@@ -39,16 +33,15 @@ def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
         "recipe": dump_recipe(recipe),
     }
     for rank, other in enumerate(distributed.gather_objects(own)):
-        for what, value in own.items():
-            if other[what] == value:
-                continue
-            if what == "recipe":
-                raise UserError(
-                    f"Rank {rank} has another recipe than rank {distributed.rank()}. "
-                    f"{_first_difference(other[what], value)} Give every rank the same file and the same --set."
-                )
+        what = next((what for what in own if other[what] != own[what]), None)
+        if what == "recipe":
             raise UserError(
-                f"Rank {rank} has {what} {other[what]}, rank {distributed.rank()} has {value}. "
+                f"Rank {rank} has another recipe than rank {distributed.rank()}. "
+                f"{_first_difference(other[what], own[what])} Give every rank the same file and the same --set."
+            )
+        if what is not None:
+            raise UserError(
+                f"Rank {rank} has {what} {other[what]}, rank {distributed.rank()} has {own[what]}. "
                 "Install the same versions on every machine."
             )
 
@@ -101,7 +94,12 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
     if text.tokenizer != "captions":
         tokenizer = text.build_tokenizer()
         model = build_model(recipe.model)
-        _check_vocabulary(tokenizer, model)
+        size = model.architecture().get("vocab_size", tokenizer.vocabulary_size)
+        if tokenizer.vocabulary_size > size:
+            raise UserError(
+                f"model.text_encoder: the tokenizer has {tokenizer.vocabulary_size} ids and the tower embeds {size}; "
+                "they do not belong together."
+            )
         if text.vocabulary == "occurring":
             needed = model.text_encoder.needed_tokens()
             tokenizer, kept = keep_occurring(tokenizer, _first_captions(source), also=needed)
@@ -151,12 +149,3 @@ def _first_captions(source: Source) -> list[str]:
         if len(captions) >= MAX_CAPTIONS_FOR_TOKENIZER:
             break
     return captions
-
-
-def _check_vocabulary(tokenizer: Tokenizer, model: DualEncoder) -> None:
-    size = model.architecture().get("vocab_size", tokenizer.vocabulary_size)
-    if tokenizer.vocabulary_size > size:
-        raise UserError(
-            f"model.text_encoder: the tokenizer has {tokenizer.vocabulary_size} ids and the tower embeds {size}; "
-            "they do not belong together."
-        )

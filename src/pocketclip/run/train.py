@@ -15,7 +15,7 @@ from pocketclip.recipe import Recipe
 from pocketclip.records import RunRecord, write_record
 from pocketclip.run.card import model_card
 from pocketclip.run.scores import EvaluatedSplit, evaluate_split
-from pocketclip.run.setup import check_ranks_agree, prepare_folder, recipe_hash
+from pocketclip.run.setup import check_ranks_agree, prepare_folder
 from pocketclip.run.stage import train_stage
 from pocketclip.run.state import Run
 from pocketclip.stages.watch import Watch
@@ -88,7 +88,7 @@ def _record(
     return RunRecord(
         name=name,
         seed=run.recipe.seed,
-        recipe_hash=recipe_hash(run.recipe),
+        recipe_hash=run.recipe.fingerprint(),
         num_steps=sum(progress.step for progress in stages.values()),
         num_images=len(run.train_source),
         num_captions=run.num_captions,

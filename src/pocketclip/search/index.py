@@ -99,8 +99,8 @@ class Index:
                 np.save(file, embeddings.astype(np.float32))
         except OSError as error:
             raise cannot_write(folder, error) from error
-        lines = [json.dumps(asdict(item), ensure_ascii=False) for item in items]
-        write_atomically(folder / "items.jsonl", "".join(f"{line}\n" for line in lines))
+        lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in items)
+        write_atomically(folder / "items.jsonl", lines)
         config = IndexConfig(
             model=model if isinstance(model, str) else _from_index(model, folder),
             source=source,
