@@ -38,13 +38,9 @@ _HOMES = {
 
 
 def load(place: str) -> "PretrainedModel":
-    """Load a trained model of ours; `open_model` also opens those of other libraries.
+    """Load a trained model of ours from a bundle, a run folder, or a name on the Hugging Face hub.
 
-    Args:
-        place: a bundle, a run folder, or a name on the Hugging Face hub.
-
-    Raises:
-        UserError: it is not there or not complete.
+    `open_model` also opens those of other libraries.
     """
     from pocketclip.asked import PretrainedModel
 

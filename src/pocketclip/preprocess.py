@@ -84,23 +84,16 @@ class PreprocessConfig(Config):
 
 
 def decode_image(data: bytes, *, place: str) -> Image.Image:
-    """Decode any common picture to upright 8-bit RGB.
+    """Decode any common picture to upright 8-bit RGB; `place` is the file (and member) to name in a BrokenItemError.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit and floating greys are scaled to 8 bits,
-    CMYK and palettes are converted. `place` is the file (and member) to name in errors.
-
-    Raises:
-        BrokenItemError: empty, truncated, not a picture, or larger than `MAX_PIXELS`.
+    CMYK and palettes are converted.
     """
     return load_image(open_header(data, place=place), place=place)
 
 
 def open_header(data: bytes, *, place: str) -> Image.Image:
-    """A picture of which only the header is read: its format, mode and size are known.
-
-    Raises:
-        BrokenItemError: empty, not a picture, or larger than `MAX_PIXELS`.
-    """
+    """A picture of at most `MAX_PIXELS` of which only the header is read: its format, mode and size are known."""
     if not data:
         raise BrokenItemError(f"{place}: the file is empty (0 bytes).")
     with _damage_named(place), warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """How fast a recipe trains on a machine: from a record, a published run, or an estimate."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ def known_throughput(
     A record must have the same `changes` of the recipe, and a published run has none.
     """
     hardware = find_hardware(hardware_name)
-    for place, record in _records(name, changes):
-        if hardware.fits(str(record.get("hardware", ""))):
+    for place in sorted(shipped("results").glob("*.json")):  # some are of `benchmarks/recipe.py`
+        record = json.loads(place.read_text(encoding="utf-8"))
+        is_of_it = [record.get(key) for key in ("kind", "recipe", "changes")] == ["recipe", name, list(changes)]
+        if is_of_it and hardware.fits(record["hardware"]):
             return _recorded(recipe, place, record, num_items, samples_seen)
     published = published_run(name, hardware_name)
     if published is not None and not changes:
@@ -38,14 +40,6 @@ def known_throughput(
             f"{name}: no speed is on record for this machine ({hardware.description}); give --throughput, or --measure."
         )
     return estimated_throughput(training_flops(recipe, num_items) / samples_seen, hardware.peak_teraflops)
-
-
-def _records(name: str, changes: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Records of `benchmarks/recipe.py` of a recipe with the same changes."""
-    for path in sorted(shipped("results").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if (record.get("kind"), record.get("recipe")) == ("recipe", name) and record["changes"] == list(changes):
-            yield path, record
 
 
 def _recorded(recipe: Recipe, place: Path, record: dict[str, Any], num_items: int, samples_seen: int) -> Throughput:
