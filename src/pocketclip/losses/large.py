@@ -1,9 +1,9 @@
 """Each contrastive loss without the matrix of all pairs: for a large batch, and for one that is spread over ranks.
 
 A rank holds its own b images and m = b x K texts. It gathers all M texts and computes a block of b x M logits, tile by
-tile: whole rows, and its part of every column's log-sum-exp, which the ranks then join. The sigmoid loss needs no sums over
-a row, so blocks of texts travel round a ring and no rank ever holds all of them. A
-process that holds the whole batch is the case of one rank.
+tile: whole rows, and its part of every column's log-sum-exp, which the ranks then join. The sigmoid loss needs no sums
+over a row, so blocks of texts travel round a ring and no rank ever holds all of them. A process that holds the whole
+batch is the case of one rank.
 
 Each large form equals its plain loss up to rounding. It gives a rank's share, scaled so that **the mean over ranks is
 the loss of the whole batch**; the gradients of the features are exact. Those of losses with a config are there, as
