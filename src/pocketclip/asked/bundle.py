@@ -157,25 +157,20 @@ class PretrainedModel(AskedModel):
         return exact
 
     def encode_images(self, pixels: Pixels) -> Floats:
-        """See `Embedder`."""
         self._need_image_tower()
         return self.runner.encode_images(pixels)
 
     def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
-        """See `Embedder`."""
         return self.runner.encode_tokens(tokens, mask)
 
     def image_vectors(self, images: Tensor) -> Tensor:
-        """See `AskedModel`."""
         return self.runner.embed_images(images)
 
     def text_vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `AskedModel`."""
         return self.runner.embed_tokens(tokens, mask)
 
     @property
     def fingerprint(self) -> str:
-        """See `AskedModel`."""
         shaping = [
             self.config.model_dump(mode="json"),
             digest(self.tokenizer.to_json()),
@@ -185,7 +180,6 @@ class PretrainedModel(AskedModel):
         return module_fingerprint(self.model, digest(shaping))
 
     def made_from(self) -> dict[str, Any]:
-        """See `Embedder`."""
         return {
             "model": module_fingerprint(self.model, digest(self.config.model_dump(mode="json"))),
             "tokenizer": digest(self.tokenizer.to_json()),

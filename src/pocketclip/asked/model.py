@@ -66,13 +66,11 @@ class AskedModel(Embedder):
         return nn.functional.normalize(vectors.float(), dim=1)
 
     def encode_images(self, pixels: Pixels) -> Floats:
-        """See `Embedder`."""
         vectors = self.embed_images(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2))
         unit: Floats = (vectors if self.normalize else nn.functional.normalize(vectors, dim=1)).cpu().numpy()
         return unit
 
     def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
-        """See `Embedder`."""
         unit: Floats = self.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy()
         return unit
 
@@ -195,16 +193,13 @@ class LibraryModel(AskedModel):
 
     @property
     def fingerprint(self) -> str:
-        """See `AskedModel`."""
         return self._fingerprint
 
     def image_vectors(self, images: Tensor) -> Tensor:
-        """See `AskedModel`."""
         with autocast(self.precision, self.device):
             return self.forward_images(images)
 
     def text_vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `AskedModel`."""
         with autocast(self.precision, self.device):
             return self.forward_texts(tokens, mask)
 
@@ -215,7 +210,6 @@ class LibraryModel(AskedModel):
         return self if is_exact else self.config.build(self.device, precision)
 
     def made_from(self) -> dict[str, Any]:
-        """See `Embedder`."""
         reader = self.tokenizer
         return {
             "model": self.fingerprint,

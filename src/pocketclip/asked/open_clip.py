@@ -39,17 +39,14 @@ class OpenClipModelConfig(LibraryModelConfig):
         return cls(name=name, pretrained=pretrained or None)
 
     def text(self) -> str:
-        """See `LibraryModelConfig`."""
         return f"{self.prefix}:{'/'.join(filter(None, (self.name, self.pretrained)))}"
 
     def lasting_text(self) -> str:
-        """See `LibraryModelConfig`."""
         if not self.name.startswith(LOCAL):
             return super().lasting_text()
         return f"{self.prefix}:{LOCAL}{Path(self.name.removeprefix(LOCAL)).absolute()}"
 
     def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
-        """See `LibraryModelConfig`."""
         open_clip = require("open_clip", package="open-clip-torch")
         self._check(open_clip, role)
         place = f"{role} open_clip {self.name}, {self.pretrained}"
@@ -92,12 +89,10 @@ class OpenClipModel(LibraryModel):
     library = "open_clip_torch"
 
     def forward_images(self, images: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         vectors: Tensor = self.module.encode_image(self._normalized(images))  # type: ignore[operator]
         return vectors
 
     def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         del mask  # the towers find the ends of texts by their ids
         vectors: Tensor = self.module.encode_text(tokens)  # type: ignore[operator]
         return vectors
@@ -109,12 +104,10 @@ class OpenClipTokenizer(LibraryTokenizer):
     is_whole = True  # its towers add all position embeddings
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Mask]:
-        """See `TextReader`."""
         tokens = self.tokenizer(list(texts)).numpy().astype(np.int64)
         return tokens, np.ones_like(tokens, dtype=np.bool_)
 
     def vocabulary(self) -> dict[str, int]:
-        """See `LibraryTokenizer`."""
         inner = getattr(self.tokenizer, "tokenizer", None)  # one of transformers
         return dict(self.tokenizer.encoder if inner is None else inner.get_vocab())
 

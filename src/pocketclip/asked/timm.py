@@ -59,11 +59,9 @@ class TimmModelConfig(LibraryModelConfig):
 
     @property
     def knows(self) -> frozenset[str]:
-        """See `LibraryModelConfig`."""
         return frozenset({"images", "classes"} if self.feature == "logits" else {"images"})
 
     def text(self) -> str:
-        """See `LibraryModelConfig`."""
         return f"{self.prefix}:{self.name}" + ("" if self.pretrained == "hub" else f"/{self.pretrained}")
 
     def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
@@ -104,10 +102,8 @@ class TimmModel(LibraryModel):
     normalize = False
 
     def forward_images(self, images: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         vectors: Tensor = self.module(images)
         return vectors
 
     def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         raise NotImplementedError("it knows images only")

@@ -33,11 +33,9 @@ class HuggingFaceModelConfig(LibraryModelConfig):
         return cls(name=text)
 
     def text(self) -> str:
-        """See `LibraryModelConfig`."""
         return f"{self.prefix}:{self.name}"
 
     def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
-        """See `LibraryModelConfig`."""
         transformers = require("transformers", extra="train")
         transformers.utils.logging.disable_progress_bar()  # it would run into ours
         place = f"{role} huggingface {self.name}"
@@ -74,11 +72,9 @@ class ClipModel(LibraryModel):
     library = "transformers"
 
     def forward_images(self, images: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         return _pooled(self.module.get_image_features(pixel_values=self._normalized(images)))  # type: ignore[operator]
 
     def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         return _pooled(self.module.get_text_features(input_ids=tokens, attention_mask=mask.long()))  # type: ignore[operator]
 
 
@@ -86,7 +82,6 @@ class SiglipModel(ClipModel):
     """As `ClipModel`, and trained to read its padding."""
 
     def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `LibraryModel`."""
         del mask
         return _pooled(self.module.get_text_features(input_ids=tokens))  # type: ignore[operator]
 
@@ -97,7 +92,6 @@ class ClipTokenizer(LibraryTokenizer):
     is_whole = False
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Mask]:
-        """See `TextReader`."""
         found = self.tokenizer(
             list(texts),
             padding="max_length" if self.is_whole else "longest",
@@ -111,7 +105,6 @@ class ClipTokenizer(LibraryTokenizer):
         return tokens, np.asarray(found["attention_mask"]).astype(np.bool_)
 
     def vocabulary(self) -> dict[str, int]:
-        """See `LibraryTokenizer`."""
         return dict(self.tokenizer.get_vocab())
 
 

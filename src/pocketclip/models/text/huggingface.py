@@ -176,7 +176,6 @@ class HuggingFaceTextEncoder(TextTower):
         return named if padding is None else named | set(range(padding + 1))  # positions are counted from its number
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
-        """See `TextTower.keep_tokens`."""
         table, settings = self.tower.get_input_embeddings(), self.tower.config
         new = {old: number for number, old in enumerate(kept)}
         table.weight = nn.Parameter(table.weight.detach()[list(kept)].clone())
