@@ -39,7 +39,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
 
 
 def overrides_a_documented_method(path: Path, name: str) -> bool:
-    """Whether a name such as `Class.method` is explained in a class of this package that its own class inherits from."""
+    """Whether a name such as `Class.method` is explained in a class of this package that its class inherits from."""
     owner, _, method = name.rpartition(".")
     if not owner:
         return False

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pocketclip.asked import AskedModel
-from pocketclip.asked.timm import TimmModel, TimmModelConfig
+from pocketclip.asked import AskedModel, LibraryModel, TimmModelConfig
 from pocketclip.distill import build_teachers
 from pocketclip.distill.reinforce import ReinforceConfig
 from pocketclip.errors import UserError
@@ -32,7 +31,7 @@ def test_the_class_token_comes_before_the_final_norm_and_as_long_as_it_is() -> N
     assert (teacher.kind, teacher.short_name) == ("timm", "test_vit")
     assert (teacher.embed_dim, teacher.preprocess.image_size) == (64, 32)
     assert found.shape == (3, 64)
-    assert isinstance(teacher, TimmModel)
+    assert isinstance(teacher, LibraryModel)
     tower = teacher.module.tower
     tokens: list[torch.Tensor] = []
     tower.blocks[-1].register_forward_hook(lambda module, inputs, output: tokens.append(output))
@@ -102,3 +101,12 @@ def test_what_is_stored_needs_captions_too() -> None:
     values = {"source": "scenes", "teachers": [teacher], "augment": {"flip": True}, "num_views": 2}
     with pytest.raises(UserError, match="teachers: timm test_vit knows images only"):
         ReinforceConfig.parse(values, place="test")
+
+
+def test_settings_that_are_left_out_are_not_written_so_that_recipes_keep_their_hash() -> None:
+    config = TimmModelConfig(name="test_vit", feature="cls")
+    assert list(config.model_dump(mode="json")) == ["kind", "name", "pretrained", "feature", "image_size", "resize"]
+    cropped = config.model_copy(update={"crop_fraction": 0.9})
+    assert cropped.model_dump(mode="json")["crop_fraction"] == 0.9
+    assert TimmModelConfig.parse(cropped.model_dump(mode="json"), place="test") == cropped
+    assert TimmModelConfig.parse(config.model_dump(mode="json"), place="test") == config

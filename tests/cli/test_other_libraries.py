@@ -10,6 +10,7 @@ import pytest
 
 import teachers as tiny
 from pocketclip.asked import open_model
+from pocketclip.asked.transformers import HuggingFaceModelConfig
 from pocketclip.data import open_source
 
 Run = Callable[..., Any]
@@ -39,6 +40,21 @@ def test_evaluate_ranks_its_embeddings(model: str, pocketclip: Run, make_folder:
     (line,) = ended.out.splitlines()
     assert (json.loads(line)["num_images"], json.loads(line)["num_captions"]) == (6, 12)
     assert json.loads(line)["text_to_image_recall@10"]["value"] == 1
+
+
+def test_evaluate_loads_a_model_once(
+    clip: str, pocketclip: Run, make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pocketclip.models.running.precision.has_fast_bfloat16", lambda: True)
+    build, precisions = HuggingFaceModelConfig.build, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        precisions.append((model := build(*arguments, **options)).precision)
+        return model
+
+    monkeypatch.setattr(HuggingFaceModelConfig, "build", counted)
+    assert pocketclip("evaluate", clip, "--data", f"folder:{make_folder(3, 1)}", "--device", "cpu").code == 0
+    assert precisions == ["float32"]
 
 
 def test_embed_writes_its_embeddings(clip: str, pocketclip: Run, make_folder: Callable[..., Path]) -> None:

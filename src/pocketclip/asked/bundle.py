@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pocketclip.asked.model import PACKAGES, AskedModel, Scale
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
@@ -163,11 +164,12 @@ class PretrainedModel(AskedModel):
     def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
         return self.runner.encode_tokens(tokens, mask)
 
-    def image_vectors(self, images: Tensor) -> Tensor:
-        return self.runner.embed_images(images)
+    def embed_images(self, images: Tensor) -> Tensor:
+        # The runner's are of unit length but for the last digit, which stored features of teachers hang on
+        return F.normalize(self.runner.embed_images(images.to(self.device)), dim=1)
 
-    def text_vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return self.runner.embed_tokens(tokens, mask)
+    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return F.normalize(self.runner.embed_tokens(tokens.to(self.device), mask.to(self.device)), dim=1)
 
     @property
     def fingerprint(self) -> str:

@@ -1,7 +1,8 @@
 """Models of torch that are asked: embedders whose vectors may also stay on their device, as teachers' do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pocketclip.config import Config, digest
+from pocketclip.data.source import safe_key
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
+from pocketclip.errors import UserError, first_line
 from pocketclip.models.running.precision import Precision, autocast, precision_of_scores, resolve_precision
 from pocketclip.models.running.runner import cast_weights, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
@@ -35,9 +39,6 @@ class AskedModel(Embedder):
     short_name: str
     """Safe in file names; unique among the teachers of a run."""
     device: torch.device
-    normalize: bool = True
-    """Whether `embed_images` brings vectors to length 1; of a model not trained by cosines the length says something
-    too, to a student."""
 
     @property
     @abstractmethod
@@ -45,34 +46,15 @@ class AskedModel(Embedder):
         """Sixteen hex digits that change with its weights and with the settings that shape its embeddings."""
 
     @abstractmethod
-    def image_vectors(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) bytes on the device to (B, D) of any length and number type."""
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) bytes to (B, D) float32 on the device, of unit length.
+
+        Of a timm model they are as it gives them: to a student the length says something too.
+        """
 
     @abstractmethod
-    def text_vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(M, L) ids and mask on the device to (M, D) of any length and number type."""
-
-    @torch.no_grad()
-    def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) bytes to (B, D) float32 on the device, of unit length with `normalize`."""
-        vectors = self.image_vectors(images.to(self.device)).float()
-        return nn.functional.normalize(vectors, dim=1) if self.normalize else vectors
-
-    @torch.no_grad()
     def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(M, L) ids and mask to (M, D) float32 of unit length on the device."""
-        assert self.tokenizer is not None, "this model knows images only"
-        vectors = self.text_vectors(tokens.to(self.device), mask.to(self.device))
-        return nn.functional.normalize(vectors.float(), dim=1)
-
-    def encode_images(self, pixels: Pixels) -> Floats:
-        vectors = self.embed_images(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2))
-        unit: Floats = (vectors if self.normalize else nn.functional.normalize(vectors, dim=1)).cpu().numpy()
-        return unit
-
-    def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
-        unit: Floats = self.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy()
-        return unit
 
 
 class LibraryModelConfig(Config):
@@ -82,6 +64,12 @@ class LibraryModelConfig(Config):
     """What stands before the colon where a user names such a model."""
     paths: ClassVar[tuple[str, ...]]
     """Fields that may hold a path."""
+    library: ClassVar[str]
+    """The pip package."""
+    image_parts: ClassVar[tuple[str, ...]]
+    """What the names of the parameters on the image's way begin with; the others are the text's."""
+    normalize: ClassVar[bool] = True
+    """Whether `embed_images` brings vectors to length 1."""
 
     @property
     def knows(self) -> frozenset[str]:
@@ -116,21 +104,29 @@ class LibraryModelConfig(Config):
         raise NotImplementedError
 
 
+@contextmanager
+def loading(place: str) -> Iterator[None]:
+    """What a library raises where a model is not there, does not fit or runs code, as an error that names the model."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # offline, other keys in the file, no such repository: a dozen types
+        raise UserError(f"{place}: cannot be loaded ({first_line(error)}).") from error
+
+
 @dataclass(frozen=True)
 class LibraryTokenizer(ABC):
     """Another library's tokenizer as a `TextReader`; it can be sent to another process."""
 
     tokenizer: Any
     context_length: int
-
-    @property
-    @abstractmethod
-    def is_whole(self) -> bool:
-        """Whether texts are always padded to the context length, and the padding is read."""
+    is_whole: bool
+    """Whether texts are always padded to the context length, and the padding is read."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Mask]:
-        """See `TextReader`."""
+        """(M, L) ids and (M, L) mask; see `TextReader`."""
 
     @abstractmethod
     def vocabulary(self) -> dict[str, int]:
@@ -138,70 +134,81 @@ class LibraryTokenizer(ABC):
 
 
 class LibraryModel(AskedModel):
-    """A module of another library; an adapter adds its two forward passes.
+    """A module of another library.
 
     Args:
         config: that it was built from.
-        module: in float32, on the device.
-        short_name: safe in file names.
-        settings: what shapes its embeddings beside the weights.
+        module: in float32; its weights are cast to `precision`.
+        encode_image: (B, 3, H, W) bytes to (B, D), by the module.
+        encode_text: (M, L) ids and mask to (M, D), likewise; None of a model that knows images only.
+        called: name and weights; the short name is made of what is not empty.
+        settings: what shapes its embeddings beside weights and `preprocess`.
         preprocess: of its pictures.
         tokenizer: None of a model that knows images only.
-        inverse_temperature: None of a model trained without.
-        precision: what to compute in; the module's weights are cast.
+        scale: None of a model trained without.
+        device: where it computes.
+        precision: what to compute in.
     """
 
-    image_parts: ClassVar[tuple[str, ...]]
-    """What the names of the parameters on the image's way begin with; the others are the text's."""
-    library: ClassVar[str]
-    """The pip package."""
     tokenizer: LibraryTokenizer | None
 
     def __init__(
         self,
         config: LibraryModelConfig,
         module: nn.Module,
+        encode_image: Callable[[Tensor], Tensor],
+        encode_text: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
-        short_name: str,
-        settings: Any,
+        called: Sequence[str],
+        settings: Sequence[Any],
         preprocess: PreprocessConfig,
-        tokenizer: LibraryTokenizer | None,
-        inverse_temperature: float | None,
+        tokenizer: LibraryTokenizer | None = None,
+        scale: Scale | None = None,
         device: torch.device,
         precision: Precision,
     ) -> None:
-        self.config, self.kind = config, type(config).model_fields["kind"].default
+        self.config, self.kind, self.image_parts = config, type(config).model_fields["kind"].default, config.image_parts
+        own: Any = getattr(module, "logit_scale", None)
+        self.inverse_temperature = float(own.detach().exp()) if scale == "own" else scale
         self.module = module.to(device).eval().requires_grad_(False)
-        self.name, self.short_name = config.text(), short_name
-        self.preprocess, self.tokenizer, self.inverse_temperature = preprocess, tokenizer, inverse_temperature
+        self._encode_image, self._encode_text = encode_image, encode_text
+        self.name, self.short_name = config.text(), safe_key("-".join(filter(None, called)))
+        self.preprocess, self.tokenizer = preprocess, tokenizer
         self.device, self.is_on_gpu = device, device.type == "cuda"
         self.num_parameters = sum(parameter.numel() for parameter in module.parameters())
-        self._fingerprint = module_fingerprint(module, digest(settings))
+        self._fingerprint = module_fingerprint(module, digest([*settings, preprocess.model_dump(mode="json")]))
         self._asked_precision = precision
         self.precision = resolve_precision(precision, device)
         if self.precision == "bfloat16":
             cast_weights(module)
-        self.embed_dim = self._measured_embed_dim()
-
-    @abstractmethod
-    def forward_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) bytes to (B, D)."""
-
-    @abstractmethod
-    def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(M, L) ids and mask to (M, D)."""
+        grey = torch.full((1, 3, preprocess.image_size, preprocess.image_size), 128, dtype=torch.uint8)
+        self.embed_dim = self.embed_images(grey).shape[1]
 
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
 
-    def image_vectors(self, images: Tensor) -> Tensor:
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
         with autocast(self.precision, self.device):
-            return self.forward_images(images)
+            vectors = self._encode_image(images.to(self.device)).float()
+        return F.normalize(vectors, dim=1) if self.config.normalize else vectors
 
-    def text_vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    @torch.no_grad()
+    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        assert self._encode_text is not None, "this model knows images only"
         with autocast(self.precision, self.device):
-            return self.forward_texts(tokens, mask)
+            vectors = self._encode_text(tokens.to(self.device), mask.to(self.device))
+        return F.normalize(vectors.float(), dim=1)
+
+    def encode_images(self, pixels: Pixels) -> Floats:
+        vectors = self.embed_images(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2))
+        unit: Floats = (vectors if self.config.normalize else F.normalize(vectors, dim=1)).cpu().numpy()
+        return unit
+
+    def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
+        unit: Floats = self.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy()
+        return unit
 
     def for_scores(self) -> Embedder:
         """Loaded again where its weights were cast."""
@@ -218,20 +225,11 @@ class LibraryModel(AskedModel):
             "preprocess": self.preprocess.model_dump(mode="json"),
             "precision": self.precision,
             "device": self.device.type,
-            "versions": {name: version(name) for name in dict.fromkeys((*PACKAGES, self.library))},
+            "versions": {name: version(name) for name in dict.fromkeys((*PACKAGES, self.config.library))},
         }
 
-    def _normalized(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) bytes to floats with the model's mean and standard deviation."""
-        preprocess = self.preprocess
-        mean, std = (
-            torch.tensor(part, device=images.device).view(3, 1, 1) for part in (preprocess.mean, preprocess.std)
-        )
-        return (images.float() / 255 - mean) / std
 
-    @torch.no_grad()
-    def _measured_embed_dim(self) -> int:
-        """D, from the embedding of one grey picture."""
-        size = self.preprocess.image_size
-        grey = torch.full((1, 3, size, size), 128, dtype=torch.uint8, device=self.device)
-        return int(self.image_vectors(grey).shape[1])
+def normalized(images: Tensor, preprocess: PreprocessConfig) -> Tensor:
+    """(B, 3, H, W) bytes to floats with a mean of 0 and a standard deviation of 1, as CLIPs take them."""
+    mean, std = (torch.tensor(part, device=images.device).view(3, 1, 1) for part in (preprocess.mean, preprocess.std))
+    return (images.float() / 255 - mean) / std

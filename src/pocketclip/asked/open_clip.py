@@ -6,12 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryTokenizer, Scale
-from pocketclip.data.source import safe_key
+from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryTokenizer, Scale, loading, normalized
 from pocketclip.embedder import Ids, Mask
-from pocketclip.errors import UserError, first_line, require, unknown_choice
+from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import PreprocessConfig
 
@@ -23,6 +21,8 @@ class OpenClipModelConfig(LibraryModelConfig):
 
     prefix: ClassVar[str] = "open_clip"
     paths: ClassVar[tuple[str, ...]] = ("pretrained",)
+    library: ClassVar[str] = "open_clip_torch"
+    image_parts: ClassVar[tuple[str, ...]] = ("visual.",)
 
     kind: Literal["open_clip"] = "open_clip"
     name: str
@@ -50,21 +50,20 @@ class OpenClipModelConfig(LibraryModelConfig):
         open_clip = require("open_clip", package="open-clip-torch")
         self._check(open_clip, role)
         place = f"{role} open_clip {self.name}, {self.pretrained}"
-        try:
+        with loading(place):
             model = open_clip.create_model(self.name, pretrained=self.pretrained, require_pretrained=True)
             tokenizer = open_clip.get_tokenizer(self.name)
-        except Exception as error:  # offline, other keys in the file, no pickled code allowed: a dozen types
-            raise UserError(f"{place}: cannot be loaded ({first_line(error)}).") from error
         preprocess = _preprocess(open_clip.get_model_preprocess_cfg(model), place)
-        weights = Path(self.pretrained).stem if self.pretrained else ""
-        return OpenClipModel(
+        return LibraryModel(
             self,
             model,
-            short_name=safe_key("-".join(filter(None, (self.name, weights)))),
-            settings=[self.name, preprocess.model_dump(mode="json")],
+            lambda images: model.encode_image(normalized(images, preprocess)),
+            lambda tokens, mask: model.encode_text(tokens),  # it finds the ends of texts by their ids
+            called=(self.name, Path(self.pretrained or "").stem),
+            settings=[self.name],
             preprocess=preprocess,
-            tokenizer=OpenClipTokenizer(tokenizer, tokenizer.context_length),
-            inverse_temperature=float(model.logit_scale.detach().exp()) if self.scale == "own" else self.scale,
+            tokenizer=OpenClipTokenizer(tokenizer, tokenizer.context_length, is_whole=True),  # all positions are added
+            scale=self.scale,
             device=device,
             precision=precision,
         )
@@ -82,26 +81,8 @@ class OpenClipModelConfig(LibraryModelConfig):
             raise unknown_choice(f"file or pretrained tag of open_clip's {self.name}", self.pretrained, tags)
 
 
-class OpenClipModel(LibraryModel):
-    """See `OpenClipModelConfig`."""
-
-    image_parts = ("visual.",)
-    library = "open_clip_torch"
-
-    def forward_images(self, images: Tensor) -> Tensor:
-        vectors: Tensor = self.module.encode_image(self._normalized(images))  # type: ignore[operator]
-        return vectors
-
-    def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        del mask  # the towers find the ends of texts by their ids
-        vectors: Tensor = self.module.encode_text(tokens)  # type: ignore[operator]
-        return vectors
-
-
 class OpenClipTokenizer(LibraryTokenizer):
     """open_clip's tokenizer of a model."""
-
-    is_whole = True  # its towers add all position embeddings
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Mask]:
         tokens = self.tokenizer(list(texts)).numpy().astype(np.int64)

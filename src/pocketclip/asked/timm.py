@@ -6,20 +6,12 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
 from pocketclip.asked.model import LibraryModel, LibraryModelConfig
-from pocketclip.data.source import safe_key
 from pocketclip.errors import UserError, require
 from pocketclip.models.image import TimmImageEncoderConfig
 from pocketclip.models.running.precision import Precision
-
-POOLINGS: dict[str, Literal["cls", "average", "native"]] = {
-    "cls": "cls",
-    "average": "average",
-    "native": "native",
-    "logits": "native",
-}
 
 
 class TimmModelConfig(LibraryModelConfig):
@@ -27,6 +19,9 @@ class TimmModelConfig(LibraryModelConfig):
 
     prefix: ClassVar[str] = "timm"
     paths: ClassVar[tuple[str, ...]] = ("pretrained",)
+    library: ClassVar[str] = "timm"
+    image_parts: ClassVar[tuple[str, ...]] = ("",)
+    normalize: ClassVar[bool] = False
 
     kind: Literal["timm"] = "timm"
     name: str
@@ -40,7 +35,7 @@ class TimmModelConfig(LibraryModelConfig):
     image_size: PositiveInt = 224
     resize: Literal["squash", "crop"] = "crop"
     """Of a view that is not a random crop; take the student's, or the two see different parts of a picture."""
-    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    crop_fraction: float = Field(default=1.0, gt=0, le=1, exclude_if=lambda share: share == 1)
     """Share of the picture's shorter side that is kept (timm's crop_pct)."""
 
     @classmethod
@@ -65,14 +60,14 @@ class TimmModelConfig(LibraryModelConfig):
         return f"{self.prefix}:{self.name}" + ("" if self.pretrained == "hub" else f"/{self.pretrained}")
 
     def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
-        """See `LibraryModelConfig`; also errors where it takes no such size, or has no such feature."""
+        """Load it; also errors where it takes no pictures of such a size, or has no such feature."""
         tower = TimmImageEncoderConfig(
             name=self.name,
             pretrained=self.pretrained,
             image_size=self.image_size,
             resize=self.resize,
             crop_fraction=self.crop_fraction,
-            pooling=POOLINGS[self.feature],
+            pooling="native" if self.feature == "logits" else self.feature,
         )
         try:
             encoder = tower.build(with_classifier=self.feature == "logits")
@@ -80,30 +75,13 @@ class TimmModelConfig(LibraryModelConfig):
             raise UserError(f"{role} timm {self.name}: {str(error).removeprefix(f'{self.name}: ')}") from error
         if self.feature == "cls":
             encoder.tower.norm = nn.Identity()
-        weights = "" if self.pretrained in ("hub", "package", "none") else Path(self.pretrained).stem
-        return TimmModel(
+        return LibraryModel(
             self,
             encoder,
-            short_name=safe_key("-".join(filter(None, (self.name, weights)))),
-            settings=[encoder.settings, self.feature, encoder.preprocess.model_dump(mode="json")],
+            encoder,
+            called=(self.name, "" if self.pretrained in ("hub", "package", "none") else Path(self.pretrained).stem),
+            settings=[encoder.settings, self.feature],
             preprocess=encoder.preprocess,
-            tokenizer=None,
-            inverse_temperature=None,
             device=device,
             precision=precision,
         )
-
-
-class TimmModel(LibraryModel):
-    """See `TimmModelConfig`."""
-
-    image_parts = ("",)
-    library = "timm"
-    normalize = False
-
-    def forward_images(self, images: Tensor) -> Tensor:
-        vectors: Tensor = self.module(images)
-        return vectors
-
-    def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        raise NotImplementedError("it knows images only")

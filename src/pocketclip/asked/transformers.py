@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryTokenizer, Scale
-from pocketclip.data.source import safe_key
+from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryTokenizer, Scale, loading, normalized
 from pocketclip.embedder import Ids, Mask
-from pocketclip.errors import UserError, first_line, require, unknown_choice
+from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import PreprocessConfig
+
+IS_WHOLE = {"clip": False, "siglip": True}
+"""By transformers' `model_type`, whether a model was trained to read the padding of its texts."""
 
 
 class HuggingFaceModelConfig(LibraryModelConfig):
@@ -21,6 +23,8 @@ class HuggingFaceModelConfig(LibraryModelConfig):
 
     prefix: ClassVar[str] = "hf"
     paths: ClassVar[tuple[str, ...]] = ("name",)
+    library: ClassVar[str] = "transformers"
+    image_parts: ClassVar[tuple[str, ...]] = ("vision_model.", "visual_projection.")
 
     kind: Literal["huggingface"] = "huggingface"
     name: str
@@ -39,91 +43,57 @@ class HuggingFaceModelConfig(LibraryModelConfig):
         transformers = require("transformers", extra="train")
         transformers.utils.logging.disable_progress_bar()  # it would run into ours
         place = f"{role} huggingface {self.name}"
-        try:
+        with loading(place):
             config = transformers.AutoConfig.from_pretrained(self.name)
-            if config.model_type not in MODELS:
-                raise unknown_choice(f"type of {role.lower()}, that of {self.name},", config.model_type, MODELS)
+            if config.model_type not in IS_WHOLE:
+                raise unknown_choice(f"type of {role.lower()}, that of {self.name},", config.model_type, IS_WHOLE)
             model = transformers.AutoModel.from_pretrained(self.name, dtype=torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.name)
             processor = transformers.AutoImageProcessor.from_pretrained(self.name)
-        except UserError:
-            raise
-        except Exception as error:  # offline, no such repository, a file missing: a dozen types
-            raise UserError(f"{place}: cannot be loaded ({first_line(error)}).") from error
-        preprocess = _preprocess(processor.to_dict(), place)
-        make, make_tokenizer = MODELS[config.model_type]
-        return make(
+        preprocess, is_whole = _preprocess(processor.to_dict(), place), IS_WHOLE[config.model_type]
+
+        def encode_text(tokens: Tensor, mask: Tensor) -> Tensor:
+            masked = {} if is_whole else {"attention_mask": mask.long()}
+            return _pooled(model.get_text_features(input_ids=tokens, **masked))
+
+        return LibraryModel(
             self,
             model,
-            short_name=safe_key(Path(self.name).name),
-            settings=[config.to_dict(), preprocess.model_dump(mode="json")],
+            lambda images: _pooled(model.get_image_features(pixel_values=normalized(images, preprocess))),
+            encode_text,
+            called=(Path(self.name).name,),
+            settings=[config.to_dict()],
             preprocess=preprocess,
-            tokenizer=make_tokenizer(tokenizer, config.text_config.max_position_embeddings),
-            inverse_temperature=float(model.logit_scale.detach().exp()) if self.scale == "own" else self.scale,
+            tokenizer=HuggingFaceTokenizer(tokenizer, config.text_config.max_position_embeddings, is_whole),
+            scale=self.scale,
             device=device,
             precision=precision,
         )
 
 
-class ClipModel(LibraryModel):
-    """See `HuggingFaceModelConfig`."""
-
-    image_parts = ("vision_model.", "visual_projection.")
-    library = "transformers"
-
-    def forward_images(self, images: Tensor) -> Tensor:
-        return _pooled(self.module.get_image_features(pixel_values=self._normalized(images)))  # type: ignore[operator]
-
-    def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return _pooled(self.module.get_text_features(input_ids=tokens, attention_mask=mask.long()))  # type: ignore[operator]
-
-
-class SiglipModel(ClipModel):
-    """As `ClipModel`, and trained to read its padding."""
-
-    def forward_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        del mask
-        return _pooled(self.module.get_text_features(input_ids=tokens))  # type: ignore[operator]
-
-
-class ClipTokenizer(LibraryTokenizer):
-    """A transformers tokenizer that pads to the longest text."""
-
-    is_whole = False
+class HuggingFaceTokenizer(LibraryTokenizer):
+    """A transformers tokenizer that pads to the longest text, or to the context length."""
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Mask]:
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             list(texts),
             padding="max_length" if self.is_whole else "longest",
             truncation=True,
             max_length=self.context_length,
             return_tensors="np",
         )
-        tokens = np.asarray(found["input_ids"], np.int64)
+        tokens = np.asarray(encoded["input_ids"], np.int64)
         if self.is_whole:
             return tokens, np.ones_like(tokens, dtype=np.bool_)
-        return tokens, np.asarray(found["attention_mask"]).astype(np.bool_)
+        return tokens, np.asarray(encoded["attention_mask"]).astype(np.bool_)
 
     def vocabulary(self) -> dict[str, int]:
         return dict(self.tokenizer.get_vocab())
 
 
-class SiglipTokenizer(ClipTokenizer):
-    """A transformers tokenizer that always pads to the context length."""
-
-    is_whole = True
-
-
-MODELS: dict[str, tuple[type[ClipModel], type[ClipTokenizer]]] = {
-    "clip": (ClipModel, ClipTokenizer),
-    "siglip": (SiglipModel, SiglipTokenizer),
-}
-"""By transformers' `model_type`."""
-
-
-def _pooled(found: Any) -> Tensor:
+def _pooled(output: Any) -> Tensor:
     """The embeddings, which transformers 5 returns among other things."""
-    pooled: Tensor = getattr(found, "pooler_output", found)
+    pooled: Tensor = getattr(output, "pooler_output", output)
     return pooled
 
 

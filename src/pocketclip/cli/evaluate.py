@@ -43,6 +43,7 @@ def evaluate(
     from pocketclip.cli.tables import print_results
     from pocketclip.config import apply_change
     from pocketclip.evaluate.tasks import make_tasks
+    from pocketclip.models.running.precision import precision_of_scores
 
     settings: dict[str, Any] = {}
     for change in changes or []:
@@ -53,7 +54,7 @@ def evaluate(
     if not against_start:
         _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
     given = _opened(asked, data, train_data)
-    loaded = open_model(model, device=device)
+    loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
     with reporter(max_broken_share) as shown:
         results = [task.run(loaded, given, shown) for task in asked]
     print_results(results, as_json=json_lines)
