@@ -19,7 +19,7 @@ from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.dual_encoder import SharedDualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.reparam import reparameterize
 from pocketclip.models.running.runner import Runner, unit
 from pocketclip.models.shared_encoder import SharedMlp, SharedMlpConfig, SharedTransformer, SharedTransformerConfig
@@ -48,10 +48,10 @@ def settings(**changes: Any) -> dict[str, Any]:
     }
 
 
-def build(**changes: Any) -> SharedDualEncoder:
+def build(**changes: Any) -> DualEncoder:
     torch.manual_seed(0)
     model = build_model(DualEncoderConfig.parse(settings(**changes), place="model"), vocabulary_size=90)
-    assert isinstance(model, SharedDualEncoder)
+    assert model.shared_encoder is not None
     return model.eval()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip import distributed
-from pocketclip.models.dual_encoder import SharedDualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.shared_encoder import SharedTransformerConfig
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.train.gradient_cache import chunked_backward
@@ -41,7 +41,9 @@ def curve(kind: str, chunk_size: int | None) -> list[float]:
     """The sum of all weights after each step, and the whole state's at the end."""
     torch.manual_seed(0)
     shared = SharedTransformerConfig(num_layers=2, num_heads=2).build(8, has_class_token=True)
-    model = SharedDualEncoder(Tokens(6), Tokens(5), nn.Linear(8, 8), nn.Identity(), shared, learn_temperature=False)
+    model = DualEncoder(
+        Tokens(6), Tokens(5), nn.Linear(8, 8), nn.Identity(), shared_encoder=shared, learn_temperature=False
+    )
     parallel = {"alone": Alone, "ddp": Replicated, "fsdp": Sharded}[kind](model)
     optimizer = torch.optim.SGD(parallel.model.parameters(), lr=0.5)
     values = []

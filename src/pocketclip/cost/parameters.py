@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from pocketclip.asked import LibraryModel
-from pocketclip.models.dual_encoder import PARTS, DualEncoder, SharedDualEncoder
+from pocketclip.models.dual_encoder import PARTS, DualEncoder
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -42,7 +42,7 @@ def parameters_by_part(model: DualEncoder) -> dict[str, int]:
     """
     counts = count_by_part(model)
     shared = {}
-    if isinstance(model, SharedDualEncoder):
+    if model.shared_encoder is not None:
         shared["parameters_shared"] = count_parameters(model.shared_encoder)
     return {
         "parameters_image": counts["image_encoder"],

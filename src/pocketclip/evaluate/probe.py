@@ -13,7 +13,7 @@ from pocketclip.evaluate.logistic_regression import Probe, linear_probe
 from pocketclip.evaluate.task import TaskData
 from pocketclip.evaluate.tower import Asked, Parts, TowerTask, encode_examples, matched_classes
 from pocketclip.models.bare import bare_tower
-from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.origin.start import starting_image_encoder, starting_text_encoder
 from pocketclip.models.running.runner import project
 from pocketclip.models.tower import NoTower, Tower
@@ -87,7 +87,7 @@ class ProbeTask(TowerTask):
 
     def _embedding(self, model: PretrainedModel, towers: Parts, ask: Ask) -> Parts:
         """The head on the tower's features, or the whole way again where a shared encoder lies between."""
-        if isinstance(model.model, SharedDualEncoder):
+        if model.model.shared_encoder is not None:
             return ask(model.for_scores())
         head: nn.Module = getattr(model.model, f"{self.modality}_head").to(model.device).eval()
         train, test = (part._replace(features=project(head, part.features, model.device)) for part in towers)

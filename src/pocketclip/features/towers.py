@@ -60,7 +60,7 @@ class FrozenTowers:
         self.runner = self._make_runner(precision, inference)
         self.runner.plan(num_images=num_images, num_texts=num_texts)
         common = {"device": device.type, "torch": torch.__version__}
-        image_tower, text_tower = model.image_stages()[0], model.text_stages()[0]
+        image_tower, text_tower = model.pathway("image")[0], model.pathway("text")[0]
         self._image_key = {
             **common,
             "tower": module_fingerprint(image_tower, digest(image_tower.settings)),

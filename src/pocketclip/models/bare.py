@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.readout import Modality, Readout, read_tokens
 from pocketclip.models.tower import ImageTower, TextTower, Tower
 
@@ -44,6 +44,6 @@ def bare_tower(model: DualEncoder, encoder: AnyTower, modality: Modality) -> Any
         encoder: that tower; of a model with a shared encoder one that gives tokens.
         modality: what it encodes.
     """
-    if isinstance(model, SharedDualEncoder):
+    if model.shared_encoder is not None:
         return ReadTower(encoder, model.shared_encoder.readouts[modality])
     return encoder

@@ -1,19 +1,18 @@
 """From a `model` section to a model: towers, heads and shared encoder, and the weights it starts from."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from pocketclip.bundle import read_bundle
 from pocketclip.errors import UserError
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.dual_encoder import DualEncoder, SharedDualEncoder
+from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.heads import HeadConfig, IdentityHeadConfig
 from pocketclip.models.origin.published import fill_from_published
 from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.readout import Modality
-from pocketclip.models.tower import ImageTower, NoTower, TextTower, Tower
+from pocketclip.models.tower import NoTower, Tower
 from pocketclip.tokenizer import Tokenizer
 
 PAIR_HEAD = "pair_head."
@@ -37,12 +36,8 @@ def build_model(
     Raises:
         UserError: a tower is unknown or its weights cannot be had.
     """
-    text_encoder: TextTower = config.text_encoder.build(
-        load_pretrained=load_pretrained, vocabulary_size=vocabulary_size
-    )
-    image_encoder: ImageTower = NoTower()
-    if not text_only:
-        image_encoder = config.image_encoder.build(load_pretrained=load_pretrained)
+    text_encoder = config.text_encoder.build(load_pretrained=load_pretrained, vocabulary_size=vocabulary_size)
+    image_encoder = NoTower() if text_only else config.image_encoder.build(load_pretrained=load_pretrained)
     pair_head = None if config.pair_head is None else config.pair_head.build(config.embed_dim)
     if config.shared_encoder is not None:
         for tower in (image_encoder, text_encoder):
@@ -50,17 +45,21 @@ def build_model(
                 tower.give_tokens()
     image_head = _build_head(config.image_head, image_encoder, config, part="image")
     text_head = _build_head(config.text_head, text_encoder, config, part="text")
-    settings: dict[str, Any] = {
-        "temperature": config.temperature,
-        "learn_temperature": config.learn_temperature,
-        "logit_bias": config.logit_bias,
-        "pair_head": pair_head,
-    }
+    shared_encoder = None
     if config.shared_encoder is not None:
         has_class_token = text_only or image_encoder.has_class_token
-        shared = config.shared_encoder.build(config.embed_dim, has_class_token=has_class_token)
-        return SharedDualEncoder(image_encoder, text_encoder, image_head, text_head, shared, **settings)
-    model = DualEncoder(image_encoder, text_encoder, image_head, text_head, **settings)
+        shared_encoder = config.shared_encoder.build(config.embed_dim, has_class_token=has_class_token)
+    model = DualEncoder(
+        image_encoder,
+        text_encoder,
+        image_head,
+        text_head,
+        shared_encoder=shared_encoder,
+        temperature=config.temperature,
+        learn_temperature=config.learn_temperature,
+        logit_bias=config.logit_bias,
+        pair_head=pair_head,
+    )
     if config.pretrained != "none" and load_pretrained and not text_only:
         expected = f"{config.image_encoder.name} with {config.text_encoder.name}"
         fill_from_published(model, Path(config.pretrained), expected=expected)

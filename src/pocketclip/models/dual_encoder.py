@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from pocketclip.models.readout import Modality
-from pocketclip.models.shared_encoder import Layers
-from pocketclip.models.shared_tower import SharedEncoder, SharedTower, through_shared
-from pocketclip.models.tower import CachedTower, ImageTower, TextTower
+from pocketclip.models.shared_encoder import Layers, SharedEncoder
+from pocketclip.models.shared_tower import SharedTower, through_shared
+from pocketclip.models.tower import CachedTower, ImageTower, TextTower, Tower
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -25,10 +25,12 @@ class DualEncoder(nn.Module):
     """Puts images and texts into one space of D dimensions.
 
     Args:
-        image_encoder: images to (B, F).
-        text_encoder: tokens and mask to (M, F).
-        image_head: (B, F) to (B, D).
-        text_head: (M, F) to (M, D).
+        image_encoder: images to (B, F), or with a shared encoder to tokens (B, L, F).
+        text_encoder: tokens and mask to (M, F), or to (M, L, F).
+        image_head: (B, F) to (B, D), or each token of (B, L, F) to D numbers.
+        text_head: likewise.
+        shared_encoder: what the tokens of both pass through, apart; its output is the embedding. None for two plain
+            towers.
         temperature: start of the temperature; its inverse's logarithm is the parameter `logit_scale`.
         learn_temperature: False keeps it fixed.
         logit_bias: start of a learned bias; None for none.
@@ -48,6 +50,7 @@ class DualEncoder(nn.Module):
         image_head: nn.Module,
         text_head: nn.Module,
         *,
+        shared_encoder: SharedEncoder | None = None,
         temperature: float = 0.07,
         learn_temperature: bool = True,
         logit_bias: float | None = None,
@@ -71,30 +74,47 @@ class DualEncoder(nn.Module):
             else:
                 self.register_buffer(name, value)
         self.pair_head = pair_head
+        self.shared_encoder = shared_encoder
 
-    def image_stages(self) -> tuple[ImageTower, nn.Module]:
-        """What gives an image's feature, and what makes an embedding of it: what can be computed once, and the rest."""
-        return self.image_encoder, self.image_head
+    def pathway(self, modality: Modality) -> tuple[Tower, nn.Module]:
+        """What gives a feature, which can be computed once, and what makes an embedding of it.
 
-    def text_stages(self) -> tuple[TextTower, nn.Module]:
-        """The twin of `image_stages`."""
-        return self.text_encoder, self.text_head
+        With a shared encoder the first is the whole way, and the second does nothing.
+        """
+        tower, head = self._side(modality)
+        if self.shared_encoder is None:
+            return tower, head
+        return SharedTower(tower, head, self.shared_encoder, modality), nn.Identity()
+
+    def _side(self, modality: Modality) -> tuple[Tower, nn.Module]:
+        is_image = modality == "image"
+        return (self.image_encoder, self.image_head) if is_image else (self.text_encoder, self.text_head)
 
     def encode_image(self, images: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
         """Embeddings of images in float32, not normalised."""
-        with record_function("image tower"):
-            embedded: Tensor = self.image_head(self.image_encoder(images))
-            return embedded.float()
+        return self._embed("image", images)[0]
 
     def encode_text(self, tokens: Shaped[Tensor, "M ..."], token_mask: Bool[Tensor, "M ..."]) -> Float[Tensor, "M D"]:
         """Embeddings of texts in float32, not normalised."""
-        with record_function("text tower"):
-            embedded: Tensor = self.text_head(self.text_encoder(tokens, token_mask))
-            return embedded.float()
+        return self._embed("text", tokens, token_mask)[0]
+
+    def _embed(self, modality: Modality, *inputs: Tensor) -> tuple[Tensor, Layers]:
+        """Embeddings in float32, and what inner layers of a shared encoder make of the inputs."""
+        layers: Layers = ()
+        tower, head = self._side(modality)
+        with record_function(f"{modality} tower"):
+            if self.shared_encoder is None:
+                embedded = head(tower(*inputs))
+            else:
+                embedded, layers = through_shared(tower, head, self.shared_encoder, modality, *inputs)
+            return embedded.float(), layers
 
     def encode(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...]]:
         """Embeddings of a batch's images and texts, and what inner layers of a shared encoder make of them."""
-        return self.encode_image(batch.images), self.encode_text(batch.tokens, batch.token_mask), ()
+        image, image_layers = self._embed("image", batch.images)
+        text, text_layers = self._embed("text", batch.tokens, batch.token_mask)
+        pairs = zip(image_layers, text_layers, strict=True)
+        return image, text, tuple(LayerFeatures(one.float(), other.float()) for one, other in pairs)
 
     def forward(self, batch: ImageTextBatch) -> Features:
         """Embeddings of a batch with the temperature's exponential and the bias."""
@@ -114,15 +134,18 @@ class DualEncoder(nn.Module):
         if isinstance(self.logit_scale, nn.Parameter):
             self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
+    def _encoders(self) -> list[Tower | SharedEncoder]:
+        return [module for module in self.children() if isinstance(module, (Tower, SharedEncoder))]
+
     def checkpoint_activations(self) -> None:
-        """Towers compute activations again in the backward pass instead of keeping them: less memory, more time."""
-        self.image_encoder.checkpoint_activations()
-        self.text_encoder.checkpoint_activations()
+        """Towers and shared encoder compute activations again in the backward pass: less memory, more time."""
+        for encoder in self._encoders():
+            encoder.checkpoint_activations()
 
     def compile_for_training(self) -> None:
-        """Towers run through torch.compile from the next call on; the weights and their names stay as they are."""
-        self.image_encoder.compile_for_training()
-        self.text_encoder.compile_for_training()
+        """Towers and shared encoder run through torch.compile from the next call on; weights keep their names."""
+        for encoder in self._encoders():
+            encoder.compile_for_training()
 
     def heads_only(self) -> "DualEncoder":
         """A model over cached features that shares this one's heads, temperature and bias."""
@@ -133,7 +156,8 @@ class DualEncoder(nn.Module):
         return self._over_features(self.text_encoder)
 
     def _over_features(self, text_encoder: TextTower) -> "DualEncoder":
-        heads, numbers = (self.image_stages()[1], self.text_stages()[1]), (self.logit_scale, self.logit_bias)
+        heads = self.pathway("image")[1], self.pathway("text")[1]
+        numbers = self.logit_scale, self.logit_bias
         return DualEncoder(CachedTower(), text_encoder, *heads, pair_head=self.pair_head, numbers=numbers)
 
     def encoding_parts(self) -> list[nn.Module]:
@@ -158,72 +182,3 @@ class DualEncoder(nn.Module):
     def architecture(self) -> dict[str, Any]:
         """What a bundle's config needs beyond the recipe to rebuild the towers without a hub."""
         return self.text_encoder.architecture
-
-
-class SharedDualEncoder(DualEncoder):
-    """Two towers of tokens, and one encoder that both modalities pass through, apart.
-
-    The embedding is what the shared encoder gives; its inner layers are in the features. What can be computed once is
-    the whole way, so the heads of `heads_only` do nothing.
-
-    Args:
-        image_encoder: images to (B, L, F).
-        text_encoder: tokens and mask to (M, L, F).
-        image_head: (B, L, F) to (B, L, D).
-        text_head: (M, L, F) to (M, L, D).
-        shared_encoder: tokens, mask and modality to (B, D) and inner layers.
-        settings: see `DualEncoder`.
-    """
-
-    def __init__(
-        self,
-        image_encoder: ImageTower,
-        text_encoder: TextTower,
-        image_head: nn.Module,
-        text_head: nn.Module,
-        shared_encoder: SharedEncoder,
-        **settings: Any,
-    ) -> None:
-        super().__init__(image_encoder, text_encoder, image_head, text_head, **settings)
-        self.shared_encoder: SharedEncoder = shared_encoder
-
-    def image_stages(self) -> tuple[ImageTower, nn.Module]:
-        """The whole way, and nothing."""
-        return SharedTower(self.image_encoder, self.image_head, self.shared_encoder, "image"), nn.Identity()
-
-    def text_stages(self) -> tuple[TextTower, nn.Module]:
-        """The whole way, and nothing."""
-        return SharedTower(self.text_encoder, self.text_head, self.shared_encoder, "text"), nn.Identity()
-
-    def encode_image(self, images: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
-        """Embeddings of images in float32, not normalised."""
-        return self._with_layers("image", images)[0]
-
-    def encode_text(self, tokens: Shaped[Tensor, "M ..."], token_mask: Bool[Tensor, "M ..."]) -> Float[Tensor, "M D"]:
-        """Embeddings of texts in float32, not normalised."""
-        return self._with_layers("text", tokens, token_mask)[0]
-
-    def encode(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...]]:
-        """Embeddings and inner layers in float32."""
-        image, image_layers = self._with_layers("image", batch.images)
-        text, text_layers = self._with_layers("text", batch.tokens, batch.token_mask)
-        pairs = zip(image_layers, text_layers, strict=True)
-        return image, text, tuple(LayerFeatures(one.float(), other.float()) for one, other in pairs)
-
-    def _with_layers(self, modality: Modality, *inputs: Tensor) -> tuple[Tensor, Layers]:
-        is_image = modality == "image"
-        encoder = self.image_encoder if is_image else self.text_encoder
-        head = self.image_head if is_image else self.text_head
-        with record_function(f"{modality} tower"):
-            embedded, layers = through_shared(encoder, head, self.shared_encoder, modality, *inputs)
-            return embedded.float(), layers
-
-    def checkpoint_activations(self) -> None:
-        """Towers and shared encoder compute activations again in the backward pass."""
-        super().checkpoint_activations()
-        self.shared_encoder.checkpoint_activations()
-
-    def compile_for_training(self) -> None:
-        """Towers and shared encoder run through torch.compile from the next call on."""
-        super().compile_for_training()
-        self.shared_encoder.compile_for_training()

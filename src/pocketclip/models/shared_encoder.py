@@ -103,7 +103,7 @@ class SharedMlpConfig(_Readouts):
     dropout: Share = 0.0
 
     def build(self, width: int, *, has_class_token: bool) -> "SharedMlp":
-        """The encoder with random weights; see `SharedTransformerConfig.build`."""
+        """As of `SharedTransformerConfig`."""
         return SharedMlp(width, self, self.readouts(has_class_token=has_class_token))
 
 
@@ -111,21 +111,45 @@ SharedEncoderConfig = Annotated[SharedTransformerConfig | SharedMlpConfig, Field
 """The union of every kind; its members are told apart by `kind`."""
 
 
-class SharedTransformer(nn.Module):
-    """Transformer blocks for images and texts alike; there is no norm behind the last one."""
+class SharedEncoder(nn.Module):
+    """Tokens of images and of texts, which never meet, to a vector each."""
+
+    widths: tuple[int, ...]
+    """Of the output and of each inner layer."""
 
     if TYPE_CHECKING:
 
         def __call__(self, tokens: Tensor, mask: Tensor | None, modality: Modality) -> tuple[Tensor, Layers]: ...
 
-    def __init__(self, width: int, config: SharedTransformerConfig, readouts: dict[Modality, Readout]) -> None:
+    def __init__(self, config: _Readouts, readouts: dict[Modality, Readout]) -> None:
         super().__init__()
-        self.readouts = readouts
-        self.settings = config.model_dump(mode="json")
+        self.readouts, self.settings = readouts, config.model_dump(mode="json")
+        self.is_activated = config.hidden_features == "activated"
         self.is_checkpointed = False
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass; a perceptron, with one vector a sample, has no need."""
+        self.is_checkpointed = True
+
+    def compile_for_training(self) -> None:
+        """Let torch.compile fuse the operations from the next call on, for images and for any length of text."""
+        self.compile(dynamic=True)
+
+    def _start(self) -> None:
+        """Small normal weights and no biases, as BERT starts."""
+        for part in self.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.trunc_normal_(part.weight, std=0.02)
+                nn.init.zeros_(part.bias)
+
+
+class SharedTransformer(SharedEncoder):
+    """Transformer blocks for images and texts alike; there is no norm behind the last one."""
+
+    def __init__(self, width: int, config: SharedTransformerConfig, readouts: dict[Modality, Readout]) -> None:
+        super().__init__(config, readouts)
         hidden = int(width * config.mlp_ratio)
         self.widths = (width, hidden)
-        """Of the output and of each inner layer."""
         self.token_types: nn.Parameter | None = None
         if config.token_types:
             self.token_types = nn.Parameter(torch.empty(2, width))
@@ -138,11 +162,13 @@ class SharedTransformer(nn.Module):
                 layer_scale=config.layer_scale,
                 dropout=config.dropout,
                 drop_path_rate=config.drop_path_rate,
-                is_activated=config.hidden_features == "activated",
+                is_activated=self.is_activated,
             )
             for _ in range(config.num_layers)
         )
-        _start(self)
+        self._start()
+        if self.token_types is not None:
+            nn.init.normal_(self.token_types, std=0.02)
 
     def no_weight_decay(self) -> set[str]:
         """Names of embeddings, as timm's towers give theirs; see `AdamWConfig.decay_embeddings`."""
@@ -179,44 +205,24 @@ class SharedTransformer(nn.Module):
         states: tuple[Tensor, Tensor] = run(tokens, mask, num_queries)
         return states
 
-    def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
-        self.is_checkpointed = True
 
-    def compile_for_training(self) -> None:
-        """Let torch.compile fuse the operations from the next call on, for images and for any length of text."""
-        self.compile(dynamic=True)
-
-
-class SharedMlp(nn.Module):
+class SharedMlp(SharedEncoder):
     """Linear, GELU and LayerNorm a hidden layer, then a linear layer back to the width."""
 
-    if TYPE_CHECKING:
-
-        def __call__(self, tokens: Tensor, mask: Tensor | None, modality: Modality) -> tuple[Tensor, Layers]: ...
-
     def __init__(self, width: int, config: SharedMlpConfig, readouts: dict[Modality, Readout]) -> None:
-        super().__init__()
-        self.readouts = readouts
-        self.settings = config.model_dump(mode="json")
-        self.is_activated = config.hidden_features == "activated"
+        super().__init__(config, readouts)
         self.widths = (width, *config.hidden_widths)
-        """Of the output and of each inner layer."""
         sizes = zip(self.widths, config.hidden_widths, strict=False)
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in sizes)
         self.norms = nn.ModuleList(nn.LayerNorm(size, eps=NORM_EPS) for size in config.hidden_widths)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_widths[-1], width)
-        _start(self)
+        self._start()
 
     def forward(
         self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, modality: Modality
     ) -> tuple[Float[Tensor, "B D"], Layers]:
-        """The vectors of a batch of one modality; see `SharedTransformer.forward`.
-
-        Returns:
-            (B, D), and each hidden layer as an inner one.
-        """
+        """As of `SharedTransformer.forward`, and each hidden layer as an inner one."""
         states = read_tokens(tokens, mask, self.readouts[modality])
         layers = []
         for linear, norm in zip(self.hidden, self.norms, strict=True):
@@ -225,20 +231,3 @@ class SharedMlp(nn.Module):
             layers.append(activated if self.is_activated else states)
             states = norm(self.dropout(activated))
         return self.output(states), tuple(layers)
-
-    def checkpoint_activations(self) -> None:
-        """Nothing to do: there is one vector a sample."""
-
-    def compile_for_training(self) -> None:
-        """Let torch.compile fuse the operations from the next call on."""
-        self.compile(dynamic=True)
-
-
-def _start(module: nn.Module) -> None:
-    """Small normal weights and no biases, as BERT starts."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.trunc_normal_(part.weight, std=0.02)
-            nn.init.zeros_(part.bias)
-    if isinstance(module, SharedTransformer) and module.token_types is not None:
-        nn.init.normal_(module.token_types, std=0.02)

@@ -5,29 +5,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pocketclip.models.readout import Modality
-from pocketclip.models.shared_encoder import Layers, SharedMlp, SharedTransformer
+from pocketclip.models.shared_encoder import Layers, SharedEncoder
 from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.tower import ImageTower, TextTower, Tower
 
-SharedEncoder = SharedTransformer | SharedMlp
-
 
 class SharedTower(ImageTower, TextTower):
-    """That way as a tower, for what runs, times and stores towers; its parts are the model's own.
-
-    Args:
-        encoder: gives (B, L, F) tokens.
-        adapter: (B, L, F) to (B, L, D).
-        shared: the shared encoder.
-        modality: what comes in.
-    """
+    """That way as a tower, for what runs, times and stores towers; its parts are the model's own."""
 
     def __init__(self, encoder: Tower, adapter: nn.Module, shared: SharedEncoder, modality: Modality) -> None:
         super().__init__()
         self.encoder, self.adapter, self.shared, self.modality = encoder, adapter, shared, modality
         self.settings = {"tower": encoder.settings, "shared": shared.settings}
-        if isinstance(encoder, TextTower):
-            self.architecture = encoder.architecture
 
     def forward(self, inputs: Tensor, mask: Bool[Tensor, "B L"] | None = None) -> Float[Tensor, "B D"]:
         """One embedding an input, not normalised; texts come with their mask."""
@@ -47,11 +36,11 @@ def through_shared(
     On a CPU long batches of texts pass in parts of like length.
 
     Args:
-        encoder: gives (B, L, F) tokens.
+        encoder: images, or ids and mask of texts, to (B, L, F) tokens.
         adapter: (B, L, F) to (B, L, D).
-        shared: the shared encoder.
+        shared: what the tokens then pass through.
         modality: what comes in.
-        inputs: images, or ids of texts.
+        inputs: images, or ids.
         mask: of texts, True where a token stands.
     """
 

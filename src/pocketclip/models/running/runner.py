@@ -68,7 +68,7 @@ class Runner:
         self.precision = resolve_precision(precision, device)
         self.heads = heads
         self.model = model.to(device).eval()
-        self._image_head, self._text_head = model.image_stages()[1], model.text_stages()[1]
+        self._image_head, self._text_head = model.pathway("image")[1], model.pathway("text")[1]
         self.image_size = image_size
 
     def plan(self, *, num_images: int = 0, num_texts: int = 0) -> None:
@@ -107,10 +107,10 @@ class Runner:
         return noise.to(self.device)
 
     def _image_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fuse_image_tower(self.model.image_stages()[0], self._noise), precision)
+        return self._cast(fuse_image_tower(self.model.pathway("image")[0], self._noise), precision)
 
     def _text_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fuse_text_tower(self.model.text_stages()[0]), precision)
+        return self._cast(fuse_text_tower(self.model.pathway("text")[0]), precision)
 
     def _cast(self, tower: nn.Module, precision: Precision) -> nn.Module:
         if precision == "bfloat16":
@@ -124,14 +124,14 @@ class Runner:
         pictures = nn.functional.interpolate(smooth, (self.image_size, self.image_size), mode="bilinear")
         # As decoded pictures come: the channels of a pixel beside one another
         example = pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device)
-        tower, _ = self.model.image_stages()
+        tower, _ = self.model.pathway("image")
         return self._backends("image", self.image_encoder, self._image_tower, [(example,)], tower)
 
     @functools.cached_property
     def _text_backends(self) -> Backends:
-        tower, _ = self.model.text_stages()
+        tower, _ = self.model.pathway("text")
         vocabulary = next(module.num_embeddings for module in tower.modules() if isinstance(module, nn.Embedding))
-        longest = tower.architecture.get("max_position_embeddings", 512) - 2
+        longest = self.model.architecture().get("max_position_embeddings", 512) - 2
         random, examples = torch.Generator().manual_seed(0), []
         for length in CAPTION_TOKENS:
             size = (TEXTS_A_CALL, min(length, longest))
