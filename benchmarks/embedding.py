@@ -50,7 +50,7 @@ def ours(model: str, source_text: str, count: int) -> tuple[dict[str, Any], dict
     values = {
         "images_seconds": ends[-1] - started,
         "captions_seconds": finished - ends[-1],
-        "backends": {"image": runner.image_backend, "text": runner.text_backend},
+        "backends": runner.backend,
         "precision": runner.precision,
     }
     return values, {"images": found.images, "texts": found.texts, "owners": found.text_images}

@@ -22,7 +22,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.pair_head import judge_of
 from pocketclip.models.running.precision import Precision, precision_of_scores, resolve_device
-from pocketclip.models.running.runner import Runner, module_fingerprint
+from pocketclip.models.running.runner import MODALITIES, Runner, module_fingerprint
 from pocketclip.models.tower import NoTower
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
@@ -144,15 +144,10 @@ class PretrainedModel(AskedModel):
                 self._runner = self._make_runner(self._precision)
             return self._runner
 
-    def runner_for_scores(self) -> Runner:
-        """What encodes where recalls are reported: slower and more exact."""
-        return self._make_runner(precision_of_scores(self._precision))
-
     def _make_runner(self, precision: Precision) -> Runner:
         return Runner(self.model, device=self.device, precision=precision, image_size=self.preprocess.image_size)
 
     def for_scores(self) -> "PretrainedModel":
-        """The same model, encoding with what `runner_for_scores` gives."""
         exact = copy.copy(self)
         exact._precision, exact._runner = precision_of_scores(self._precision), None
         return exact
@@ -166,10 +161,10 @@ class PretrainedModel(AskedModel):
 
     def embed_images(self, images: Tensor) -> Tensor:
         # The runner's are of unit length but for the last digit, which stored features of teachers hang on
-        return F.normalize(self.runner.embed_images(images.to(self.device)), dim=1)
+        return F.normalize(self.runner.embed("image", images.to(self.device)), dim=1)
 
     def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return F.normalize(self.runner.embed_tokens(tokens.to(self.device), mask.to(self.device)), dim=1)
+        return F.normalize(self.runner.embed("text", tokens.to(self.device), mask.to(self.device)), dim=1)
 
     @property
     def fingerprint(self) -> str:
@@ -188,7 +183,7 @@ class PretrainedModel(AskedModel):
             "context_length": self.tokenizer.context_length,
             "preprocess": self.preprocess.model_dump(mode="json"),
             "precision": self.runner.precision,
-            "backends": [self.runner.image_backend, self.runner.text_backend],
+            "backends": [self.runner.backend["image"], self.runner.backend["text"]],
             "device": self.device.type,
             "versions": {name: version(name) for name in PACKAGES},
         }
@@ -218,7 +213,8 @@ class BundleModelConfig(Config):
         """
         del role  # errors name the file
         model = PretrainedModel.from_pretrained(self.path).to(str(device), precision=precision)
-        _ = model.runner.image_encoder, model.runner.text_encoder  # made outside of inference mode: losses keep vectors
+        for modality in MODALITIES:
+            model.runner.encoder(modality)  # made outside of inference mode, as losses keep its vectors
         if self.scale != "own":
             model.inverse_temperature = self.scale
         return model

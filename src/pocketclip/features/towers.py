@@ -120,7 +120,7 @@ class FrozenTowers:
         made_from = {
             **self._image_key,
             "precision": runner.precision,
-            "backend": runner.image_backend,
+            "backend": runner.backend["image"],
             "data": source.fingerprint(),
             "views": "stored" if shown == "stored" else list(shown),
             # The centre does not depend on the crops' settings, so changing those keeps its entry
@@ -136,7 +136,7 @@ class FrozenTowers:
         made_from = {
             **self._text_key,
             "precision": runner.precision,
-            "backend": runner.text_backend,
+            "backend": runner.backend["text"],
             "data": source.fingerprint(),
         }
         blocks = functools.partial(text_blocks, source, runner.encode_tokens, self.tokenizer)

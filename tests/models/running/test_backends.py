@@ -14,8 +14,8 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.features.encode import encode_texts
 from pocketclip.models.running import backends
-from pocketclip.models.running.backend_memory import memory_path
-from pocketclip.models.running.backends import Backend, Backends, Measured, in_chunks, quickest, requested_inference
+from pocketclip.models.running.backend_memory import Backend, Timing, memory_path
+from pocketclip.models.running.backends import Backends, in_chunks, quickest, requested_inference
 from pocketclip.models.running.precision import Precision
 from pocketclip.models.running.runner import Runner
 
@@ -70,10 +70,10 @@ def test_set_up_counts_so_a_longer_job_gets_a_faster_backend() -> None:
 
 @pytest.mark.parametrize(("count", "best"), [(100, "eager"), (2_000, "onnx"), (100_000, "compiled")])
 def test_the_quickest_is_that_of_the_whole_job(count: int, best: str) -> None:
-    measured: dict[Backend, Measured] = {
-        "eager": Measured(items_per_second=100),
-        "compiled": Measured(items_per_second=400, setup_seconds=40),
-        "onnx": Measured(items_per_second=200, setup_seconds=5),
+    measured: dict[Backend, Timing] = {
+        "eager": Timing(items_per_second=100),
+        "compiled": Timing(items_per_second=400, setup_seconds=40),
+        "onnx": Timing(items_per_second=200, setup_seconds=5),
     }
     assert quickest(measured, count) == best
     assert quickest({}, count) == "eager"
@@ -169,9 +169,9 @@ def runner(model: PretrainedModel, inference: str, precision: Precision = "float
 
 def test_without_a_plan_or_with_a_short_one_nothing_is_set_up(tiny_pretrained: PretrainedModel) -> None:
     plain = runner(tiny_pretrained, "auto")
-    assert (plain.image_backend, plain.text_backend) == ("eager", "eager")
+    assert plain.backend == {"image": "eager", "text": "eager"}
     plain.plan(num_images=500, num_texts=500)
-    assert (plain.image_backend, plain.text_backend) == ("eager", "eager")
+    assert plain.backend == {"image": "eager", "text": "eager"}
     assert not memory_path().exists()
 
 
@@ -192,7 +192,7 @@ def check_parity(model: PretrainedModel, inference: str, precision: Precision) -
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_compiled_towers_agree_with_float32(precision: Precision, tiny_pretrained: PretrainedModel) -> None:
-    if "compiled" not in runner(tiny_pretrained, "eager")._image_backends.candidates():
+    if "compiled" not in runner(tiny_pretrained, "eager").backends("image").candidates():
         pytest.skip("no C++ compiler")
     check_parity(tiny_pretrained, "compiled", precision)
 
@@ -217,4 +217,4 @@ def test_a_long_plan_measures_and_remembers(tiny_pretrained: PretrainedModel, mo
         assert not measured.get("compiled", {}).get("refused")
     again = runner(tiny_pretrained, "auto")
     again.plan(num_images=2_000, num_texts=2_000)
-    assert (again.image_backend, again.text_backend) == (first.image_backend, first.text_backend)
+    assert again.backend == first.backend

@@ -207,9 +207,9 @@ def test_a_fused_text_tower_is_exact_where_its_convolutions_matter() -> None:
 
 def test_the_model_that_encodes_is_the_fused_one() -> None:
     runner = Runner(model(SMALL), device=torch.device("cpu"), image_size=64, precision="float32")
-    assert num_batch_norms(runner.image_encoder) == 0
-    assert num_batch_norms(runner.text_encoder) == 0
-    assert not hasattr(runner.image_encoder.tower.stages[0].blocks[0].token_mixer, "mixer")
+    assert num_batch_norms(runner.encoder("image")) == 0
+    assert num_batch_norms(runner.encoder("text")) == 0
+    assert not hasattr(runner.encoder("image").tower.stages[0].blocks[0].token_mixer, "mixer")
 
 
 @pytest.mark.parametrize(

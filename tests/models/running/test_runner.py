@@ -53,12 +53,12 @@ def plain_images(model: DualEncoder, images: npt.NDArray[np.uint8]) -> npt.NDArr
 def test_folded_batch_norms_change_nothing_but_the_rounding(model: DualEncoder) -> None:
     encoding = runner(model)
     np.testing.assert_allclose(encoding.encode_images(pixels(5)), plain_images(model, pixels(5)), atol=1e-5)
-    assert not [module for module in encoding.image_encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert not [module for module in encoding.encoder("image").modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def test_a_tower_made_by_its_first_batch_gives_the_bits_of_one_made_before(model: DualEncoder) -> None:
     first, before = runner(model, "bfloat16"), runner(model, "bfloat16")
-    _ = before.image_encoder
+    _ = before.encoder("image")
     assert np.array_equal(first.encode_images(pixels(5)), before.encode_images(pixels(5)))
 
 
@@ -98,7 +98,7 @@ def test_bfloat16_stays_close_to_float32(model: DualEncoder, tiny_pretrained: Pr
         assert one.dtype == other.dtype == np.float32
         assert not np.array_equal(one, other)
         assert (one * other).sum(axis=1).min() > 0.999
-    stored = {m.weight.dtype for m in fast.text_encoder.modules() if isinstance(m, nn.Linear)}
+    stored = {m.weight.dtype for m in fast.encoder("text").modules() if isinstance(m, nn.Linear)}
     assert stored == {torch.bfloat16}
 
 
@@ -147,7 +147,7 @@ def test_features_are_projected_block_by_block_in_the_order_asked_for(monkeypatc
 def test_threads_that_come_first_share_one_tower(model: DualEncoder) -> None:
     encoding = runner(model)
     with ThreadPoolExecutor(4) as pool:
-        towers = list(pool.map(lambda number: (encoding.image_encoder, encoding.text_encoder), range(8)))
+        towers = list(pool.map(lambda number: (encoding.encoder("image"), encoding.encoder("text")), range(8)))
     assert len({id(image) for image, _ in towers}) == len({id(text) for _, text in towers}) == 1
 
 

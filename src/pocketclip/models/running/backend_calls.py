@@ -16,16 +16,11 @@ Call = Callable[..., Tensor]
 """Inputs of any number of rows to (rows, F) features."""
 
 
-def one_torch_thread() -> None:
-    """Let every operator called from this thread run in it alone."""
-    torch.set_num_threads(1)
-
-
 @contextmanager
 def one_core_each() -> Iterator[int]:
     """The number of torch's threads, while this thread has only one."""
     num_threads = torch.get_num_threads()
-    one_torch_thread()
+    torch.set_num_threads(1)
     try:
         yield num_threads
     finally:

@@ -12,27 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, unknown_choice
 from pocketclip.hardware import describe_hardware
-from pocketclip.models.running.backend_calls import (
-    Call,
-    Inputs,
-    in_chunks,
-    one_core_each,
-    one_torch_thread,
-    onnx_session,
-)
-from pocketclip.models.running.backend_memory import recall, remember
+from pocketclip.models.running.backend_calls import Call, Inputs, in_chunks, one_core_each, onnx_session
+from pocketclip.models.running.backend_memory import Backend, Timing, recall, remember
 from pocketclip.models.running.precision import Precision, autocast
 
-Backend = Literal["eager", "compiled", "onnx"]
 Inference = Literal["auto", "eager", "compiled", "onnx"]
 
 MIN_COSINE, MEAN_COSINE = 0.99, 0.999
@@ -43,23 +35,6 @@ LONG_SECONDS = 60.0
 """Jobs that `eager` would take this long for are worth setting up the others: a compilation takes 15 to 60 s."""
 
 
-class Measured(Config):
-    """One backend with one tower on this machine."""
-
-    items_per_second: float = 0.0
-    setup_seconds: float = 0.0
-    """In a process that is not the first to set it up."""
-    first_setup_seconds: float = 0.0
-    min_cosine: float = 1.0
-    mean_cosine: float = 1.0
-    refused: str = ""
-    """Why it is not used; empty where it may be."""
-
-    def seconds(self, num_items: int) -> float:
-        """A whole job, set-up included."""
-        return self.setup_seconds + num_items / self.items_per_second if self.items_per_second > 0 else float("inf")
-
-
 def requested_inference(value: str) -> Inference:
     """The backend asked for; in place of `auto`, the one that the environment variable POCKETCLIP_INFERENCE names.
 
@@ -67,19 +42,18 @@ def requested_inference(value: str) -> Inference:
         UserError: no such backend.
     """
     given = os.environ.get("POCKETCLIP_INFERENCE") or "auto" if value == "auto" else value
-    for choice in get_args(Inference):
-        if given == choice:
-            return cast(Inference, choice)
-    place = "POCKETCLIP_INFERENCE" if value == "auto" else "inference"
-    raise UserError(f"{place}: {unknown_choice('backend', given, get_args(Inference))}")
+    if given not in get_args(Inference):
+        place = "POCKETCLIP_INFERENCE" if value == "auto" else "inference"
+        raise UserError(f"{place}: {unknown_choice('backend', given, get_args(Inference))}")
+    return cast(Inference, given)
 
 
-def quickest(measured: Mapping[Backend, Measured], num_items: int) -> Backend:
+def quickest(timings: Mapping[Backend, Timing], num_items: int) -> Backend:
     """The backend that is through with a job first; `eager` where none is better.
 
     Set-up counts even where it is already paid: a run that goes on with another's features must choose the same.
     """
-    allowed = {name: value for name, value in measured.items() if not value.refused}
+    allowed = {name: value for name, value in timings.items() if not value.refused}
     return min(allowed, key=lambda name: (allowed[name].seconds(num_items), name != "eager"), default="eager")
 
 
@@ -111,13 +85,13 @@ class Backends:
 
     def candidates(self) -> list[Backend]:
         """Those that this installation can try."""
-        found: list[Backend] = ["eager"]
+        names: list[Backend] = ["eager"]
         compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
         if self.device.type != "cpu" or any(shutil.which(name) for name in compilers):
-            found.append("compiled")
+            names.append("compiled")
         if self.device.type == "cpu" and all(map(importlib.util.find_spec, ("onnxruntime", "onnxscript"))):
-            found.append("onnx")
-        return found
+            names.append("onnx")
+        return names
 
     def call(self, name: Backend) -> Call:
         """The tower in that backend, set up when first asked for.
@@ -131,11 +105,11 @@ class Backends:
 
     def choose(self, num_items: int) -> Backend:
         """The backend for a job of so many items; measures what is not yet known where the job is long enough."""
-        known = self._recall()
+        known = recall(self.made_from)
         if "eager" not in known:
             if num_items < FEW_ITEMS:
                 return "eager"
-            known = {"eager": Measured(items_per_second=self.rates(["eager"], rounds=1)["eager"])}
+            known = {"eager": Timing(items_per_second=self.rates(["eager"], rounds=1)["eager"])}
             remember(self.made_from, known)
         candidates = self.candidates()
         if known["eager"].seconds(num_items) >= LONG_SECONDS and set(candidates) - set(known):
@@ -143,10 +117,10 @@ class Backends:
             remember(self.made_from, known)
         return quickest({name: known[name] for name in candidates if name in known}, num_items)
 
-    def measure(self, names: Sequence[Backend]) -> dict[Backend, Measured]:
+    def measure(self, names: Sequence[Backend]) -> dict[Backend, Timing]:
         """Set up, compare with float32 and time each of the backends."""
-        expected = self._features(self._eager_call(self.make("float32"), "float32"))
-        found: dict[Backend, Measured] = {}
+        expected = self._features(self._under_autocast(self.make("float32"), "float32"))
+        timings: dict[Backend, Timing] = {}
         for name in names:
             try:
                 with one_core_each():
@@ -154,21 +128,22 @@ class Backends:
                     cosines = F.cosine_similarity(self._features(self.call(name)), expected, dim=1)
             except Exception as error:  # compilers and exporters fail in many ways, and `eager` is always there
                 self._calls.pop(name, None)
-                found[name] = Measured(refused=f"could not be set up: {first_line(error)}")
+                timings[name] = Timing(refused=f"could not be set up: {first_line(error)}")
                 continue
             low, mean = float(cosines.min()), float(cosines.mean())
-            is_off = name != "eager" and not (low >= MIN_COSINE and mean >= MEAN_COSINE)
-            reason = f"cosine to float32 {low:.4f} at worst, {mean:.5f} on average" if is_off else ""
-            found[name] = Measured(
-                setup_seconds=0.0 if name == "eager" else round(again, 2),
-                first_setup_seconds=0.0 if name == "eager" else round(first, 2),
+            reason = f"cosine to float32 {low:.4f} at worst, {mean:.5f} on average"
+            is_eager = name == "eager"
+            timings[name] = Timing(
+                setup_seconds=0.0 if is_eager else round(again, 2),
+                first_setup_seconds=0.0 if is_eager else round(first, 2),
                 min_cosine=low,
                 mean_cosine=mean,
-                refused=reason,
+                refused="" if is_eager or (low >= MIN_COSINE and mean >= MEAN_COSINE) else reason,
             )
-        rates = self.rates([name for name, value in found.items() if not value.refused])
+        rates = self.rates([name for name, timing in timings.items() if not timing.refused])
         return {
-            name: value.model_copy(update={"items_per_second": rates.get(name, 0.0)}) for name, value in found.items()
+            name: timing.model_copy(update={"items_per_second": rates.get(name, 0.0)})
+            for name, timing in timings.items()
         }
 
     def rates(self, names: Sequence[Backend], *, rounds: int = 5) -> dict[Backend, float]:
@@ -177,7 +152,8 @@ class Backends:
         They take turns and the best round counts, as other programs may be running.
         """
         seconds = dict.fromkeys(names, float("inf"))
-        with one_core_each() as num_threads, ThreadPoolExecutor(num_threads, initializer=one_torch_thread) as pool:
+        alone = partial(torch.set_num_threads, 1)
+        with one_core_each() as num_threads, ThreadPoolExecutor(num_threads, initializer=alone) as pool:
             for _, name in itertools.product(range(1 + rounds), names):  # the first round warms up
                 call = self.call(name)
                 started = time.perf_counter()
@@ -185,13 +161,6 @@ class Backends:
                 seconds[name] = min(seconds[name], time.perf_counter() - started)
         num_items = num_threads * sum(len(example[0]) for example in self.examples)
         return {name: round(num_items / value, 1) for name, value in seconds.items()}
-
-    def _recall(self) -> dict[Backend, Measured]:
-        try:
-            found = {name: Measured.parse(value, place="") for name, value in recall(self.made_from).items()}
-        except UserError:  # damaged, or of another version
-            return {}
-        return cast(dict[Backend, Measured], found)
 
     def _timed_set_up(self, name: Backend) -> float:
         started = time.perf_counter()
@@ -207,23 +176,22 @@ class Backends:
     def _set_up(self, name: Backend) -> Call:
         rows = len(self.examples[0][0])
         if name == "eager":
-            return self._eager_call(self.eager, self.precision)
+            return self._under_autocast(self.eager, self.precision)
         if name == "compiled":
             if "compiled" not in self.candidates():
                 raise UserError("inference: 'compiled' needs a C++ compiler, and there is none here; install g++.")
             return in_chunks(self._compiled(), rows)
         return in_chunks(onnx_session(self.make("float32"), self.examples[0]), rows)
 
-    def _eager_call(self, tower: nn.Module, precision: Precision) -> Call:
+    def _under_autocast(self, run: Call, precision: Precision) -> Call:
         def call(*inputs: Tensor) -> Tensor:
             with autocast(precision, self.device):
-                features: Tensor = tower(*inputs)
-            return features
+                return run(*inputs)
 
         return call
 
     def _compiled(self) -> Call:
-        run = torch.compile(self.make(self.precision))
+        run = self._under_autocast(torch.compile(self.make(self.precision)), self.precision)
         ready: set[int] = set()
         lock = threading.Lock()
 
@@ -233,15 +201,11 @@ class Backends:
                     torch._dynamo.maybe_mark_dynamic(tensor, 1)
             num_threads = torch.get_num_threads()  # torch compiles anew for another number
             if num_threads in ready:
-                return self._under_autocast(run, inputs)
+                return run(*inputs)
             # Freezing packs the weights for oneDNN; without it bfloat16 convolutions ran at a tenth of the speed
             with lock, torch._inductor.config.patch(freezing=self.device.type == "cpu"):
-                features = self._under_autocast(run, inputs)
+                features = run(*inputs)
             ready.add(num_threads)
             return features
 
         return call
-
-    def _under_autocast(self, run: Call, inputs: Inputs) -> Tensor:
-        with autocast(self.precision, self.device):
-            return run(*inputs)

@@ -4,13 +4,14 @@ Nothing is compiled, so nothing has to be set up. In bfloat16 it is more exact t
 """
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.models.running.reparam import TOLERANCE
+from pocketclip.models.running.reparam import agree
 
 ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...], str]] = {
     nn.Identity: ("none", (), ""),
@@ -117,8 +118,7 @@ def fuse_activations(tower: nn.Module, example: Tensor) -> nn.Module:
             actual = fused(example)
         except (RuntimeError, AttributeError):  # a torch whose oneDNN lacks the operator or one of its attributes
             return tower
-    largest = expected.abs().max().clamp(min=1e-6)
-    return fused if (expected - actual).abs().max() <= TOLERANCE * largest else tower
+    return fused if agree(actual, expected) else tower
 
 
 def _find_pairs(tower: nn.Module, example: Tensor) -> tuple[dict[str, str], Tensor]:
@@ -128,27 +128,21 @@ def _find_pairs(tower: nn.Module, example: Tensor) -> tuple[dict[str, str], Tens
     pairs: dict[str, str] = {}
     hooks = []
 
-    def remember(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            pairs[name] = ""
-            made_by[id(output)] = name, output._version
-            kept.append(output)
+    def remember(name: str, _: nn.Module, __: Any, output: Tensor) -> None:
+        pairs[name] = ""
+        made_by[id(output)] = name, output._version
+        kept.append(output)
 
-        return hook
-
-    def look(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            convolution, version = made_by.pop(id(inputs[0]), ("", 0))
-            if convolution and inputs[0]._version == version:
-                pairs[convolution] = name
-
-        return hook
+    def look(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        convolution, version = made_by.pop(id(inputs[0]), ("", 0))
+        if convolution and inputs[0]._version == version:
+            pairs[convolution] = name
 
     for name, module in tower.named_modules():
         if isinstance(module, nn.Conv2d) and _can_fuse(module):
-            hooks.append(module.register_forward_hook(remember(name)))
+            hooks.append(module.register_forward_hook(partial(remember, name)))
         elif _can_be_taken_in(module):
-            hooks.append(module.register_forward_pre_hook(look(name)))
+            hooks.append(module.register_forward_pre_hook(partial(look, name)))
     try:
         output: Tensor = tower(example)
     finally:

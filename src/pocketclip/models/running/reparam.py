@@ -49,7 +49,8 @@ def fuse_image_tower(tower: Module, example: Tensor) -> Module:
         A tower in evaluation mode.
     """
     plain, joined = copy.deepcopy(tower).eval(), join_branches(tower)
-    return fold_batch_norms(joined if _agree(joined, _output(plain, example), example) else plain, example)
+    is_same = agree(_output(joined, example), _output(plain, example))
+    return fold_batch_norms(joined if is_same else plain, example)
 
 
 @torch.no_grad()
@@ -96,7 +97,7 @@ def fold_batch_norms(tower: Module, example: Tensor) -> Module:
     expected = _output(plain, example)
     for chosen in (pairs, siblings):
         folded = _fold(plain, chosen)
-        if _agree(folded, expected, example):
+        if agree(_output(folded, example), expected):
             return folded.to(memory_format=torch.channels_last)
     return plain
 
@@ -107,9 +108,9 @@ def _output(tower: nn.Module, example: Tensor) -> Tensor:
     return output.float()
 
 
-def _agree(tower: nn.Module, expected: Tensor, example: Tensor) -> bool:
-    change = (expected - _output(tower, example)).abs().max()
-    return bool(change <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
+def agree(actual: Tensor, expected: Tensor) -> bool:
+    """Whether the one differs from the other by no more than `TOLERANCE`."""
+    return bool((expected - actual).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
 
 
 def _pairs(tower: nn.Module) -> list[tuple[str, str]]:

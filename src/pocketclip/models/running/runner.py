@@ -3,8 +3,7 @@
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +13,16 @@ from torch import Tensor, nn
 from pocketclip.config import digest
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.readout import Modality
 from pocketclip.models.running.backend_calls import Inputs
-from pocketclip.models.running.backends import Backend, Backends, requested_inference
+from pocketclip.models.running.backend_memory import Backend
+from pocketclip.models.running.backends import Backends, requested_inference
 from pocketclip.models.running.fused import FusedConvolution, fuse_activations
 from pocketclip.models.running.precision import Precision, autocast, resolve_precision
 from pocketclip.models.running.reparam import fuse_image_tower, fuse_text_tower
-from pocketclip.models.tower import Tower
 
 Floats = npt.NDArray[np.float32]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 IMAGES_A_CALL, TEXTS_A_CALL = 32, 64
 """Rows that a backend which needs a fixed number is set up for."""
 PROJECTED_A_CALL = 8192
@@ -60,15 +61,16 @@ class Runner:
             keep_freed_memory()
         self.device = device
         self.inference = requested_inference(inference)
-        self.image_backend: Backend = "eager" if self.inference == "auto" else self.inference
-        self.text_backend: Backend = self.image_backend
+        self.backend: dict[Modality, Backend] = dict.fromkeys(
+            MODALITIES, "eager" if self.inference == "auto" else self.inference
+        )
+        """What each tower runs with."""
         self._lock = threading.RLock()  # several threads may come first
-        self._image_encoder: nn.Module | None = None
-        self._text_encoder: nn.Module | None = None
+        self._encoders: dict[Modality, nn.Module] = {}
+        self._backends: dict[Modality, Backends] = {}
         self.precision = resolve_precision(precision, device)
-        self.heads = heads
         self.model = model.to(device).eval()
-        self._image_head, self._text_head = model.pathway("image")[1], model.pathway("text")[1]
+        self._heads = {modality: model.pathway(modality)[1] for modality in MODALITIES} if heads else None
         self.image_size = image_size
 
     def plan(self, *, num_images: int = 0, num_texts: int = 0) -> None:
@@ -76,29 +78,20 @@ class Runner:
 
         Measures backends once for a machine and a tower where the work is long enough; see `Backends.choose`.
         """
-        if self.inference != "auto":
-            return
-        if num_images:
-            self.image_backend = self._image_backends.choose(num_images)
-        if num_texts:
-            self.text_backend = self._text_backends.choose(num_texts)
+        counts: dict[Modality, int] = {"image": num_images, "text": num_texts}
+        for modality, count in counts.items():
+            if count and self.inference == "auto":
+                self.backend[modality] = self.backends(modality).choose(count)
 
-    @property
-    def image_encoder(self) -> nn.Module:
-        """The image tower as `eager` runs it: fused, activations too, weights in the number type; made once."""
+    def encoder(self, modality: Modality) -> nn.Module:
+        """A tower as `eager` runs it: fused, of images activations too, weights in the number type; made once."""
         with self._lock:
-            if self._image_encoder is None:
-                tower = fuse_activations(self._image_tower("float32"), self._noise)
-                self._image_encoder = self._cast(tower, self.precision)
-            return self._image_encoder
-
-    @property
-    def text_encoder(self) -> nn.Module:
-        """The text tower as `eager` runs it; made once."""
-        with self._lock:
-            if self._text_encoder is None:
-                self._text_encoder = self._text_tower(self.precision)
-            return self._text_encoder
+            if modality not in self._encoders:
+                tower = self._fused(modality)
+                if modality == "image":
+                    tower = fuse_activations(tower, self._noise)
+                self._encoders[modality] = _cast(tower, self.precision)
+            return self._encoders[modality]
 
     @functools.cached_property
     def _noise(self) -> Tensor:
@@ -106,103 +99,84 @@ class Runner:
         noise = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device)
 
-    def _image_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fuse_image_tower(self.model.pathway("image")[0], self._noise), precision)
+    def _fused(self, modality: Modality) -> nn.Module:
+        tower = self.model.pathway(modality)[0]
+        return fuse_image_tower(tower, self._noise) if modality == "image" else fuse_text_tower(tower)
 
-    def _text_tower(self, precision: Precision) -> nn.Module:
-        return self._cast(fuse_text_tower(self.model.pathway("text")[0]), precision)
+    def backends(self, modality: Modality) -> Backends:
+        """The ways to run a tower; made once."""
+        with self._lock:
+            if modality not in self._backends:
+                tower = self.model.pathway(modality)[0]
+                shapes = [[name, list(value.shape), str(value.dtype)] for name, value in tower.state_dict().items()]
+                made_from = {
+                    "part": modality,
+                    "tower": digest([tower.settings, shapes]),
+                    "image_size": self.image_size if modality == "image" else None,
+                    "precision": self.precision,
+                }
+                self._backends[modality] = Backends(
+                    self.encoder(modality),
+                    lambda precision: _cast(self._fused(modality), precision),
+                    self._image_examples() if modality == "image" else self._text_examples(tower),
+                    precision=self.precision,
+                    made_from=made_from,
+                )
+            return self._backends[modality]
 
-    def _cast(self, tower: nn.Module, precision: Precision) -> nn.Module:
-        if precision == "bfloat16":
-            cast_weights(tower)
-        return tower
-
-    @functools.cached_property
-    def _image_backends(self) -> Backends:
+    def _image_examples(self) -> list[Inputs]:
         size = (IMAGES_A_CALL, 3, 8, 8)
         smooth = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).float()
         pictures = nn.functional.interpolate(smooth, (self.image_size, self.image_size), mode="bilinear")
         # As decoded pictures come: the channels of a pixel beside one another
-        example = pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device)
-        tower, _ = self.model.pathway("image")
-        return self._backends("image", self.image_encoder, self._image_tower, [(example,)], tower)
+        return [(pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device),)]
 
-    @functools.cached_property
-    def _text_backends(self) -> Backends:
-        tower, _ = self.model.pathway("text")
+    def _text_examples(self, tower: nn.Module) -> list[Inputs]:
         vocabulary = next(module.num_embeddings for module in tower.modules() if isinstance(module, nn.Embedding))
         longest = self.model.architecture().get("max_position_embeddings", 512) - 2
-        random, examples = torch.Generator().manual_seed(0), []
+        random = torch.Generator().manual_seed(0)
+        examples: list[Inputs] = []
         for length in CAPTION_TOKENS:
             size = (TEXTS_A_CALL, min(length, longest))
             tokens = torch.randint(0, vocabulary, size, generator=random).to(self.device)
             examples.append((tokens, torch.ones_like(tokens, dtype=torch.bool)))
-        return self._backends("text", self.text_encoder, self._text_tower, examples, tower)
+        return examples
 
-    def _backends(
-        self,
-        part: str,
-        eager: nn.Module,
-        make: Callable[[Precision], nn.Module],
-        examples: Sequence[Inputs],
-        tower: Tower,
-    ) -> Backends:
-        shapes = [[name, list(value.shape), str(value.dtype)] for name, value in tower.state_dict().items()]
-        made_from = {
-            "part": part,
-            "tower": digest([tower.settings, shapes]),
-            "image_size": self.image_size if part == "image" else None,
-            "precision": self.precision,
-        }
-        return Backends(eager, make, examples, precision=self.precision, made_from=made_from)
-
-    @torch.inference_mode()
     def encode_images(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """(B, H, W, 3) bytes to (B, F) features, or (B, D) embeddings of unit length."""
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).to(self.device)
-        return self._finish(self._encode_images(images), self._image_head)
+        return self._encode("image", torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2))
 
-    @torch.inference_mode()
     def encode_tokens(self, tokens: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Floats:
         """(B, L) ids and mask to (B, F) features, or (B, D) embeddings of unit length."""
-        inputs = torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
-        return self._finish(self._encode_tokens(*inputs), self._text_head)
+        return self._encode("text", torch.from_numpy(tokens), torch.from_numpy(mask))
+
+    @torch.inference_mode()
+    def _encode(self, modality: Modality, *inputs: Tensor) -> Floats:
+        features = self._features(modality, *(tensor.to(self.device) for tensor in inputs)).float()
+        array: Floats = features.cpu().numpy() if self._heads is None else unit(self._heads[modality](features))
+        return array
 
     @torch.no_grad()
-    def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) bytes to (B, D) embeddings of unit length that stay on our device; a loss may hold them."""
-        return nn.functional.normalize(self._image_head(self._encode_images(images).float()), dim=1)
+    def embed(self, modality: Modality, *inputs: Tensor) -> Tensor:
+        """(B, 3, H, W) bytes, or (B, L) ids and mask, to (B, D) of unit length on our device; a loss may hold them."""
+        assert self._heads is not None, "made to stop at features"
+        return nn.functional.normalize(self._heads[modality](self._features(modality, *inputs).float()), dim=1)
 
-    @torch.no_grad()
-    def embed_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, L) ids and mask to (B, D) embeddings, as `embed_images`."""
-        return nn.functional.normalize(self._text_head(self._encode_tokens(tokens, mask).float()), dim=1)
-
-    def _encode_images(self, images: Tensor) -> Tensor:
-        if self.image_backend != "eager":
+    def _features(self, modality: Modality, *inputs: Tensor) -> Tensor:
+        if self.backend[modality] != "eager":
             with self._lock:
-                call = self._image_backends.call(self.image_backend)
-            return call(images)
-        tower = self.image_encoder  # out here: made inside, its branches would be fused in bfloat16
+                call = self.backends(modality).call(self.backend[modality])
+            return call(*inputs)
+        tower = self.encoder(modality)  # out here: made inside, its branches would be fused in bfloat16
         with autocast(self.precision, self.device):
-            features: Tensor = tower(images)
+            features: Tensor = tower(*inputs)
         return features
 
-    def _encode_tokens(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        if self.text_backend != "eager":
-            with self._lock:
-                call = self._text_backends.call(self.text_backend)
-            return call(tokens, mask)
-        tower = self.text_encoder  # out here: made inside, its branches would be fused in bfloat16
-        with autocast(self.precision, self.device):
-            features: Tensor = tower(tokens, mask)
-        return features
 
-    def _finish(self, features: Tensor, head: nn.Module) -> Floats:
-        if not self.heads:
-            array: Floats = features.float().cpu().numpy()
-            return array
-        return unit(head(features.float()))
+def _cast(tower: nn.Module, precision: Precision) -> nn.Module:
+    if precision == "bfloat16":
+        cast_weights(tower)
+    return tower
 
 
 def cast_weights(encoder: nn.Module) -> None:
