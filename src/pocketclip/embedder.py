@@ -80,14 +80,7 @@ class Embedder(ABC):
         return self
 
     def encode_image(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32) -> Floats:
-        """Embed pictures.
-
-        Args:
-            images: paths, encoded bytes or Pillow images; a single one is taken as a list of one.
-            batch_size: pictures a forward pass.
-
-        Returns:
-            (B, D) float32, unit length per row.
+        """Paths, encoded bytes or Pillow images, one or several, to (B, D) float32 of unit length.
 
         Raises:
             UserError: a file is missing or is not a picture.
@@ -100,10 +93,7 @@ class Embedder(ABC):
         return np.concatenate(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
 
     def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 128) -> Floats:
-        """Embed sentences; longer ones are cut at the context length.
-
-        Returns:
-            (B, D) float32, unit length per row.
+        """Sentences, cut at the context length, to (B, D) float32 of unit length.
 
         Raises:
             UserError: the model knows images only.
@@ -134,14 +124,14 @@ class Embedder(ABC):
 
         Args:
             images: as in `encode_image`.
-            class_names: at least one.
+            class_names: at least one, none twice.
             template: a sentence with `{}` where the class name goes.
 
         Returns:
             One mapping an image, most probable class first; values sum to 1.
 
         Raises:
-            UserError: no classes, one given twice, or no `{}` in the template.
+            UserError: class names or template are not so.
         """
         if not class_names:
             raise UserError("classify: class_names is empty.")

@@ -29,13 +29,7 @@ from pocketclip.tokenizer import Tokenizer
 
 
 class PretrainedModel(AskedModel):
-    """Images and sentences to vectors of one space; their dot product is their similarity.
-
-    >>> model = pocketclip.load("runs/flickr8k")
-    >>> images = model.encode_image(["a.jpg", "b.jpg"])      # float32 (2, D), unit length
-    >>> texts = model.encode_text(["two dogs in the snow"])  # float32 (1, D), unit length
-    >>> images @ texts.T
-    """
+    """A model of ours; `pocketclip.load("runs/flickr8k")` gives one. See `Embedder` for what it answers."""
 
     kind = "bundle"
 
@@ -69,7 +63,7 @@ class PretrainedModel(AskedModel):
         """Load a bundle, a run folder, or a name on the Hugging Face hub.
 
         Args:
-            place: where the bundle is.
+            place: one of them.
             text_only: leave out the image tower: half the time to load, for encoding queries.
 
         Raises:
@@ -133,7 +127,7 @@ class PretrainedModel(AskedModel):
         """Choose where and in which number type to compute; the CPU or first GPU, and bfloat16, by default."""
         self.device, self._precision = resolve_device(device), precision
         self.is_on_gpu = self.device.type == "cuda"
-        self._runner = self._make_runner(precision)
+        self._runner = self._make_runner()
         return self
 
     @property
@@ -141,11 +135,12 @@ class PretrainedModel(AskedModel):
         """What encodes; made when first used."""
         with self._lock:
             if self._runner is None:
-                self._runner = self._make_runner(self._precision)
+                self._runner = self._make_runner()
             return self._runner
 
-    def _make_runner(self, precision: Precision) -> Runner:
-        return Runner(self.model, device=self.device, precision=precision, image_size=self.preprocess.image_size)
+    def _make_runner(self) -> Runner:
+        size, precision = self.preprocess.image_size, self._precision
+        return Runner(self.model, device=self.device, precision=precision, image_size=size)
 
     def for_scores(self) -> "PretrainedModel":
         exact = copy.copy(self)

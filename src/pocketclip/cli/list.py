@@ -86,14 +86,14 @@ def _tasks() -> Iterable[str]:
 
 
 def _towers() -> Iterable[str]:
-    from pocketclip.models.config import families
+    from pocketclip.config import kinds_of
     from pocketclip.models.image import ImageEncoderConfig
     from pocketclip.models.origin.weights import IMAGE_PACKAGES, TEXT_PACKAGES
     from pocketclip.models.text import TextEncoderConfig
 
     for part, union in (("image", ImageEncoderConfig), ("text", TextEncoderConfig)):
-        for config in families(union):
-            yield f"{part:6} {config.model_fields['kind'].default:24} {config.__doc__.splitlines()[0]}"
+        for kind, config in kinds_of(union).items():
+            yield f"{part:6} {kind:24} {(config.__doc__ or '').splitlines()[0]}"
     for part, packages in (("image", IMAGE_PACKAGES), ("text", TEXT_PACKAGES)):
         for name, weights in packages.items():
             yield f"{part:6} {name:24} pretrained: package ({weights.package})"

@@ -12,12 +12,7 @@ AnyTower = TypeVar("AnyTower", bound=Tower)
 
 
 class ReadTower(ImageTower, TextTower):
-    """A tower of tokens that gives one of them, or their mean.
-
-    Args:
-        encoder: images, or tokens and mask, to (B, L, F).
-        readout: which token stands for the whole.
-    """
+    """A tower of tokens, (B, L, F), that gives the one that stands for the whole, or their mean."""
 
     def __init__(self, encoder: Tower, readout: Readout) -> None:
         super().__init__()
@@ -27,7 +22,6 @@ class ReadTower(ImageTower, TextTower):
 
     @property
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """Those of the tower inside."""
         return self.encoder.frozen_parameters
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -37,13 +31,7 @@ class ReadTower(ImageTower, TextTower):
 
 
 def bare_tower(model: DualEncoder, encoder: AnyTower, modality: Modality) -> AnyTower | ReadTower:
-    """A tower that gives (B, F): itself, or of a model with a shared encoder its tokens as that encoder reads them.
-
-    Args:
-        model: whose tower it is, or whose tower it became.
-        encoder: that tower; of a model with a shared encoder one that gives tokens.
-        modality: what it encodes.
-    """
+    """A model's tower, or one it started from, that gives (B, F): with a shared encoder as that reads its tokens."""
     if model.shared_encoder is not None:
         return ReadTower(encoder, model.shared_encoder.readouts[modality])
     return encoder

@@ -79,11 +79,7 @@ def _build_head(head: HeadConfig, tower: Tower, config: DualEncoderConfig, *, pa
 
 
 def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer, DualEncoder]:
-    """A bundle's tokenizer, and a model to train on with its weights.
-
-    Args:
-        config: builds the model; all but its pair head should be built as the bundle's.
-        place: a bundle, a run folder or a hub name.
+    """A bundle's tokenizer, and a model to train on with its weights; all but a pair head has to be as in the bundle.
 
     Raises:
         UserError: there is no bundle, or its model is another one.

@@ -1,11 +1,11 @@
 """The `model` section of a recipe: what a dual encoder is made of and where its weights come from."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from pocketclip.config import Config
+from pocketclip.config import Config, kinds_of
 from pocketclip.errors import UserError
 from pocketclip.models.heads import HeadConfig
 from pocketclip.models.image import ImageEncoderConfig
@@ -58,7 +58,7 @@ class DualEncoderConfig(Config):
             return self
         for part, family in (("image_encoder", ImageEncoderConfig), ("text_encoder", TextEncoderConfig)):
             if not (tower := getattr(self, part)).gives_tokens:
-                able = [config.model_fields["kind"].default for config in families(family) if config.gives_tokens]
+                able = [kind for kind, config in kinds_of(family).items() if config.gives_tokens]
                 raise ValueError(
                     f"shared_encoder takes tokens, which {part}.kind {' or '.join(able)} gives (got {tower.kind})"
                 )
@@ -93,9 +93,3 @@ class DualEncoderConfig(Config):
         if self.bundle is None and self.text_encoder.tokenizer == "captions":
             raise ValueError("pretrained word embeddings belong to their own tokenizer, not to tokenizer: captions")
         return self
-
-
-def families(union: Any) -> tuple[Any, ...]:
-    """The configs of `ImageEncoderConfig` or `TextEncoderConfig`, told apart by `kind`."""
-    members: tuple[Any, ...] = get_args(get_args(union)[0])
-    return members

@@ -38,7 +38,7 @@ class ResidualMlpHeadConfig(Config):
 
     def build(self, feature_dim: int, embed_dim: int) -> nn.Module:
         """A head from F to D."""
-        return ResidualMlpHead(feature_dim, embed_dim, self.dropout, self.input_norm, self.input_dropout)
+        return ResidualMlpHead(feature_dim, embed_dim, self)
 
 
 class IdentityHeadConfig(Config):
@@ -73,15 +73,13 @@ class ResidualMlpHead(nn.Module):
     with D = 256 and dropout 0.1.
     """
 
-    def __init__(
-        self, feature_dim: int, embed_dim: int, dropout: float, input_norm: bool, input_dropout: float
-    ) -> None:
+    def __init__(self, feature_dim: int, embed_dim: int, config: ResidualMlpHeadConfig) -> None:
         super().__init__()
-        self.input_norm = nn.LayerNorm(feature_dim) if input_norm else nn.Identity()
-        self.input_dropout = nn.Dropout(input_dropout)
+        self.input_norm = nn.LayerNorm(feature_dim) if config.input_norm else nn.Identity()
+        self.input_dropout = nn.Dropout(config.input_dropout)
         self.projection = nn.Linear(feature_dim, embed_dim)
         self.hidden = nn.Linear(embed_dim, embed_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B D"]:

@@ -52,17 +52,12 @@ class PairHead(nn.Module):
         )
 
     def forward(self, image: Float[Tensor, "B D"], text: Float[Tensor, "B D"]) -> Float[Tensor, " P"]:
-        """The logit of `true` for each of P = B / 2 examples.
-
-        Args:
-            image: (B, D), the left and the right image of each example behind one another.
-            text: (B, D), their sentence, once for each of the two.
-        """
+        """The logit of `true` for each of P = B / 2 examples: left image, right image, and their sentence for each."""
         images, texts = (F.normalize(part.float(), dim=1) * part.shape[1] ** 0.5 for part in (image, text))
         products = images * texts  # numbers of about 1, as the layers are made for; their mean is the cosine
         cosines = COSINE_SCALE * products.mean(dim=1, keepdim=True)
-        found = self.compare(torch.cat([images, texts, products, cosines], dim=1))
-        left, right = found[0::2], found[1::2]
+        compared = self.compare(torch.cat([images, texts, products, cosines], dim=1))
+        left, right = compared[0::2], compared[1::2]
         both = [left, right, left * right, (left - right).abs(), texts[0::2], cosines[0::2], cosines[1::2]]
         logits: Tensor = self.judge(torch.cat(both, dim=1))
         return logits.squeeze(1)
@@ -77,7 +72,7 @@ def judge_of(head: nn.Module | None) -> JudgePairs | None:
     def judge(images: Floats, texts: Floats) -> Floats:
         device = next(head.parameters()).device
         logits = head.eval()(*(torch.from_numpy(part).to(device) for part in (images, texts)))
-        found: Floats = logits.float().cpu().numpy()
-        return found
+        values: Floats = logits.float().cpu().numpy()
+        return values
 
     return judge

@@ -30,21 +30,15 @@ class SharedBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.expand, self.contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
-        self.attention_scale: nn.Parameter | None = None
-        self.feed_forward_scale: nn.Parameter | None = None
-        if layer_scale is not None:
-            self.attention_scale = nn.Parameter(torch.full((width,), layer_scale))
-            self.feed_forward_scale = nn.Parameter(torch.full((width,), layer_scale))
+        scales = [None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale)) for _ in range(2)]
+        self.attention_scale, self.feed_forward_scale = scales
 
     def forward(
         self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, num_queries: int | None = None
     ) -> tuple[Float[Tensor, "B Q D"], Float[Tensor, "B Q H"]]:
-        """The first Q tokens after the block, and their hidden features in its feed-forward layer.
+        """The first Q tokens after the block, all L for None, and their hidden features in its feed-forward layer.
 
-        Args:
-            tokens: (B, L, D).
-            mask: (B, L), True where a token stands that others may look at; None for all.
-            num_queries: Q; None for all L.
+        The mask is True where a token stands that others may look at; None for all.
         """
         kept = tokens[:, :num_queries]
         kept = self._add(kept, self._attend(tokens, mask, num_queries), self.attention_scale)

@@ -38,10 +38,7 @@ class _Readouts(Config):
     """Whether an objective sees a hidden layer behind its nonlinearity or before it, as in S-SMKE's code."""
 
     def readouts(self, *, has_class_token: bool) -> dict[Modality, Readout]:
-        """Of both modalities.
-
-        Args:
-            has_class_token: whether the image tower's first token is one.
+        """Of both modalities, for an image tower whose first token is a class token or not.
 
         Raises:
             UserError: the class token of a tower without one is wanted.
@@ -79,11 +76,7 @@ class SharedTransformerConfig(_Readouts):
         return self
 
     def build(self, width: int, *, has_class_token: bool) -> "SharedTransformer":
-        """The encoder with random weights.
-
-        Args:
-            width: of a token, and of the embedding.
-            has_class_token: whether the image tower's first token is one.
+        """The encoder of tokens and embeddings of that width, with random weights.
 
         Raises:
             UserError: the width is no multiple of the heads, or a class token is wanted where there is none.
@@ -177,16 +170,9 @@ class SharedTransformer(SharedEncoder):
     def forward(
         self, tokens: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None, modality: Modality
     ) -> tuple[Float[Tensor, "B D"], Layers]:
-        """The vectors of a batch of one modality.
+        """What stands for each after the last block, and as the one inner layer its hidden features in that block.
 
-        Args:
-            tokens: (B, L, D), of images or of texts.
-            mask: (B, L), True where a token stands; None where all are tokens. Padding does not change the result.
-            modality: whose tokens they are.
-
-        Returns:
-            (B, D) what stands for each after the last block, and as the one inner layer its (B, H) hidden features in
-            that block.
+        The mask is True where a token stands, and None where all are; padding does not change the result.
         """
         if self.token_types is not None:
             tokens = tokens + self.token_type_scale * self.token_types[TOKEN_TYPE_ROWS[modality]]

@@ -95,8 +95,7 @@ class TextTower(Tower):
     def keep_tokens(self, kept: Sequence[int]) -> None:
         """Drop all other word embeddings; texts of kept tokens, under their new ids, give the same bits as before.
 
-        Args:
-            kept: ids in the order of the new ones, with those of `needed_tokens`.
+        Kept are ids in the order of the new ones, with those of `needed_tokens`.
         """
         raise UserError(f"text_encoder.vocabulary: a {type(self).__name__} keeps all its words; leave it out.")
 
@@ -106,7 +105,6 @@ class CachedTower(ImageTower, TextTower):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """The features themselves."""
-        del mask
         return features
 
 
@@ -114,9 +112,5 @@ class NoTower(ImageTower, TextTower):
     """Where a model has no tower, such as one that only encodes queries; it refuses to be run."""
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Nothing to give.
-
-        Raises:
-            UserError: always.
-        """
+        """Raises `UserError`."""
         raise UserError("This model has no tower for these inputs; load it whole, without text_only=True.")

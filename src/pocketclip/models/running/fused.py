@@ -25,12 +25,7 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, tuple[float, ...], str]] = {
 
 
 class FusedConvolution(nn.Module):
-    """A convolution with its activation.
-
-    Args:
-        convolution: with padding of zeros, in numbers; or timm's `Conv2dSame`, which pads as TensorFlow does.
-        activation: one of `ACTIVATIONS`.
-    """
+    """A convolution that pads with zeros, or timm's `Conv2dSame`, with one of `ACTIVATIONS` behind it."""
 
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module) -> None:
         super().__init__()
@@ -45,18 +40,9 @@ class FusedConvolution(nn.Module):
         images = images.to(self.weight.dtype)
         if self.is_same:
             images = self._pad(images)
-        attribute, scalars, algorithm = self.activation
+        shape = (self.padding, self.stride, self.dilation, self.groups)
         output: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images,
-            self.weight,
-            self.bias,
-            self.padding,
-            self.stride,
-            self.dilation,
-            self.groups,
-            attribute,
-            scalars,
-            algorithm,
+            images, self.weight, self.bias, *shape, *self.activation
         )
         return output
 
@@ -95,11 +81,7 @@ def fuse_activations(tower: nn.Module, example: Tensor) -> nn.Module:
     """A copy of a CPU tower in which each convolution has taken in the activation that directly follows it.
 
     Pairs are found by running `example`, and the result is checked on it: where it differs by more than
-    `reparam.TOLERANCE`, the tower itself is returned.
-
-    Args:
-        tower: in evaluation mode and float32.
-        example: one input.
+    `reparam.TOLERANCE`, the tower itself is returned. It has to be in evaluation mode and float32.
     """
     if example.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return tower
@@ -152,8 +134,9 @@ def _find_pairs(tower: nn.Module, example: Tensor) -> tuple[dict[str, str], Tens
 
 
 def _can_be_taken_in(module: nn.Module) -> bool:
-    is_approximate = isinstance(module, nn.GELU) and module.approximate != "none"
-    return type(module) in ACTIVATIONS and not isinstance(module, nn.Identity) and not is_approximate
+    if isinstance(module, nn.GELU) and module.approximate != "none":
+        return False
+    return type(module) in ACTIVATIONS and not isinstance(module, nn.Identity)
 
 
 def _can_fuse(convolution: nn.Conv2d) -> bool:

@@ -20,14 +20,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def reparameterize(model: DualEncoder) -> DualEncoder:
-    """A copy of a model for inference, both towers fused; embeddings of unit length change by less than 1e-6.
-
-    Args:
-        model: in evaluation mode or not; it is left as it is.
-
-    Returns:
-        A model in evaluation mode.
-    """
+    """A copy of a model for inference, both towers fused; embeddings of unit length change by less than 1e-6."""
     fused = copy.deepcopy(model)
     fused.text_encoder = fuse_text_tower(model.text_encoder)
     if not isinstance(model.image_encoder, (CachedTower, NoTower)):
@@ -39,15 +32,7 @@ def reparameterize(model: DualEncoder) -> DualEncoder:
 
 
 def fuse_image_tower(tower: Module, example: Tensor) -> Module:
-    """A copy of an image tower for inference; what would change its output on `example` is left out.
-
-    Args:
-        tower: in evaluation mode or not; it is left as it is.
-        example: one input, such as a small batch of noise.
-
-    Returns:
-        A tower in evaluation mode.
-    """
+    """A copy of an image tower for inference; what would change its output on `example`, such as noise, is left out."""
     plain, joined = copy.deepcopy(tower).eval(), join_branches(tower)
     is_same = agree(_output(joined, example), _output(plain, example))
     return fold_batch_norms(joined if is_same else plain, example)
@@ -80,14 +65,7 @@ def fold_batch_norms(tower: Module, example: Tensor) -> Module:
 
     Pairs are found by the order of registration, which in most convolutional timm towers is the order of execution,
     and the result is checked on `example`: where it differs, only pairs within one module are folded, and where that
-    differs too, the tower is returned unfolded.
-
-    Args:
-        tower: in evaluation mode or not; it is left as it is.
-        example: one input, such as a small batch of noise.
-
-    Returns:
-        A tower in evaluation mode.
+    differs too, none.
     """
     plain = copy.deepcopy(tower).eval()
     pairs = _pairs(plain)
@@ -117,13 +95,14 @@ def _pairs(tower: nn.Module) -> list[tuple[str, str]]:
     """Names of convolutions and of the batch norms registered next."""
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     order = [(name, module) for name, module in tower.named_modules() if isinstance(module, kinds)]
-    found = []
-    for (before, convolution), (after, norm) in itertools.pairwise(order):
-        if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
-            continue
-        if convolution.out_channels == norm.num_features and norm.running_mean is not None:
-            found.append((before, after))
-    return found
+    return [
+        (before, after)
+        for (before, convolution), (after, norm) in itertools.pairwise(order)
+        if isinstance(convolution, nn.Conv2d)
+        and isinstance(norm, nn.BatchNorm2d)
+        and convolution.out_channels == norm.num_features
+        and norm.running_mean is not None
+    ]
 
 
 def _fold(tower: Module, pairs: Iterable[tuple[str, str]]) -> Module:
