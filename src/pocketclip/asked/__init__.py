@@ -57,10 +57,10 @@ def library_model(place: str | Path) -> LibraryModelConfig | None:
         UserError: what stands before the colon is no library that we know.
     """
     text = str(place)
-    found = re.fullmatch(r"([\w-]{2,}):(.*)", text)  # one letter is a drive
-    if found is None or Path(text).exists():
+    prefixed = re.fullmatch(r"([\w-]{2,}):(.*)", text)  # one letter is a drive
+    if prefixed is None or Path(text).exists():
         return None
-    prefix, name = found.groups()
+    prefix, name = prefixed.groups()
     if prefix not in PREFIXES:
         known = unknown_choice("library of models", prefix, PREFIXES)
         raise UserError(f"{text}: {known} Or name a bundle, a run folder, or a bundle's name on the hub.")
@@ -68,10 +68,7 @@ def library_model(place: str | Path) -> LibraryModelConfig | None:
 
 
 def lasting_name(place: str) -> Path | str:
-    """What an index keeps of a model's name, to open it again from any folder.
-
-    Returns:
-        A bundle's folder, or another library's name with the path in it made absolute.
+    """What an index keeps of a model's name, to open it again from any folder: paths are absolute.
 
     Raises:
         UserError: see `library_model`; or there is no bundle.

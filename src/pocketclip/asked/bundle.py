@@ -62,9 +62,7 @@ class PretrainedModel(AskedModel):
     def from_pretrained(cls, place: str | Path, *, text_only: bool = False) -> "PretrainedModel":
         """Load a bundle, a run folder, or a name on the Hugging Face hub.
 
-        Args:
-            place: one of them.
-            text_only: leave out the image tower: half the time to load, for encoding queries.
+        For encoding queries, `text_only` leaves out the image tower, which halves the time to load.
 
         Raises:
             UserError: it is not there or not complete.
@@ -80,11 +78,7 @@ class PretrainedModel(AskedModel):
         return loaded
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write the bundle; an older one in the same folder is replaced.
-
-        Args:
-            folder: empty, new, or a bundle.
-            card: the model card in Markdown; None keeps the one the model was loaded with.
+        """Write the bundle into a new folder, or over an older bundle; without a `card` in Markdown with its old one.
 
         Raises:
             UserError: it cannot be written there, or the model was loaded with `text_only`.

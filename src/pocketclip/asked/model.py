@@ -91,12 +91,7 @@ class LibraryModelConfig(Config):
         return self.model_copy(update={field: str(Path(value).absolute()) for field, value in there.items()}).text()
 
     def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> "LibraryModel":
-        """Load it.
-
-        Args:
-            device: where it computes.
-            precision: `auto` is bfloat16 where the device multiplies it in hardware.
-            role: what errors call it.
+        """Load it; `role` is what errors call it.
 
         Raises:
             UserError: its library is not installed, there is no such model, or its weights cannot be had.

@@ -33,15 +33,8 @@ def through_shared(
 ) -> tuple[Float[Tensor, "B D"], Layers]:
     """The embeddings of one modality, not normalised, and what the inner layers of the shared encoder make of it.
 
-    On a CPU long batches of texts pass in parts of like length.
-
-    Args:
-        encoder: images, or ids and mask of texts, to (B, L, F) tokens.
-        adapter: (B, L, F) to (B, L, D).
-        shared: what the tokens then pass through.
-        modality: what comes in.
-        inputs: images, or ids.
-        mask: of texts, True where a token stands.
+    The encoder makes (B, L, F) tokens of images, or of ids and mask; the adapter (B, L, D). On a CPU long batches of
+    texts pass in parts of like length.
     """
 
     def run(inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Layers]:

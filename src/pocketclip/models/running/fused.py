@@ -52,12 +52,8 @@ class FusedConvolution(nn.Module):
         `F.pad` writes zeros everywhere before it copies the images, which took 9 % of EfficientNet-Lite0's time.
         """
         height, width = images.shape[-2:]
-        (top, bottom), (left, right) = (
-            _same_padding(size, kernel, stride, dilation)
-            for size, kernel, stride, dilation in zip(
-                (height, width), self.weight.shape[-2:], self.stride, self.dilation, strict=True
-            )
-        )
+        sizes = (height, width), self.weight.shape[-2:], self.stride, self.dilation
+        (top, bottom), (left, right) = map(_same_padding, *sizes)
         if not (top or bottom or left or right):
             return images
         if not images.is_contiguous(memory_format=torch.channels_last):

@@ -197,10 +197,8 @@ def cast_weights(encoder: nn.Module) -> None:
 def round_keeping_sums(filters: Tensor) -> Tensor:
     """Filters in bfloat16 whose sums are nearly those of the given ones: neighbouring pixels are alike.
 
-    From the largest weight of a filter to its smallest, each takes on the rounding errors of those before it.
-
-    Args:
-        filters: (C, ...), one filter a row.
+    From the largest weight of a filter, which is a row, to its smallest, each takes on the rounding errors of those
+    before it.
     """
     flat = filters.flatten(1)
     order = flat.abs().argsort(1, descending=True)
@@ -226,14 +224,7 @@ def project(
     device: torch.device,
     rows: npt.NDArray[np.int64] | None = None,
 ) -> Floats:
-    """Embeddings of unit length from features, block by block.
-
-    Args:
-        head: (B, F) to (B, D), on the device.
-        features: (N, F), in any number type.
-        device: where to compute.
-        rows: of the features, in the order wanted; None for all.
-    """
+    """Embeddings of unit length from (N, F) features in any number type, or of some of their rows, block by block."""
     parts = []
     for first in range(0, max(1, len(features if rows is None else rows)), PROJECTED_A_CALL):
         block = slice(first, first + PROJECTED_A_CALL)
