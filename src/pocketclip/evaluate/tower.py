@@ -67,7 +67,7 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, bare: DualEncoder, whole: PretrainedModel, tokenizer: Tokenizer, *, heads: bool = True) -> "Asked":
         """What was made of a model's tower, on the model's device and as exact as scores ask for."""
-        scores = whole.runner_for_scores()
+        scores = whole.for_scores().runner
         runner = Runner(
             bare, device=scores.device, precision=scores.precision, image_size=scores.image_size, heads=heads
         )
