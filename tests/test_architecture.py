@@ -19,7 +19,7 @@ from conftest import encode_picture, tiny_model_settings, tiny_recipe_settings
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 MOST_FILES = {
-    "A loss": 3, "A source": 3, "A task": 3, "A tower family": 3, "A strategy": 3, "A foreign library": 3,
+    "A loss": 3, "A source": 3, "A task": 3, "A tower family": 3, "A strategy": 5, "A foreign library": 3,
     "An export target": 4,
 }  # fmt: skip
 
@@ -69,6 +69,15 @@ def test_what_is_touched_is_few(heading: str) -> None:
     assert with_its_test <= MOST_FILES[heading]
 
 
+def test_a_strategys_examples_are_few_each() -> None:
+    """A setting of a tower is one file and its test; a method that sees further views is two and its test."""
+    assert [example.path.rpartition("/")[2] for example in examples()["A strategy"]] == [
+        "timm.py",
+        "slip.py",
+        "__init__.py",
+    ]
+
+
 def run(code: str, folder: Path, *paths: Path) -> Any:
     """What a process prints as JSON in its last line, with packages from these paths."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
@@ -110,6 +119,7 @@ def folder(tmp_path: Path) -> Path:
     dropped = {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 32, "patch_drop_rate": 0.5}
     tower = {"image_encoder": dropped}
     (tmp_path / "strategy.yaml").write_text(json.dumps({**settings, "model": tiny_model_settings() | tower}))
+    (tmp_path / "slip.yaml").write_text(json.dumps({**settings, "objective": {"kind": "slip"}}))
     with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
         for number in range(8):
             archive.writestr(f"{'cats' if number % 2 else 'dogs'}/a_red_{number}.jpg", encode_picture(number))
@@ -126,6 +136,7 @@ def test_every_example_works_in_a_copy_of_the_package(folder: Path) -> None:
 ask("train", "recipe.yaml", "--out", "run")
 ask("train", "tower.yaml", "--out", "tower")
 ask("train", "strategy.yaml", "--out", "strategy")
+ask("train", "slip.yaml", "--out", "slip", "--set", "train.chunk_size=2")
 from pocketclip.export.program import export_program
 from pocketclip.asked import open_model
 export_program(Path("run/bundle"), Path("exported"))
@@ -138,6 +149,7 @@ print(json.dumps({
     "classes": asked("run", *data, "--task", "linear_probe", "--train-data", "zipped:pictures.zip"),
     "foreign": asked("colours:mean", *data, "--task", "two_way"),
     "metrics": Path("run/metrics.jsonl").read_text().splitlines()[0],
+    "slip": Path("slip/metrics.jsonl").read_text().splitlines()[0],
     "vectors": [model.encode_image(pixels).tolist() for model in models],
 }))
 """
@@ -149,6 +161,7 @@ print(json.dumps({
     assert said["classes"][0]["num_classes"] == 2
     assert 0 <= said["foreign"][0]["top1_accuracy"]["value"] <= 1
     assert "hardest" in said["metrics"]
+    assert '"self"' in said["slip"]
     assert said["vectors"][0][0] == pytest.approx(said["vectors"][1][0], abs=1e-5)
 
 

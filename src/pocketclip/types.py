@@ -84,6 +84,8 @@ class ImageTextBatch:
     """What live teachers still have to encode; empty without any."""
     num_synthetic: int = 0
     """S; the last S of the K captions of each image are synthetic."""
+    views: tuple[Shaped[Tensor, "B ..."], ...] = ()
+    """Further views of the images, each (B, 3, H, W) bytes, for an objective that compares an image with itself."""
     labels: Int[Tensor, "..."] | None = None
     """What a classifier should answer, such as each image's class, or (P,) 1 where a sentence is true of two images;
     None where nothing is classified."""
@@ -102,8 +104,9 @@ class ImageTextBatch:
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         teachers = tuple(teacher.to(device) for teacher in self.teachers)
         inputs = tuple(one.to(device) for one in self.teacher_inputs)
+        views = tuple(view.to(device, non_blocking=True) for view in self.views)
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs, labels=labels)
+        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs, views=views, labels=labels)
 
     def pairs(self, start: int, stop: int) -> "ImageTextBatch":
         """Images start to stop with their captions; used to run the towers chunk by chunk."""
@@ -114,6 +117,7 @@ class ImageTextBatch:
             token_mask=self.token_mask[captions],
             image_ids=self.image_ids[start:stop],
             caption_ids=self.caption_ids[captions],
+            views=tuple(view[start:stop] for view in self.views),
         )  # a part stands for itself: its features are joined before a loss sees them
 
     def with_caption(self, number: int) -> "ImageTextBatch":
@@ -150,6 +154,8 @@ class Features:
     """Added to every logit; 0 unless the loss is sigmoid."""
     layers: tuple[LayerFeatures, ...] = ()
     """Inner layers of a shared encoder, first to last, that an objective may look at; empty of two plain towers."""
+    views: tuple[Float[Tensor, "B F"], ...] = ()
+    """The image tower's features of the batch's further views, which no head has seen."""
     pair_logits: Float[Tensor, " P"] | None = None
     """(P,), that the sentence is true of images 2 p and 2 p + 1; None without a pair head or labels."""
 

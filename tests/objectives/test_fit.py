@@ -44,7 +44,6 @@ def test_a_method_that_asks_for_nothing_fits() -> None:
         (Needs("new", hidden_layer="layers"), "objective.layers: hidden is a layer of model.shared_encoder"),
         (Needs("new", queue=("memory", 3)), "objective.memory: 3 is less than train.batch_size, 4"),
         (Needs("new", labels=True), "objective.kind new learns from classes, which data.train does not give"),
-        (Needs("new", views=2), "objective.kind new needs 2 views of an image, and a batch holds one"),
         (Needs("new", pairs=True), "objective.kind new needs data.train of kind nlvr2 or scene_pairs"),
     ],
 )
@@ -56,6 +55,18 @@ def test_what_is_missing_is_named(needs: Needs, message: str) -> None:
 def test_what_no_cache_keeps_goes_without_one() -> None:
     with pytest.raises(ValueError, match=r"objective\.kind new needs fresh views, which no cache keeps"):
         check_fit(recipe_with(Needs("new", uncached="fresh views"), train=CACHED))
+    with pytest.raises(ValueError, match=r"objective\.kind new needs several views, which no cache keeps"):
+        check_fit(recipe_with(Needs("new", views=2), train=CACHED))
+
+
+def test_several_views_are_drawn_and_not_those_that_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_fit(recipe_with(Needs("new", views=2)))
+    recipe = recipe_with(Needs("new", views=2))
+    monkeypatch.setattr(type(recipe.data.train), "gives", frozenset({"captions", "stored_views"}))
+    with pytest.raises(
+        ValueError, match=r"objective\.kind new draws 2 views of an image; read the shards as webdataset:"
+    ):
+        check_fit(recipe)
 
 
 def test_messages_name_every_kind_of_source_with_pairs() -> None:

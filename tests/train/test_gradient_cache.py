@@ -19,7 +19,7 @@ from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
 from pocketclip.objectives.distillation import DistillationObjectiveConfig, TermConfig
 from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
 from pocketclip.train.gradient_cache import chunk_bounds, chunked_backward
-from pocketclip.types import ImageTextBatch
+from pocketclip.types import Features, ImageTextBatch
 from taught import WIDTHS, make_taught
 
 LOSSES = [ClipLossConfig(), SigmoidLossConfig(), SoftTargetLossConfig(), MultiPositiveLossConfig()]
@@ -158,3 +158,21 @@ def test_objectives_with_teachers_give_the_plain_gradient_to_the_model_and_to_wh
         assert (value.grad is None) == (name not in expected), name
         if value.grad is not None:
             torch.testing.assert_close(value.grad, expected[name], rtol=1e-4, atol=1e-5, check_dtype=False, msg=name)
+
+
+def test_further_views_get_their_gradient_too() -> None:
+    """The towers' dropout is off, so that all passes agree."""
+    model, batch = make()
+    model.eval()
+    batch = replace(batch, views=tuple(torch.randn(7, 6, dtype=torch.float64) for _ in range(2)))
+
+    def objective(features: Features, batch: ImageTextBatch) -> dict[str, Tensor]:
+        first, second = features.views
+        return {"apart": (first * second.roll(1, 0)).sum() * features.image.std()}
+
+    whole = copy.deepcopy(model)
+    torch.stack(list(objective(whole(batch), batch).values())).sum().backward()
+    chunked_backward(model, objective, batch, chunk_size=3, autocast=nullcontext)
+    for (name, value), (_, expected) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
+        if expected.grad is not None:
+            torch.testing.assert_close(value.grad, expected.grad, msg=name, rtol=1e-5, atol=1e-6)

@@ -119,7 +119,9 @@ class DualEncoder(nn.Module):
     def forward(self, batch: ImageTextBatch) -> Features:
         """Embeddings of a batch with the temperature's exponential and the bias."""
         image, text, layers = self.encode(batch)
-        return self.judged(Features(image, text, self.logit_scale.exp(), self.logit_bias, layers), batch)
+        tower = self.pathway("image")[0]
+        views = tuple(tower(view).float() for view in batch.views)
+        return self.judged(Features(image, text, self.logit_scale.exp(), self.logit_bias, layers, views), batch)
 
     def judged(self, features: Features, batch: ImageTextBatch) -> Features:
         """The features of a batch of labelled pairs with the pair head's logits; others as they are."""

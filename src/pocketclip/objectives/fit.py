@@ -78,8 +78,8 @@ def _check_layer_queue_and_views(recipe: Any) -> None:
             )
     if needs.labels and "classes" not in recipe.data.train.gives:
         raise ValueError(f"objective.kind {kind} learns from classes, which data.train does not give")
-    if needs.views > 1:
-        raise ValueError(f"objective.kind {kind} needs {needs.views} views of an image, and a batch holds one")
+    if needs.views > 1 and "stored_views" in recipe.data.train.gives:
+        raise ValueError(f"objective.kind {kind} draws {needs.views} views of an image; read the shards as webdataset:")
 
 
 def _check_no_pairs(recipe: Any) -> None:
@@ -106,7 +106,8 @@ def _check_pairs(recipe: Any) -> None:
 
 
 def _check_cache(recipe: Any) -> None:
-    kind, uncached = recipe.objective.kind, recipe.objective.needs.uncached
+    kind, needs = recipe.objective.kind, recipe.objective.needs
+    uncached = needs.uncached or ("several views" if needs.views > 1 else "")
     if uncached and any(stage.cache is not None for stage in recipe.stages.values()):
         raise ValueError(f"objective.kind {kind} needs {uncached}, which no cache keeps; leave out cache, heads_first")
 

@@ -35,7 +35,7 @@ class Needs:
     labels: bool = False
     """Whether it asks for a class of every image."""
     views: int = 1
-    """How many views of an image it sees at once."""
+    """How many views of an image it sees at once; those behind the first are in `ImageTextBatch.views`."""
     uncached: str = ""
     """What it asks for that no feature cache keeps, such as `images by twos`; empty where a cache can serve it."""
     task: str = "retrieval"

@@ -70,7 +70,8 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
         views = 0
         if stage.cache is not None:
             views = stage.cache.num_views(recipe.data.train.open() if stage.cache.views == "stored" else None)
-        total += _stage_macs(stage, macs["macs_image"], macs["macs_text"], num_items, views)
+        image = recipe.objective.needs.views * macs["macs_image"]
+        total += _stage_macs(stage, image, macs["macs_text"], num_items, views)
     return 2.0 * total
 
 

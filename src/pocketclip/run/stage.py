@@ -68,7 +68,13 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         source,
         plan,
         captions=captions,
-        views=views_of(source, config.augment, _preprocess_of(run, name, config), images),
+        views=views_of(
+            source,
+            config.augment,
+            _preprocess_of(run, name, config),
+            images,
+            num_views=run.recipe.objective.needs.views,
+        ),
         tokenizer=run.tokenizer,
         teachers=run.teaching.brought,
     )

@@ -49,9 +49,10 @@ def chunked_backward(
                 features = model(chunk)
             chunk_outputs.append([output.float() for output in _outputs(features)])
     whole = [torch.cat(parts).requires_grad_() for parts in zip(*chunk_outputs, strict=True)]
-    image, text, *layers = whole
+    num_layers = len(whole) - len(batch.views)
+    (image, text, *layers), views = whole[:num_layers], tuple(whole[num_layers:])
     layer_features = tuple(map(LayerFeatures, layers[::2], layers[1::2]))
-    features = Features(image, text, model.logit_scale.exp(), model.logit_bias, layer_features)
+    features = Features(image, text, model.logit_scale.exp(), model.logit_bias, layer_features, views)
     losses = dict(objective(model.judged(features, batch), batch))
     torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
     passes = zip(chunks, states, _split_gradients(whole, chunk_outputs), strict=True)
@@ -68,9 +69,9 @@ def chunked_backward(
 
 
 def _outputs(features: Features) -> list[Tensor]:
-    """What depends on the pairs: images, texts, and both again for each inner layer."""
+    """What depends on the pairs: images, texts, both again for each inner layer, and the images' further views."""
     layers = [side for layer in features.layers for side in (layer.image, layer.text)]
-    return [features.image, features.text, *layers]
+    return [features.image, features.text, *layers, *features.views]
 
 
 def _split_gradients(whole: Sequence[Tensor], chunk_outputs: Sequence[Sequence[Tensor]]) -> list[list[Tensor | None]]:

@@ -36,6 +36,7 @@ def put_together(tokenizer: Tokenizer) -> Callable[..., TrainingBatches]:
         last_captions: Any = None,
         with_features: bool = False,
         readers: Any = (),
+        num_views: int = 1,
     ) -> TrainingBatches:
         captions: Any = DrawnCaptions(captions_per_image, synthetic_captions_per_image)
         teachers: Any = Teachers(readers=tuple(readers)) if readers else Teachers()
@@ -44,7 +45,7 @@ def put_together(tokenizer: Tokenizer) -> Callable[..., TrainingBatches]:
         if with_features:
             assert source.stored is not None
             teachers = Teachers(source.stored.teachers)
-        views = views_of(source, augment or AugmentConfig(), PREPROCESS)
+        views = views_of(source, augment or AugmentConfig(), PREPROCESS, num_views=num_views)
         return TrainingBatches(source, plan, captions=captions, views=views, tokenizer=tokenizer, teachers=teachers)
 
     return make

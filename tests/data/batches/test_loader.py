@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,6 +72,20 @@ def test_the_number_of_workers_changes_nothing(
     alone = list(batches(source, plan, **settings))
     assert sum(len(batch.broken) for batch in alone) > 0
     assert_same(list(batches(source, plan, **settings, num_workers=num_workers)), alone)
+
+
+def test_further_views_leave_the_first_as_it_was(batches: Callable[..., Iterator[ImageTextBatch]]) -> None:
+    source, plan = open_source("scenes:10,image_size=16"), BatchPlan(10, 4, seed=3)
+    alone = list(batches(source, plan, augment=RANDOM_VIEWS, num_steps=3))
+    several = list(batches(source, plan, augment=RANDOM_VIEWS, num_steps=3, num_views=3))
+    assert_same(several, alone)
+    for one, more in zip(alone, several, strict=True):
+        assert one.views == ()
+        shown = [more.images, *more.views]
+        assert [view.shape for view in shown] == 3 * [one.images.shape]
+        assert not any(torch.equal(first, second) for first, second in itertools.combinations(shown, 2))
+    again = list(batches(source, plan, augment=RANDOM_VIEWS, num_steps=3, num_views=3, num_workers=2))
+    assert all(map(torch.equal, again[2].views, several[2].views))
 
 
 @pytest.mark.parametrize(("start", "num_workers"), [(1, 0), (2, 0), (3, 0), (4, 0), (3, 2)])

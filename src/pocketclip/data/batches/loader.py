@@ -36,7 +36,7 @@ class Pair:
     """One image with the captions drawn for it."""
 
     arrays: list[npt.NDArray[Any]]
-    """(H, W, 3) bytes of the view at each size, or its (F,) features of a frozen tower alone."""
+    """(H, W, 3) bytes of the view at each size and of further views, or its (F,) features of a frozen tower alone."""
     captions: list[str]
     index: int
     """Of the image in its source."""
@@ -103,7 +103,8 @@ class TrainingBatches(Dataset[Pair | str]):
             for fields in loader:
                 teachers = tuple(TeacherFeatures(**one) for one in fields.pop("teachers", ()))
                 inputs = tuple(TeacherInputs(**one) for one in fields.pop("teacher_inputs", ()))
-                yield ImageTextBatch(**fields, teachers=teachers, teacher_inputs=inputs)
+                views = tuple(fields.pop("views", ()))
+                yield ImageTextBatch(**fields, teachers=teachers, teacher_inputs=inputs, views=views)
 
     def _places(self, steps: range, share: slice) -> Iterator[list[tuple[int, int]]]:
         """The epoch and the item of each pair of every step, or of a rank's share of them."""
@@ -156,6 +157,8 @@ class TrainingBatches(Dataset[Pair | str]):
         }
         if per_example > 1 and all(pair.label is not None for pair in pairs):
             fields["labels"] = torch.tensor([pair.label for pair in pairs[::per_example]], dtype=torch.int64)
+        if further := range(len(self.sizes), len(self.sizes) + self.views.num_views - 1):
+            fields["views"] = [self.views.join([pair.arrays[place] for pair in pairs]) for place in further]
         return fields | self.teachers.join(rows, pixels, captions)
 
 

@@ -1,7 +1,7 @@
 """What a step shows of an image: a fresh random view, a stored one, or stored features of a view."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from pocketclip.stages.store import Block
 
 _VIEW_ORDER = 7  # keeps the order of views apart from other draws of the same numbers
 Shown = tuple[int, list[npt.NDArray[Any]]]
-"""The number of a view among those stored, 0 of a fresh one, and its arrays: pixels at each size, or one vector."""
+"""The number of a view among those stored, 0 of a fresh one, and its arrays: pixels at each size, then those of further
+views; or one vector."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Views:
     """How the student wants pictures."""
     augment: AugmentConfig
     """What the views are drawn with."""
+    num_views: int = 1
+    """Of an image in a batch; those behind the first are for the student alone."""
 
     def show(self, item: Item, sizes: Sequence[PreprocessConfig]) -> Shown:
         """A view of an item, at each of the sizes, of which the student's comes first.
@@ -38,7 +41,11 @@ class Views:
             BrokenItemError: the picture cannot be read.
         """
         picture = self._decoded(item, sizes)
-        return 0, _rendered(picture, draw_view(self.augment, picture.size, item.seeds), sizes)
+        first, *further = (
+            draw_view(self.augment, picture.size, [*item.seeds, *([number] if number else [])])
+            for number in range(self.num_views)
+        )
+        return 0, [*_rendered(picture, first, sizes), *(render_view(picture, view, sizes[0]) for view in further)]
 
     def join(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
         """(B, 3, H, W) bytes of views of one size, channels_last in memory."""
@@ -68,9 +75,9 @@ class StoredViews(Views):
 class CachedViews(Views):
     """Shows features of a frozen tower in the place of pixels."""
 
-    features: npt.NDArray[np.floating[Any]]
+    features: npt.NDArray[np.floating[Any]] = field(kw_only=True)
     """(N, V, F), of the readable images."""
-    rows: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64] = field(kw_only=True)
     """Row of each sample of the source; -1 of one whose picture could not be read."""
 
     def show(self, item: Item, sizes: Sequence[PreprocessConfig]) -> Shown:
@@ -88,7 +95,12 @@ class CachedViews(Views):
 
 
 def views_of(
-    source: Source, augment: AugmentConfig, preprocess: PreprocessConfig, features: Block | None = None
+    source: Source,
+    augment: AugmentConfig,
+    preprocess: PreprocessConfig,
+    features: Block | None = None,
+    *,
+    num_views: int = 1,
 ) -> Views:
     """What a source's images are shown as.
 
@@ -97,14 +109,15 @@ def views_of(
         augment: draws those of any other.
         preprocess: how the student wants pictures.
         features: what a frozen tower makes of the whole source, to show in the place of pixels.
+        num_views: of an image in a batch, where they are drawn.
     """
     if features is not None:
         rows = np.full(len(source), -1, dtype=np.int64)
         rows[features["indices"]] = np.arange(len(features["indices"]))
-        return CachedViews(preprocess, AugmentConfig(), features["features"], rows)
+        return CachedViews(preprocess, AugmentConfig(), features=features["features"], rows=rows)
     if source.stored is not None:
         return StoredViews(preprocess, source.stored.manifest.augment)
-    return Views(preprocess, augment)
+    return Views(preprocess, augment, num_views)
 
 
 def draw_view_number(num_views: int, seed: int, epoch: int, number: int) -> int:
