@@ -188,8 +188,7 @@ print(json.dumps({
     assert said["own"][0]["num_images"] == 8
 
     entry = package / "toys-1.dist-info" / "entry_points.txt"
-    entry.write_text("[pocketclip.losses]\nhardest = missing:Config\n")
-    broken = "try:\n    ask('list', 'losses')\nexcept Exception as error:\n    print(json.dumps(str(error)))\n"
-    assert "package toys: its entry point 'hardest' of pocketclip.losses cannot be loaded" in run(
-        ASK + broken, folder, ROOT / "src", package
-    )
+    entry.write_text("[pocketclip.sources]\nzipped = missing:Config\n")
+    broken = "try:\n    ask('list', 'sources')\nexcept Exception as error:\n    print(json.dumps(str(error)))\n"
+    message = "package toys: its entry point 'zipped' of pocketclip.sources cannot be loaded"
+    assert message in run(ASK + broken, folder, ROOT / "src", package)
