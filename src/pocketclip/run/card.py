@@ -18,8 +18,6 @@ tags:
 - pocketclip
 ---
 """
-LINE = 100
-"""Letters of a line of the card's own sentences."""
 
 
 def model_card(
@@ -94,6 +92,6 @@ def _scores(results: Mapping[str, EvalResult]) -> str:
         ]
         lines = [f"| {' | '.join(cells)} |" for cells in (columns, *rows)]
         lines.insert(1, f"|{'---|' * len(columns)}")
-        about = textwrap.fill(f"Percent, with 95 % intervals from resampling {task.unit}. {task.meaning}", LINE)
+        about = textwrap.fill(f"Percent, with 95 % intervals from resampling {task.unit}. {task.meaning}", 100)
         tables.append(f"{about}\n\n" + "\n".join(lines))
     return "\n\n".join(tables)

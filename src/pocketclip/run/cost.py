@@ -30,13 +30,8 @@ def cost_of(
 ) -> CostResult:
     """The cost of what `open_model` takes, of a size, or of a recipe's model before it is trained.
 
-    Args:
-        place: of the model, or a name.
-        device: `cpu`, `cuda` or `auto`.
-        precision: of latency and throughput.
-        seconds: spent on each of the four timings.
-        dollars_per_hour: of this machine; adds the price of a million images and of a million texts.
-        with_energy: measure the energy of the timings with codecarbon.
+    Each of the four timings lasts some `seconds`. `dollars_per_hour` of this machine adds the price of a million images
+    and of a million texts, `with_energy` the energy of the timings by codecarbon.
     """
     library = library_model(place)
     if library is not None:
@@ -74,18 +69,10 @@ def _built(place: str) -> Callable[..., CostResult]:
     text, notes = config.text_encoder, []
     if text.vocabulary == "occurring":
         notes = ["text parameters are those of the whole vocabulary; the captions decide what is kept of it"]
-    return partial(
-        measure_cost,
-        build_model(
-            config,
-            load_pretrained=False,
-            vocabulary_size=text.vocabulary_size if text.tokenizer == "captions" else None,
-        ),
-        name=name,
-        image_size=config.image_encoder.image_size,
-        context_length=text.context_length,
-        more_notes=notes,
-    )
+    vocabulary_size = text.vocabulary_size if text.tokenizer == "captions" else None
+    model = build_model(config, load_pretrained=False, vocabulary_size=vocabulary_size)
+    size, context_length = config.image_encoder.image_size, text.context_length
+    return partial(measure_cost, model, name=name, image_size=size, context_length=context_length, more_notes=notes)
 
 
 def _find_bundle_unless_recipe(place: str) -> Path | None:

@@ -70,13 +70,8 @@ def write_embeddings(
 ) -> tuple[int, int]:
     """Embed into `out`: images.npy, texts.npy, text_images.npy, items.jsonl and manifest.json.
 
-    Args:
-        stage: an `embedding_stage`.
-        open_stage: opens the same one in another process.
-        out: made if missing; holds `blocks/` until everything is embedded.
-        engine: what computes the blocks.
-        watch: told of the samples done and of broken items.
-        resume: go on with the blocks of an earlier call, or do nothing where it was finished.
+    The `stage` is an `embedding_stage`, which `open_stage` opens in another process. The folder holds `blocks/` until
+    all is embedded; `resume` goes on with those of an earlier call, or does nothing where it was finished.
 
     Returns:
         Numbers of images and captions.

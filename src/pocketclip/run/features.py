@@ -21,12 +21,6 @@ from pocketclip.stages.watch import BrokenItems, Watch
 def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "auto") -> dict[str, int]:
     """Encode what training with this recipe looks for in the feature cache; the entries are the same to the byte.
 
-    Args:
-        recipe: with a stage that uses the cache.
-        engine: what computes.
-        watch: told of the samples done.
-        device: `cpu`, `cuda` or `auto`.
-
     Returns:
         Images, with a caption where captions are encoded too, for `train`, `val`, and `test` where training caches it.
 
@@ -64,7 +58,8 @@ def open_feature_stage(recipe: dict[str, Any], split: str, device: str, number: 
 def _stages(recipe: Recipe, towers: FrozenTowers, source: Source, split: str) -> list[Stage]:
     """Of a split's images, and of its captions where training caches those too."""
     exact = split != "train"
-    stages = [towers.image_stage(source, _views(recipe, split), seed=recipe.seed, for_scores=exact)]
+    views = (None if exact else _first_cache(recipe)) or CacheConfig()
+    stages = [towers.image_stage(source, views, seed=recipe.seed, for_scores=exact)]
     return [*stages, towers.text_stage(source, for_scores=exact)] if recipe.caches_texts else stages
 
 
@@ -77,12 +72,6 @@ def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> t
     torch.manual_seed(recipe.seed)
     tokenizer, model = starting_model(recipe, train)
     return frozen_towers(recipe, tokenizer, model, train, device, inference=inference), sources
-
-
-def _views(recipe: Recipe, split: str) -> CacheConfig:
-    """What training stores of a split's images."""
-    cache = _first_cache(recipe)
-    return cache if split == "train" and cache is not None else CacheConfig()
 
 
 def _first_cache(recipe: Recipe) -> CacheConfig | None:

@@ -24,7 +24,6 @@ class _Speeds(Watch):
         self.speeds: list[float] = []
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """Remember one."""
         self.speeds.append(images_per_second)
 
 

@@ -23,9 +23,7 @@ def samples_seen(recipe: Recipe) -> int:
 
 def items_of_epoch(source: Source, stage: TrainConfig) -> int:
     """What an epoch passes over: the images, or every caption with its image."""
-    if stage.epoch == "captions":
-        return sum(len(texts) for texts in readable_captions(source))
-    return len(source)
+    return sum(map(len, readable_captions(source))) if stage.epoch == "captions" else len(source)
 
 
 def plan_run(

@@ -11,7 +11,6 @@ from pocketclip.data import Source
 from pocketclip.errors import BrokenItemError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe
-from pocketclip.train.config import TrainConfig
 
 SAMPLED = 200
 """Samples whose size is looked at."""
@@ -27,21 +26,15 @@ def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num
         "checkpoints": _checkpoints(recipe, model),
         "bundle": 4 * count_parameters(model),
     }
-    cached = [stage for stage in recipe.stages.values() if stage.cache is not None]
-    if cached:
-        views = max(_num_views(stage, source) for stage in cached)
+    caches = [stage.cache for stage in recipe.stages.values() if stage.cache is not None]
+    if caches:  # stored views are counted where the data are at hand
+        views = max(1 if source is None and cache.views == "stored" else cache.num_views(source) for cache in caches)
         captions = 1.0 if source is None else _mean_of_some(source, lambda index: len(source.captions(index)), 1)
         image, text = model.image_encoder.feature_dim, model.text_encoder.feature_dim
         if not recipe.caches_texts:
             captions = 0.0  # their tower is trained
         num_bytes["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
     return num_bytes
-
-
-def _num_views(stage: TrainConfig, source: Source | None) -> int:
-    """Of each image in the cache; stored ones are counted where the data are at hand."""
-    assert stage.cache is not None
-    return 1 if source is None and stage.cache.views == "stored" else stage.cache.num_views(source)
 
 
 def _data_bytes(source: Source, num_items: int) -> int:

@@ -32,22 +32,19 @@ class LiveTeachers:
     def __call__(self, batch: ImageTextBatch, chunk_size: int | None) -> ImageTextBatch:
         """The batch, on the teachers' device, with their features in place of their inputs; see `train.loop.Teach`."""
         asked = zip(self.teachers, self.readers, batch.teacher_inputs, strict=True)
-        features = [
-            _features(teacher, inputs, chunk_size, with_captions=reader.encode is not None)
-            for teacher, reader, inputs in asked
-        ]
-        return replace(batch, teachers=tuple(features), teacher_inputs=())
+        features = tuple(_features(*one, chunk_size) for one in asked)
+        return replace(batch, teachers=features, teacher_inputs=())
 
 
 def _features(
-    teacher: AskedModel, inputs: TeacherInputs, chunk_size: int | None, *, with_captions: bool
+    teacher: AskedModel, reader: TeacherReader, inputs: TeacherInputs, chunk_size: int | None
 ) -> TeacherFeatures:
     count = len(inputs.images)
     captions_per_image = len(inputs.tokens) // count
     images, texts = [], []
     for start, stop in chunk_bounds(count, -(-count // (chunk_size or count))):
         images.append(teacher.embed_images(inputs.images[start:stop]))
-        if with_captions:
+        if reader.encode is not None:
             own = slice(start * captions_per_image, stop * captions_per_image)
             texts.append(teacher.embed_tokens(inputs.tokens[own], inputs.token_mask[own]))
     return TeacherFeatures(torch.cat(images), torch.cat(texts) if texts else None, teacher.inverse_temperature or 1.0)
