@@ -46,11 +46,7 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
 
     def load_newest(self) -> dict[str, Any] | None:
-        """The final state, else the newest step's, or None.
-
-        Raises:
-            UserError: it cannot be read.
-        """
+        """The final state, else the newest step's, or None; see `load`."""
         paths = [self.final] if self.final.is_file() else self.steps()
         return load(paths[-1]) if paths else None
 
@@ -60,11 +56,7 @@ class CheckpointFolder:
 
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:
-    """Write a file of tensors and plain values whole or not at all.
-
-    Raises:
-        UserError: the disk is full or not writable; earlier checkpoints are untouched.
-    """
+    """Write a file of tensors and plain values whole or, with a UserError that names a full disk, not at all."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +72,7 @@ def save_atomically(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a file that `save_atomically` wrote; nothing but tensors and plain values is accepted.
-
-    Raises:
-        UserError: damaged, or holding anything else.
-    """
+    """Read a file that `save_atomically` wrote; one that is damaged, or holds anything else, is a UserError."""
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch, zipfile and pickle raise types of their own

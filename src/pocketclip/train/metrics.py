@@ -29,11 +29,7 @@ class MetricsFile:
         self._purge_step: int | None = None
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> int:
-        """Add a line; returns the file's size, which a checkpoint keeps.
-
-        Raises:
-            UserError: the disk is full.
-        """
+        """Add a line; returns the file's size, which a checkpoint keeps. A full disk is a UserError."""
         self.newest.update(values)
         line = json.dumps({"stage": self.stage, "step": step, "epoch": round(epoch, 4), **values})
         try:
@@ -72,11 +68,7 @@ class MetricsFile:
 def mean_of_steps(
     steps: Sequence[tuple[int, Mapping[str, Tensor]]], stage: str, checkpoints: CheckpointFolder
 ) -> dict[str, float]:
-    """Bring the scalars of some steps to the CPU in one go, check them and average them, over ranks too.
-
-    Raises:
-        UserError: a loss was not finite.
-    """
+    """Bring the scalars of some steps to the CPU in one go and average them, over ranks too; none may be NaN or infinite."""
     names = list(steps[-1][1])
     values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in steps])
     distributed.average_in_place([values])
@@ -95,11 +87,7 @@ def mean_of_steps(
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Every line of a run's `metrics.jsonl`; a last line cut off by a kill is dropped.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Every line of a run's `metrics.jsonl`, which must be there; a last line cut off by a kill is dropped."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: no metrics here; is this a run folder?")

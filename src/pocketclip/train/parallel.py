@@ -8,6 +8,7 @@ comes. The temperature and the bias are single numbers, which neither treats wel
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -76,27 +77,18 @@ class Alone:
 class Replicated(Alone):
     """Every rank holds the whole model."""
 
-    def __init__(self, model: DualEncoder) -> None:
-        super().__init__(model)
-        self._replica: DistributedDataParallel | None = None  # made when it is known which parameters are trained
-
-    @property
+    @cached_property
     def replica(self) -> DistributedDataParallel:
-        """The towers and heads, whose gradients are averaged while the backward pass goes on."""
-        if self._replica is None:
-            parts = _Parts(self.model)
-            self._replica = DistributedDataParallel(parts, forward_sync_buffers=False, gradient_as_bucket_view=True)
-        return self._replica
+        """The towers and heads; made with the first batch, when it is known which parameters are trained."""
+        return DistributedDataParallel(_Parts(self.model), forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def forward(self, batch: ImageTextBatch) -> Features:
-        """The features of this rank's share, ready for a backward pass."""
         image, text, layers = self.replica(batch)
         features = Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias, layers)
         return self.model.judged(features, batch)
 
     @contextmanager
     def delayed(self) -> Iterator[None]:
-        """Within, backward passes only add up; the first one after it tells the other ranks."""
         with self.replica.no_sync():
             yield
 
@@ -114,7 +106,7 @@ class _Parts(nn.Module):
 
 
 class Sharded(Alone):
-    """Every rank holds a part of each weight, and of the optimizer's state."""
+    """Every rank holds a part of each weight, and of the optimizer's state; whole ones suit any number of ranks."""
 
     def __init__(self, model: DualEncoder) -> None:
         super().__init__(model)
@@ -130,7 +122,6 @@ class Sharded(Alone):
 
     @contextmanager
     def delayed(self) -> Iterator[None]:
-        """Within, backward passes only add up; the first one after it tells the other ranks."""
         for part in self.parts:
             part.set_requires_gradient_sync(False)
         yield
@@ -138,7 +129,6 @@ class Sharded(Alone):
             part.set_requires_gradient_sync(True)
 
     def clip(self, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
-        """Scale the gradients down to a norm, counting the parts of all ranks; returns the norm they had."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         groups = [[grad for grad in gradients if isinstance(grad, DTensor) == spread] for spread in (True, False)]
         norms = [nn.utils.get_total_norm(group) for group in groups if group]
@@ -149,25 +139,20 @@ class Sharded(Alone):
         return total  # type: ignore[no-any-return]
 
     def whole_model(self) -> DualEncoder:
-        """The given model, with the weights gathered from all ranks."""
         self.given.load_state_dict(self.state_dict())
         return self.given
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights gathered from all ranks."""
         return dict(_whole(self.model.state_dict()))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take this rank's part of whole weights."""
         parts = {name: _like(state[name], own) for name, own in self.model.state_dict().items()}
         self.model.load_state_dict(parts)
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """The state gathered from all ranks; it suits any number of them."""
         return dict(_whole(optimizer.state_dict()))
 
     def load_optimizer_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Take this rank's part of a whole state."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         parts = {
             number: {name: _like(value, parameters[number]) for name, value in values.items()}

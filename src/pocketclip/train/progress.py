@@ -24,11 +24,7 @@ class Progress:
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validate": 0.0})
 
     def metric(self, name: str, stage: str) -> float:
-        """A metric of the newest evaluation.
-
-        Raises:
-            UserError: it was not measured.
-        """
+        """A metric of the newest evaluation; a UserError where it was not measured."""
         if name not in self.evaluation:
             raise UserError(f"{stage}: no validation metric '{name}'. Known: {', '.join(self.evaluation)}.")
         return self.evaluation[name]
