@@ -216,7 +216,7 @@ def resized_whole_then_cropped(image: Image.Image, config: PreprocessConfig) -> 
     """The definition that `resize_image` takes a short cut to."""
     size, shortest = config.image_size, round(config.image_size / config.crop_fraction)
     width, height = (int(shortest * side / min(image.size)) for side in image.size)
-    whole = image.resize((width, height), preprocess.resample_filter(config))
+    whole = image.resize((width, height), preprocess.RESAMPLE[config.interpolation])
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(whole.crop((left, top, left + size, top + size)))
 

@@ -12,10 +12,10 @@ Reading needs no torch.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -130,30 +130,26 @@ def write_bundle(
         raise UserError(f"{folder}: holds other files; choose an empty folder for the bundle.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    try:
-        arrays = {name: value.copy(order="C") for name, value in weights.items()}  # a scalar stays one
-        save_file(arrays, temporary / "model.safetensors", metadata={"format": "pt"})
-        for name, text in {
-            "config.json": json.dumps(config.model_dump(mode="json"), indent=2) + "\n",
-            "preprocessor_config.json": json.dumps(preprocess.to_hugging_face(), indent=2) + "\n",
-            "tokenizer.json": tokenizer.to_json(),
-            "README.md": card,
-        }.items():
-            (temporary / name).write_text(text, encoding="utf-8")
-        (temporary / "model.safetensors").chmod(0o644)
-        temporary.chmod(0o755)
-        _replace_folder(temporary, folder)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as place:
+            temporary = Path(place)
+            arrays = {name: value.copy(order="C") for name, value in weights.items()}  # a scalar stays one
+            save_file(arrays, temporary / "model.safetensors", metadata={"format": "pt"})
+            for name, text in {
+                "config.json": json.dumps(config.model_dump(mode="json"), indent=2) + "\n",
+                "preprocessor_config.json": json.dumps(preprocess.to_hugging_face(), indent=2) + "\n",
+                "tokenizer.json": tokenizer.to_json(),
+                "README.md": card,
+            }.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            (temporary / "model.safetensors").chmod(0o644)
+            temporary.chmod(0o755)
+            _replace_folder(temporary, folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
     except Exception as error:
         if type(error).__name__ == "SafetensorError":  # its write errors are not OSError
             raise cannot_write(folder, OSError(0, str(error))) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -54,10 +54,7 @@ def is_main() -> bool:
 def started(device: str) -> Iterator[None]:
     """Join the other processes while open, where torchrun started several; `device` is `cpu`, `cuda` or `auto`.
 
-    A process that stops with an error while others still work ends them too: they lose its connection and raise.
-
-    Raises:
-        UserError: another rank ended before its time.
+    A process that stops with an error while others still work ends them too: they lose its connection, a UserError.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
@@ -73,7 +70,8 @@ def started(device: str) -> Iterator[None]:
         yield
         dist.barrier()  # or a rank that is done first would look like one that died
     except RuntimeError as error:
-        if not _is_lost_connection(error):
+        words = ("gloo", "nccl", "connection", "socket", "timed out")
+        if not isinstance(error, dist.DistError) and not any(word in str(error).lower() for word in words):
             raise
         raise UserError(
             f"Rank {rank()} of {world_size()}: another rank ended before its time, so this one stopped too "
@@ -82,11 +80,6 @@ def started(device: str) -> Iterator[None]:
         ) from error
     finally:
         dist.destroy_process_group()
-
-
-def _is_lost_connection(error: RuntimeError) -> bool:
-    words = ("gloo", "nccl", "connection", "socket", "timed out")
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
 
 
 def on_main(function: Callable[[], Result]) -> Result:
@@ -215,8 +208,7 @@ class _LogSumExpOverRanks(torch.autograd.Function):
 def pass_on(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> tuple[list[Tensor], list[Any]]:
     """Begin to send tensors to the rank before this one and to receive those of the rank behind, of these shapes.
 
-    Returns:
-        Buffers, filled once every one of the returned works was waited for.
+    The returned buffers are filled once every one of the works was waited for.
     """
     size = world_size()
     buffers = [tensor.new_empty(shape) for tensor, shape in zip(tensors, shapes, strict=True)]

@@ -108,11 +108,7 @@ class Embedder(ABC):
         return rows
 
     def text_reader(self) -> TextReader:
-        """The tokenizer.
-
-        Raises:
-            UserError: the model knows images only.
-        """
+        """The tokenizer; a UserError of a model that knows images only."""
         if self.tokenizer is None:
             raise UserError(f"{self.name}: knows images only, and this asks it about texts; choose a model of both.")
         return self.tokenizer

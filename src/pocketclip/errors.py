@@ -33,11 +33,7 @@ def first_line(error: BaseException) -> str:
 
 
 def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:
-    """Import a module that comes with our `extra` or, where none brings it, with a pip package.
-
-    Raises:
-        UserError: the module is not installed; the message holds the exact install line.
-    """
+    """Import a module of our `extra` or, where none brings it, a pip package; the error has the exact install line."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -23,7 +23,7 @@ MAX_PIXELS = 100_000_000
 
 ImageLike = str | Path | bytes | Image.Image
 
-_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # all are antialiased
 
 
 class PreprocessConfig(Config):
@@ -54,7 +54,7 @@ class PreprocessConfig(Config):
             "size": whole if squash else {"shortest_edge": round(size / self.crop_fraction)},
             "do_center_crop": not squash,
             "crop_size": whole,
-            "resample": int(_RESAMPLE[self.interpolation]),
+            "resample": int(RESAMPLE[self.interpolation]),
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
@@ -67,7 +67,7 @@ class PreprocessConfig(Config):
         """Read `preprocessor_config.json`; the inverse of `to_hugging_face`."""
         try:
             crop, shortest = int(values["crop_size"]["height"]), values["size"].get("shortest_edge")
-            names = {int(code): name for name, code in _RESAMPLE.items()}
+            names = {int(code): name for name, code in RESAMPLE.items()}
             return cls.parse(
                 {
                     "image_size": crop,
@@ -127,7 +127,6 @@ def _damage_named(place: str) -> Iterator[None]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Upright picture of any mode to 8-bit RGB."""
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         values = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode != "F" or values.max(initial=0) > 1 else 1.0
@@ -152,11 +151,6 @@ def open_image(image: ImageLike) -> Image.Image:
         raise UserError(f"{path}: cannot read the picture ({error.strerror}).") from error
 
 
-def resample_filter(config: PreprocessConfig) -> Image.Resampling:
-    """Pillow's filter for a tower; all of them are antialiased."""
-    return _RESAMPLE[config.interpolation]
-
-
 def scaled_size(size: tuple[int, int], config: PreprocessConfig) -> tuple[int, int]:
     """Width and height of a whole picture when the square that `crop` keeps is cut from its centre."""
     shortest = max(config.image_size, round(config.image_size / config.crop_fraction))
@@ -175,7 +169,7 @@ def centre_box(size: tuple[int, int], config: PreprocessConfig) -> tuple[float, 
 
 def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np.uint8]:
     """Resize (antialiased) and crop an RGB picture; returns (H, W, 3) with H = W = `config.image_size`."""
-    size, resample = config.image_size, resample_filter(config)
+    size, resample = config.image_size, RESAMPLE[config.interpolation]
     if config.resize == "squash":
         return np.asarray(image if image.size == (size, size) else image.resize((size, size), resample))
     # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures

@@ -68,7 +68,7 @@ class Recipe(Config):
         return any(stage.is_heads_only for stage in self.stages.values())
 
     @model_validator(mode="after")
-    def _stages_fit_together(self) -> Self:
+    def _parts_fit_together(self) -> Self:
         names = [stage.name for stage in self.early_stages]
         if len({*names, "heads_first", "train"}) < len(names) + 2:
             raise ValueError(f"early_stages need names of their own, and not heads_first or train (got {names})")
@@ -86,10 +86,6 @@ class Recipe(Config):
                 "model.shared_encoder is trained on all tokens, and the cache keeps one vector an image or text: leave "
                 f"{'train.cache' if first == 'train' else first} out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _objective_finds_what_it_needs(self) -> Self:
         check_fit(self)
         return self
 
@@ -124,14 +120,10 @@ def list_recipes() -> list[str]:
 
 def find_recipe(name: str) -> Path:
     """A recipe file from its path, its run folder or its name."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.is_dir() and (path / "recipe.yaml").is_file():
-        return path / "recipe.yaml"
-    path = shipped("recipes") / f"{name.removesuffix('.yaml').removeprefix('recipes/')}.yaml"
-    if path.is_file():
-        return path
+    of_that_name = shipped("recipes") / f"{name.removesuffix('.yaml').removeprefix('recipes/')}.yaml"
+    for path in (Path(name), Path(name) / "recipe.yaml", of_that_name):
+        if path.is_file():
+            return path
     raise unknown_choice("recipe", name, list_recipes())
 
 
@@ -149,15 +141,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe of `pocketclip train` and apply changes such as `train.num_steps=100`.
-
-    Args:
-        name: a YAML file, a shipped recipe's name, or a run folder.
-        changes: values are YAML, keys are dotted.
-
-    Raises:
-        UserError: every problem as `file: key: reason (got value)`.
-    """
+    """Read a recipe of `pocketclip train`, named as for `find_recipe`, with changes such as `train.num_steps=100`."""
     path = find_recipe(name)
     if path.name.endswith(STUDY_SUFFIX):
         raise UserError(f"{path}: compares several recipes; use `pocketclip study`.")

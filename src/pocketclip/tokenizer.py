@@ -73,14 +73,10 @@ def train_tokenizer(
     """A lower-case tokenizer learned from captions, with BERT's special tokens whatever its kind.
 
     For towers with random weights where no hub or package brings a vocabulary. The same texts always give the same
-    ids, which a resumed run needs.
+    ids, which a resumed run needs. There are `vocabulary_size` of them at most, special tokens included.
 
-    Args:
-        texts: what to learn from.
-        vocabulary_size: most ids, special tokens included; few texts give fewer.
-        context_length: of the tokenizer.
-        kind: `wordpiece` splits words as BERT does; `bpe` merges pairs of bytes as GPT-2 does, and knows every sign;
-            `unigram` takes the most probable pieces as SentencePiece does.
+    `wordpiece` splits words as BERT does; `bpe` merges pairs of bytes as GPT-2 does, and knows every sign; `unigram`
+    takes the most probable pieces as SentencePiece does.
     """
     least = len(SPECIAL_TOKENS) + (BYTES if kind == "bpe" else 1)
     if vocabulary_size < least:
@@ -104,26 +100,19 @@ def check_tokenizer_settings(origin: str, kind: TokenizerKind, vocabulary: str) 
 
 
 def _learn_wordpiece(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
-    learner = _bert_form(models.WordPiece(unk_token="[UNK]"))
+    form = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    learner = _assembled(models.WordPiece(unk_token="[UNK]"), *form)
     # Left to itself, the library numbers letters inside words in a new order each time, and settles ties by number
     letters = sorted({f"##{letter}" for word in _count_words(learner, texts) for letter in word[1:]})
     fixed = [*SPECIAL_TOKENS, *letters]
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=fixed, show_progress=False)
     learner.train_from_iterator(texts, trainer)
-    return _bert_form(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
-
-
-def _bert_form(model: models.WordPiece) -> tokenizers.Tokenizer:
-    core = tokenizers.Tokenizer(model)
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return core
+    return _assembled(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"), *form)
 
 
 def _learn_bpe(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
-    core = tokenizers.Tokenizer(models.BPE())
-    core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    core = _assembled(models.BPE(), normalizer, pre_tokenizers.ByteLevel(add_prefix_space=True))
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=list(SPECIAL_TOKENS),
@@ -135,16 +124,18 @@ def _learn_bpe(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
 
 
 def _learn_unigram(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
-    words = _count_words(_sentencepiece_form(models.Unigram()), texts)
+    form = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]), pre_tokenizers.Metaspace()
+    words = _count_words(_assembled(models.Unigram(), *form), texts)
     pieces = learn_pieces(words, size - len(SPECIAL_TOKENS))
     special = [(token, 0.0) for token in SPECIAL_TOKENS]
-    return _sentencepiece_form(models.Unigram([*special, *pieces.items()], unk_id=1))
+    return _assembled(models.Unigram([*special, *pieces.items()], unk_id=1), *form)
 
 
-def _sentencepiece_form(model: models.Unigram) -> tokenizers.Tokenizer:
+def _assembled(
+    model: models.Model, normalizer: normalizers.Normalizer, splitter: pre_tokenizers.PreTokenizer
+) -> tokenizers.Tokenizer:
     core = tokenizers.Tokenizer(model)
-    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.normalizer, core.pre_tokenizer = normalizer, splitter
     return core
 
 

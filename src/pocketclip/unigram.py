@@ -35,7 +35,9 @@ def learn_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
         size: most pieces. Every letter is one of them, the commonest where there are too many.
     """
     letters = _most(_parts(words, 1, 1), size)
-    common = _common(words)
+    ordered = _most(words, len(words))
+    letters_so_far = accumulate(len(word) for word in ordered)
+    common = {word: words[word] for word, so_far in zip(ordered, letters_so_far, strict=True) if so_far <= MAX_LETTERS}
     parts = _parts(common, 2, MAX_PIECE_LETTERS)
     seeds = _most({part: count * len(part) for part, count in parts.items() if count > 1}, SEEDS_PER_PIECE * size)
     pieces = sorted({*seeds, *letters})
@@ -55,12 +57,6 @@ def learn_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
 
 def _most(counts: Mapping[str, float], size: int) -> list[str]:
     return sorted(counts, key=lambda piece: (-counts[piece], piece))[:size]
-
-
-def _common(words: Mapping[str, int]) -> dict[str, int]:
-    ordered = _most(words, len(words))
-    letters = accumulate(len(word) for word in ordered)
-    return {word: words[word] for word, so_far in zip(ordered, letters, strict=True) if so_far <= MAX_LETTERS}
 
 
 def _parts(words: Mapping[str, int], least: int, most: int) -> Counter[str]:
@@ -83,10 +79,9 @@ def _spans(word: str, pieces: Mapping[str, float]) -> Iterator[tuple[int, int, s
 def estimate(
     words: Mapping[str, int], spans: Mapping[str, Spans], probability: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """One step of expectation maximisation over all splits of all words, of which `words` has the counts.
+    """How often each piece is expected in all splits of all words, of which `words` has the counts, and how probable.
 
-    Returns:
-        How often each piece is expected, and the new probabilities.
+    One step of expectation maximisation.
     """
     expected: defaultdict[str, float] = defaultdict(float)
     for word, inside in spans.items():

@@ -18,7 +18,7 @@ from pocketclip.data.pictures import decode
 from pocketclip.data.pictures.augment import random_crop_box
 from pocketclip.data.pictures.decode import Picture, centre_view, crop_view, decode_picture, mirrored
 from pocketclip.errors import BrokenItemError
-from pocketclip.preprocess import PreprocessConfig, decode_image, resample_filter, resize_image
+from pocketclip.preprocess import RESAMPLE, PreprocessConfig, decode_image, resize_image
 
 PHOTO_FOLDER = Path(__file__).parents[2] / "data" / "flickr8k"
 SMALL = 2000  # a shortest side that no picture here has a multiple of: nothing is scaled in decoding
@@ -111,7 +111,7 @@ def test_crops_and_flips_are_those_of_pillow(shortest: int, interpolation: Any) 
     assert picture.scale == (1 if shortest == SMALL else 0.5)
     for _ in range(10):
         box = random_crop_box(image.size, (0.7, 1.0), (3 / 4, 4 / 3), random)
-        wanted = np.asarray(image.resize((64, 64), resample_filter(config), box=box))
+        wanted = np.asarray(image.resize((64, 64), RESAMPLE[config.interpolation], box=box))
         got = crop_view(picture, box, config)
         assert levels_apart(got, wanted).mean() < (0.4 if shortest == SMALL else 1)
         assert np.array_equal(mirrored(got), got[:, ::-1])

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from pocketclip.preprocess import (
+    RESAMPLE,
     PreprocessConfig,
     centre_box,
     decode_image,
     load_image,
     open_header,
-    resample_filter,
     scaled_size,
 )
 
@@ -143,7 +143,7 @@ def _resized(
     left, top, right, bottom = map(round, edges)
     if torch is None or edges != (left, top, right, bottom):  # only Pillow resizes from between the pixels
         image = Image.fromarray(picture.pixels)
-        return np.array(image.resize(size, resample_filter(preprocess), box=edges))
+        return np.array(image.resize(size, RESAMPLE[preprocess.interpolation], box=edges))
     part = picture.pixels[top:bottom, left:right]
     if part.shape[:2] == size[::-1]:
         return part
