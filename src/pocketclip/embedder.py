@@ -125,9 +125,6 @@ class Embedder(ABC):
 
         Returns:
             One mapping an image, most probable class first; values sum to 1.
-
-        Raises:
-            UserError: class names or template are not so.
         """
         if not class_names:
             raise UserError("classify: class_names is empty.")

@@ -53,7 +53,11 @@ def keep_occurring(
         )
     wanted = {token["content"] for token in values["added_tokens"]} | _pieces_needed_anyway(model)
     old = {number: piece for piece, number in known.items()}
-    wanted.update(old[number] for number in {*_occurring(tokenizer, texts), *also} if number in old)
+    needed = set(also)
+    for first in range(0, len(texts), TEXTS_A_BATCH):
+        tokens, mask = tokenizer.encode(texts[first : first + TEXTS_A_BATCH])  # cut at the context length, as read
+        needed.update(tokens[mask].tolist())
+    wanted.update(old[number] for number in needed if number in old)
     if model["type"] == "BPE":
         wanted |= {*_parts(model, wanted)}
     kept = sorted(known[piece] for piece in wanted if piece in known)
@@ -63,15 +67,6 @@ def keep_occurring(
     smaller = Tokenizer(core, tokenizer.context_length)
     _check(tokenizer, smaller, texts[:TEXTS_CHECKED], kept, new)
     return smaller, kept
-
-
-def _occurring(tokenizer: Tokenizer, texts: Sequence[str]) -> set[int]:
-    """Ids within the context length, beyond which nothing is read."""
-    ids: set[int] = set()
-    for first in range(0, len(texts), TEXTS_A_BATCH):
-        tokens, mask = tokenizer.encode(texts[first : first + TEXTS_A_BATCH])
-        ids.update(tokens[mask].tolist())
-    return ids
 
 
 def _pieces_needed_anyway(model: dict[str, Any]) -> set[str]:

@@ -48,19 +48,12 @@ def train(
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
 
-    Within `distributed.started` every rank calls this with the same arguments; rank 0 writes the files.
+    Within `distributed.started` every rank calls this with the same arguments; rank 0 writes the files. The folder is
+    new, empty, or with `resume` one that was begun with the same recipe, whose newest checkpoint the run goes on from.
 
-    Args:
-        recipe: what to do.
-        folder: of the run; new, empty, or with `resume` one that was begun with the same recipe.
-        name: of the run, for records and the card.
-        watch: told of all that goes on.
-        resume: go on from the newest checkpoint.
-        device: `cpu`, `cuda` or `auto`.
-        dollars_per_hour: of this machine; adds the price of the run to its record.
-        with_energy: measure the energy of the run with codecarbon.
-        with_profile: write where the time of some early steps of each stage went to `folder/profile`.
-        with_sharding: several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
+    The record has the price where this machine's `dollars_per_hour` are given, and `with_energy` what codecarbon
+    measured. `with_profile` writes where the time of some early steps of each stage went to `folder/profile`;
+    `with_sharding` lets several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
 
     Raises:
         UserError: anything the user can fix.

@@ -68,7 +68,7 @@ class MetricsFile:
 def mean_of_steps(
     steps: Sequence[tuple[int, Mapping[str, Tensor]]], stage: str, checkpoints: CheckpointFolder
 ) -> dict[str, float]:
-    """Bring the scalars of some steps to the CPU in one go and average them, over ranks too; none may be NaN or infinite."""
+    """Bring the scalars of some steps to the CPU in one go and average them, over ranks too; all must be finite."""
     names = list(steps[-1][1])
     values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in steps])
     distributed.average_in_place([values])

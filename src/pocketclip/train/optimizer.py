@@ -41,10 +41,7 @@ def build_optimizer(
 
     Each part has two groups, with and without weight decay; single numbers have their own, since FSDP2 does not spread
     them and one fused update takes tensors of one kind. An objective's own parameters, the `others`, are the part
-    `objective`, at the heads' rate.
-
-    Raises:
-        UserError: there are others, and the heads have no rate.
+    `objective`, at the heads' rate, which must then be given.
     """
     if others and rates.heads is None:
         raise UserError(
