@@ -66,10 +66,8 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
     """The task's scores with intervals, recorded."""
     started = time.perf_counter()
     train = run.recipe.train
-    if train.is_heads_only:
-        pairs = frozen_features(run, source)
-    else:
-        pairs = trained_features(run, run.model, source, precision_of_scores(train.precision))
+    exact = precision_of_scores(train.precision)
+    pairs = frozen_features(run, source) if train.is_heads_only else trained_features(run, run.model, source, exact)
     heads = run.model.heads_only().to(run.device).eval()
     embeddings = embed_pairs(heads, pairs, run.device)
     result = run.task.result(embeddings, source, judge_of(heads.pair_head), split=split)
