@@ -112,7 +112,6 @@ class Subset(Source):
 
     @property
     def gives(self) -> frozenset[Gift]:
-        """What the source gives but for pairs."""
         return self.source.gives - {"pairs"}
 
     def __len__(self) -> int:
@@ -122,25 +121,20 @@ class Subset(Source):
         return self.source[int(self.indices[index])]
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """One image's captions."""
         return self.source.captions(int(self.indices[index]))
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Those of the source."""
         return self.source.class_names
 
     def label(self, index: int) -> int | None:
-        """One image's class."""
         return self.source.label(int(self.indices[index]))
 
     @property
     def stored(self) -> ReinforcedData | None:
-        """Of these samples."""
         return None if self.source.stored is None else self.source.stored.part(self.indices)
 
     def fingerprint(self) -> str:
-        """From the source's own and the chosen numbers."""
         return digest([self.source.fingerprint(), self.indices.tolist()])
 
 

@@ -82,9 +82,7 @@ class BrokenItems(Watch):
         self.watch.work(name, done, total)
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """Passed on."""
         self.watch.step(name, done, total, images_per_second, metrics)
 
     def note(self, message: str) -> None:
-        """Passed on."""
         self.watch.note(message)

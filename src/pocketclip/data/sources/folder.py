@@ -69,20 +69,16 @@ class FolderSource(Source):
         return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path), self.label(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """What the sidecar says."""
         return read_sidecar(self.paths[index])
 
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
-        """The folders' names in the order of the alphabet."""
         return tuple(sorted(set(self.classes))) or None
 
     def label(self, index: int) -> int | None:
-        """One picture's class."""
         return bisect_left(self.class_names or (), self.classes[index]) if self.classes else None
 
     def fingerprint(self) -> str:
-        """From names, sizes and modification times of pictures and sidecars."""
         sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
         stamps = [file_stamp(path) for path in (*self.paths, *sidecars)]
         return digest([list(self.keys), stamps, *([self.classes] if self.classes else [])])

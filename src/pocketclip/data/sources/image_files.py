@@ -44,7 +44,6 @@ class ImageFiles(Source):
         return Sample(self.keys[index], read_file(path), self.captions(index), str(path))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """One image's captions."""
         return clean_captions(self.texts[index])
 
     def fingerprint(self) -> str:

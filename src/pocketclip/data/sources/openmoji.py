@@ -94,11 +94,9 @@ class OpenmojiSource(Source):
         return Sample(path.stem, png, captions, str(path))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """An emoji's names; nothing is drawn."""
         return self.entries[index][1]
 
     def fingerprint(self) -> str:
-        """From the drawings' sizes and the names."""
         return digest([self.image_size, [[file_stamp(path)[:2], names] for path, names in self.entries]])
 
 

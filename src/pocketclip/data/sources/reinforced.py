@@ -90,11 +90,9 @@ class ReinforcedSource(WebdatasetSource):
 
     @property
     def stored(self) -> ReinforcedData:
-        """What the shards hold beside pictures and captions."""
         return ReinforcedData(self.name, self.manifest, self.teachers, self.reinforcement)
 
     def fingerprint(self) -> str:
-        """From the shards' own and the manifest's mark."""
         return digest([super().fingerprint(), self._mark])
 
     def reinforcement(self, index: int) -> Reinforcement:

@@ -99,7 +99,6 @@ class ScenePairsSource(Source):
         return Pairs(numbers % 2 == 0, numbers // PAIRS_PER_SENTENCE)
 
     def fingerprint(self) -> str:
-        """From the settings and the drawing's version."""
         settings = self.settings
         return digest(["scene_pairs", 2, settings.count, settings.seed, settings.image_size, *self.world.settings])
 

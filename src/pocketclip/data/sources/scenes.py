@@ -99,14 +99,12 @@ class ScenesSource(Source):
         return names.get(self.settings.classes)
 
     def label(self, index: int) -> int | None:
-        """The number of the first group's colour, shape, size or count."""
         if self.class_names is None:
             return None
         first, kind = self.scene(index).first, self.settings.classes
         return first.count - 1 if kind == "count" else self.class_names.index(getattr(first, kind))
 
     def fingerprint(self) -> str:
-        """From the settings and the drawing's version."""
         settings = self.settings
         added: list[str] = [value for value in (settings.classes, settings.texts) if value not in ("none", "captions")]
         added += [name for name in ("twinned", "lone_groups") if getattr(settings, name)]

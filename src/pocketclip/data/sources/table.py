@@ -182,9 +182,7 @@ class ParquetImages(Source):
             raise BrokenItemError(f"{self.file}: row group {group} is damaged ({error}).") from error
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """One image's captions."""
         return clean_captions(self.texts[index])
 
     def fingerprint(self) -> str:
-        """From the captions and the file's size and modification time."""
         return digest([file_stamp(self.file), self.texts])

@@ -120,7 +120,6 @@ class WebdatasetSource(Source):
         return Sample(entry.key, _read_member(path, entry.members[0]), captions, place, label)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """One sample's captions."""
         return _read_text(*self._find(index))[0]
 
     @functools.cached_property
@@ -129,7 +128,6 @@ class WebdatasetSource(Source):
         return read_class_names(self.shards[0].parent)
 
     def label(self, index: int) -> int | None:
-        """One sample's class."""
         return _read_text(*self._find(index))[1]
 
     def member(self, index: int, ending: str) -> tuple[bytes, str]:
@@ -149,7 +147,6 @@ class WebdatasetSource(Source):
         return _Entry(key, kind, tuple(zip(places[::2], places[1::2], strict=True))), path, f"{path}: {key}"
 
     def fingerprint(self) -> str:
-        """From the shards' sizes, modification times and index."""
         index = hashlib.sha256(self._table.tobytes())
         index.update(self._keys.data)
         stamps = [file_stamp(path) for path in self.shards]
