@@ -70,9 +70,6 @@ def carry_out(
 
     With `resume` it goes on with what an earlier call wrote, or does nothing where that was finished. A `dry_run`
     measures and decides, but writes no shard; a call with `resume` then writes them.
-
-    Raises:
-        UserError: nothing is left to write, the folder holds other shards, or the disk is full.
     """
     blocks, told = curation.out / f"{name}.blocks", curation.out / f"{name}.{curation.kind}.json"
     asked = {**curation.asked, "samples_per_shard": samples_per_shard, **curation.made_from}
@@ -80,9 +77,8 @@ def carry_out(
     if earlier is not None:
         return earlier
     fill_folder = functools.partial(fill, engine=engine, watch=watch, resume=resume)
-    measured = [
-        Block.join(fill_folder(blocks / folder, *stages).read_all()) for folder, stages in curation.measuring.items()
-    ]
+    folders = [fill_folder(blocks / folder, *stages) for folder, stages in curation.measuring.items()]
+    measured = [Block.join(folder.read_all()) for folder in folders]
     selection, planned, tell = curation.decide(measured, watch)
     if dry_run:
         return tell(planned, 0)

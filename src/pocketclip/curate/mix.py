@@ -51,11 +51,7 @@ class MixConfig(Config):
 
 
 def parse_part(text: str) -> MixPart:
-    """`KIND:PLACE` or `KIND:PLACE@WEIGHT`; what follows the last `@` is a weight if it is a number.
-
-    Raises:
-        UserError: a weight that is no share.
-    """
+    """`KIND:PLACE` or `KIND:PLACE@WEIGHT`; what follows the last `@` is a weight if it is a number."""
     place, at, tail = text.rpartition("@")
     try:
         weight = float(tail) if at else 1.0
@@ -76,11 +72,7 @@ def draw(count: int, weight: float, seed: int) -> Integers:
 
 
 def open_hashing(source: Source | str, part: MixPart, seed: int, rules: CleanConfig) -> Stage:
-    """The stage that hashes what is taken of a source and counts the captions that stay.
-
-    Raises:
-        UserError: the source is empty.
-    """
+    """The stage that hashes what is taken of a source, which must not be empty, and counts the captions that stay."""
     source = opened(source)
     if len(source) == 0:
         raise UserError(f"{source.name}: no images.")
@@ -103,27 +95,19 @@ def open_hashing(source: Source | str, part: MixPart, seed: int, rules: CleanCon
 def measure(source: Source, indices: Integers, rules: CleanConfig) -> Block:
     """The arrays of `Hashed` for some samples."""
     cleaning, broken = Counter[str](), list[str]()
-    rows = [
-        (index, picture_hash, len(clean_image(sample.captions, rules, cleaning)))
-        for index, sample, picture_hash in measure_each(
-            source, indices.tolist(), perceptual_hash.perceptual_hash, broken
-        )
-    ]
-    arrays = {
-        "indices": np.array([index for index, _, _ in rows], np.int64),
-        "hashes": np.array([picture_hash for _, picture_hash, _ in rows], np.uint64),
-        "counts": np.array([count for _, _, count in rows], np.int64),
-        "cleaning": np.array([[cleaning[name] for name in COUNTS]]),
-    }
+    found, hashes, counts = list[int](), list[int](), list[int]()
+    readable = measure_each(source, indices.tolist(), perceptual_hash.perceptual_hash, broken)
+    for index, sample, picture_hash in readable:
+        found.append(index)
+        hashes.append(picture_hash)
+        counts.append(len(clean_image(sample.captions, rules, cleaning)))
+    arrays = {"indices": np.array(found, np.int64), "hashes": np.array(hashes, np.uint64)}
+    arrays |= {"counts": np.array(counts, np.int64), "cleaning": np.array([[cleaning[name] for name in COUNTS]])}
     return Block(arrays, broken)
 
 
 def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
-    """The curation that mixes sources into shards in `out`.
-
-    Raises:
-        UserError: a source cannot be opened, or is empty.
-    """
+    """The curation that mixes sources into shards in `out`."""
     num_mixed = len(config.parts)
     parts = {f"source-{number}": part for number, part in enumerate(config.parts)}
     parts |= {f"without-{number}": MixPart(source=text) for number, text in enumerate(config.without)}

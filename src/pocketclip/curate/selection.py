@@ -45,11 +45,7 @@ class Selection:
         return len(self.indices)
 
     def sample(self, number: int, sources: Sequence[Source]) -> Sample:
-        """Read one of the samples, with the captions that stay and those of its duplicates behind them.
-
-        Raises:
-            BrokenItemError: it cannot be read.
-        """
+        """Read one of the samples, with the captions that stay and those of its duplicates behind them."""
         sample = sources[int(self.sources[number])][int(self.indices[number])]
         captions = list(sample.captions)
         if self.counts[number]:

@@ -50,8 +50,7 @@ def split_source_text(text: Any) -> Any:
 def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     """`KIND:PLACE[,PLACE][,key=value]` as a mapping; a config's `positional` names the settings that need no key.
 
-    Raises:
-        ValueError: an unknown kind or setting, or more places than the kind takes.
+    An unknown kind or setting is a ValueError, and so are more places than the kind takes.
     """
     kind, _, rest = text.partition(":")
     if kind not in kinds:
@@ -79,11 +78,7 @@ SourceConfig = Annotated[Sources, Field(discriminator="kind"), BeforeValidator(s
 
 
 def open_source(spec: Any, *, place: str = "source") -> Source:
-    """Open what a user wrote: a text such as `folder:photos`, or a mapping with `kind`; errors name it by `place`.
-
-    Raises:
-        UserError: an unknown kind or key, or data that cannot be opened.
-    """
+    """Open what a user wrote: a text such as `folder:photos`, or a mapping with `kind`; errors name it by `place`."""
     try:
         config = TypeAdapter[Sources](SourceConfig).validate_python(spec)
     except ValidationError as error:

@@ -150,9 +150,9 @@ def caption_id(caption: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
-def readable_captions(source: Source) -> Iterator[tuple[str, ...]]:
-    """The captions of each sample in order; none for a broken one."""
-    for index in range(len(source)):
+def readable_captions(source: Source, indices: Iterable[int] | None = None) -> Iterator[tuple[str, ...]]:
+    """The captions of each sample, or of those by number, in order; none for a broken one."""
+    for index in range(len(source)) if indices is None else indices:
         try:
             yield source.captions(index)
         except BrokenItemError:

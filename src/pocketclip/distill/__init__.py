@@ -13,11 +13,7 @@ from pocketclip.models.running.precision import Precision
 def build_teachers(
     configs: Sequence[AskedModelConfig], device: torch.device, precision: Precision = "auto"
 ) -> list[AskedModel]:
-    """Load teachers; of two with the same name the second gets a number behind it.
-
-    Raises:
-        UserError: one of them cannot be had.
-    """
+    """Load teachers, or raise a UserError; of two with the same name the second gets a number behind it."""
     if device.type == "cpu":
         keep_freed_memory()
     teachers = [config.build(device, precision, role="Teacher") for config in configs]

@@ -32,11 +32,7 @@ class CaptionerConfig(Config):
     """Longest caption."""
 
     def build(self, device: torch.device, precision: Precision = "auto") -> "Captioner":
-        """Load it.
-
-        Raises:
-            UserError: it cannot be had.
-        """
+        """Load it; a UserError where it cannot be had."""
         transformers = require("transformers", extra="train")
         transformers.utils.logging.disable_progress_bar()  # it would run into ours
         try:

@@ -49,8 +49,7 @@ def feature_bytes(num_views: int, num_texts: float, width: int) -> float:
 def estimate(reinforcer: Reinforcer, *, seconds: float = MEASURED_SECONDS) -> ReinforceEstimate:
     """Measure some samples, in about the given seconds or the time of one batch a thread; nothing is kept.
 
-    Raises:
-        UserError: no sample could be reinforced, or the temporary folder is full.
+    A UserError says that no sample could be reinforced, or that the temporary folder is full.
     """
     manifest, num_samples = reinforcer.manifest, len(reinforcer.source)
     fewest = min(num_samples, torch.get_num_threads() * reinforcer.samples_per_batch)  # all threads have work

@@ -6,7 +6,7 @@ gets some random views as numbers, each teacher's embeddings of every view and c
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from pocketclip.config import Config
 from pocketclip.data import Source, SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.pictures.decode import Picture, decode_picture
-from pocketclip.data.source import Sample
+from pocketclip.data.source import Sample, readable_captions
 from pocketclip.data.sources.reinforced import ReinforcedSample
 from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.distill import build_teachers
@@ -88,8 +88,7 @@ class _Loaded:
 class Reinforcer:
     """An opened recipe: reinforces any consecutive samples, the same bits whichever process does it.
 
-    Raises:
-        UserError: the source, a teacher or the captioner cannot be opened.
+    A source, teacher or captioner that cannot be opened is a UserError.
     """
 
     def __init__(self, config: ReinforceConfig, device: torch.device) -> None:
@@ -157,10 +156,8 @@ class Reinforcer:
 
     def _encode_texts(self, numbers: Sequence[int], synthetic: dict[int, tuple[str, ...]]) -> dict[str, Floats]:
         """(W,) of each distinct text of some samples: all teachers' embeddings side by side."""
-        distinct = {text for written in synthetic.values() for text in written}
-        for index in numbers:
-            with suppress(BrokenItemError):  # named when its picture is read
-                distinct.update(self.source.captions(index))
+        there = readable_captions(self.source, numbers)  # a broken one is named when its picture is read
+        distinct = {*itertools.chain(*synthetic.values(), *there)}
         texts = sorted(distinct, key=lambda text: (len(text), text))  # so that a batch has little padding
         parts = _parts(texts, self.config.batch_size)
         with closing(in_threads(self._encode_batch, parts)) as encoded:
@@ -177,8 +174,7 @@ class Reinforcer:
         """Synthetic captions of the readable pictures by sample number; empty without a captioner."""
         if self.captioner is None:
             return {}
-        write = partial(self._write_batch, self.captioner)
-        with closing(in_threads(write, _parts(numbers, 8))) as batches:
+        with closing(in_threads(partial(self._write_batch, self.captioner), _parts(numbers, 8))) as batches:
             written = dict(itertools.chain.from_iterable(batches))
         if written and not any(written.values()):
             raise UserError(

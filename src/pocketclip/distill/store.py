@@ -23,11 +23,7 @@ WORK = "reinforcing"
 
 
 def open_reinforcing(values: dict[str, Any], out: Path, device: str) -> Stage:
-    """The stage of `pocketclip reinforce` in another process, from the values of a `ReinforceConfig`.
-
-    Raises:
-        UserError: the source, a teacher or the captioner cannot be opened.
-    """
+    """The stage of `pocketclip reinforce` in another process, from the values of a `ReinforceConfig`."""
     config = ReinforceConfig.parse(values, place="reinforce")
     return reinforcing_stage(Reinforcer(config, resolve_device(device)), out)
 
@@ -105,8 +101,7 @@ def _finished(out: Path, manifest: Manifest, *, resume: bool) -> Manifest:
     if not resume:
         raise UserError(f"{out}: is reinforced already; choose another --out, or delete it to start anew.")
     there = reinforcement.read_manifest(out)
-    difference = first_difference(settings_of(there), json.loads(json.dumps(settings_of(manifest))))
-    if difference is not None:
+    if difference := first_difference(settings_of(there), json.loads(json.dumps(settings_of(manifest)))):
         raise UserError(f"{out / MANIFEST}: {difference}. Choose another --out.")
     for shard in there.shards:
         check_shard(out, shard)

@@ -16,7 +16,7 @@ import torch
 
 from pocketclip.data.pictures.augment import AugmentConfig, View, fixed_views, render_view, shortest_side
 from pocketclip.data.pictures.decode import decode_picture
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.source import Source, caption_id, readable_captions
 from pocketclip.embedder import Embedder, TextReader
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
@@ -128,7 +128,7 @@ def text_blocks(
 ) -> Iterator[Block]:
     """Features of every caption from sample `start` to `stop`, or to the end; see `NO_TEXTS`."""
     for block in _blocks(source, start, stop, block_size):
-        captions = [_captions(source, index) for index in block]
+        captions = list(readable_captions(source, block))
         texts = [caption for group in captions for caption in group]
         yield Block(
             {
@@ -137,13 +137,6 @@ def text_blocks(
                 "counts": np.array([len(group) for group in captions], dtype=np.int64),
             }
         )
-
-
-def _captions(source: Source, index: int) -> tuple[str, ...]:
-    try:
-        return source.captions(index)
-    except BrokenItemError:
-        return ()
 
 
 def encode_texts(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.hardware import available_cores
 from pocketclip.stages.engine import Engine, compute_here
-from pocketclip.stages.store import BlockFolder, OpenStage, Stage, first_difference
+from pocketclip.stages.store import BlockFolder, OpenStage, first_difference
 
 EngineName = Literal["local", "ray"]
 QUIET = {
@@ -37,9 +37,6 @@ def open_engine(name: EngineName, address: str | None = None) -> Iterator[Engine
     """An engine by its name, connected while the context lasts.
 
     Without the `address` of a Ray cluster it takes RAY_ADDRESS, or starts Ray on this machine with all cores.
-
-    Raises:
-        UserError: ray is not installed, or no cluster answers.
     """
     if name == "local":
         if address is not None:
@@ -129,10 +126,8 @@ class _Worker:
             raise UserError(f"{self.place}: not on the machine {os.uname().nodename}; {SHARED}") from error
         if not self.path.is_dir():
             raise UserError(f"{self.path}: not on the machine {os.uname().nodename}; {SHARED}")
-        stage: Stage = self.open_stage()
-        folder = BlockFolder(self.path, stage)
-        difference = first_difference(self.manifest, folder.manifest())
-        if difference is not None:
+        folder = BlockFolder(self.path, self.open_stage())
+        if difference := first_difference(self.manifest, folder.manifest()):
             raise UserError(
                 f"The machine {os.uname().nodename} would compute something else: {difference}. "
                 "Give all machines the same files and versions."

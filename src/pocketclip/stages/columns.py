@@ -50,14 +50,7 @@ def write_column(path: Path, parts: Iterable[Array], empty: Array) -> None:
 def join(folder: BlockFolder, out: Path, columns: Columns, **parts: Iterable[Array]) -> Block:
     """Write the blocks of a whole stage as `out/NAME.npy` and `out/manifest.json`, delete them, map what was written.
 
-    Args:
-        folder: with every block.
-        out: where to.
-        columns: the arrays to write.
-        parts: by name, what is written in the place of a stage's own arrays.
-
-    Raises:
-        UserError: a block is damaged, or the disk is full.
+    `parts` are by name what is written in the place of a stage's own arrays.
     """
     try:
         for name, empty in columns.items():
@@ -72,11 +65,7 @@ def join(folder: BlockFolder, out: Path, columns: Columns, **parts: Iterable[Arr
 
 
 def read_joined(out: Path, columns: Columns) -> Block:
-    """What `join` wrote, mapped into memory.
-
-    Raises:
-        UserError: something is missing, cut off or damaged.
-    """
+    """What `join` wrote, mapped into memory; a UserError where something is missing, cut off or damaged."""
     try:
         broken = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["broken"]
         arrays = {name: np.load(out / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in columns}

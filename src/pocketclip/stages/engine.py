@@ -48,18 +48,10 @@ def in_order(
 
 
 def fill(path: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch: Watch, *, resume: bool) -> BlockFolder:
-    """All blocks of a stage in the folder `path`, computing only those that are not there.
+    """All blocks of a stage in the folder `path`, computing only those that are not there; see `BlockFolder.open`.
 
-    Args:
-        path: of the folder.
-        stage: what to compute.
-        open_stage: opens the same stage in another process, for the engine.
-        engine: what computes.
-        watch: told of the samples done and of broken items.
-        resume: go on where the folder holds blocks already.
-
-    Raises:
-        UserError: see `BlockFolder.open`; anything that the stage raises.
+    `open_stage` opens the same stage in another process, for the engine; `watch` is told of the samples done and of
+    broken items.
     """
     folder = BlockFolder.open(path, stage, resume=resume)
     missing = folder.missing()

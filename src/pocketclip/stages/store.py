@@ -90,11 +90,7 @@ class BlockFolder:
 
     @classmethod
     def open(cls, path: Path, stage: Stage, *, resume: bool) -> Self:
-        """Make the folder, or go on in one.
-
-        Raises:
-            UserError: it holds the blocks of other inputs, or blocks and `resume` is off, or cannot be written.
-        """
+        """Make the folder, or go on in one; a UserError where it holds other blocks, or any and `resume` is off."""
         folder, manifest = cls(path, stage), path / MANIFEST
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -118,11 +114,7 @@ class BlockFolder:
         return dict(json.loads(json.dumps({**values, "made_from": self.stage.made_from})))
 
     def check_manifest(self) -> None:
-        """See that the folder's `manifest.json` describes this stage.
-
-        Raises:
-            UserError: it does not; the message names the first difference.
-        """
+        """See that the folder's `manifest.json` describes this stage, or name the first difference."""
         file = self.path / MANIFEST
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
@@ -130,8 +122,7 @@ class BlockFolder:
             raise UserError(f"{file}: damaged ({error}); delete {file.parent} and start anew.") from error
         if isinstance(there, dict):
             there.pop("broken", None)
-        difference = first_difference(there, self.manifest())
-        if difference is not None:
+        if difference := first_difference(there, self.manifest()):
             raise UserError(f"{file}: {difference}. Choose another --out, or delete {file.parent} to start anew.")
 
     def file(self, number: int) -> Path:
@@ -143,11 +134,7 @@ class BlockFolder:
         return [number for number in range(self.stage.num_blocks) if not _is_whole(self.file(number))]
 
     def write(self, number: int, block: Block) -> None:
-        """Write a block whole or not at all; once more gives the same bytes.
-
-        Raises:
-            UserError: the disk is full.
-        """
+        """Write a block whole or not at all; once more gives the same bytes."""
         buffer = io.BytesIO()
         broken = np.frombuffer(json.dumps(block.broken).encode(), np.uint8)
         np.savez(buffer, allow_pickle=False, broken=broken, **block.arrays)
@@ -160,11 +147,7 @@ class BlockFolder:
         return block.broken
 
     def read(self, number: int, *names: str) -> Block:
-        """A block, or the named ones of its arrays.
-
-        Raises:
-            UserError: it is damaged.
-        """
+        """A block, or the named ones of its arrays; a UserError where it is damaged."""
         file = self.file(number)
         try:
             with np.load(file, allow_pickle=False) as arrays:
@@ -204,8 +187,7 @@ def first_difference(there: Any, now: Any, key: str = "") -> str | None:
     """The first key in which two JSON values differ, with both values; None where they are equal."""
     if isinstance(there, dict) and isinstance(now, dict):
         for name in sorted(there.keys() | now.keys()):
-            difference = first_difference(there.get(name), now.get(name), f"{key}.{name}" if key else name)
-            if difference is not None:
+            if difference := first_difference(there.get(name), now.get(name), f"{key}.{name}" if key else name):
                 return difference
         return None
     return None if there == now else f"{key} is {json.dumps(there)} there and {json.dumps(now)} here"

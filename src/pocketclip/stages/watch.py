@@ -14,13 +14,9 @@ class Watch:
     """Shows nothing; others fill in what they show. Any of its methods may raise to stop the work."""
 
     def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
-        """So much of some work is done.
+        """`done` of `total` parts of the work `name` are behind us; another name begins another bar.
 
-        Args:
-            name: what goes on, such as `encoding images`; another name begins another bar.
-            done: parts behind us.
-            total: parts in all.
-            broken: a message for each item that could not be read; the same ones may come again.
+        `broken` has a message for each item that could not be read; the same ones may come again.
         """
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
@@ -58,8 +54,7 @@ class BrokenItems(Watch):
     def add(self, messages: Sequence[str], name: str = "", total: int = 0) -> list[str]:
         """Take note of broken items, of the whole source or else of the work `name`; returns those not seen before.
 
-        Raises:
-            UserError: more than the allowed share is broken.
+        A UserError says that more than the allowed share is broken.
         """
         if self.num_samples is not None:
             name, total = "", self.num_samples

@@ -74,30 +74,22 @@ class ViewParameters:
 
 
 def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
-    """The numbers of one random view, which do not depend on the size it will be rendered at.
+    """The numbers of one random view of a picture of some width and height, at whatever size it will be rendered.
 
-    Args:
-        config: what may happen.
-        size: width and height of the source picture in pixels.
-        seed: numbers that name the view, such as (run seed, epoch, image number). Neither the process nor what was
-            drawn before matters, so workers and resumed runs see the same views.
+    The seed's numbers name the view, such as (run seed, epoch, image number). Neither the process nor what was drawn
+    before matters, so workers and resumed runs see the same views.
     """
-    random = np.random.default_rng(seed)
-    box = None
-    if config.crop_scale is not None:
-        box = random_crop_box(size, config.crop_scale, config.crop_ratio, random)
+    random, scale = np.random.default_rng(seed), config.crop_scale
+    box = None if scale is None else random_crop_box(size, scale, config.crop_ratio, random)
     flip = config.flip and random.random() < 0.5
     ops = () if config.rand_augment is None else draw_operations(config.rand_augment, random)
     return ViewParameters(box, flip, ops)
 
 
 def render_view(picture: Picture, parameters: ViewParameters, preprocess: PreprocessConfig) -> Pixels:
-    """The pixels of a view, (H, W, 3) bytes with H = W = `preprocess.image_size`.
+    """The pixels of a view, (H, W, 3) bytes with H = W = `preprocess.image_size`: the same bits in every process.
 
-    The same bits in every process, from the same bytes of a picture.
-
-    Raises:
-        BrokenItemError: the box lies outside the picture, so the view was drawn for another one.
+    A box outside the picture is a BrokenItemError: the view was drawn for another one.
     """
     width, height = picture.size
     if parameters.box is None:
@@ -154,9 +146,8 @@ def fixed_views(
     seed: Sequence[int],
 ) -> list[Pixels]:
     """The views of a picture that a feature cache stores: `crop` ones are random, the others what inference sees."""
-    crop = AugmentConfig(crop_scale=crop_scale)
-    drawn = []
+    crop, rendered = AugmentConfig(crop_scale=crop_scale), []
     for number, view in enumerate(views):
         box = draw_view(crop, picture.size, [*seed, number]).box if view.startswith("crop") else None
-        drawn.append(ViewParameters(box, flip=view.endswith("flip")))
-    return [render_view(picture, view, preprocess) for view in drawn]
+        rendered.append(render_view(picture, ViewParameters(box, flip=view.endswith("flip")), preprocess))
+    return rendered

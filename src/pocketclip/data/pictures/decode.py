@@ -49,15 +49,10 @@ class Picture:
 
 
 def decode_picture(data: bytes, *, place: str, shortest: int) -> Picture:
-    """Decode like `preprocess.decode_image`, but faster.
+    """Decode like `preprocess.decode_image`, with the same errors, but faster.
 
-    Args:
-        data: the encoded file.
-        place: file (and member) to name in errors.
-        shortest: shorter side of the original that no view would enlarge; a JPEG of several times that is scaled down.
-
-    Raises:
-        BrokenItemError: the same as for `preprocess.decode_image`.
+    `shortest` is the shorter side of the original that no view would enlarge; a JPEG of several times that is scaled
+    down.
     """
     image = open_header(data, place=place)
     orientation = _orientation(image) if image.format == "JPEG" else None
@@ -72,8 +67,7 @@ def decode_picture(data: bytes, *, place: str, shortest: int) -> Picture:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return Picture(pixels, size)
-    pixels = np.array(load_image(image, place=place))
-    return Picture(pixels, size if orientation < 5 else size[::-1], scale)
+    return Picture(np.array(load_image(image, place=place)), size if orientation < 5 else size[::-1], scale)
 
 
 def _orientation(image: Image.Image) -> int | None:

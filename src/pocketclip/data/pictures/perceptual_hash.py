@@ -18,7 +18,6 @@ KEPT = 8
 DEAD_ZONE = 4.0
 """Coefficients below it are taken for none: a wave of a quarter of a grey level, which rounding to bytes can make."""
 
-
 _ANGLES = np.pi * np.arange(KEPT)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE)
 _COSINES = np.sqrt(2 / SIDE) * np.cos(_ANGLES)
 """(KEPT, SIDE), the first rows of the orthonormal DCT-II matrix."""
@@ -33,14 +32,7 @@ def perceptual_hash(data: bytes, *, place: str) -> int:
     Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, section 3.2.1
     (https://www.phash.org/docs/pubs/thesis_zauner.pdf). Two things differ: the bit of mean brightness is 0, and a
     coefficient within the dead zone is never above, since in plain or symmetric pictures it is noise. So every blank
-    picture has the hash 0. A mirrored picture has another hash.
-
-    Args:
-        data: the encoded file.
-        place: file (and member) to name in errors.
-
-    Raises:
-        BrokenItemError: the same as for `preprocess.decode_image`.
+    picture has the hash 0. A mirrored picture has another hash. Errors are those of `preprocess.decode_image`.
     """
     image = open_header(data, place=place)
     image.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG is decoded at a fraction of its size; four pixels a side remain

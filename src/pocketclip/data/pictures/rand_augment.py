@@ -49,17 +49,9 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "equalize": lambda image, _: ImageOps.equalize(image),
 }
 
-_SIGNED = {  # what the strongest magnitude does, in either direction
-    "shear_x": 0.3,
-    "shear_y": 0.3,
-    "translate_x": 150 / 331,
-    "translate_y": 150 / 331,
-    "rotate": 30.0,
-    "brightness": 0.9,
-    "color": 0.9,
-    "contrast": 0.9,
-    "sharpness": 0.9,
-}
+_SIGNED = {"shear_x": 0.3, "shear_y": 0.3, "translate_x": 150 / 331, "translate_y": 150 / 331, "rotate": 30.0}
+_SIGNED |= dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.9)
+"""What the strongest magnitude does, in either direction."""
 
 
 def draw_operations(config: RandAugmentConfig, random: np.random.Generator) -> tuple[Operation, ...]:
@@ -80,11 +72,7 @@ def draw_operations(config: RandAugmentConfig, random: np.random.Generator) -> t
 
 
 def apply_operation(image: Image.Image, operation: Operation) -> Image.Image:
-    """One operation on an RGB picture; the size stays.
-
-    Raises:
-        UserError: no operation is called so.
-    """
+    """One operation on an RGB picture; the size stays."""
     name, strength = operation
     if name not in OPERATIONS:
         raise unknown_choice("operation of a stored view", name, OPERATIONS)

@@ -98,9 +98,8 @@ class ReinforcedSource(WebdatasetSource):
     def reinforcement(self, index: int) -> Reinforcement:
         """What is stored for a sample; the picture is not read.
 
-        Raises:
-            BrokenItemError: it is missing, or not what the manifest says.
-            UserError: it was made by other teachers or settings than the manifest says.
+        It is a BrokenItemError where it is missing or not what the manifest says, and a UserError where other teachers
+        or settings made it.
         """
         text, place = self.member(index, "json")
         try:
