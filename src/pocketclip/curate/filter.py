@@ -208,10 +208,7 @@ class FilterReport(Config):
 def filtering(
     measuring: Stage, open_stage: OpenStage, source: str, rules: FilterConfig, out: Path
 ) -> Curation[FilterReport]:
-    """The curation that keeps of a source, given as a user writes it, what passes the rules.
-
-    `measuring` gives the arrays of `Signals`, and `open_stage` opens it in another process.
-    """
+    """The curation that keeps of a source what passes the rules; `measuring` gives the arrays of `Signals`."""
 
     def decide(measured: Sequence[Block], _: Watch) -> tuple[Selection, Integers, Tell[FilterReport]]:
         signals, num_broken = Signals(**measured[0].arrays), len(measured[0].broken)

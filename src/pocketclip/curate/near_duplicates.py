@@ -11,7 +11,6 @@ from pocketclip.curate.selection import Integers
 from pocketclip.stages.watch import SILENT, Watch
 
 Hashes = npt.NDArray[np.uint64]
-
 BITS = 64
 MAX_DISTANCE = 16
 """Larger distances would call pictures duplicates that share no more than their layout."""
@@ -25,9 +24,7 @@ def near_pairs(hashes: Hashes, max_distance: int, watch: Watch = SILENT) -> tupl
     them, so sorting by each choice of `b - d` bands brings every such pair together once at least, and only hashes
     equal in those bands are compared. Reference: G. S. Manku, A. Jain, A. Das Sarma, Detecting Near-Duplicates for Web
     Crawling, WWW 2007, section 3. Memory grows with the number of hashes and of pairs found.
-
-    Returns:
-        (P,) and (P,), the places of both, the lower place first; each pair once, in order.
+    Gives (P,) and (P,), the places of both, the lower place first; each pair once, in order.
     """
     count, codes = len(hashes), [np.zeros(0, np.int64)]
     bands = _bands(choose_num_bands(count, max_distance))
@@ -92,12 +89,8 @@ def find_duplicates(
     Samples take their turn by priority, equal ones in their order. One stays unless it is near one that stays already.
     So every sample that goes is near one that stays, and chains of small changes do not drag in distant pictures.
 
-    Args:
-        hashes: (N,), of the samples.
-        priority: (N,), higher first.
-        held_out: (H,), hashes of pictures that must not stay, themselves or nearly.
-        max_distance: bits at which two are near.
-        watch: told of the tables done.
+    `hashes` (N,) and `priority` (N,), higher first, are of the samples, `held_out` (H,) the hashes of pictures that
+    must not stay, themselves or nearly; two are near at `max_distance` bits.
     """
     unique, of_each = np.unique(np.concatenate([hashes, held_out]), return_inverse=True)
     of_sample, of_held = of_each[: len(hashes)], of_each[len(hashes) :]

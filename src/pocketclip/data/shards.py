@@ -46,13 +46,9 @@ def write_shards(
 ) -> ShardProgress:
     """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
 
-    Args:
-        source: what to write, in its order.
-        folder: made if missing, without shards of another source; holds `NAME.blocks/` until all shards are written.
-        name: before the shard number.
-        samples_per_shard: source items a shard covers, broken ones included.
-        check: raises BrokenItemError for a sample that should be left out.
-        watch: told of the items done and of broken ones.
+    The folder is made if missing, must hold no shards of another source, and has `NAME.blocks/` until all are written.
+    A shard covers `samples_per_shard` items, broken ones included; `check` raises BrokenItemError for a sample that
+    should be left out.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,11 +158,9 @@ def add_sample(
 
     The JSON gets the `further` keys, and the sample the `others` as members, by their endings such as `views.json`.
     """
-    suffix = _suffix(sample)
-    text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key}
-    if sample.label is not None:
-        text["label"] = sample.label
-    encoded = json.dumps({**text, **(further or {})}, ensure_ascii=False).encode()
+    suffix, label = _suffix(sample), {} if sample.label is None else {"label": sample.label}
+    text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key, **label, **(further or {})}
+    encoded = json.dumps(text, ensure_ascii=False).encode()
     key = _member_key(sample.key)
     for ending, data in ((suffix, sample.image), ("json", encoded), *(others or {}).items()):
         info = tarfile.TarInfo(f"{key}.{ending}")

@@ -29,7 +29,6 @@ class CaptionerConfig(Config):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Words are drawn among the most probable ones that have this probability together."""
     max_tokens: PositiveInt = 40
-    """Longest caption."""
 
     def build(self, device: torch.device, precision: Precision = "auto") -> "Captioner":
         """Load it; a UserError where it cannot be had."""

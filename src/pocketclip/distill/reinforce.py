@@ -184,8 +184,7 @@ class Reinforcer:
         return written
 
     def _write_batch(self, captioner: Captioner, numbers: Sequence[int]) -> list[tuple[int, tuple[str, ...]]]:
-        loaded, _ = self._load(numbers)
-        if not loaded:
+        if not (loaded := self._load(numbers)[0]):
             return []
         seeds = [[self.config.seed, item.index, WRITING_SEED] for item in loaded]
         written = captioner.write([item.picture.pixels for item in loaded], seeds)

@@ -55,10 +55,7 @@ def write_reinforced(reinforcer: Reinforcer, out: Path, engine: Engine, watch: W
     """Reinforce into `out`: reinforced-000000.tar, ... and then `reinforcement.json`, which it returns.
 
     The folder is made if missing, and holds `blocks/` until everything is written. With `resume` it goes on with the
-    shards of an earlier call, or does nothing where that was finished.
-
-    Raises:
-        UserError: `out` holds something else, or was begun with other teachers or settings, or the disk is full.
+    shards of an earlier call, or does nothing where that was finished; other teachers or settings are a UserError.
     """
     blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute(), watch)
     if (out / MANIFEST).is_file():

@@ -61,7 +61,6 @@ def fill(path: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch:
     done = 0
     watch.work(stage.work, done, stage.num_samples)
     for number, broken in itertools.chain(ready, computed):
-        start, stop = stage.bounds(number)
-        done += stop - start
+        done += len(range(*stage.bounds(number)))
         watch.work(stage.work, done, stage.num_samples, broken)
     return folder

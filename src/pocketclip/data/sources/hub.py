@@ -85,8 +85,7 @@ class HubSource(Source):
         return digest([self.dataset._fingerprint, self.image, self.caption])
 
     def _texts(self, value: Any) -> tuple[str, ...]:
-        values = value if isinstance(value, list) else [value]
-        texts = [text for text in values if text is not None]
+        texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
         if not all(isinstance(text, str) for text in texts):
             raise UserError(
                 f"{self.name}: column '{self.caption}' holds no caption but {str(value)[:60]!r}; "

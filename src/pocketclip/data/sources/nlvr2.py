@@ -1,7 +1,4 @@
-"""NLVR2: two photographs and a sentence that is true or false of them.
-
-https://arxiv.org/abs/1811.00491
-"""
+"""NLVR2: two photographs and a sentence that is true or false of them, https://arxiv.org/abs/1811.00491."""
 
 import json
 from collections.abc import Iterator

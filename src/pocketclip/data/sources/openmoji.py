@@ -72,8 +72,7 @@ class OpenmojiSourceConfig(Config):
             captions = _captions(symbol, facts, self.aliases)
             if self.split in ("all", split_of(captions[0])):
                 entries.append((path, captions))
-        entries.sort()
-        return OpenmojiSource(f"openmoji:{self.split}", entries, self.image_size)
+        return OpenmojiSource(f"openmoji:{self.split}", sorted(entries), self.image_size)
 
 
 @dataclass(frozen=True)

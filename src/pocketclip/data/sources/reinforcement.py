@@ -101,7 +101,6 @@ class Reinforcement:
     features: Floats
     """(V + T, W), T the captions and then the synthetic ones, W all teachers' widths; unit length for each teacher."""
     synthetic: tuple[str, ...]
-    """Synthetic captions."""
 
 
 @dataclass(frozen=True)

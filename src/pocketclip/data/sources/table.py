@@ -19,7 +19,6 @@ from pocketclip.errors import BrokenItemError, UserError, require
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "filepath", "image_path", "path", "image_name", "jpg")
 CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "comment", "txt")
-
 Row = dict[str, Any]
 
 
@@ -41,8 +40,7 @@ class TableSourceConfig(Config):
 
     def open(self) -> Source:
         """Read the table; pictures are read later."""
-        file = locate(self.file)
-        name = f"{self.kind}:{self.file}"
+        file, name = locate(self.file), f"{self.kind}:{self.file}"
         if self.kind == "parquet":
             return _open_parquet(self, file, name)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
@@ -107,9 +105,9 @@ def find_column(
     for name in known if wanted is None else [wanted]:
         if name in columns:
             return name
-    missing = f"no column '{wanted}'" if wanted else f"no column that looks like the {role}"
+    missing = f"column '{wanted}'" if wanted else f"column that looks like the {role}"
     listed = ", ".join(columns) or "none"
-    raise UserError(f"{place}: {missing}. Columns: {listed}. Name the right one with {role}=COLUMN.")
+    raise UserError(f"{place}: no {missing}. Columns: {listed}. Name the right one with {role}=COLUMN.")
 
 
 def _texts(value: Any) -> list[str]:
