@@ -281,6 +281,20 @@ def test_a_cached_stage_after_a_trained_tower_sees_that_tower(tmp_path: Path) ->
     np.testing.assert_allclose(now.images, val.embeddings.images, atol=2e-3)  # the cache is in half precision
 
 
+def test_a_stage_is_measured_with_its_own_towers_whatever_comes_later(tmp_path: Path) -> None:
+    early = {**LOW, "num_steps": 6, "evaluate_every": 0.5, "num_workers": 0}
+    early["learning_rate"] = {"heads": 0.1, "image_encoder": 0.1}
+    scores = []
+    for name, last in (("cached", TAIL), ("live", {**TAIL, "cache": None, "num_workers": 0})):
+        settings = {**tiny_recipe_settings(), "early_stages": [early], "train": last}
+        train(Recipe.parse(settings, place="test"), tmp_path / name, name="tiny", watch=QuietWatch())
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        scores.append([line for line in lines if line["stage"] == "low" and "val_loss" in line])
+    cached, live = ([line["val_loss"] for line in each] for each in scores)
+    assert len(cached) == 2
+    assert cached == live
+
+
 def test_a_size_that_does_not_suit_the_tower_is_named(tmp_path: Path) -> None:
     settings = tiny_recipe_settings()
     settings["model"] = tiny_model_settings() | {

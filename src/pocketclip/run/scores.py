@@ -37,11 +37,13 @@ def frozen_features(run: Run, source: Source) -> CachedPairs:
     return run.towers().features(source, CacheConfig(), run.broken_of(source), for_scores=True)
 
 
-def trained_features(run: Run, model: DualEncoder, source: Source, precision: Precision) -> CachedPairs:
-    """Of towers as they are now; of the image tower through the cache where training leaves it alone."""
+def trained_features(
+    run: Run, model: DualEncoder, source: Source, stage: TrainConfig, precision: Precision
+) -> CachedPairs:
+    """Of towers as they are now; of the image tower through the cache where the stage leaves it alone."""
     size = run.preprocess.image_size
     runner = Runner(model, device=run.device, precision=precision, image_size=size, heads=False)
-    if run.recipe.train.cache is not None:
+    if stage.cache is not None:
         images = run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
         return CachedPairs.join(images, texts_in_memory(runner, source, run.tokenizer))
     pairs = features_in_memory(runner, source, run.tokenizer, run.preprocess)
@@ -67,7 +69,9 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
     started = time.perf_counter()
     train = run.recipe.train
     exact = precision_of_scores(train.precision)
-    pairs = frozen_features(run, source) if train.is_heads_only else trained_features(run, run.model, source, exact)
+    pairs = (
+        frozen_features(run, source) if train.is_heads_only else trained_features(run, run.model, source, train, exact)
+    )
     heads = run.model.heads_only().to(run.device).eval()
     embeddings = embed_pairs(heads, pairs, run.device)
     result = run.task.result(embeddings, source, judge_of(heads.pair_head), split=split)

@@ -90,7 +90,7 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         assert isinstance(model, DualEncoder)
-        pairs = trained_features(run, model, run.val_source, config.precision)
+        pairs = trained_features(run, model, run.val_source, config, config.precision)
         return quick_scores(run, model.heads_only(), pairs, config)
 
     progress = _train(run, name, config, model, batches, evaluate, plan)
