@@ -20,7 +20,9 @@ from pocketclip.cost.parameters import parameters_by_side
 from pocketclip.data import open_source
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import FineTuning, LinearProbe, TaskData
+from pocketclip.evaluate.tasks import TaskData
+from pocketclip.evaluate.tasks.fine_tuning import FineTuning
+from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.features.encode import embed_source
 from pocketclip.models.build import build_model
 from pocketclip.models.image import TimmImageEncoderConfig

@@ -12,9 +12,6 @@ from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import (
     EmbeddingTask,
-    FineTuning,
-    LinearProbe,
-    Nlvr2,
     Retrieval,
     TaskData,
     embedding_task,
@@ -22,6 +19,9 @@ from pocketclip.evaluate.tasks import (
     task_kinds,
     task_of,
 )
+from pocketclip.evaluate.tasks.fine_tuning import FineTuning
+from pocketclip.evaluate.tasks.linear_probe import LinearProbe
+from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
 from pocketclip.evaluate.tasks.retrieval import mean_recall, point_metrics, retrieval_ranks, with_captions
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval

@@ -22,7 +22,6 @@ class Reporter(Watch):
         self._speed = self._last_line = 0.0
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
-        """A training step, with its speed and the newest metrics."""
         if (name, total) != (self._name, self._total):
             self._open(name, total, done)
         # Smoothed over about ten steps, so that the number can be read
@@ -37,14 +36,12 @@ class Reporter(Watch):
         self._show(done, "  ".join(shown))
 
     def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
-        """Something with a number of parts goes on, such as reading images."""
         if (name, total) != (self._name, self._total):
             self._open(name, total, done)
         else:
             self._show(done, "")
 
     def note(self, message: str) -> None:
-        """A line above the bar."""
         self.console.print(message, emoji=False, highlight=False, markup=False, soft_wrap=True)
 
     def _open(self, name: str, total: int, done: int) -> None:

@@ -147,7 +147,6 @@ class EmbeddingTask(Task):
         """Raise a UserError where the model or the source lack what the task needs, before any work."""
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
-        """See `Task`; several such tasks share the embeddings."""
         source = data.source
         if len(source) == 0:
             raise UserError(f"{source.name}: no images.")

@@ -169,14 +169,12 @@ class TowerTask(Task):
         )
 
     def title(self, result: EvalResult) -> str:
-        """What was learned, and from how much."""
         of = (
             f"of {result.metrics['num_classes']:g} classes, learned from {result.metrics['num_training_examples']:,.0f}"
         )
         return f"{self.heading} on {self.counts(result)} {of}; percent [95 % interval]"
 
     def sizes(self, result: EvalResult) -> dict[str, int]:
-        """Of one kind only."""
         return {"images": result.num_images} if result.num_images else {"texts": result.num_captions}
 
     def rows(self, result: EvalResult) -> list[list[str]]:

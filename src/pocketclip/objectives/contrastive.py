@@ -25,12 +25,10 @@ class ContrastiveObjectiveConfig(MethodConfig):
 
     @property
     def needs(self) -> Needs:
-        """Those of its loss."""
         captions: Literal["any", "one"] = "any" if self.loss.takes_several_captions else "one"
         return Needs(self.loss.kind, captions=captions, bias=self.loss.uses_bias)
 
     def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
-        """The loss by its name."""
         return {self.loss.kind: self.weight * contrastive_loss(self.loss, features, batch)}
 
 

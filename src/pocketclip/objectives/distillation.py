@@ -75,7 +75,6 @@ class ContrastiveTermConfig(Term):
     loss: LossConfig = ClipLossConfig()
 
     def value(self, inputs: ContrastiveInputs, lessons: Sequence[Lesson]) -> Tensor:
-        """Asks no teacher."""
         return self.loss.value(inputs)
 
 
@@ -86,7 +85,6 @@ class AffinityTermConfig(Term):
     scales_teachers: ClassVar[bool] = True
 
     def value(self, inputs: ContrastiveInputs, lessons: Sequence[Lesson]) -> Tensor:
-        """Asks all teachers at once."""
         return teacher_affinity(inputs, [lesson.teacher for lesson in lessons])
 
 
@@ -109,7 +107,6 @@ class RelationalTermConfig(Term):
     scales_teachers: ClassVar[bool] = True
 
     def of_teacher(self, inputs: ContrastiveInputs, lesson: Lesson) -> Tensor:
-        """The affinity to one."""
         return teacher_affinity(inputs, [lesson.teacher])
 
 
@@ -182,7 +179,6 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
 
     @property
     def validation(self) -> ContrastiveObjectiveConfig:
-        """The contrastive term's loss, or CLIP's where there is none."""
         return ContrastiveObjectiveConfig(loss=self._pair_loss or ClipLossConfig())
 
     @property
@@ -190,7 +186,6 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
         return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "DistillationObjective":
-        """See `MethodConfig.build`."""
         check_scales(self.teacher_scales, len(teacher_widths))
         return DistillationObjective(self, embed_dim, teacher_widths)
 

@@ -26,7 +26,6 @@ class PairsObjectiveConfig(MethodConfig):
         return Needs(self.kind, pairs=True, uncached="images by twos", task="nlvr2")
 
     def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
-        """The loss by its name."""
         assert features.pair_logits is not None, "the recipe asks for a pair head"
         assert batch.labels is not None, "the recipe asks for a source of pairs"
         logits, labels = features.pair_logits, batch.labels.to(features.pair_logits.dtype)

@@ -43,7 +43,6 @@ class ReinforcedObjectiveConfig(TaughtMethodConfig):
         )
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> Objective:
-        """See `MethodConfig.build`."""
         check_scales(self.teacher_scales, len(teacher_widths))
         return self.losses
 

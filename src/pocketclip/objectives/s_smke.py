@@ -82,7 +82,6 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
 
     @property
     def needs(self) -> Needs:
-        """A teacher of images, by what is distilled."""
         teachers: dict[str, Teachers] = {"none": "none", "logits": "classes"}
         return Needs(
             "clip",
@@ -98,7 +97,6 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
         return self.distill.queue_size if isinstance(self.distill, ContrastiveDistillConfig) else 0
 
     def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "SSmkeObjective":
-        """See `MethodConfig.build`."""
         if len(teacher_widths) > 1:
             raise UserError(
                 f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "

@@ -31,7 +31,6 @@ class TaughtMethodConfig(MethodConfig):
 
     @property
     def validation(self) -> ContrastiveObjectiveConfig:
-        """What is measured on a validation split, of which no teacher was asked: CLIP's loss."""
         return ContrastiveObjectiveConfig()
 
 

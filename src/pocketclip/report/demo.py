@@ -64,13 +64,7 @@ def check_request(out: Path, sentences: Sequence[str]) -> list[str]:
 
 
 def make_demo(
-    place: str,
-    model: Embedder,
-    source: Source,
-    *,
-    sentences: Sequence[str] = (),
-    seed: int = 0,
-    watch: Watch = SILENT,
+    place: str, model: Embedder, source: Source, *, sentences: Sequence[str] = (), seed: int = 0, watch: Watch = SILENT
 ) -> Demo:
     """Embed a source once, measure the recalls, draw the queries and look up what is nearest.
 

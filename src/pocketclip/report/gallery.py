@@ -68,12 +68,7 @@ class Gallery:
 
 
 def make_gallery(
-    split: str,
-    source: Source,
-    embeddings: Embeddings,
-    *,
-    seed: int = 0,
-    num_image_queries: int = NUM_IMAGE_QUERIES,
+    split: str, source: Source, embeddings: Embeddings, *, seed: int = 0, num_image_queries: int = NUM_IMAGE_QUERIES
 ) -> Gallery:
     """Draw `NUM_TEXT_QUERIES` sentences and some images of a source and look up what is nearest to each.
 

@@ -9,7 +9,8 @@ from conftest import QuietWatch
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import FineTuning, TaskData
+from pocketclip.evaluate.tasks import TaskData
+from pocketclip.evaluate.tasks.fine_tuning import FineTuning
 from pocketclip.objectives.classification import classification
 from pocketclip.records import Interval
 from pocketclip.types import Features, ImageTextBatch

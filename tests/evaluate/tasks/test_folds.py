@@ -12,9 +12,9 @@ from pocketclip.data import open_source
 from pocketclip.data.source import Subset
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio, ratios
-from pocketclip.evaluate.tasks import Folds, Retrieval, TaskData
+from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.evaluate.tasks import folds as folds_module
-from pocketclip.evaluate.tasks.folds import fold_ranks
+from pocketclip.evaluate.tasks.folds import Folds, fold_ranks
 from pocketclip.evaluate.tasks.retrieval import TIE, retrieval_metrics, retrieval_ranks
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import Interval

@@ -8,8 +8,8 @@ from conftest import build_tiny_pretrained
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import ratios
-from pocketclip.evaluate.tasks import Nlvr2, TaskData
-from pocketclip.evaluate.tasks.nlvr2 import judge_examples, pair_metrics, sentence_units
+from pocketclip.evaluate.tasks import TaskData
+from pocketclip.evaluate.tasks.nlvr2 import Nlvr2, judge_examples, pair_metrics, sentence_units
 from pocketclip.features.encode import Embeddings
 from pocketclip.models.pair_head import PairHead, judge_of
 from pocketclip.records import Interval

@@ -13,7 +13,10 @@ from pocketclip.data.labels import number_texts
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import FineTuning, LinearProbe, TaskData, TextProbe
+from pocketclip.evaluate.tasks import TaskData
+from pocketclip.evaluate.tasks.fine_tuning import FineTuning
+from pocketclip.evaluate.tasks.linear_probe import LinearProbe
+from pocketclip.evaluate.tasks.text_probe import TextProbe
 from pocketclip.evaluate.tower import NOT_TRAINED, RANDOM_START, accuracies
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval

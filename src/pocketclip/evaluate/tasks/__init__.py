@@ -26,7 +26,6 @@ class UnknownTask(Task):
     """A task of another version, known from its record alone: a row for each score that has an interval."""
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
-        """Not known how."""
         raise unknown_choice("task", self.kind, task_kinds())
 
 
@@ -86,18 +85,4 @@ def _without_effect(key: str, kinds: Sequence[str], settings: Mapping[str, Set[s
     return UserError(f"{what}: {reason}")
 
 
-__all__ = [
-    "EmbeddingTask",
-    "FineTuning",
-    "Folds",
-    "LinearProbe",
-    "Nlvr2",
-    "Retrieval",
-    "Task",
-    "TaskData",
-    "TextProbe",
-    "embedding_task",
-    "make_tasks",
-    "task_kinds",
-    "task_of",
-]
+__all__ = ["EmbeddingTask", "Retrieval", "Task", "TaskData", "embedding_task", "make_tasks", "task_kinds", "task_of"]

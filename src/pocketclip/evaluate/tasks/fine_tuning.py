@@ -64,7 +64,6 @@ class ClassNameCaptions(Subset):
         return replace(super().__getitem__(index), captions=self.captions(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """The name of the sample's class."""
         return (self.names[self.labels[index]],)
 
 

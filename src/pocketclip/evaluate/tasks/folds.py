@@ -46,7 +46,6 @@ class Folds(RankingTask):
     heading = "Retrieval in folds of 1,000"
 
     def check(self, source: Source, judge: JudgePairs | None) -> None:
-        """The images must make whole folds."""
         if len(source) == 0 or len(source) % FOLD:
             raise UserError(
                 f"{source.name}: {len(source):,} images are no whole folds of {FOLD:,}; the published protocol takes "
@@ -54,7 +53,6 @@ class Folds(RankingTask):
             )
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
-        """Of each fold."""
         return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices)
 
     def notes(self, embeddings: Embeddings, left_out: list[str]) -> list[str]:
@@ -66,5 +64,4 @@ class Folds(RankingTask):
         return [f"{folds} of {FOLD:,} images", *left_out, *([more] if num_more else [])]
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
-        """One image in those of a fold."""
         return "R@1", 1 / FOLD

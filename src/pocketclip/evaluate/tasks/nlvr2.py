@@ -74,7 +74,6 @@ class Nlvr2(EmbeddingTask):
     curves = ("accuracy", {"accuracy": "accuracy", "consistency": "consistency"})
 
     def check(self, source: Source, judge: JudgePairs | None) -> None:
-        """See `EmbeddingTask`."""
         if source.pairs is None:
             raise UserError(
                 f"{source.name}: has single images; judging pairs needs nlvr2:FILE.json,IMAGES_DIR or "
@@ -89,7 +88,6 @@ class Nlvr2(EmbeddingTask):
     def result(
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
     ) -> EvalResult:
-        """The record; examples with an image that cannot be read are left out and counted."""
         answers = self.answers(embeddings, source, judge)
         num_examples = len(answers["correct"])
         missing = len(source) // 2 - num_examples
@@ -112,7 +110,6 @@ class Nlvr2(EmbeddingTask):
         return {**scores, "val_loss": float(loss)}
 
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
-        """Whether each example was judged rightly, and its sentence."""
         pairs, examples, logits = self._judged(embeddings, source, judge)
         return {"correct": (logits > 0) == pairs.labels[examples], "sentences": pairs.sentences[examples]}
 
@@ -128,11 +125,9 @@ class Nlvr2(EmbeddingTask):
         return source.pairs, examples, logits
 
     def units(self, answers: Answers) -> list[Units]:
-        """See `EmbeddingTask`; a unit is a sentence."""
         return [sentence_units(answers["correct"].astype(np.bool_), answers["sentences"])]
 
     def sizes(self, result: EvalResult) -> dict[str, int]:
-        """A sentence an example."""
         return {"examples": result.num_captions}
 
     def chance(self, result: EvalResult) -> tuple[str, float]:

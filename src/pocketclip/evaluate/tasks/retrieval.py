@@ -52,9 +52,7 @@ class Ranks:
 
 
 def retrieval_ranks(
-    image_embeddings: Float[ndarray, "N D"],
-    text_embeddings: Float[ndarray, "Q D"],
-    text_images: Int[ndarray, " Q"],
+    image_embeddings: Float[ndarray, "N D"], text_embeddings: Float[ndarray, "Q D"], text_images: Int[ndarray, " Q"]
 ) -> Ranks:
     """Rank every query in both directions, block by block, so that memory does not grow with N x Q.
 
@@ -163,7 +161,6 @@ class RankingTask(EmbeddingTask):
     def result(
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
     ) -> EvalResult:
-        """The record; images without a caption are left out of the gallery and named."""
         kept, num_dropped = _captioned(embeddings, source)
         notes = [f"{num_dropped} images without a caption left out"] if num_dropped else []
         notes += [f"{len(kept.broken)} broken items left out"] if kept.broken else []
@@ -183,7 +180,6 @@ class RankingTask(EmbeddingTask):
         return left_out
 
     def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
-        """See `EmbeddingTask`."""
         metrics = point_metrics(*self.ranks(_captioned(embeddings, source)[0]))
         return {**metrics, "mean_recall": mean_recall(metrics)}
 
@@ -198,7 +194,6 @@ class RankingTask(EmbeddingTask):
         return answers if len(ranks) == 1 else {**answers, "galleries": sizes}
 
     def units(self, answers: Answers) -> list[Units]:
-        """See `EmbeddingTask`; a unit is an image."""
         owners, image_ranks = answers["text_images"], answers["image_to_text"]
         ends = np.cumsum(answers.get("galleries", [len(image_ranks)])).tolist()
         galleries = []
@@ -209,7 +204,6 @@ class RankingTask(EmbeddingTask):
         return galleries
 
     def rows(self, result: EvalResult) -> list[list[str]]:
-        """A row a direction."""
         rows = []
         for direction in DIRECTIONS:
             cells = [percent(result.metrics[f"{direction}_recall@{k}"]) for k in RANKS]
@@ -218,7 +212,6 @@ class RankingTask(EmbeddingTask):
         return rows
 
     def remarks(self, result: EvalResult) -> list[str]:
-        """The mean recall, then the notes."""
         mean = result.metrics.get("mean_recall")  # records of earlier versions have none
         return [*([f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []), *result.notes]
 
@@ -230,9 +223,7 @@ class Retrieval(RankingTask):
     heading = "Retrieval"
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
-        """Every caption is ranked among those of all images."""
         return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images)]
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
-        """One image in all of them."""
         return "R@1", 1 / result.num_images
