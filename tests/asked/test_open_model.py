@@ -15,7 +15,7 @@ import teachers as tiny
 from conftest import build_tiny_pretrained, encode_picture, normalize_pixels
 from pocketclip.asked import AskedModel, LibraryModel, PretrainedModel, lasting_name, open_model
 from pocketclip.config import Config
-from pocketclip.cost.flops import count_macs, side_macs
+from pocketclip.cost.flops import count_macs, tower_macs
 from pocketclip.cost.parameters import parameters_by_side
 from pocketclip.data import open_source
 from pocketclip.embedder import Embedder
@@ -244,7 +244,9 @@ def test_each_parameter_is_of_the_image_the_text_or_the_temperature(kind: str, n
     temperature = sum(value.numel() for name, value in model.module.named_parameters() if name.startswith("logit_"))
     assert counts["parameters_image"] + counts["parameters_text"] + temperature == counts["parameters_total"]
     assert 0 < counts["parameters_text_embeddings"] < counts["parameters_text"]
-    assert min(side_macs(model).values()) > 0
+    assert model.tokenizer is not None
+    length = model.tokenizer.context_length
+    assert min(tower_macs(model, image_size=model.preprocess.image_size, context_length=length).values()) > 0
 
 
 def test_a_timm_model_costs_what_the_same_tower_of_ours_does(names: dict[str, str]) -> None:
@@ -252,7 +254,8 @@ def test_a_timm_model_costs_what_the_same_tower_of_ours_does(names: dict[str, st
     assert isinstance(model, LibraryModel)
     tower = TimmImageEncoderConfig(name="test_vit", pretrained="none", image_size=160).build()
     images = torch.zeros(1, 3, 160, 160, dtype=torch.uint8)
-    assert side_macs(model) == {"macs_image": count_macs(lambda: tower.eval()(images))}
+    macs = tower_macs(model, image_size=160, context_length=0)
+    assert macs == {"macs_image": count_macs(lambda: tower.eval()(images))}
     assert parameters_by_side(model)["parameters_image"] == sum(value.numel() for value in tower.parameters())
 
 

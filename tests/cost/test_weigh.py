@@ -6,9 +6,10 @@ import pytest
 
 from conftest import build_tiny_pretrained
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.cost import latency, measure_cost
+from pocketclip.cost import latency
 from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.parameters import parameters_by_part
+from pocketclip.cost.weigh import measure_cost
 from pocketclip.records import CostResult, read_records, write_record
 
 

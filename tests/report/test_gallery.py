@@ -8,7 +8,7 @@ import pytest
 
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate import retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import retrieval_ranks
 from pocketclip.features.encode import Embeddings
 from pocketclip.report.gallery import make_gallery, read_gallery, write_gallery
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.cost import latency, measure_cost
+from pocketclip.cost import latency
+from pocketclip.cost.weigh import measure_cost
 from pocketclip.data import open_source
 from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.features.encode import embed_source

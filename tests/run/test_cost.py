@@ -113,8 +113,8 @@ def test_energy_is_measured_where_it_can_be_and_named_where_not(
     installed: bool, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def measure() -> Iterator[energy.Energy]:
-        yield energy.Energy(0.0125, "a meter") if installed else energy.Energy()
+    def measure(wanted: bool) -> Iterator[energy.Energy]:
+        yield energy.Energy(0.0125, "a meter") if wanted and installed else energy.Energy()
 
     monkeypatch.setattr("pocketclip.run.cost.measure_energy", measure)
     found = cost(run, with_energy=True)

@@ -1,12 +1,8 @@
 """`pocketclip data features`."""
 
-import json
-
-import typer
-
 from pocketclip.cli.options import Changes, Device, Json, Recipe
 from pocketclip.cli.stages import EngineOption, RayAddress
-from pocketclip.cli.tables import print_table
+from pocketclip.cli.tables import print_one
 
 
 def features(
@@ -34,7 +30,6 @@ def features(
     loaded = load_recipe(recipe, changes)
     with open_engine(engine, ray_address) as compute, reporter() as shown:
         counts = fill_cache(loaded, compute, shown, device=device)
-    if json_lines:
-        typer.echo(json.dumps({f"num_images_{split}": count for split, count in counts.items()}))
-    else:
-        print_table("feature cache", ["", "images"], [[split, f"{count:,}"] for split, count in counts.items()])
+    values = {f"num_images_{split}": count for split, count in counts.items()}
+    rows = [[split, f"{count:,}"] for split, count in counts.items()]
+    print_one(values, "feature cache", ["", "images"], rows, as_json=json_lines)

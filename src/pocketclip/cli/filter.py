@@ -1,6 +1,5 @@
 """`pocketclip data filter`."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
-from pocketclip.cli.tables import print_table, tell_shards
+from pocketclip.cli.tables import print_one, tell_shards
 
 if TYPE_CHECKING:
     from pocketclip.curate.filter import FilterConfig, FilterReport
@@ -100,11 +99,8 @@ def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> Non
         for rule, count in dropped.items():
             typer.echo(f"{rule}: {count:,} {what} dropped", err=True)
     tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
-    if as_json:
-        typer.echo(json.dumps(report.model_dump()))
-        return
     rows = [
         ["images", f"{report.num_images:,}", f"{report.num_kept_images:,}"],
         ["captions", f"{report.num_captions:,}", f"{report.num_kept_captions:,}"],
     ]
-    print_table(str(out), ["", "read", "kept"], rows)
+    print_one(report.model_dump(), str(out), ["", "read", "kept"], rows, as_json=as_json)

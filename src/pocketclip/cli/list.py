@@ -102,14 +102,7 @@ def _towers() -> Iterable[str]:
 
 
 LISTS = {
-    "hardware": _hardware,
-    "losses": _losses,
-    "recipes": _recipes,
-    "sizes": _sizes,
-    "sources": _sources,
-    "studies": _studies,
-    "tasks": _tasks,
-    "towers": _towers,
+    each.__name__[1:]: each for each in (_hardware, _losses, _recipes, _sizes, _sources, _studies, _tasks, _towers)
 }
 
 

@@ -1,6 +1,5 @@
 """`pocketclip reinforce`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from pocketclip.cli.options import Changes, Device, Json, MaxBrokenShare, Recipe
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
-from pocketclip.cli.tables import print_table
+from pocketclip.cli.tables import print_one
 
 if TYPE_CHECKING:
     from pocketclip.data.sources.reinforcement import Manifest
@@ -64,9 +63,6 @@ def reinforce(
 
 def _show_estimate(cost: "ReinforceEstimate", *, as_json: bool) -> None:
     """What it would cost, to stdout."""
-    if as_json:
-        typer.echo(json.dumps(cost.model_dump()))
-        return
     rows = [
         ["samples", f"{cost.num_samples:,}"],
         ["embeddings a sample", f"{cost.num_views} views + {cost.texts_per_sample:.1f} texts, {cost.width} wide"],
@@ -76,7 +72,7 @@ def _show_estimate(cost: "ReinforceEstimate", *, as_json: bool) -> None:
         [f"speed, over {cost.num_measured} samples", f"{cost.samples_per_second:.3g} samples/s"],
         ["time on this machine", _duration(cost.seconds)],
     ]
-    print_table("reinforce", ["", ""], rows)
+    print_one(cost.model_dump(), "reinforce", ["", ""], rows, as_json=as_json)
 
 
 def _show(manifest: "Manifest", folder: Path, *, as_json: bool) -> None:
@@ -94,9 +90,6 @@ def _show(manifest: "Manifest", folder: Path, *, as_json: bool) -> None:
         "num_bytes": num_bytes,
         "teachers": [teacher.name for teacher in manifest.teachers],
     }
-    if as_json:
-        typer.echo(json.dumps(values))
-        return
     rows = [
         ["samples", f"{manifest.num_samples:,} in {len(manifest.shards)} shards"],
         ["captions", f"{manifest.num_captions:,}, and {manifest.num_synthetic} synthetic ones a sample"],
@@ -105,7 +98,7 @@ def _show(manifest: "Manifest", folder: Path, *, as_json: bool) -> None:
         ["left out", f"{len(manifest.broken):,}"],
         ["storage", _size(num_bytes)],
     ]
-    print_table(str(folder), ["", ""], rows)
+    print_one(values, str(folder), ["", ""], rows, as_json=as_json)
 
 
 def _size(num_bytes: float) -> str:

@@ -1,9 +1,9 @@
 """Results on stdout, as tables for people or JSON lines for programs, and where shards lie on stderr."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,6 +23,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def print_one(
+    values: Mapping[str, Any], title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool
+) -> None:
+    """One result, as a line or as a table."""
+    if as_json:
+        typer.echo(json.dumps(values))
+    else:
+        print_table(title, columns, rows)
 
 
 def print_results(results: "Iterable[EvalResult]", *, as_json: bool = False) -> None:

@@ -18,14 +18,14 @@ class Energy:
 
 
 @contextmanager
-def measure_energy() -> Iterator[Energy]:
-    """Measure the energy of what happens inside, in kWh.
+def measure_energy(wanted: bool = True) -> Iterator[Energy]:
+    """Measure the energy of what happens inside, in kWh, where that is wanted.
 
     codecarbon reads the processor's own counters where it may, and else multiplies time with the processor's design
     power. Nothing is sent anywhere, and no country's grid is looked up: kWh only, no CO2.
     """
     energy = Energy()
-    if importlib.util.find_spec("codecarbon") is None:
+    if not wanted or importlib.util.find_spec("codecarbon") is None:
         yield energy
         return
     codecarbon = require("codecarbon", extra="energy")

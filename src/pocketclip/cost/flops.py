@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,25 +30,20 @@ def count_macs(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def tower_macs(model: DualEncoder, *, image_size: int, context_length: int) -> dict[str, int]:
-    """MACs of one image and of one text of full length, heads included; the model is left in evaluation mode."""
-    model.eval()
-    device = model.logit_scale.device
-    images = torch.zeros(1, 3, image_size, image_size, device=device)
-    tokens = torch.ones(1, context_length, dtype=torch.int64, device=device)
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    return {
-        "macs_image": count_macs(lambda: model.encode_image(images)),
-        "macs_text": count_macs(lambda: model.encode_text(tokens, mask)),
-    }
+def tower_macs(model: DualEncoder | LibraryModel, *, image_size: int, context_length: int) -> dict[str, int]:
+    """MACs of one image and, unless `context_length` is 0, of one text of full length, heads included.
 
-
-def side_macs(model: LibraryModel) -> dict[str, int]:
-    """MACs of one image and, of a model that knows texts, of one of full length."""
-    size = model.preprocess.image_size
-    images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-    macs = {"macs_image": count_macs(lambda: model.embed_images(images))}
-    if model.tokenizer is not None:
-        tokens = torch.ones(1, model.tokenizer.context_length, dtype=torch.int64)
-        macs["macs_text"] = count_macs(lambda: model.embed_tokens(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    A model of ours is left in evaluation mode.
+    """
+    images = torch.zeros(1, 3, image_size, image_size)
+    encode_texts: Callable[[Tensor, Tensor], Tensor]
+    if isinstance(model, LibraryModel):
+        images, encode_images, encode_texts = images.to(torch.uint8), model.embed_images, model.embed_tokens
+    else:
+        images = images.to(model.logit_scale.device)
+        encode_images, encode_texts = model.eval().encode_image, model.encode_text
+    macs = {"macs_image": count_macs(lambda: encode_images(images))}
+    if context_length:
+        tokens = torch.ones(1, context_length, dtype=torch.int64, device=images.device)
+        macs["macs_text"] = count_macs(lambda: encode_texts(tokens, torch.ones_like(tokens, dtype=torch.bool)))
     return macs

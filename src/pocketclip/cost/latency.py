@@ -57,9 +57,5 @@ def latency(
             else:
                 result[f"throughput_{part}_per_second"] = round(1000 * batch / float(np.median(times)), 1)
     result["latency_ms_p50"] = round(sum(float(result[f"latency_ms_p50_{part}"]) for part in calls), 3)
-    result["num_threads"] = torch.get_num_threads()
-    result["num_tokens"] = num_tokens
-    result["image_size"] = image_size
-    result["precision"] = runner.precision
-    result["device"] = runner.device.type
-    return result
+    result |= {"num_threads": torch.get_num_threads(), "num_tokens": num_tokens, "image_size": image_size}
+    return {**result, "precision": runner.precision, "device": runner.device.type}

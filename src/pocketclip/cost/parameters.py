@@ -41,9 +41,8 @@ def parameters_by_part(model: DualEncoder) -> dict[str, int]:
     Of a model whose towers share an encoder also that one, which counts neither as a tower nor as a head.
     """
     counts = count_by_part(model)
-    shared = {}
-    if model.shared_encoder is not None:
-        shared["parameters_shared"] = count_parameters(model.shared_encoder)
+    shared_encoder = model.shared_encoder
+    shared = {} if shared_encoder is None else {"parameters_shared": count_parameters(shared_encoder)}
     return {
         "parameters_image": counts["image_encoder"],
         "parameters_text": counts["text_encoder"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pocketclip.asked import LibraryModel
-from pocketclip.cost.flops import side_macs, tower_macs
+from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.latency import latency
 from pocketclip.cost.memory import peak_mib
 from pocketclip.cost.parameters import count_parameters, parameters_by_part, parameters_by_side
@@ -72,12 +72,14 @@ def measure_cost(
 def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostResult:
     """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers."""
     reader, size = model.tokenizer, model.preprocess.image_size
-    metrics: dict[str, float | int | str | None] = {**parameters_by_side(model), **side_macs(model)}
+    length = 0 if reader is None else reader.context_length
+    macs = tower_macs(model, image_size=size, context_length=length)
+    metrics: dict[str, float | int | str | None] = {**parameters_by_side(model), **macs}
     notes = ["as its library runs it, nothing fused; parameters with each side's projection", "random inputs"]
     num_tokens = 0
     if reader is not None:
-        metrics["context_length"] = reader.context_length
-        num_tokens = reader.context_length if reader.is_whole else min(CAPTION_TOKENS, reader.context_length)
+        metrics["context_length"] = length
+        num_tokens = length if reader.is_whole else min(CAPTION_TOKENS, length)
         notes[1] = f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs"
     metrics.update(_timings(model, model.device, image_size=size, num_tokens=num_tokens, seconds=seconds))
     return CostResult(name=model.name, metrics=metrics, notes=notes)

@@ -116,8 +116,8 @@ class _Finder:
     def texts_of(self, image: int) -> Example:
         """The captions nearest to an image of the source."""
         scores = self.embeddings.texts @ self.embeddings.images[image]
-        ranked = _ranked(scores, self.embeddings.text_images == image, self._text)
-        shown = self._image(image, 0.0, True)
+        shown, right = self._image(image, 0.0, True), self.embeddings.text_images == image
+        ranked = _ranked(scores, right, lambda text, score, is_match: Result(score, is_match, text=self._caption(text)))
         return Example(shown.text, shown.image, *ranked)
 
     def images_near(self, text: str, vector: npt.NDArray[np.float32]) -> Example:
@@ -125,9 +125,6 @@ class _Finder:
         scores = self.embeddings.images @ vector
         _, results, _ = _ranked(scores, np.zeros(len(scores), bool), self._image)
         return Example(_cut(text), "", None, results)
-
-    def _text(self, text: int, score: float, is_match: bool) -> Result:
-        return Result(score, is_match, text=self._caption(text))
 
     def _image(self, row: int, score: float, is_match: bool) -> Result:
         index = int(self.embeddings.indices[row])

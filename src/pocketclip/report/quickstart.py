@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pocketclip.cost import measure_cost
+from pocketclip.cost.weigh import measure_cost
 from pocketclip.records import CostResult, write_record
 from pocketclip.report.gallery import make_gallery, write_gallery
 from pocketclip.report.runs import write_report

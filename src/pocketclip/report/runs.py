@@ -86,17 +86,8 @@ def write_report(folders: list[Path], out: Path) -> Path:
     return out
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Runs side by side."""
-
-    scores: list[str]
-    """What each score is."""
-    rows: list[dict[str, Any]]
-    """One a run: score, size, speed, time."""
-
-
-def _comparison(runs: list[RunReport]) -> Comparison:
+def _comparison(runs: list[RunReport]) -> dict[str, Any]:
+    """Runs side by side: what each of `scores` is, and a row a run with its scores, size, speed and time."""
     results = [min(run.evaluations, key=lambda result: result.split != "test", default=None) for run in runs]
     scores = [{} if result is None else _first_scores(result) for result in results]
     labels = list(dict.fromkeys(label for own in scores for label in own))
@@ -113,7 +104,7 @@ def _comparison(runs: list[RunReport]) -> Comparison:
                 "seconds": f"{run.run.seconds['total']:,.0f} s" if run.run else "",
             }
         )
-    return Comparison(labels, rows)
+    return {"scores": labels, "rows": rows}
 
 
 def _first_scores(result: EvalResult) -> dict[str, str]:

@@ -1,13 +1,12 @@
 """The cost of whatever a user names: any model that can be asked, a size, or a recipe before it is trained."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from pocketclip.asked import PretrainedModel, library_model
 from pocketclip.bundle import find_bundle
-from pocketclip.cost.energy import Energy, measure_energy
+from pocketclip.cost.energy import measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.cost.weigh import measure_cost, measure_library_cost
 from pocketclip.errors import UserError, unknown_choice
@@ -38,7 +37,7 @@ def cost_of(
         weigh = partial(measure_library_cost, library.build(resolve_device(device), precision), seconds=seconds)
     else:
         weigh = partial(_built(place), device=device, precision=precision, seconds=seconds)
-    with measure_energy() if with_energy else nullcontext(Energy()) as energy:
+    with measure_energy(with_energy) as energy:
         result = weigh()
     metrics, notes = dict(result.metrics), list(result.notes)
     if with_energy:

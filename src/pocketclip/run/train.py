@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketclip import distributed
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.cost.energy import Energy, measure_energy
+from pocketclip.cost.energy import measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
@@ -63,7 +62,7 @@ def train(
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
     run = Run(recipe, folder, watch, on, resume, with_profile, with_sharding)
-    with measure_energy() if with_energy else nullcontext(Energy()) as energy:
+    with measure_energy(with_energy) as energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     record = _record(run, name, stages, energy.kwh, dollars_per_hour)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -208,10 +208,3 @@ def samples_of_rows(study: Study) -> dict[str, int]:
             "train.num_steps, or say equal_steps: false."
         )
     return seen
-
-
-def runs_of(study: Study) -> Iterator[tuple[Row, int]]:
-    """Every row with every seed, seed by seed, so that a study that is stopped early has something of all rows."""
-    for seed in study.config.seeds:
-        for row in study.rows:
-            yield row, seed

@@ -1,11 +1,8 @@
 """What a study found, as a record."""
 
-import json
-from pathlib import Path
 from typing import Any, Literal
 
 from pocketclip.config import Config
-from pocketclip.errors import UserError
 from pocketclip.records import Interval, Provenance
 
 
@@ -77,16 +74,3 @@ class StudyRecord(Config):
         values = self.model_dump(mode="json")
         provenance = values.pop("provenance")
         return {"kind": values["kind"], "name": values["name"], **provenance, **values}
-
-
-def read_study(folder: Path) -> StudyRecord | None:
-    """The record of a study's folder, or None where it holds none; a UserError where it is damaged."""
-    path = folder / "study.json"
-    if not path.is_file():
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["provenance"] = {key: values.pop(key) for key in Provenance.model_fields}
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not the record of a study ({error!r}).") from error
-    return StudyRecord.parse(values, place=str(path))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,7 @@ from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
 from pocketclip.stages.watch import Watch
 from pocketclip.study.comparison import StudyResults, compare
-from pocketclip.study.grid import Study, runs_of, samples_of_rows
+from pocketclip.study.grid import Study, samples_of_rows
 from pocketclip.study.jobs import carry_out_at_once
 from pocketclip.study.record import StudyRecord
 from pocketclip.study.runs import PlannedRun, carry_out, read_finished
@@ -49,7 +50,7 @@ def run_study(
     _prepare(study, folder, resume=resume)
     results = StudyResults(study, samples, dollars_per_hour, num_jobs, {row.name: [] for row in study.rows})
     planned = []
-    for row, seed in runs_of(study):
+    for seed, row in product(study.config.seeds, study.rows):  # stopped early, a study has something of all rows
         place = folder / row.slug / f"seed-{seed}"
         run = PlannedRun(row.name, seed, row.with_seed(seed), place, device, dollars_per_hour)
         if run.is_finished:

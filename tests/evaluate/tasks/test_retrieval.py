@@ -5,9 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate import mean_recall, retrieval_metrics, retrieval_ranks
 from pocketclip.evaluate.tasks import Retrieval, retrieval
-from pocketclip.evaluate.tasks.retrieval import TIE, point_metrics
+from pocketclip.evaluate.tasks.retrieval import TIE, mean_recall, point_metrics, retrieval_metrics, retrieval_ranks
 from pocketclip.records import EvalResult, Interval
 
 Array = npt.NDArray[np.float32]
