@@ -34,16 +34,8 @@ def measure_cost(
 ) -> CostResult:
     """Parameters, MACs, latency, throughput and peak memory; the weights of a model do not matter to them.
 
-    Args:
-        model: built.
-        name: for the record.
-        image_size: pixels of a side.
-        context_length: tokens that MACs are counted at; latency is measured at `CAPTION_TOKENS`.
-        device: `cpu`, `cuda` or `auto`.
-        precision: of latency and throughput.
-        seconds: spent on each of the four timings.
-        bundle: its size on disk is added.
-        more_notes: after those on what was measured.
+    MACs are counted at `context_length` tokens, and latency and throughput measured at `CAPTION_TOKENS`, for `seconds`
+    each. The size of a `bundle` on disk is added; `more_notes` come after those on what was measured.
     """
     where = resolve_device(device)
     num_tokens = min(CAPTION_TOKENS, context_length)

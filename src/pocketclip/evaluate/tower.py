@@ -169,9 +169,8 @@ class TowerTask(Task):
         )
 
     def title(self, result: EvalResult) -> str:
-        of = (
-            f"of {result.metrics['num_classes']:g} classes, learned from {result.metrics['num_training_examples']:,.0f}"
-        )
+        classes, learned = result.metrics["num_classes"], result.metrics["num_training_examples"]
+        of = f"of {classes:g} classes, learned from {learned:,.0f}"
         return f"{self.heading} on {self.counts(result)} {of}; percent [95 % interval]"
 
     def sizes(self, result: EvalResult) -> dict[str, int]:

@@ -68,13 +68,8 @@ def make_demo(
 ) -> Demo:
     """Embed a source once, measure the recalls, draw the queries and look up what is nearest.
 
-    Args:
-        place: that the model was loaded from; its run record is looked for there.
-        model: to be shown.
-        source: pictures with the captions that are right for them.
-        sentences: the user's own, as `check_request` gives them; no image is known to be right for them.
-        seed: of the draw.
-        watch: told of the images done and of broken items.
+    The model's run record is looked for at `place`, which it was loaded from. `sentences` are the user's own, as
+    `check_request` gives them; no image is known to be right for them.
 
     Raises:
         UserError: no readable picture, or no caption and no sentence either.

@@ -117,10 +117,8 @@ def find_study(name: str) -> Path:
 def load_study(name: str, changes: Sequence[str] = ()) -> Study:
     """Read a study and every recipe in it.
 
-    Args:
-        name: a YAML file or a shipped study's name.
-        changes: `key=value` as in `load_recipe`. Keys of a study file (`seeds=[0]`) change the study, all others
-            every row's recipe before the row's own settings, which so remain what tells the rows apart.
+    Of the `changes`, `key=value` as in `load_recipe`, keys of a study file (`seeds=[0]`) change the study, all others
+    every row's recipe before the row's own settings, which so remain what tells the rows apart.
 
     Raises:
         UserError: every problem as `file: key: reason`, with the row's name for one of its recipe.

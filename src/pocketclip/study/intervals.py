@@ -46,10 +46,8 @@ def join(value: float, resamples: Floats | None, values: Sequence[float]) -> Int
     The units' percentile interval and the seeds' Student interval are independent to a good approximation, so
     their distances from the value join as root of the sum of squares, each side by itself (Zou and Donner 2008).
 
-    Args:
-        value: the mean.
-        resamples: (R,) of it over units such as images; None where the scores of single units are not known.
-        values: of each seed.
+    `resamples` are (R,) of the value over units such as images, None where the scores of single units are not known;
+    `values` are those of each seed.
     """
     low, high = (value, value) if resamples is None else np.percentile(resamples, [2.5, 97.5]).tolist()
     below, above = value - low, high - value

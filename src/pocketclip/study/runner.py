@@ -31,16 +31,9 @@ def run_study(
     """Train what is not trained yet, in `folder/ROW/seed-N`, and write the table.
 
     A run that fails is noted and the others go on. The table is written after every run, so that a study that is
-    stopped has one of what is finished.
-
-    Args:
-        study: what to do.
-        folder: new or empty, or with `resume` that of the same study.
-        watch: told of all that goes on.
-        resume: leave finished runs alone and go on with those that were begun.
-        device: `cpu`, `cuda` or `auto`.
-        dollars_per_hour: of this machine; adds the price of a run.
-        num_jobs: runs at a time, each in a process of its own with its share of the cores.
+    stopped has one of what is finished; with `resume` it leaves finished runs alone and goes on with those that were
+    begun. Each of `num_jobs` runs at a time has a process of its own with its share of the cores; `dollars_per_hour`
+    of this machine add the price of a run.
 
     Raises:
         UserError: anything the user can fix before the first run, or no run came to an end.

@@ -55,10 +55,7 @@ def embedding_task(kind: str) -> EmbeddingTask:
 def make_tasks(kinds: Sequence[str], changes: Mapping[str, Any], options: Mapping[str, Any] = {}) -> list[Task]:
     """Tasks by their names, each with those of the settings that it has.
 
-    Args:
-        kinds: names.
-        changes: from `--set`; each must be a setting of one of the tasks.
-        options: further settings, for the tasks that have them; `changes` win.
+    Each of the `changes`, from `--set`, must be a setting of one of the tasks; they win over the `options`.
 
     Raises:
         UserError: no such task, a setting that none of them has, or a value that does not fit.

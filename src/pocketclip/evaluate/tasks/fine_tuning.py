@@ -108,9 +108,8 @@ class FineTuning(TowerTask):
         learned = Part(no_features, named.labels, len(train) - len(named))
 
         def tested(tower: ImageTower) -> Part:
-            trained = self._train(
-                model, tower, named, watch, "fine-tuning" if tower is own else "fine-tuning the start"
-            )
+            name = "fine-tuning" if tower is own else "fine-tuning the start"
+            trained = self._train(model, tower, named, watch, name)
             return encode_examples(Asked.of(trained, model, model.tokenizer), test, classes.test, "test", watch)
 
         outcomes, notes = self.before_and_after(own, start, tested)

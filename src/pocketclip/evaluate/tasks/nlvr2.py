@@ -22,9 +22,7 @@ ROWS_A_PASS = 4096
 def judge_examples(judge: JudgePairs, embeddings: Embeddings) -> tuple[Numbers, Floats]:
     """The examples of a whole source of which both images could be read, and the logit of `true` for each."""
     examples, sides = np.divmod(embeddings.indices, 2)
-    complete = (
-        np.flatnonzero((examples[:-1] == examples[1:]) & (sides[:-1] == 0)) if len(examples) else np.zeros(0, int)
-    )
+    complete = np.flatnonzero((examples[:-1] == examples[1:]) & (sides[:-1] == 0))
     rows = np.stack([complete, complete + 1], axis=1).reshape(-1)
     text_of = np.full(len(examples), -1)
     text_of[embeddings.text_images] = np.arange(len(embeddings.texts))
@@ -39,11 +37,7 @@ def judge_examples(judge: JudgePairs, embeddings: Embeddings) -> tuple[Numbers, 
 def sentence_units(correct: npt.NDArray[np.bool_], sentences: Numbers) -> Units:
     """Accuracy, and the share of sentences of which every example is right, sentence by sentence.
 
-    The examples of a sentence are alike and succeed and fail together.
-
-    Args:
-        correct: (P,), whether each example was judged rightly.
-        sentences: (P,), equal for examples of one sentence.
+    Of P examples, (P,) were judged rightly; those with equal (P,) `sentences` are alike and succeed and fail together.
     """
     _, groups = np.unique(sentences, return_inverse=True)
     hits, counts = np.bincount(groups, weights=correct), np.bincount(groups).astype(np.float64)
