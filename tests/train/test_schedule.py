@@ -51,6 +51,15 @@ def test_plateau_lowers_the_rate_after_patience() -> None:
     assert seen == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.8, 0.64])
 
 
+@pytest.mark.parametrize(("min_delta", "rate"), [(1e-4, 1.0), (0.05, 0.8)])
+def test_a_change_below_min_delta_is_not_better(min_delta: float, rate: float) -> None:
+    optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=1.0)
+    schedule = build_schedule(PlateauScheduleConfig(patience=0, min_delta=min_delta), optimizer, 100)
+    for loss in (1.0, 0.99):
+        schedule.step(loss)
+    assert optimizer.param_groups[0]["lr"] == rate
+
+
 def test_plateau_watches_a_recall_upwards() -> None:
     optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=1.0)
     schedule = build_schedule(PlateauScheduleConfig(metric="mean_recall", patience=0), optimizer, 100)
