@@ -28,7 +28,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.heads import ResidualMlpHeadConfig
 from pocketclip.models.running.precision import autocast
 from pocketclip.models.running.runner import Runner
-from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 from pocketclip.models.tower import CachedTower
 from pocketclip.stages.store import Block
 from pocketclip.tokenizer import Tokenizer

@@ -25,7 +25,7 @@ from pocketclip.evaluate.tasks.fine_tuning import FineTuning
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.features.encode import embed_source
 from pocketclip.models.build import build_model
-from pocketclip.models.image import TimmImageEncoderConfig
+from pocketclip.models.image.timm import TimmImageEncoderConfig
 from pocketclip.preprocess import open_image, resize_image
 
 CAPTIONS = ["picture 1 caption 2", "scene 3", "picture 4 caption 4 picture 4 caption 4 picture 4 caption 4"]

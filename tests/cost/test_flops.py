@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.flops import count_macs, tower_macs
-from pocketclip.models.image import TimmImageEncoderConfig
-from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.image.timm import TimmImageEncoderConfig
+from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
 
 
 def module_macs(module: nn.Module, *inputs: Tensor) -> int:

@@ -15,7 +15,7 @@ from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.text import ClipTextEncoder
+from pocketclip.models.text.clip import ClipTextEncoder
 from published_names import apple_image, apple_text, apple_transformer, filled
 
 needs_open_clip = pytest.mark.skipif(

@@ -191,7 +191,7 @@ class BundleModelConfig(Config):
 
     @property
     def knows(self) -> frozenset[str]:
-        """What it can be asked about."""
+        """As of `LibraryModelConfig`."""
         return frozenset({"images", "captions"})
 
     def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> AskedModel:

@@ -138,11 +138,7 @@ class LibraryModel(AskedModel):
         encode_text: (M, L) ids and mask to (M, D), likewise; None of a model that knows images only.
         called: name and weights; the short name is made of what is not empty.
         settings: what shapes its embeddings beside weights and `preprocess`.
-        preprocess: of its pictures.
-        tokenizer: None of a model that knows images only.
-        scale: None of a model trained without.
-        device: where it computes.
-        precision: what to compute in.
+        tokenizer, scale: None of a model that has none.
     """
 
     tokenizer: LibraryTokenizer | None

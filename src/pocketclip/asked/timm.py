@@ -10,7 +10,7 @@ from torch import nn
 
 from pocketclip.asked.model import LibraryModel, LibraryModelConfig
 from pocketclip.errors import UserError, require
-from pocketclip.models.image import TimmImageEncoderConfig
+from pocketclip.models.image.timm import TimmImageEncoderConfig
 from pocketclip.models.running.precision import Precision
 
 

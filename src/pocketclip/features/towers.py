@@ -15,8 +15,9 @@ from pocketclip.features.cache import ELSEWHERE, CacheConfig, cached, in_half_pr
 from pocketclip.features.encode import NO_IMAGES, NO_TEXTS, image_blocks, text_blocks
 from pocketclip.features.pairs import CachedPairs
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.readout import Modality
 from pocketclip.models.running.precision import Precision, precision_of_scores
-from pocketclip.models.running.runner import Runner, module_fingerprint
+from pocketclip.models.running.runner import MODALITIES, Runner, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.engine import Engine, compute_here
 from pocketclip.stages.store import Block, OpenStage, Stage
@@ -32,14 +33,10 @@ class FrozenTowers:
 
     Args:
         model: its towers must not change while this is in use.
-        tokenizer: of the text tower.
-        preprocess: of the image tower.
         root: folder of the cache.
-        device: where to compute.
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
-        num_images: that will come in all, for the choice of a backend; 0 takes the one without set-up.
-        num_texts: likewise.
-        inference: the backend; `auto` is chosen for the numbers above.
+        num_images: that will come in all, for the choice of a backend; 0 takes the one without set-up. Likewise texts.
+        inference: the backend; `auto` is chosen for these numbers.
     """
 
     def __init__(
@@ -59,26 +56,25 @@ class FrozenTowers:
         self.root, self.device, self.precision = root, device, precision
         self.runner = self._make_runner(precision, inference)
         self.runner.plan(num_images=num_images, num_texts=num_texts)
-        common = {"device": device.type, "torch": torch.__version__}
-        image_tower, text_tower = model.pathway("image")[0], model.pathway("text")[0]
-        self._image_key = {
-            **common,
-            "tower": module_fingerprint(image_tower, digest(image_tower.settings)),
-            "preprocess": preprocess.model_dump(mode="json"),
-        }
-        self._text_key = {
-            **common,
-            "tower": module_fingerprint(text_tower, digest(text_tower.settings)),
-            "tokenizer": digest(tokenizer.to_json()),
-            "context_length": tokenizer.context_length,
+        self._fingerprints = {
+            modality: module_fingerprint(tower, digest(tower.settings))
+            for modality in MODALITIES
+            for tower, _ in [model.pathway(modality)]
         }
 
     def _make_runner(self, precision: Precision, inference: str = "auto") -> Runner:
         size, on = self.preprocess.image_size, self.device
         return Runner(self.model, device=on, precision=precision, image_size=size, heads=False, inference=inference)
 
-    def _runner(self, for_scores: bool) -> Runner:
-        return self._runner_for_scores if for_scores else self.runner
+    def _made_from(self, modality: Modality, runner: Runner, source: Source) -> dict[str, Any]:
+        return {
+            "device": self.device.type,
+            "torch": torch.__version__,
+            "tower": self._fingerprints[modality],
+            "precision": runner.precision,
+            "backend": runner.backend[modality],
+            "data": source.fingerprint(),
+        }
 
     @functools.cached_property
     def _runner_for_scores(self) -> Runner:
@@ -115,13 +111,11 @@ class FrozenTowers:
 
     def image_stage(self, source: Source, views: CacheConfig, *, seed: int = 0, for_scores: bool = False) -> Stage:
         """The views of every image through the image tower, named by what the entry in the cache is named by."""
-        runner, shown = self._runner(for_scores), views.views
+        runner, shown = self._runner_for_scores if for_scores else self.runner, views.views
         with_crops = shown != "stored" and any(view.startswith("crop") for view in shown)
         made_from = {
-            **self._image_key,
-            "precision": runner.precision,
-            "backend": runner.backend["image"],
-            "data": source.fingerprint(),
+            **self._made_from("image", runner, source),
+            "preprocess": self.preprocess.model_dump(mode="json"),
             "views": "stored" if shown == "stored" else list(shown),
             # The centre does not depend on the crops' settings, so changing those keeps its entry
             "crop": [views.crop_scale, seed] if with_crops else None,
@@ -132,14 +126,13 @@ class FrozenTowers:
 
     def text_stage(self, source: Source, *, for_scores: bool = False) -> Stage:
         """Every caption through the text tower; see `image_stage`."""
-        runner = self._runner(for_scores)
+        runner, tokenizer = self._runner_for_scores if for_scores else self.runner, self.tokenizer
         made_from = {
-            **self._text_key,
-            "precision": runner.precision,
-            "backend": runner.backend["text"],
-            "data": source.fingerprint(),
+            **self._made_from("text", runner, source),
+            "tokenizer": digest(tokenizer.to_json()),
+            "context_length": tokenizer.context_length,
         }
-        blocks = functools.partial(text_blocks, source, runner.encode_tokens, self.tokenizer)
+        blocks = functools.partial(text_blocks, source, runner.encode_tokens, tokenizer)
         return self._stage("encoding captions", made_from, source, CAPTIONED_PER_BLOCK, blocks)
 
     def _stage(

@@ -43,7 +43,5 @@ def log_mean(logarithms: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, "..."]
 
 
 def _divergence(teachers: list[Tensor], logits: Tensor, dim: int) -> Tensor:
-    """KL over `dim`, averaged over the other axis."""
     target = log_mean([teacher.log_softmax(dim) for teacher in teachers])
-    total = F.kl_div(logits.log_softmax(dim), target, reduction="sum", log_target=True)
-    return total / logits.shape[1 - dim]
+    return F.kl_div(logits.log_softmax(dim), target, reduction="sum", log_target=True) / logits.shape[1 - dim]

@@ -40,11 +40,9 @@ class ClipLossConfig(ContrastiveLossConfig):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `clip_loss`."""
         return clip_loss(*inputs.unit, inputs.logit_scale, label_smoothing=self.label_smoothing)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """As a mean over ranks."""
         image, text = inputs.unit
         shares, _ = inputs.sizes
         texts, total = distributed.gather(text, shares), sum(shares)

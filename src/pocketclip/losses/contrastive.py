@@ -24,9 +24,8 @@ class ContrastiveInputs:
     """A batch as a contrastive loss sees it, or one rank's share of it; text j belongs to image j // K."""
 
     image: Float[Tensor, "B D"]
-    """(B, D), not normalised."""
+    """Not normalised, nor is `text`."""
     text: Float[Tensor, "M D"]
-    """(M, D), not normalised."""
     logit_scale: Float[Tensor, ""]
     logit_bias: Float[Tensor, ""]
     image_ids: Int[Tensor, " B"]

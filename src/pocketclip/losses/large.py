@@ -56,6 +56,5 @@ def large_interactive_loss(
 
 def own_columns(column_lse: Tensor, sizes: Sequence[int]) -> Tensor:
     """The log-sum-exp over the rows of all ranks, of this rank's columns, from that over this rank's rows."""
-    rank = distributed.rank() if len(sizes) > 1 else 0
-    own: Tensor = distributed.log_sum_exp_over_ranks(column_lse, sizes).split(list(sizes))[rank]
-    return own
+    columns: tuple[Tensor, ...] = distributed.log_sum_exp_over_ranks(column_lse, sizes).split(list(sizes))
+    return columns[distributed.rank() if len(sizes) > 1 else 0]

@@ -25,16 +25,8 @@ def matching_pairs(
     image_to_text = _equal_pairs(image_ids, text_image_ids)
     text_to_text = _equal_pairs(caption_ids, caption_ids)
     # Join the two lists on the text in the middle
-    order = text_to_text[:, 0].argsort(stable=True)
-    first, second = text_to_text[order].unbind(1)
-    counts = torch.bincount(first, minlength=len(caption_ids))
-    starts = counts.cumsum(0) - counts
-    middle = image_to_text[:, 1]
-    repeats = counts[middle]
-    images = image_to_text[:, 0].repeat_interleave(repeats)
-    within = torch.arange(len(images), device=images.device) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
-    texts = second[starts[middle].repeat_interleave(repeats) + within]
-    codes = torch.unique(images * len(caption_ids) + texts)
+    first, second = _equal_pairs(image_to_text[:, 1].contiguous(), text_to_text[:, 0]).unbind(1)
+    codes = torch.unique(image_to_text[first, 0] * len(caption_ids) + text_to_text[second, 1])
     return torch.stack([codes // len(caption_ids), codes % len(caption_ids)], dim=1)
 
 

@@ -38,11 +38,9 @@ class MultiPositiveLossConfig(ContrastiveLossConfig):
     takes_several_captions: ClassVar[bool] = True
 
     def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `multi_positive_loss`."""
         return multi_positive_loss(*inputs.unit, inputs.logit_scale, inputs.positives)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """As a mean over ranks."""
         image, text = inputs.unit
         shares, text_shares = inputs.sizes
         texts, num_images, num_texts = distributed.gather(text, text_shares), sum(shares), sum(text_shares)

@@ -18,15 +18,10 @@ BlockLoss = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 def sum_round_the_ring(
     block_loss: BlockLoss, sizes: Sequence[int], image: Tensor, text: Tensor, scale: Tensor, bias: Tensor
 ) -> Tensor:
-    """Sum of a loss over this rank's images and the text blocks of every rank, with exact gradients.
+    """Sum of a loss over this rank's (b, D) images and the text blocks of every rank, with exact gradients.
 
-    Args:
-        block_loss: is computed a second time in the backward pass, unless there is one block only.
-        sizes: texts of each rank.
-        image: (b, D), this rank's.
-        text: (m, D), this rank's.
-        scale: ().
-        bias: ().
+    The sizes are the texts of each rank, text is (m, D), this rank's. Unless there is one block only, `block_loss` is
+    computed a second time in the backward pass.
     """
     if len(sizes) == 1:
         return block_loss(0, image, text, scale, bias)
@@ -67,8 +62,7 @@ class _Ring(torch.autograd.Function):
             for work in works:
                 work.wait()
             # The block's gradient follows it, and so comes home after the last step
-            shape = torch.Size([ctx.sizes[(owner + 1) % len(ctx.sizes)], *text.shape[1:]])
-            (block_grad,), works = distributed.pass_on([block_grad], [shape])
+            block_grad, works = _send_block(block_grad, ctx.sizes, owner, last=False)
             for work in works:
                 work.wait()
             block = following.requires_grad_()

@@ -41,11 +41,9 @@ class SigmoidLossConfig(ContrastiveLossConfig):
     uses_bias: ClassVar[bool] = True
 
     def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `sigmoid_loss`."""
         return sigmoid_loss(*inputs.unit, inputs.logit_scale, inputs.logit_bias, positives=inputs.positives)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """As a mean over ranks, of which none holds all texts: they come round in blocks."""
         shares, text_shares = inputs.sizes
         starts = [sum(text_shares[:number]) for number in range(len(shares))]
         pairs = inputs.matches

@@ -11,9 +11,7 @@ from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConf
 
 
 def soft_target_loss(
-    image_features: Float[Tensor, "B D"],
-    text_features: Float[Tensor, "B D"],
-    logit_scale: Float[Tensor, ""],
+    image_features: Float[Tensor, "B D"], text_features: Float[Tensor, "B D"], logit_scale: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
     """Cross-entropy against targets made from the batch's own similarities.
 
@@ -41,11 +39,9 @@ class SoftTargetLossConfig(ContrastiveLossConfig):
     kind: Literal["soft_target"] = "soft_target"
 
     def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """See `soft_target_loss`."""
         return soft_target_loss(inputs.image, inputs.text, inputs.logit_scale)
 
     def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """As a mean over ranks; a rank holds all rows of its own texts, untiled."""
         image, text, scale = inputs.image, inputs.text, inputs.logit_scale
         shares, _ = inputs.sizes
         images, texts = distributed.gather(image, shares), distributed.gather(text, shares)

@@ -40,10 +40,8 @@ def target_contrast_loss(
     students. Reference: InfoNCE, https://arxiv.org/abs/1807.03748; with a queue, https://arxiv.org/abs/1911.05722.
 
     `candidates` are the teacher's of this batch and of earlier ones, `labels` say which of them is a row's own, and
-    `left_out` is True where one is no negative of a row, never at its own.
-
-    Returns:
-        (), log(N) where the student carries no signal and nothing is left out.
+    `left_out` is True where one is no negative of a row, never at its own. It is log(N) where the student carries no
+    signal and nothing is left out.
     """
     logits = scale * student @ candidates.detach().T
     if left_out is not None:

@@ -25,13 +25,10 @@ def build_model(
     vocabulary_size: int | None = None,
     text_only: bool = False,
 ) -> DualEncoder:
-    """Create a model.
+    """Create a model; without `load_pretrained` with random towers, for a bundle that brings its own weights.
 
-    Args:
-        config: what it is made of.
-        load_pretrained: False leaves random towers, for a bundle that brings its own weights.
-        vocabulary_size: of a tokenizer learned from captions; None keeps the text tower's own.
-        text_only: leave out the image tower and its head, for callers that only encode queries.
+    A `vocabulary_size` is that of a tokenizer learned from captions. `text_only` leaves out the image tower and its
+    head, for callers that only encode queries.
 
     Raises:
         UserError: a tower is unknown or its weights cannot be had.

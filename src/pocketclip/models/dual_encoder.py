@@ -1,7 +1,7 @@
 """The model of every method: two towers, two heads, a temperature, and sometimes an encoder that both towers share."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -181,6 +181,6 @@ class DualEncoder(nn.Module):
         """Parameters of the towers' frozen layers, which no optimizer may get."""
         return [*self.image_encoder.frozen_parameters, *self.text_encoder.frozen_parameters]
 
-    def architecture(self) -> dict[str, Any]:
+    def architecture(self) -> Mapping[str, Any]:
         """What a bundle's config needs beyond the recipe to rebuild the towers without a hub."""
         return self.text_encoder.architecture

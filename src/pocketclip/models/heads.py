@@ -32,9 +32,8 @@ class ResidualMlpHeadConfig(Config):
     kind: Literal["residual_mlp"] = "residual_mlp"
     dropout: Share = 0.1
     input_norm: bool = False
-    """A LayerNorm before the head; the study has none."""
+    """A LayerNorm before the head; the study has none, and no `input_dropout`."""
     input_dropout: Share = 0.0
-    """Before the head; the study has none."""
 
     def build(self, feature_dim: int, embed_dim: int) -> nn.Module:
         """A head from F to D."""

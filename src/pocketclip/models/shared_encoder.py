@@ -4,7 +4,6 @@ It takes the tokens of two pretrained towers. Reference: S-SMKE, Tim Cares, http
 it is one pre-norm transformer block, or, as an ancestor, a perceptron.
 """
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -12,12 +11,12 @@ from jaxtyping import Bool, Float
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.models.readout import Modality, Readout, read_tokens
 from pocketclip.models.shared_block import NORM_EPS, SharedBlock
+from pocketclip.models.tower import Checkpointed
 
 Layers = tuple[Float[Tensor, "B _"], ...]
 """The inner layers that an objective may look at, first to last."""
@@ -104,7 +103,7 @@ SharedEncoderConfig = Annotated[SharedTransformerConfig | SharedMlpConfig, Field
 """The union of every kind; its members are told apart by `kind`."""
 
 
-class SharedEncoder(nn.Module):
+class SharedEncoder(Checkpointed):
     """Tokens of images and of texts, which never meet, to a vector each."""
 
     widths: tuple[int, ...]
@@ -118,11 +117,6 @@ class SharedEncoder(nn.Module):
         super().__init__()
         self.readouts, self.settings = readouts, config.model_dump(mode="json")
         self.is_activated = config.hidden_features == "activated"
-        self.is_checkpointed = False
-
-    def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass; a perceptron, with one vector a sample, has no need."""
-        self.is_checkpointed = True
 
     def compile_for_training(self) -> None:
         """Let torch.compile fuse the operations from the next call on, for images and for any length of text."""
@@ -147,17 +141,9 @@ class SharedTransformer(SharedEncoder):
         if config.token_types:
             self.token_types = nn.Parameter(torch.empty(2, width))
             self.token_type_scale = nn.Parameter(torch.full((width,), config.token_type_scale))
+        given = config.model_dump(include={"num_heads", "layer_scale", "dropout", "drop_path_rate"})
         self.blocks = nn.ModuleList(
-            SharedBlock(
-                width,
-                hidden,
-                num_heads=config.num_heads,
-                layer_scale=config.layer_scale,
-                dropout=config.dropout,
-                drop_path_rate=config.drop_path_rate,
-                is_activated=self.is_activated,
-            )
-            for _ in range(config.num_layers)
+            SharedBlock(width, hidden, **given, is_activated=self.is_activated) for _ in range(config.num_layers)
         )
         self._start()
         if self.token_types is not None:
@@ -179,17 +165,10 @@ class SharedTransformer(SharedEncoder):
         readout = self.readouts[modality]
         *others, last = self.blocks
         for block in others:
-            tokens, _ = self._run(block, tokens, mask, None)
+            tokens, _ = self.run_layer(block, tokens, mask, None)
         # Nobody reads the last block's other tokens, so with a class token it gives that one alone
-        tokens, hidden = self._run(last, tokens, mask, 1 if readout == "cls" else None)
+        tokens, hidden = self.run_layer(last, tokens, mask, 1 if readout == "cls" else None)
         return read_tokens(tokens, mask, readout), (read_tokens(hidden, mask, readout),)
-
-    def _run(
-        self, block: nn.Module, tokens: Tensor, mask: Tensor | None, num_queries: int | None
-    ) -> tuple[Tensor, Tensor]:
-        run = partial(checkpoint, block, use_reentrant=False) if self.is_checkpointed and self.training else block
-        states: tuple[Tensor, Tensor] = run(tokens, mask, num_queries)
-        return states
 
 
 class SharedMlp(SharedEncoder):

@@ -3,10 +3,11 @@
 They are classes and not protocols because a tower is a torch module too: it is asked for parameters, moved and copied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pocketclip.errors import UserError
 from pocketclip.preprocess import PreprocessConfig
@@ -17,14 +18,10 @@ class Tower(nn.Module):
 
     feature_dim: int
     """F, the width of a feature; of a token after `give_tokens`."""
-    settings: dict[str, Any]
+    settings: Mapping[str, Any] = {}
     """What shapes the output beside the weights: names of cached features hang on it."""
-    frozen_modules: Sequence[nn.Module]
+    frozen_modules: Sequence[nn.Module] = ()
     """Layers that stay as pretrained, and behave as in inference, when the tower is trained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings, self.frozen_modules = {}, ()
 
     if TYPE_CHECKING:
 
@@ -63,30 +60,37 @@ class Tower(nn.Module):
         raise UserError(f"a {type(self).__name__} gives no tokens.")
 
 
+class Checkpointed(nn.Module):
+    """What can compute activations again in the backward pass, layer by layer."""
+
+    is_checkpointed = False
+
+    def checkpoint_activations(self) -> None:
+        """See `Tower.checkpoint_activations`."""
+        self.is_checkpointed = True
+
+    def run_layer(self, layer: nn.Module, *inputs: Any) -> Any:
+        """What a layer makes of its inputs."""
+        is_repeated = self.is_checkpointed and self.training
+        return checkpoint(layer, *inputs, use_reentrant=False) if is_repeated else layer(*inputs)
+
+
 class ImageTower(Tower):
     """(B, 3, H, W) bytes, or floats normalised with `preprocess`, to (B, F)."""
 
     preprocess: PreprocessConfig
-
-    @property
-    def has_class_token(self) -> bool:
-        """Whether the first token stands for the whole image."""
-        return False
+    has_class_token = False
+    """Whether the first token stands for the whole image."""
 
 
 class TextTower(Tower):
     """(M, L) ids and their mask, True where a token stands, to (M, F)."""
 
-    architecture: dict[str, Any]
+    architecture: Mapping[str, Any] = {}
     """What a bundle needs, beside the recipe, to build the tower again: `vocab_size` and the like."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.architecture = {}
-
     def compile_for_training(self) -> None:
-        """Let torch.compile fuse the tower's operations from the next call on, for any length of text."""
-        self.compile(dynamic=True)
+        self.compile(dynamic=True)  # for any length of text
 
     def needed_tokens(self) -> set[int]:
         """Ids that the tower itself refers to, which `keep_tokens` must keep."""

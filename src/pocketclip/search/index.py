@@ -83,14 +83,10 @@ class Index:
 
     @classmethod
     def write(cls, folder: Path, *, model: Path | str, source: str, embeddings: Floats, items: Sequence[Item]) -> Self:
-        """Write an index; `index.json` comes last, so a half-written one is never opened.
+        """Write an index of N items and their (N, D) embeddings of unit length; `source` is for people to read.
 
-        Args:
-            folder: made if missing.
-            model: a bundle's folder, or the name of another library's model.
-            source: what was indexed, for people.
-            embeddings: (N, D), unit length.
-            items: N.
+        The model is a bundle's folder, or a name of another library. `index.json` comes last, so a half-written index
+        is never opened.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,13 +97,11 @@ class Index:
             raise cannot_write(folder, error) from error
         lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in items)
         write_atomically(folder / "items.jsonl", lines)
-        config = IndexConfig(
-            model=model if isinstance(model, str) else _from_index(model, folder),
-            source=source,
-            num_images=len(items),
-            embed_dim=embeddings.shape[1],
-            date=now(),
-        )
+        if isinstance(model, Path):  # the way from here to the bundle, which no library's name looks like
+            way = os.path.relpath(model, folder)
+            model = f"./{way}" if _LIBRARY.match(way) else way
+        count, width = embeddings.shape
+        config = IndexConfig(model=model, source=source, num_images=count, embed_dim=width, date=now())
         write_atomically(folder / "index.json", config.model_dump_json(indent=2) + "\n")
         return cls.open(folder)
 
@@ -130,9 +124,3 @@ class Index:
         nearest = np.argpartition(-scores, count - 1)[:count] if count else np.zeros(0, np.int64)
         ordered = sorted(nearest, key=lambda number: (-scores[number], number))
         return [Hit(float(scores[number]), self.items[number]) for number in ordered]
-
-
-def _from_index(model: Path, folder: Path) -> str:
-    """The way from an index to its bundle, which no library's name looks like."""
-    path = os.path.relpath(model, folder)
-    return f"./{path}" if _LIBRARY.match(path) else path

@@ -12,7 +12,7 @@ from torch import Tensor
 from conftest import normalize_pixels
 from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
 from pocketclip.errors import UserError
-from pocketclip.models.image import TimmImageEncoder, TimmImageEncoderConfig
+from pocketclip.models.image.timm import TimmImageEncoder, TimmImageEncoderConfig
 from pocketclip.models.origin.weights import IMAGE_PACKAGES, read_state_dict
 from pocketclip.preprocess import decode_image, resize_image
 

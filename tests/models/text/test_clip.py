@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.models.text import ClipTextEncoder, ClipTextEncoderConfig
-from pocketclip.models.text.clip import AttentionLayer
+from pocketclip.models.text.clip import AttentionLayer, ClipTextEncoder, ClipTextEncoderConfig
 from pocketclip.models.text.feed_forward import QuickGELU
 from pocketclip.models.text.mixer import ConvolutionLayer
 from pocketclip.models.text.passes import TEXTS_A_PASS

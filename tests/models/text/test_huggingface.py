@@ -10,8 +10,12 @@ import transformers
 from torch import Tensor
 
 from pocketclip.errors import UserError
-from pocketclip.models.text import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
-from pocketclip.models.text.huggingface import TEXTS_A_PASS, find_architecture
+from pocketclip.models.text.huggingface import (
+    TEXTS_A_PASS,
+    HuggingFaceTextEncoder,
+    HuggingFaceTextEncoderConfig,
+    find_architecture,
+)
 from pocketclip.tokenizer import train_tokenizer
 
 Batch = tuple[Tensor, Tensor]

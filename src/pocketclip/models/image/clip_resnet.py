@@ -7,11 +7,11 @@ from jaxtyping import Float, Shaped
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.origin.inherit import InheritConfig
+from pocketclip.models.tower import Checkpointed
 from pocketclip.preprocess import PreprocessConfig
 
 EXPANSION = 4
@@ -105,15 +105,13 @@ class AttentionPool(nn.Module):
         return F.scaled_dot_product_attention(query, key, value).flatten(1)
 
 
-class ClipResNetEncoder(PixelTower):
+class ClipResNetEncoder(Checkpointed, PixelTower):
     """A picture to one feature."""
 
     def __init__(self, config: ClipResNetEncoderConfig) -> None:
         mean, std = NORMALIZATIONS[config.normalization]
-        size, resize, interpolation = config.image_size, config.resize, config.interpolation
-        super().__init__(
-            PreprocessConfig(image_size=size, resize=resize, interpolation=interpolation, mean=mean, std=std)
-        )
+        given = config.model_dump(include={"image_size", "resize", "interpolation"})
+        super().__init__(PreprocessConfig(**given, mean=mean, std=std))
         width, half, stem = config.width, config.width // 2, []
         for num_inputs, num_outputs, stride in ((3, half, 2), (half, half, 1), (half, width, 1)):
             convolution = nn.Conv2d(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False)
@@ -128,20 +126,14 @@ class ClipResNetEncoder(PixelTower):
             self.stages.append(nn.Sequential(*blocks))
         self.pool = AttentionPool(num_inputs, (config.image_size // STRIDE) ** 2)
         self.feature_dim = num_inputs
-        self.is_checkpointed = False
         self.to(memory_format=torch.channels_last)
         self.frozen_modules = [self.stem, *self.stages][: config.frozen_layers]
         self.settings = {"kind": config.kind, "width": width, "num_blocks": config.num_blocks}
 
-    def checkpoint_activations(self) -> None:
-        """See `Tower.checkpoint_activations`."""
-        self.is_checkpointed = True
-
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """One feature an image, not normalised; images are bytes, or floats normalised with `preprocess`."""
         states = self.stem(self.normalise(images))
-        is_repeated = self.is_checkpointed and self.training
         for stage in self.stages:
-            states = checkpoint(stage, states, use_reentrant=False) if is_repeated else stage(states)
+            states = self.run_layer(stage, states)
         pooled: Tensor = self.pool(states)
         return pooled

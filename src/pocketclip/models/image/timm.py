@@ -117,20 +117,14 @@ class TimmImageEncoder(PixelTower):
 
     def __init__(self, tower: Any, config: TimmImageEncoderConfig) -> None:
         data = require("timm.data", extra="train").resolve_model_data_config(tower)
-        native = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
+        given = config.model_dump(include={"image_size", "resize", "crop_fraction", "interpolation"})
+        if config.interpolation == "native":
+            given["interpolation"] = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
         mean, std = NORMALIZATIONS.get(config.normalization, (data["mean"], data["std"]))
-        preprocess = PreprocessConfig(
-            image_size=config.image_size,
-            resize=config.resize,
-            crop_fraction=config.crop_fraction,
-            interpolation=native if config.interpolation == "native" else config.interpolation,
-            mean=tuple(mean),
-            std=tuple(std),
-        )
-        super().__init__(preprocess)
+        super().__init__(PreprocessConfig(**given, mean=tuple(mean), std=tuple(std)))
         self.tower: Any = tower
         self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
-        self.gives_tokens = False
+        self.gives_tokens, self.has_class_token = False, getattr(tower, "cls_token", None) is not None
         count = len(getattr(tower, "feature_info", ()))
         self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in config.joined_stages)
         if any(not 0 <= stage < count for stage in self._joined_stages):
@@ -143,11 +137,9 @@ class TimmImageEncoder(PixelTower):
 
     @property
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """Of the frozen layers, and what stands beside them, such as positions."""
         return [value for name, value in self.tower.named_parameters() if name in self._frozen_names]
 
     def checkpoint_activations(self) -> None:
-        """See `Tower.checkpoint_activations`; timm has it for most towers."""
         try:
             self.tower.set_grad_checkpointing(True)
         except (AssertionError, AttributeError) as error:
@@ -164,11 +156,6 @@ class TimmImageEncoder(PixelTower):
             raise UserError(f"image_size: this tower takes no pictures of {size} px ({first_line(error)}).") from error
         self.train(was_training)
         return width
-
-    @property
-    def has_class_token(self) -> bool:
-        """Whether the first token stands for the whole image."""
-        return getattr(self.tower, "cls_token", None) is not None
 
     def give_tokens(self) -> None:
         """From now on give a transformer's tokens, class token first, or a map's places; what pools them is dropped."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pocketclip.errors import UserError, require
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.image import ClipResNetEncoder
+from pocketclip.models.image.clip_resnet import ClipResNetEncoder
 from pocketclip.models.origin.weights import misfits, read_state_dict, shortened
 
 Weights = Mapping[str, Tensor]

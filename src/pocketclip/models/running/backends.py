@@ -141,10 +141,7 @@ class Backends:
                 refused="" if is_eager or (low >= MIN_COSINE and mean >= MEAN_COSINE) else reason,
             )
         rates = self.rates([name for name, timing in timings.items() if not timing.refused])
-        return {
-            name: timing.model_copy(update={"items_per_second": rates.get(name, 0.0)})
-            for name, timing in timings.items()
-        }
+        return {name: timings[name].model_copy(update={"items_per_second": rates.get(name, 0.0)}) for name in timings}
 
     def rates(self, names: Sequence[Backend], *, rounds: int = 5) -> dict[Backend, float]:
         """Items a second of each, by one thread a core as sources are encoded.

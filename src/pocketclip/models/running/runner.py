@@ -36,7 +36,6 @@ class Runner:
 
     Args:
         model: a tower is copied when first used, and is not followed when the model is trained on.
-        device: where to compute.
         precision: `auto` is bfloat16 where the device multiplies it in hardware.
         image_size: of the pixels that will come.
         heads: False stops at the towers' features.
@@ -61,9 +60,8 @@ class Runner:
             keep_freed_memory()
         self.device = device
         self.inference = requested_inference(inference)
-        self.backend: dict[Modality, Backend] = dict.fromkeys(
-            MODALITIES, "eager" if self.inference == "auto" else self.inference
-        )
+        first: Backend = "eager" if self.inference == "auto" else self.inference
+        self.backend = dict.fromkeys(MODALITIES, first)
         """What each tower runs with."""
         self._lock = threading.RLock()  # several threads may come first
         self._encoders: dict[Modality, nn.Module] = {}

@@ -4,16 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pocketclip.models.text.clip import ClipTextEncoder, ClipTextEncoderConfig
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.text.clip import ClipTextEncoderConfig
+from pocketclip.models.text.huggingface import HuggingFaceTextEncoderConfig
 
 TextEncoderConfig = Annotated[HuggingFaceTextEncoderConfig | ClipTextEncoderConfig, Field(discriminator="kind")]
 """The union of every family; its members are told apart by `kind`."""
-
-__all__ = [
-    "ClipTextEncoder",
-    "ClipTextEncoderConfig",
-    "HuggingFaceTextEncoder",
-    "HuggingFaceTextEncoderConfig",
-    "TextEncoderConfig",
-]

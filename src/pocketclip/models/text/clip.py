@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from pocketclip.config import Config
 from pocketclip.models.origin.inherit import InheritConfig
@@ -23,7 +22,7 @@ from pocketclip.models.text.byte_pairs import clip_tokenizer
 from pocketclip.models.text.feed_forward import FeedForward
 from pocketclip.models.text.mixer import ConvolutionLayer
 from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length, pass_once
-from pocketclip.models.tower import TextTower
+from pocketclip.models.tower import Checkpointed, TextTower
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, check_tokenizer_settings
 
 PADDING = 0
@@ -156,7 +155,7 @@ class AttentionLayer(nn.Module):
         return output
 
 
-class ClipTextEncoder(TextTower):
+class ClipTextEncoder(Checkpointed, TextTower):
     """Tokens to one feature a text; CLIP's text projection is not here but the model's text head."""
 
     def __init__(self, config: ClipTextEncoderConfig) -> None:
@@ -174,7 +173,6 @@ class ClipTextEncoder(TextTower):
             for number in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.is_checkpointed = False
         self._initialise()
         self.frozen_modules = [self.token_embedding, *self.layers][: config.frozen_layers]
         self._make_up = config.model_dump(mode="json", exclude=NOT_MAKE_UP)
@@ -187,7 +185,6 @@ class ClipTextEncoder(TextTower):
 
     @property
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """Of the frozen layers, and the positions with them."""
         return [*super().frozen_parameters, self.position_embedding] if self.frozen_modules else []
 
     @torch.no_grad()
@@ -207,19 +204,13 @@ class ClipTextEncoder(TextTower):
                 nn.init.normal_(layer.feed_forward.contract.weight, std=added)
 
     def needed_tokens(self) -> set[int]:
-        """The padding that the tower itself fills texts up with."""
         return {PADDING} if self.sees_padding else set()
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
-        """See `TextTower.keep_tokens`; the ids ascend."""
         weight = self.token_embedding.weight
         self.token_embedding.weight = nn.Parameter(weight.detach()[list(kept)].clone())
         self.token_embedding.num_embeddings = len(kept)
         self._describe()
-
-    def checkpoint_activations(self) -> None:
-        """See `Tower.checkpoint_activations`."""
-        self.is_checkpointed = True
 
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M W"]:
         """One feature a text, not normalised; L is at most `context_length`, and padding does not change the result."""
@@ -237,9 +228,8 @@ class ClipTextEncoder(TextTower):
         states = self.token_embedding(tokens) + self.position_embedding[: tokens.shape[1]]
         # The first place counts even where a text has no token: attention to nothing is no number
         mask = None if self.causal or self.sees_padding else F.pad(token_mask[:, 1:], (1, 0), value=True)
-        is_repeated = self.is_checkpointed and self.training
         for layer in self.layers:
-            states = checkpoint(layer, states, mask, use_reentrant=False) if is_repeated else layer(states, mask)
+            states = self.run_layer(layer, states, mask)
         if self.pooling == "mean":
             return read_tokens(self.norm(states), token_mask, "mean")
         place = tokens.argmax(1) if self.pooling == "eot" else (token_mask.sum(1) - 1).clamp(min=0)

@@ -164,9 +164,8 @@ class HuggingFaceTextEncoder(TextTower):
     def _describe(self) -> None:
         settings = self.tower.config
         self.architecture = {"model_type": settings.model_type, **settings.to_diff_dict()}
-        self.settings = {"pooling": self.pooling, "joined_layers": self.joined_layers, **self.architecture}
-        if self.gives_tokens:
-            self.settings["gives_tokens"] = True
+        own = {"gives_tokens": True} if self.gives_tokens else {}
+        self.settings = {"pooling": self.pooling, "joined_layers": self.joined_layers, **self.architecture, **own}
 
     def needed_tokens(self) -> set[int]:
         """Ids that the architecture names, and those that its positions are counted from."""
@@ -187,16 +186,11 @@ class HuggingFaceTextEncoder(TextTower):
         self._describe()
 
     def checkpoint_activations(self) -> None:
-        """See `Tower.checkpoint_activations`."""
         self.tower.config.use_cache = False  # or every step says that it goes without
-        # The second name is that of transformers before 5.20
-        enable = (
-            getattr(self.tower, "activation_checkpointing_enable", None) or self.tower.gradient_checkpointing_enable
-        )
-        enable({"use_reentrant": False})
+        new_name = "activation_checkpointing_enable"  # since transformers 5.20
+        (getattr(self.tower, new_name, None) or self.tower.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def compile_for_training(self) -> None:
-        """See `TextTower.compile_for_training`."""
         self.tower.compile(dynamic=True)
 
     def give_tokens(self) -> None:
