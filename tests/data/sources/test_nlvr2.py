@@ -1,6 +1,7 @@
 """NLVR2's official lines, and what goes wrong with them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import train_tokenizer
 
-OFFICIAL = Path("/work/shared/data/nlvr2/nlvr2-dev-200.json")
+OFFICIAL = Path(os.environ.get("POCKETCLIP_DATA", "data"), "nlvr2", "nlvr2-dev-200.json")  # before a fixture hides it
 SENTENCES = ("two dogs lie", "a cat sits")
 
 
@@ -95,7 +96,7 @@ def test_batches_keep_pairs_together_and_leave_out_broken_ones(tmp_path: Path) -
     assert len(batch.broken) == 2
 
 
-@pytest.mark.skipif(not OFFICIAL.is_file(), reason="no official NLVR2 lines here")
+@pytest.mark.skipif(not OFFICIAL.is_file(), reason="needs the official nlvr2/nlvr2-dev-200.json in $POCKETCLIP_DATA")
 def test_the_official_lines() -> None:
     source = open_source(f"nlvr2:{OFFICIAL},{OFFICIAL.parent}")
     assert len(source) == 400
