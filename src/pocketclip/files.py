@@ -16,6 +16,11 @@ def shipped(name: str) -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[2] / name
 
 
+def cache_root() -> Path:
+    """`$POCKETCLIP_CACHE`, or `~/.cache/pocketclip`: what is there only saves time."""
+    return Path(os.environ.get("POCKETCLIP_CACHE", "~/.cache/pocketclip")).expanduser()
+
+
 def write_atomically(path: Path, content: str | bytes, *, elsewhere: str = "--out") -> None:
     """Write a whole file or nothing: a reader never sees a part of it, a killed process or full disk leaves none.
 

@@ -26,14 +26,17 @@ class Held(Source):
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         picture = self.pictures[index] if self.pictures else encode_picture(index)
         return Sample(f"key-{index}", picture, self.texts[index], f"item {index}", self.labels.get(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self.texts[index]
 
-    def fingerprint(self) -> str:
+    def place(self, index: int) -> str:
+        return f"item {index}"
+
+    def stamp(self) -> object:
         return "held"
 
 

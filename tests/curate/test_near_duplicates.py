@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pocketclip.curate import near_duplicates
-from pocketclip.curate.near_duplicates import find_duplicates, near_pairs
+from pocketclip.curate.near_duplicates import find_duplicates
+from pocketclip.data.pictures.near_pairs import near_pairs
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -44,7 +44,7 @@ def test_pairs_equal_comparing_all_of_them(max_distance: int, seed: int) -> None
 
 @pytest.mark.parametrize("num_bands", [5, 6, 9])
 def test_any_number_of_bands_finds_the_same(num_bands: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_duplicates, "choose_num_bands", lambda count, distance: num_bands)
+    monkeypatch.setattr(near, "choose_num_bands", lambda count, distance: num_bands)
     hashes = np.unique(clustered(150, 3))
     first, second = near_pairs(hashes, 4)
     assert set(zip(first.tolist(), second.tolist(), strict=True)) == all_pairs(hashes, 4)
@@ -71,7 +71,7 @@ def test_the_search_compares_few_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -
         compared += len(values)
         return count_bits(values)
 
-    monkeypatch.setattr(near_duplicates.np, "bitwise_count", counting)
+    monkeypatch.setattr(near.np, "bitwise_count", counting)
     hashes = np.random.default_rng(0).integers(0, 2**64, 50_000, dtype=np.uint64)
     near_pairs(np.unique(hashes), 4)
     assert compared < 50_000 * 50_000 / 2 / 20

@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.source import (
-    PackedTexts,
-    Subset,
-    caption_id,
-    clean_captions,
-    hold_out,
-    readable_captions,
-    safe_key,
-    unique_keys,
-)
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import PackedTexts, caption_id, safe_key, unique_keys
+from pocketclip.data.source import Subset, readable_captions
 from pocketclip.data.sources.image_files import ImageFiles
+from pocketclip.data.splits import hold_out
 from pocketclip.errors import UserError
 
 # Captions
@@ -168,5 +162,5 @@ def test_held_out_images_are_spread_over_the_source() -> None:
 
 
 def test_too_few_images_to_hold_some_out_are_named() -> None:
-    with pytest.raises(UserError, match=r"scenes:3: 3 image\(s\) are too few to hold some out; give data\.val"):
+    with pytest.raises(UserError, match=r"scenes:3: 3 different image\(s\) are too few to hold some out; give data\.val"):
         hold_out(open_source("scenes:3"), 0.5)

@@ -16,7 +16,8 @@ import torch
 from conftest import Told, build_tiny_pretrained
 from pocketclip.data import open_source
 from pocketclip.data.batches import BatchPlan
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.keys import caption_id
+from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.features.cache import ELSEWHERE, CacheConfig, cache_folder, cached, in_half_precision
 from pocketclip.features.encode import NO_IMAGES, NO_TEXTS, image_blocks, text_blocks

@@ -11,9 +11,10 @@ import torch
 
 from conftest import Told, encode_picture
 from pocketclip.data import open_source
+from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.augment import View, fixed_views
 from pocketclip.data.pictures.decode import centre_view, decode_picture
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.source import Source
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.features.encode import (

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pocketclip.asked.model import PACKAGES, AskedModel, Scale
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
 from pocketclip.config import Config, digest
-from pocketclip.data.source import safe_key
+from pocketclip.data.keys import safe_key
 from pocketclip.embedder import Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.build import build_model

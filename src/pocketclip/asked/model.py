@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import safe_key
+from pocketclip.data.keys import safe_key
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, first_line
 from pocketclip.models.running.precision import Precision, autocast, precision_of_scores, resolve_precision

@@ -10,7 +10,8 @@ from typing import Self
 from pydantic import PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.data.source import caption_id, clean_captions
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import caption_id
 
 FORMAT = 1  # raise when the same text would come out differently
 

@@ -16,7 +16,8 @@ from pocketclip.config import Config
 from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.selection import Integers, Mask, Selection
 from pocketclip.data import open_source
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.keys import caption_id
+from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
 from pocketclip.stages.store import Block, OpenStage, Stage

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pocketclip.curate.curation import measure_each
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.keys import caption_id
+from pocketclip.data.source import Source
 from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import SILENT, Watch
 

@@ -18,9 +18,9 @@ from pocketclip.curate.clean import COUNTS, CleanConfig, clean_image
 from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.mix_report import MixReport, report_mix
 from pocketclip.curate.mix_verdict import Hashed, judge
-from pocketclip.curate.near_duplicates import MAX_DISTANCE
 from pocketclip.curate.selection import Integers, Selection, opened
 from pocketclip.data.pictures import perceptual_hash
+from pocketclip.data.pictures.near_pairs import MAX_DISTANCE
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.stages.store import Block, Stage

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketclip.curate.near_duplicates import Hashes, find_duplicates
+from pocketclip.curate.near_duplicates import find_duplicates
 from pocketclip.curate.selection import Integers, Selection
+from pocketclip.data.pictures.near_pairs import Hashes
 from pocketclip.stages.watch import SILENT, Watch
 
 

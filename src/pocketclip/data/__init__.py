@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from pocketclip.config import explain, kinds_of, with_registered
-from pocketclip.data.source import Sample, Source, hold_out
+from pocketclip.data.source import Sample, Source
 from pocketclip.data.sources.coco import CocoSourceConfig, KarpathySourceConfig
 from pocketclip.data.sources.flickr import FlickrSourceConfig
 from pocketclip.data.sources.folder import FolderSourceConfig
@@ -21,6 +21,7 @@ from pocketclip.data.sources.scene_pairs import ScenePairsSourceConfig
 from pocketclip.data.sources.scenes import ScenesSourceConfig
 from pocketclip.data.sources.table import TableSourceConfig
 from pocketclip.data.sources.webdataset import WebdatasetSourceConfig
+from pocketclip.data.splits import hold_out
 from pocketclip.errors import UserError, unknown_choice
 
 Sources = (

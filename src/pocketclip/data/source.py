@@ -1,19 +1,18 @@
 """What every data source gives: samples by number, so that order, splits and resuming need no stream position."""
 
-import hashlib
-import re
 from abc import ABC, abstractmethod
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.config import digest
+from pocketclip.config import Config, digest
+from pocketclip.data.keys import content_id
 from pocketclip.data.sources.reinforcement import ReinforcedData
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.errors import BrokenItemError, UserError, first_line
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 
@@ -29,6 +28,26 @@ class Sample:
     place: str
     """File (and member) to name in errors."""
     label: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What else the data say of it, such as `split` or `identity`: plain JSON values, carried through conversion."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Things of one kind that a source saw and gives no samples of, or reads otherwise than they stand."""
+
+    what: str
+    """Words behind the count, such as `.heic files passed over`."""
+    count: int
+    names: tuple[str, ...] = ()
+    """The first of them."""
+    cure: str = ""
+    """What to do, such as `install the extra 'heic'`."""
+
+    def __str__(self) -> str:
+        more = ", ..." if self.names and self.count > len(self.names) else ""
+        names = f" ({', '.join(self.names)}{more})" if self.names else ""
+        return f"{self.count:,} {self.what}{f': {self.cure}' if self.cure else ''}{names}"
 
 
 Gift = Literal["captions", "classes", "pairs", "stored_views", "identities"]
@@ -51,13 +70,20 @@ class Pairs:
 class Source(ABC):
     """A data set on disk, opened. Reading is safe from many processes.
 
-    What a source has beside images and captions, it says by overriding one of the properties that are None here.
+    A source gives `sample`, `captions`, `place` and `stamp`. What it has beside images and captions, it says by
+    overriding one of the properties that are None here.
     """
 
     name: str
     """How a user would write it, for records and messages."""
     images_per_example: int = 1
     """Samples that follow each other by this number stay in one batch, such as each other's hard negatives."""
+    drawn: ClassVar[bool] = False
+    """Whether pictures are drawings that may look nearly alike and yet show different things."""
+    chosen_by: Mapping[str, Any] = {}
+    """All settings but those of where the data lie, as plain JSON values; see `SourceSettings`."""
+    left_out: Sequence[LeftOut] = ()
+    """What was seen when it was opened, and gives no samples."""
 
     @property
     def gives(self) -> frozenset[Gift]:
@@ -69,17 +95,41 @@ class Source(ABC):
     def __len__(self) -> int:
         """Number of images."""
 
-    @abstractmethod
+    @final
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample; BrokenItemError where this one cannot be read, while others can."""
+        """Read one sample; BrokenItemError with its place where this one cannot be read, while others can."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        with broken_item(lambda: self.place(index)):
+            return self.sample(index)
+
+    @abstractmethod
+    def sample(self, index: int) -> Sample:
+        """What indexing gives; whatever it raises of the item makes a BrokenItemError."""
 
     @abstractmethod
     def captions(self, index: int) -> tuple[str, ...]:
-        """One sample's captions without its image, which is often much cheaper; BrokenItemError as above."""
+        """One sample's captions without its image, which is often much cheaper; errors as of `sample`."""
 
     @abstractmethod
+    def place(self, index: int) -> str:
+        """File (and member or row) of one sample, to name in messages; nothing is read."""
+
+    @abstractmethod
+    def stamp(self) -> Any:
+        """Plain JSON values that change when the data change, such as names, sizes and times of files."""
+
+    @final
     def fingerprint(self) -> str:
-        """Changes when the data change; cached features hang on it."""
+        """Changes when the data or a setting that chooses them changes; cached features hang on it."""
+        return digest([dict(self.chosen_by), self.stamp()])
+
+    def picture_id(self, index: int) -> int:
+        """A number that samples share whose pictures are the same; see `identity.picture_ids`, which keeps all.
+
+        It is `content_id` of the encoded bytes, so sources can be compared; BrokenItemError where there is none.
+        """
+        return content_id(self[index].image)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -102,6 +152,31 @@ class Source(ABC):
         return None
 
 
+class SourceSettings(Config):
+    """Base of the settings of every kind of source: a kind gives `kind`, its own settings and `read`."""
+
+    positional: ClassVar[tuple[str, ...]] = ()
+    """Settings that need no key where a user writes `KIND:PLACE,...`."""
+    places: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say where the data lie, not which they are: the only ones that are in no fingerprint."""
+
+    @final
+    def open(self) -> Source:
+        """Open the data.
+
+        Raises:
+            UserError: they are not there, or not what the settings say.
+        """
+        source = self.read()
+        chosen_by = self.model_dump(mode="json", exclude=set(self.places))
+        object.__setattr__(source, "chosen_by", chosen_by)  # most sources are frozen dataclasses
+        return source
+
+    @abstractmethod
+    def read(self) -> Source:
+        """What `open` gives, without its settings."""
+
+
 @dataclass(frozen=True)
 class Subset(Source):
     """Some samples of a source, in the given order; examples of several images may be torn apart."""
@@ -114,11 +189,25 @@ class Subset(Source):
     def gives(self) -> frozenset[Gift]:
         return self.source.gives - {"pairs"}
 
+    @property
+    def drawn(self) -> bool:  # type: ignore[override]  # of the source
+        return self.source.drawn
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:  # type: ignore[override]
+        return self.source.left_out
+
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         return self.source[int(self.indices[index])]
+
+    def place(self, index: int) -> str:
+        return self.source.place(int(self.indices[index]))
+
+    def picture_id(self, index: int) -> int:
+        return self.source.picture_id(int(self.indices[index]))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self.source.captions(int(self.indices[index]))
@@ -134,95 +223,27 @@ class Subset(Source):
     def stored(self) -> ReinforcedData | None:
         return None if self.source.stored is None else self.source.stored.part(self.indices)
 
-    def fingerprint(self) -> str:
-        return digest([self.source.fingerprint(), self.indices.tolist()])
+    def stamp(self) -> Any:
+        return [self.source.fingerprint(), digest(self.indices.tolist())]
 
 
-def clean_captions(captions: Sequence[str]) -> tuple[str, ...]:
-    """Captions without surrounding blanks; empty ones are dropped, and halves of a cut emoji become `?`."""
-    stripped = (" ".join(caption.encode(errors="replace").decode().split()) for caption in captions)
-    return tuple(caption for caption in stripped if caption)
-
-
-def caption_id(caption: str) -> int:
-    """A 63-bit number, equal for captions that differ only in case and closing punctuation."""
-    text = caption.lower().rstrip(" .!").encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+@contextmanager
+def broken_item(place: Callable[[], str]) -> Iterator[None]:
+    """The one guard around reading an item: any exception but a UserError becomes a BrokenItemError with its place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise BrokenItemError(f"{place()}: cannot be read ({type(error).__name__}: {first_line(error)}).") from error
 
 
 def readable_captions(source: Source, indices: Iterable[int] | None = None) -> Iterator[tuple[str, ...]]:
     """The captions of each sample, or of those by number, in order; none for a broken one."""
     for index in range(len(source)) if indices is None else indices:
         try:
-            yield source.captions(index)
+            with broken_item(lambda: ""):
+                captions = source.captions(index)
         except BrokenItemError:
-            yield ()
-
-
-def hold_out(source: Source, share: float) -> tuple[Source, Source]:
-    """The larger part, and a share of the images held out for validation, the same ones on every machine.
-
-    An image's place depends on its number alone, so both parts are spread over the whole source. At least one image
-    is held out, and at most half of them; fewer than 4 are a UserError.
-    """
-    rest, held = held_out_numbers(source.name, len(source), share, "image(s)", "data.val a source")
-    return Subset(source, rest, f"{source.name} (training part)"), Subset(source, held, f"{source.name} (held out)")
-
-
-def held_out_numbers(
-    name: str, count: int, share: float, things: str, instead: str
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Numbers below `count` that stay and that are held out, both ascending; see `hold_out`.
-
-    Where there are too few, the error tells `name` and the `things` counted, and says to give `instead`.
-    """
-    if count < 4:
-        raise UserError(f"{name}: {count} {things} are too few to hold some out; give {instead}.")
-    order = np.random.default_rng(0).permutation(count)
-    num_held = min(count // 2, max(1, round(count * share)))
-    return np.sort(order[num_held:]), np.sort(order[:num_held])
-
-
-def safe_key(text: str) -> str:
-    """A key that is safe as a file name and as a WebDataset key: no dots, slashes or blanks."""
-    return re.sub(r"[^\w-]", "_", text)[:200] or "_"
-
-
-def unique_keys(texts: Sequence[str]) -> list[str]:
-    """`safe_key` of each text, with a number behind repeated ones."""
-    uses: dict[str, int] = {}
-    keys: dict[str, None] = {}
-    for text in texts:
-        key = wanted = safe_key(text)
-        while key in keys:  # more than once where a text already ends in a number
-            uses[wanted] = uses.get(wanted, 1) + 1
-            key = f"{wanted}-{uses[wanted]}"
-        keys[key] = None
-    return list(keys)
-
-
-class PackedTexts:
-    """Short texts one behind the other in one block of memory, where a million objects would be too many."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.data, self.ends = bytearray(), array("q", [0])
-        for text in texts:
-            self.data += text.encode()
-            self.ends.append(len(self.data))
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[number] for number in range(len(self)))
-
-    def __getitem__(self, number: int) -> str:
-        return self.data[self.ends[number] : self.ends[number + 1]].decode()
-
-    def as_unique_keys(self) -> "PackedTexts":
-        """`unique_keys` of safe keys; empty ones stay so. It takes an object a key only where two are alike."""
-        hashes = np.fromiter((hash(key) for key in self if key), np.int64)
-        if len(np.unique(hashes)) == len(hashes):
-            return self
-        unique = iter(unique_keys([key for key in self if key]))
-        return PackedTexts(next(unique) if key else "" for key in self)
+            captions = ()
+        yield captions

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from pocketclip.asked import AskedModel, AskedModelConfig
-from pocketclip.data.source import unique_keys
+from pocketclip.data.keys import unique_keys
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.running.precision import Precision
 

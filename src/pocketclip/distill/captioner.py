@@ -12,8 +12,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from pocketclip.config import Config
+from pocketclip.data.captions import clean_captions
 from pocketclip.data.pictures.decode import Pixels
-from pocketclip.data.source import clean_captions
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.running.precision import Precision, autocast, resolve_precision
 from pocketclip.models.running.runner import cast_weights, module_fingerprint

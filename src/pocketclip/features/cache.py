@@ -5,7 +5,6 @@ Images and texts have entries of their own, so that another image tower reuses t
 of blocks, `blocks/`, until all are there and joined: a stopped run goes on where it was.
 """
 
-import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from pocketclip.config import Config, digest
 from pocketclip.data.pictures.augment import CropScale, View
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write
+from pocketclip.files import cache_root, cannot_write
 from pocketclip.stages.columns import join, read_joined
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
@@ -49,8 +48,8 @@ class CacheConfig(Config):
 
 
 def cache_folder() -> Path:
-    """`$POCKETCLIP_CACHE`, or `~/.cache/pocketclip`."""
-    return Path(os.environ.get("POCKETCLIP_CACHE", "~/.cache/pocketclip")).expanduser() / "features"
+    """In `$POCKETCLIP_CACHE`, or in `~/.cache/pocketclip`."""
+    return cache_root() / "features"
 
 
 def in_half_precision(block: Block) -> Block:

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.augment import AugmentConfig, View, fixed_views, render_view, shortest_side
 from pocketclip.data.pictures.decode import decode_picture
-from pocketclip.data.source import Source, caption_id, readable_captions
+from pocketclip.data.source import Source, readable_captions
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels, TextReader
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pocketclip.asked import library_model
 from pocketclip.bundle import find_bundle
-from pocketclip.data.source import Source, clean_captions
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.source import Source
 from pocketclip.data.sources.openmoji import ATTRIBUTION
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, require

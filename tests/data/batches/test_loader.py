@@ -13,9 +13,10 @@ from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.batches import BatchPlan, EachCaption, TrainingBatches
 from pocketclip.data.batches.loader import Pair
+from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.data.pictures.decode import centre_view, decode_picture
-from pocketclip.data.source import Sample, Source, caption_id
+from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError
 from pocketclip.losses.matches import positive_pairs
 from pocketclip.preprocess import PreprocessConfig
@@ -37,7 +38,7 @@ class Captioned(Source):
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         picture = encode_picture(0 if self.one_picture else index, (8, 8))
         return Sample(str(index), picture, self.captions(index), f"item {index}")
 
@@ -46,7 +47,10 @@ class Captioned(Source):
             raise BrokenItemError(f"item {index}: unreadable.")
         return self.texts[index]
 
-    def fingerprint(self) -> str:
+    def place(self, index: int) -> str:
+        return f"item {index}"
+
+    def stamp(self) -> object:
         return "captioned"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pocketclip.data import open_source
-from pocketclip.data.source import safe_key
+from pocketclip.data.keys import safe_key
 from pocketclip.data.sources.openmoji import SPLIT_SHARES, OpenmojiSource, concept_of, split_of
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image

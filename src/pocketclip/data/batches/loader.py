@@ -20,8 +20,9 @@ from pocketclip.data.batches.draw import Captions
 from pocketclip.data.batches.plan import BatchPlan, Item
 from pocketclip.data.batches.teachers import Teachers
 from pocketclip.data.batches.views import Views
+from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.decode import jpeg_decoder
-from pocketclip.data.source import Source, caption_id
+from pocketclip.data.source import Source
 from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
 from pocketclip.distributed import local_world_size
 from pocketclip.errors import BrokenItemError

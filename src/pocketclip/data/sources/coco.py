@@ -6,16 +6,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from pocketclip.config import Config
-from pocketclip.data.source import Gift
+from pocketclip.data.source import Gift, SourceSettings
 from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
 from pocketclip.errors import UserError
 
 
-class CocoSourceConfig(Config):
+class CocoSourceConfig(SourceSettings):
     """`coco:ANNOTATIONS.json,IMAGES_DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    places: ClassVar[frozenset[str]] = frozenset({"file", "images"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["coco"] = "coco"
     file: Path
@@ -23,7 +23,7 @@ class CocoSourceConfig(Config):
     max_captions: PositiveInt | None = None
     """Of an image, the first ones; None: all of them."""
 
-    def open(self) -> ImageFiles:
+    def read(self) -> ImageFiles:
         """Read the annotations; images without a caption are left out."""
         values = _read(file := locate(self.file))
         try:
@@ -38,10 +38,11 @@ class CocoSourceConfig(Config):
         return _image_files(f"coco:{self.file}", file, self, captions)
 
 
-class KarpathySourceConfig(Config):
+class KarpathySourceConfig(SourceSettings):
     """`karpathy:FILE.json,IMAGES_DIR,split=val`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images", "split")
+    places: ClassVar[frozenset[str]] = frozenset({"file", "images"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["karpathy"] = "karpathy"
     file: Path
@@ -51,7 +52,7 @@ class KarpathySourceConfig(Config):
     max_captions: PositiveInt | None = None
     """Of an image, the first ones, as papers take five of COCO's; None: all of them."""
 
-    def open(self) -> ImageFiles:
+    def read(self) -> ImageFiles:
         """Read one split, or several."""
         values = _read(file := locate(self.file))
         try:

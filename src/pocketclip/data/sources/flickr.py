@@ -4,16 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pocketclip.config import Config
-from pocketclip.data.source import Gift, unique_keys
+from pocketclip.data.keys import unique_keys
+from pocketclip.data.source import Gift, SourceSettings
 from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
 from pocketclip.errors import UserError
 
 
-class FlickrSourceConfig(Config):
+class FlickrSourceConfig(SourceSettings):
     """`flickr:TOKENS.txt,IMAGES_DIR` with an optional split list."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images", "split_file")
+    places: ClassVar[frozenset[str]] = frozenset({"file", "images", "split_file"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["flickr"] = "flickr"
     file: Path
@@ -22,7 +23,7 @@ class FlickrSourceConfig(Config):
     split_file: Path | None = None
     """Such as `Flickr_8k.trainImages.txt`: one image name a line, with or without `.jpg`."""
 
-    def open(self) -> ImageFiles:
+    def read(self) -> ImageFiles:
         """Read the captions, in the order of the token file."""
         file = locate(self.file)
         captions: dict[str, list[str]] = {}

@@ -12,16 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import IMAGE_SUFFIXES, Gift, Sample, Source, clean_captions, unique_keys
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import content_id, unique_keys
+from pocketclip.data.source import IMAGE_SUFFIXES, Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file, read_text
 from pocketclip.errors import BrokenItemError, UserError
 
 
-class FolderSourceConfig(Config):
+class FolderSourceConfig(SourceSettings):
     """`folder:DIR`, or `folder:DIR,classes=folders`."""
 
     positional: ClassVar[tuple[str, ...]] = ("dir",)
+    places: ClassVar[frozenset[str]] = frozenset({"dir"})
     kind: Literal["folder"] = "folder"
     dir: Path
     classes: Literal["none", "folders"] = "none"
@@ -32,7 +34,7 @@ class FolderSourceConfig(Config):
         """What the opened source gives."""
         return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
 
-    def open(self) -> "FolderSource":
+    def read(self) -> "FolderSource":
         """Find the pictures, at any depth, in the order of their names."""
         root = locate(self.dir)
         if not root.is_dir():
@@ -64,9 +66,15 @@ class FolderSource(Source):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         path = self.paths[index]
         return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path), self.label(index))
+
+    def place(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def picture_id(self, index: int) -> int:
+        return content_id(read_file(self.paths[index]))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return read_sidecar(self.paths[index])
@@ -78,10 +86,10 @@ class FolderSource(Source):
     def label(self, index: int) -> int | None:
         return bisect_left(self.class_names or (), self.classes[index]) if self.classes else None
 
-    def fingerprint(self) -> str:
+    def stamp(self) -> Any:
         sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
         stamps = [file_stamp(path) for path in (*self.paths, *sidecars)]
-        return digest([list(self.keys), stamps, *([self.classes] if self.classes else [])])
+        return [list(self.keys), stamps, list(self.classes)]
 
 
 def read_sidecar(path: Path) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Sample, Source, clean_captions
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.table import CAPTION_COLUMNS, IMAGE_COLUMNS, find_column
 from pocketclip.errors import BrokenItemError, UserError, require
 
 
-class HubSourceConfig(Config):
+class HubSourceConfig(SourceSettings):
     """`hub:NAME,split=train`."""
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -25,7 +25,7 @@ class HubSourceConfig(Config):
     caption: str | None = None
     """Column of the caption(s); None: the first known name, such as `caption`."""
 
-    def open(self) -> "HubSource":
+    def read(self) -> "HubSource":
         """Load the data set through the `datasets` library."""
         library = require("datasets", extra="hub")
         try:
@@ -63,9 +63,9 @@ class HubSource(Source):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         row = self.dataset[index]
-        place = f"{self.name}: row {index}"
+        place = self.place(index)
         stored = row[self.image] or {}
         data = stored.get("bytes")
         if data is None and stored.get("path"):
@@ -76,13 +76,16 @@ class HubSource(Source):
                 raise BrokenItemError(f"{place}: cannot read {stored['path']} ({error.strerror}).") from error
         return Sample(f"{index:08d}", data or b"", self._texts(row[self.caption]), place)
 
+    def place(self, index: int) -> str:
+        return f"{self.name}: row {index}"
+
     def captions(self, index: int) -> tuple[str, ...]:
         """One row's captions; the image column is not touched."""
         return self._texts(self.dataset.select_columns([self.caption])[index][self.caption])
 
-    def fingerprint(self) -> str:
+    def stamp(self) -> Any:
         """The `datasets` library's own, which follows every transformation."""
-        return digest([self.dataset._fingerprint, self.image, self.caption])
+        return [self.dataset._fingerprint, self.image, self.caption]
 
     def _texts(self, value: Any) -> tuple[str, ...]:
         texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]

@@ -4,9 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pocketclip.config import digest
-from pocketclip.data.source import Sample, Source, clean_captions, unique_keys
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import content_id, unique_keys
+from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import resolve_inside
 
@@ -39,17 +41,23 @@ class ImageFiles(Source):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         path = self.paths[index]
         return Sample(self.keys[index], read_file(path), self.captions(index), str(path))
+
+    def place(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def picture_id(self, index: int) -> int:
+        return content_id(read_file(self.paths[index]))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return clean_captions(self.texts[index])
 
-    def fingerprint(self) -> str:
+    def stamp(self) -> Any:
         """From captions, file names, sizes and modification times: contents are not read."""
         entries = zip(self.keys, self.texts, self.paths, strict=True)
-        return digest([[key, texts, file_stamp(path)] for key, texts, path in entries])
+        return [[key, texts, file_stamp(path)] for key, texts, path in entries]
 
 
 def locate(place: Path) -> Path:
@@ -96,9 +104,12 @@ def read_text(path: Path) -> str:
 
 
 def file_stamp(path: Path) -> list[object]:
-    """Name, size and modification time; the name alone where the file is missing."""
+    """Name, size, and the times of the last change of bytes and of anything; the name alone where it is missing.
+
+    The second time tells of bytes that were changed and dated back.
+    """
     try:
         status = path.stat()
     except OSError:
         return [path.name]
-    return [path.name, status.st_size, status.st_mtime_ns]
+    return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

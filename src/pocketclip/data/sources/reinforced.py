@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator
 
-from pocketclip.config import Config, digest
+from pocketclip.data.captions import clean_captions
 from pocketclip.data.pictures.augment import ViewParameters
 from pocketclip.data.shards import add_sample, new_shard
-from pocketclip.data.source import Gift, Sample, clean_captions
+from pocketclip.data.source import Gift, Sample, SourceSettings
 from pocketclip.data.sources.image_files import locate
 from pocketclip.data.sources.reinforcement import (
     MANIFEST,
@@ -42,10 +42,11 @@ VIEWS, FEATURES = "views.json", "features.npy"
 """Endings of a sample's further members."""
 
 
-class ReinforcedSourceConfig(Config):
+class ReinforcedSourceConfig(SourceSettings):
     """`reinforced:DIR` or `reinforced:DIR,teachers=NAME`, a folder that `pocketclip reinforce` wrote."""
 
     positional: ClassVar[tuple[str, ...]] = ("folder",)
+    places: ClassVar[frozenset[str]] = frozenset({"folder"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "stored_views"})
     kind: Literal["reinforced"] = "reinforced"
     folder: str
@@ -57,7 +58,7 @@ class ReinforcedSourceConfig(Config):
     def _one_name(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    def open(self) -> "ReinforcedSource":
+    def read(self) -> "ReinforcedSource":
         """Read the manifest and index the shards, which have to be those that it lists."""
         folder = locate(Path(self.folder))
         manifest = read_manifest(folder)
@@ -92,8 +93,8 @@ class ReinforcedSource(WebdatasetSource):
     def stored(self) -> ReinforcedData:
         return ReinforcedData(self.name, self.manifest, self.teachers, self.reinforcement)
 
-    def fingerprint(self) -> str:
-        return digest([super().fingerprint(), self._mark])
+    def stamp(self) -> Any:
+        return [super().stamp(), self._mark]
 
     def reinforcement(self, index: int) -> Reinforcement:
         """What is stored for a sample; the picture is not read.

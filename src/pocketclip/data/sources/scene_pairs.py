@@ -8,13 +8,13 @@ either image alone tells more than a coin. Nothing is stored: a scene is drawn w
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Pairs, Sample, Source
+from pocketclip.data.keys import content_id
+from pocketclip.data.source import Gift, Pairs, Sample, Source, SourceSettings
 from pocketclip.data.sources.scene_drawing import draw_scene
 from pocketclip.data.sources.scene_world import COLOURS, COUNTS, RELATIONS, SHAPES, SIZES, WORLD, Group, Scene, World
 
@@ -50,7 +50,7 @@ class Example:
     label: bool
 
 
-class ScenePairsSourceConfig(Config):
+class ScenePairsSourceConfig(SourceSettings):
     """`scene_pairs` or `scene_pairs:8000,seed=1`."""
 
     positional: ClassVar[tuple[str, ...]] = ("count",)
@@ -63,7 +63,7 @@ class ScenePairsSourceConfig(Config):
     num_colours: int = Field(default=len(COLOURS), ge=2, le=len(COLOURS))
     num_shapes: int = Field(default=len(SHAPES), ge=2, le=len(SHAPES))
 
-    def open(self) -> "ScenePairsSource":
+    def read(self) -> "ScenePairsSource":
         """Nothing to read: scenes are drawn on demand."""
         world = World(self.num_colours, self.num_shapes)
         return ScenePairsSource(f"scene_pairs:{self.count},seed={self.seed}", self, world)
@@ -77,16 +77,25 @@ class ScenePairsSource(Source):
     settings: ScenePairsSourceConfig
     world: World
     images_per_example = 2
+    drawn = True
 
     def __len__(self) -> int:
         return 2 * self.settings.count
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         number, side = divmod(index, 2)
         example = self.example(number)
         image = draw_scene(example.right if side else example.left, self.settings.image_size)
         key = f"pair-{number:06d}-{('left', 'right')[side]}"
-        return Sample(key, image, (example.sentence,), f"{self.name}: example {number}", label=int(example.label))
+        return Sample(key, image, (example.sentence,), self.place(index), label=int(example.label))
+
+    def place(self, index: int) -> str:
+        return f"{self.name}: example {index // 2}"
+
+    def picture_id(self, index: int) -> int:
+        """Of what is drawn; nothing is."""
+        example = self.example(index // 2)
+        return content_id(repr(example.right if index % 2 else example.left).encode())
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The sentence about an image and its partner; nothing is drawn."""
@@ -98,9 +107,8 @@ class ScenePairsSource(Source):
         numbers = np.arange(self.settings.count)
         return Pairs(numbers % 2 == 0, numbers // PAIRS_PER_SENTENCE)
 
-    def fingerprint(self) -> str:
-        settings = self.settings
-        return digest(["scene_pairs", 2, settings.count, settings.seed, settings.image_size, *self.world.settings])
+    def stamp(self) -> Any:
+        return ["scene_pairs", 2, self.settings.model_dump()]
 
     def example(self, number: int) -> Example:
         """What example `number` shows and says."""

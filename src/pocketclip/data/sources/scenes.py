@@ -11,17 +11,17 @@ the top or on the left, so "at the top" tells nothing until it is bound to a gro
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Sample, Source
+from pocketclip.data.keys import content_id
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.scene_drawing import draw_scene
 from pocketclip.data.sources.scene_world import COLOURS, COUNTS, NUM_SCENES, SHAPES, SIZES, LoneGroup, Scene, World
 
 
-class ScenesSourceConfig(Config):
+class ScenesSourceConfig(SourceSettings):
     """`scenes` or `scenes:1000,seed=1`."""
 
     positional: ClassVar[tuple[str, ...]] = ("count",)
@@ -65,7 +65,7 @@ class ScenesSourceConfig(Config):
         """What scenes are made of."""
         return World(self.num_colours, self.num_shapes)
 
-    def open(self) -> "ScenesSource":
+    def read(self) -> "ScenesSource":
         """Nothing to read: scenes are drawn on demand."""
         return ScenesSource(f"scenes:{self.count}", self, 2 if self.twinned else 1)
 
@@ -78,13 +78,21 @@ class ScenesSource(Source):
     settings: ScenesSourceConfig
     images_per_example: int = 1
     """Scenes that belong in one batch."""
+    drawn = True
 
     def __len__(self) -> int:
         return self.settings.count
 
-    def __getitem__(self, index: int) -> Sample:
-        image, place = draw_scene(self.scene(index), self.settings.image_size), f"{self.name}: scene {index}"
-        return Sample(f"scene-{index:06d}", image, self.captions(index), place, self.label(index))
+    def sample(self, index: int) -> Sample:
+        image = draw_scene(self.scene(index), self.settings.image_size)
+        return Sample(f"scene-{index:06d}", image, self.captions(index), self.place(index), self.label(index))
+
+    def place(self, index: int) -> str:
+        return f"{self.name}: scene {index}"
+
+    def picture_id(self, index: int) -> int:
+        """Of what is drawn; nothing is."""
+        return content_id(repr(self.scene(index)).encode())
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Two sentences that only this scene fulfils, or all facts; nothing is drawn."""
@@ -104,12 +112,8 @@ class ScenesSource(Source):
         first, kind = self.scene(index).first, self.settings.classes
         return first.count - 1 if kind == "count" else self.class_names.index(getattr(first, kind))
 
-    def fingerprint(self) -> str:
-        settings = self.settings
-        added: list[str] = [value for value in (settings.classes, settings.texts) if value not in ("none", "captions")]
-        added += [name for name in ("twinned", "lone_groups") if getattr(settings, name)]
-        values = (settings.count, settings.seed, settings.image_size, *added, *settings.world.settings)
-        return digest(["scenes", 1, *values])
+    def stamp(self) -> Any:
+        return ["scenes", 1, self.settings.model_dump()]
 
     @cached_property
     def _stride(self) -> int:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pocketclip.config import Config, digest
-from pocketclip.data.source import Gift, Sample, Source, clean_captions
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import ImageFiles, file_stamp, locate, read_text
 from pocketclip.errors import BrokenItemError, UserError, require
 
@@ -22,10 +22,11 @@ CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "comment"
 Row = dict[str, Any]
 
 
-class TableSourceConfig(Config):
+class TableSourceConfig(SourceSettings):
     """`csv:FILE`, `jsonl:FILE` or `parquet:FILE`."""
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
+    places: ClassVar[frozenset[str]] = frozenset({"file", "images"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["csv", "jsonl", "parquet"]
     file: Path
@@ -38,7 +39,7 @@ class TableSourceConfig(Config):
     separator: str = ","
     """Between the columns of a CSV; `tab` for a tab."""
 
-    def open(self) -> Source:
+    def read(self) -> Source:
         """Read the table; pictures are read later."""
         file, name = locate(self.file), f"{self.kind}:{self.file}"
         if self.kind == "parquet":
@@ -160,7 +161,7 @@ class ParquetImages(Source):
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         group, offset = 0, index
         while offset >= self.group_sizes[group]:
             offset -= self.group_sizes[group]
@@ -170,7 +171,7 @@ class ParquetImages(Source):
             self._held = held = (group, self._read_group(group))
         value = held[1][offset].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
-        return Sample(f"{index:08d}", data or b"", self.captions(index), f"{self.file}: row {index}")
+        return Sample(f"{index:08d}", data or b"", self.captions(index), self.place(index))
 
     def _read_group(self, group: int) -> Any:
         parquet = require("pyarrow.parquet", extra="parquet")
@@ -179,8 +180,11 @@ class ParquetImages(Source):
         except Exception as error:
             raise BrokenItemError(f"{self.file}: row group {group} is damaged ({error}).") from error
 
+    def place(self, index: int) -> str:
+        return f"{self.file}: row {index}"
+
     def captions(self, index: int) -> tuple[str, ...]:
         return clean_captions(self.texts[index])
 
-    def fingerprint(self) -> str:
-        return digest([file_stamp(self.file), self.texts])
+    def stamp(self) -> Any:
+        return [file_stamp(self.file), list(self.texts)]

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from pocketclip.config import Config
 from pocketclip.data import split_text
+from pocketclip.data.identity import first_equal
+from pocketclip.data.keys import caption_id
 from pocketclip.data.labels import Labels, number_texts
-from pocketclip.data.source import held_out_numbers
 from pocketclip.data.sources.image_files import locate
 from pocketclip.data.sources.table import Row, csv_rows, find_column, jsonl_rows
+from pocketclip.data.splits import held_out_numbers
 from pocketclip.errors import UserError
 
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "caption", "title")
@@ -34,7 +36,8 @@ class LabelledTexts:
 
     def hold_out(self, share: float) -> tuple["LabelledTexts", "LabelledTexts"]:
         """Two parts, the same ones on every machine: the larger one, and a share of the texts; of 4 texts at least."""
-        rest, held = held_out_numbers(self.name, len(self), share, "text(s)", "--train-data a file")
+        same = first_equal(np.array([caption_id(text) for text in self.texts], np.int64))
+        rest, held = held_out_numbers(self.name, same, share, "different text(s)", "--train-data a file")
         return self._part(rest, "training part"), self._part(held, "held out")
 
     def _part(self, chosen: npt.NDArray[np.int64], what: str) -> "LabelledTexts":

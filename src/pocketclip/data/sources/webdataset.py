@@ -19,13 +19,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from pocketclip.config import Config, digest
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import PackedTexts, content_id, safe_key
 from pocketclip.data.labels import read_class_names
-from pocketclip.data.source import IMAGE_SUFFIXES, Gift, PackedTexts, Sample, Source, clean_captions, safe_key
+from pocketclip.data.source import IMAGE_SUFFIXES, Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.folder import captions_of
 from pocketclip.data.sources.image_files import MAX_FILE_BYTES, file_stamp, locate
 from pocketclip.errors import BrokenItemError, UserError
@@ -35,15 +36,16 @@ _NO_MEMBER = (0, 0)  # a header comes first, so no data begin at 0
 _TEXT_KINDS = ("", "txt", "json")
 
 
-class WebdatasetSourceConfig(Config):
+class WebdatasetSourceConfig(SourceSettings):
     """`webdataset:dir/name-{000000..000002}.tar`, or with `*`."""
 
     positional: ClassVar[tuple[str, ...]] = ("shards",)
+    places: ClassVar[frozenset[str]] = frozenset({"shards"})
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "classes"})
     kind: Literal["webdataset"] = "webdataset"
     shards: str
 
-    def open(self) -> "WebdatasetSource":
+    def read(self) -> "WebdatasetSource":
         """Index the shards, one of which has to hold a picture."""
         source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards))
         if len(source.broken) == len(source):
@@ -114,10 +116,19 @@ class WebdatasetSource(Source):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __getitem__(self, index: int) -> Sample:
+    def sample(self, index: int) -> Sample:
         entry, path, place = self._find(index)
         captions, label = _read_text(entry, path, place)
         return Sample(entry.key, _read_member(path, entry.members[0]), captions, place, label)
+
+    def place(self, index: int) -> str:
+        if index in self.broken:
+            return self.broken[index]
+        return f"{self.shards[int(self._table[index, 0])]}: {self._keys[index]}"
+
+    def picture_id(self, index: int) -> int:
+        entry, path, _ = self._find(index)
+        return content_id(_read_member(path, entry.members[0]))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return _read_text(*self._find(index))[0]
@@ -146,11 +157,11 @@ class WebdatasetSource(Source):
         key, path = self._keys[number], self.shards[shard]
         return _Entry(key, kind, tuple(zip(places[::2], places[1::2], strict=True))), path, f"{path}: {key}"
 
-    def fingerprint(self) -> str:
+    def stamp(self) -> Any:
         index = hashlib.sha256(self._table.tobytes())
         index.update(self._keys.data)
         stamps = [file_stamp(path) for path in self.shards]
-        return digest([stamps, index.hexdigest(), list(self.broken.items())])
+        return [stamps, index.hexdigest(), list(self.broken.items())]
 
 
 def _index_shard(path: Path, others: Sequence[str]) -> Iterator[_Entry | str]:

@@ -60,8 +60,8 @@ class ClassNameCaptions(Subset):
     """Of the classes."""
     stored = None
 
-    def __getitem__(self, index: int) -> Sample:
-        return replace(super().__getitem__(index), captions=self.captions(index))
+    def sample(self, index: int) -> Sample:
+        return replace(super().sample(index), captions=self.captions(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return (self.names[self.labels[index]],)

@@ -1,7 +1,6 @@
 """What was measured on this machine: `backends.json` in the cache folder, one entry a machine and tower."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from pocketclip.config import Config, digest
 from pocketclip.errors import UserError
-from pocketclip.files import write_atomically
+from pocketclip.files import cache_root, write_atomically
 
 Backend = Literal["eager", "compiled", "onnx"]
 
@@ -42,7 +41,7 @@ class Entry(Config):
 
 def memory_path() -> Path:
     """In `$POCKETCLIP_CACHE`, or in `~/.cache/pocketclip`."""
-    return Path(os.environ.get("POCKETCLIP_CACHE", "~/.cache/pocketclip")).expanduser() / "backends.json"
+    return cache_root() / "backends.json"
 
 
 def recall(made_from: Mapping[str, object]) -> dict[Backend, Timing]:

@@ -1,0 +1,123 @@
+"""Which pictures are the same, by their bytes: one answer for joining rows, holding out, galleries and overlaps.
+
+The numbers are `Source.picture_id`s, read once and kept in the cache beside the data's fingerprint.
+"""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.data.pictures.perceptual_hash import FORMAT as PERCEPTUAL_FORMAT
+from pocketclip.data.pictures.perceptual_hash import perceptual_hash
+from pocketclip.data.source import Source, Subset, broken_item
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.files import cache_root, write_atomically
+from pocketclip.hardware import available_cores
+from pocketclip.stages.engine import in_order
+from pocketclip.stages.watch import SILENT, Watch
+
+Numbers = npt.NDArray[np.int64]
+UNREADABLE = -1
+_BLOCK = 256
+"""Pictures that a thread reads before the bar moves."""
+
+
+def picture_ids(source: Source, watch: Watch = SILENT, *, verify: bool = False) -> Numbers:
+    """(N,) `picture_id` of every sample, `UNREADABLE` where there is none.
+
+    They are in the cache for as long as names, sizes and times of the files stay; `verify` reads every picture again.
+    """
+    if isinstance(source, Subset):
+        return picture_ids(source.source, watch, verify=verify)[source.indices]
+    return _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch, verify=verify)
+
+
+def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+    """(N,) `perceptual_hash` of every picture, and (N,) whether it could be read."""
+    if isinstance(source, Subset):
+        hashes, readable = perceptual_hashes(source.source, watch)
+        return hashes[source.indices], readable[source.indices]
+
+    def hashed(index: int) -> int:
+        sample = source[index]
+        return perceptual_hash(sample.image, place=sample.place)
+
+    none = np.uint64(1 << 63)  # the bit of mean brightness, which is 0 in every hash
+    hashes = _kept(source, f"perceptual{PERCEPTUAL_FORMAT}", hashed, none, watch)
+    return hashes, hashes != none
+
+
+def first_equal(ids: Numbers) -> Numbers:
+    """(N,) for each of N ids the place of the first equal one; an unreadable picture is the same as none."""
+    ids = ids.copy()
+    unreadable = np.flatnonzero(ids == UNREADABLE)
+    ids[unreadable] = -2 - unreadable
+    _, first, of_each = np.unique(ids, return_index=True, return_inverse=True)
+    return first[of_each].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Pictures of one source that are in another, too."""
+
+    count: int
+    of: int
+    """Pictures of the first source."""
+    examples: tuple[tuple[str, str], ...]
+    """Places of the first few: in the first source, and in the other."""
+
+    @property
+    def share(self) -> float:
+        """Of the first source."""
+        return self.count / max(1, self.of)
+
+
+def overlap(source: Source, other: Source, watch: Watch = SILENT) -> Overlap:
+    """Which pictures of `source` are in `other`."""
+    own, theirs = picture_ids(source, watch), picture_ids(other, watch)
+    shared = np.flatnonzero(np.isin(own, theirs) & (own != UNREADABLE))
+    examples = [(int(index), int(np.flatnonzero(theirs == own[index])[0])) for index in shared[:3]]
+    places = tuple((source.place(first), other.place(second)) for first, second in examples)
+    return Overlap(len(shared), len(source), places)
+
+
+def _kept(
+    source: Source,
+    kind: str,
+    number_of: Callable[[int], int],
+    unreadable: np.integer[Any],
+    watch: Watch,
+    *,
+    verify: bool = False,
+) -> npt.NDArray[Any]:
+    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed by a thread a core."""
+    file = cache_root() / "identity" / f"{source.fingerprint()}.{kind}.npy"
+    if not verify:
+        with suppress(OSError, ValueError, EOFError):
+            numbers = np.load(file, allow_pickle=False)
+            if numbers.shape == (len(source),) and numbers.dtype == unreadable.dtype:
+                return np.asarray(numbers)
+    numbers = np.full(len(source), unreadable)
+
+    def compute(block: range) -> int:
+        for index in block:
+            with suppress(BrokenItemError), broken_item(lambda: ""):
+                numbers[index] = number_of(index)
+        return block.stop
+
+    blocks = [range(first, min(first + _BLOCK, len(source))) for first in range(0, len(source), _BLOCK)]
+    num_threads = available_cores()
+    for done in in_order(ThreadPoolExecutor(num_threads), compute, blocks, ahead=num_threads):
+        watch.work("comparing pictures", done, len(source))
+    buffer = io.BytesIO()
+    np.save(buffer, numbers, allow_pickle=False)
+    with suppress(OSError, UserError):  # without a cache it is computed again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, buffer.getvalue())
+    return numbers
