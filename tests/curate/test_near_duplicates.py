@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from pocketclip.curate.near_duplicates import find_duplicates
+from pocketclip.data.pictures import near_pairs as near
 from pocketclip.data.pictures.near_pairs import near_pairs
 
 Hashes = npt.NDArray[np.uint64]
