@@ -71,7 +71,7 @@ class ImageTextBatch:
     token_mask: Bool[Tensor, "M ..."]
     """(M, L), True where a token stands; (M, 0) on the cached path."""
     image_ids: Int[Tensor, " B"]
-    """(B,), equal where the image is the same."""
+    """(B,), equal where the picture is the same, by its bytes."""
     caption_ids: Int[Tensor, " M"]
     """(M,), equal where the caption is the same text."""
     broken: list[str] = field(default_factory=list)
@@ -89,6 +89,8 @@ class ImageTextBatch:
     labels: Int[Tensor, "..."] | None = None
     """What a classifier should answer, such as each image's class, or (P,) 1 where a sentence is true of two images;
     None where nothing is classified."""
+    indices: Int[Tensor, " B"] | None = None
+    """(B,), number of each image in its source; None where the batch comes from none."""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -162,5 +162,7 @@ def test_held_out_images_are_spread_over_the_source() -> None:
 
 
 def test_too_few_images_to_hold_some_out_are_named() -> None:
-    with pytest.raises(UserError, match=r"scenes:3: 3 different image\(s\) are too few to hold some out; give data\.val"):
+    with pytest.raises(
+        UserError, match=r"scenes:3: 3 different image\(s\) are too few to hold some out; give data\.val"
+    ):
         hold_out(open_source("scenes:3"), 0.5)

@@ -273,7 +273,12 @@ def test_what_a_killed_process_left_half_written_does_not_count(towers: Towers, 
     assert towers.num_pictures == 4 * len(VIEWS.views)
     towers.images(root / "whole")
     ((resumed,), (whole,)) = (list(place.glob("*/manifest.json")) for place in (root, root / "whole"))
-    assert {path.name for path in whole.parent.iterdir()} == {"features.npy", "indices.npy", "manifest.json"}
+    assert {path.name for path in whole.parent.iterdir()} == {
+        "features.npy",
+        "indices.npy",
+        "pictures.npy",
+        "manifest.json",
+    }
     for file in whole.parent.iterdir():
         assert (resumed.parent / file.name).read_bytes() == file.read_bytes()
     assert len(list(resumed.parent.iterdir())) == 3
@@ -390,7 +395,7 @@ def test_a_batch_holds_a_view_of_each_image_and_captions_of_its_own(towers: Towe
     seen: dict[int, set[int]] = {index: set() for index in pairs.indices.tolist()}
     for batch in cached_batches(pairs, plan, range(40), captions_per_image=2):
         assert batch.images.dtype == batch.tokens.dtype == torch.float32
-        for place, index in enumerate(batch.image_ids.tolist()):
+        for place, index in enumerate(batch.indices.tolist()):
             pair = pairs.indices.tolist().index(index)
             views = pairs.images[pairs.rows[pair]].astype(np.float32)
             seen[index].update(np.flatnonzero((views == batch.images[place].numpy()).all(axis=1)).tolist())
@@ -405,7 +410,7 @@ def test_a_batch_holds_a_view_of_each_image_and_captions_of_its_own(towers: Towe
 def test_an_epoch_of_features_brings_each_image_once(towers: Towers, root: Path) -> None:
     pairs, plan = towers.pairs(root), BatchPlan(8, 4, seed=0)
     batches = list(cached_batches(pairs, plan, range(6), captions_per_image=1))
-    epochs = [[*batches[step].image_ids.tolist(), *batches[step + 1].image_ids.tolist()] for step in (0, 2, 4)]
+    epochs = [[*batches[step].indices.tolist(), *batches[step + 1].indices.tolist()] for step in (0, 2, 4)]
     assert [sorted(epoch) for epoch in epochs] == [pairs.indices.tolist()] * 3
 
 

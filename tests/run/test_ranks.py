@@ -69,7 +69,7 @@ def read_by(rank: int, pattern: str) -> list[str]:
         tokenizer=train_tokenizer(["a"], vocabulary_size=300, context_length=8),
     )
     own = batches.steps(0, plan.steps_per_epoch, num_workers=2, share=plan.share(rank, distributed.world_size()))
-    return [int(number) for batch in own for number in batch.image_ids]
+    return [int(number) for batch in own for number in batch.indices]
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])

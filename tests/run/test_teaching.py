@@ -163,7 +163,7 @@ def test_live_teachers_make_of_a_batch_what_they_make_of_its_pictures_and_captio
     assert whole.teacher_inputs == ()
     assert [teacher.scale for teacher in whole.teachers] == [50, 20]
     model = pocketclip.load(str(bundle))
-    for place, index in enumerate(batch.image_ids.tolist()):
+    for place, index in enumerate(batch.indices.tolist()):
         sample = source[index]
         image = torch.from_numpy(model.encode_image([sample.image]))[0]
         texts = torch.from_numpy(model.encode_text(list(sample.captions)))

@@ -131,6 +131,10 @@ class Source(ABC):
         """
         return content_id(self[index].image)
 
+    def picture_id_of(self, index: int, sample: Sample) -> int:
+        """The same of a sample that was read already."""
+        return self.picture_id(index) if self.drawn else content_id(sample.image)
+
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Name of each class by its number; None where classes are only numbered, or there are none."""

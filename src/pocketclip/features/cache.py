@@ -25,7 +25,7 @@ from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
-FORMAT = 6  # raise when the same inputs would give other numbers or other files
+FORMAT = 7  # raise when the same inputs would give other numbers or other files
 ELSEWHERE = "the environment variable POCKETCLIP_CACHE"
 """How a user has the cache elsewhere; `elsewhere` of a stage whose blocks come here."""
 

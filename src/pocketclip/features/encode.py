@@ -29,8 +29,13 @@ EncodeImages = Callable[[Pixels], Floats]
 """(B, H, W, 3) bytes to (B, F)."""
 EncodeTokens = Callable[[Ids, Mask], Floats]
 """(B, L) ids and mask to (B, F)."""
-NO_IMAGES: Columns = {"features": np.zeros((0, 1, 0), np.float32), "indices": np.zeros(0, np.int64)}
-"""What a block of images holds: (n, V, F) features of the readable ones, and (n,) their numbers in the source."""
+NO_IMAGES: Columns = {
+    "features": np.zeros((0, 1, 0), np.float32),
+    "indices": np.zeros(0, np.int64),
+    "pictures": np.zeros(0, np.int64),
+}
+"""What a block of images holds: (n, V, F) features of the readable ones, (n,) their numbers in the source, and (n,)
+their `picture_id`s, equal where the pictures are the same."""
 NO_TEXTS: Columns = {
     "features": np.zeros((0, 0), np.float32),
     "caption_ids": np.zeros(0, np.int64),
@@ -69,15 +74,16 @@ def image_blocks(
     shortest = shortest_side(preprocess, augment)
     empty = {**NO_IMAGES, "features": np.zeros((0, num_views, 0), np.float32)}
 
-    def load(index: int) -> list[Pixels] | str:
+    def load(index: int) -> tuple[list[Pixels], int] | str:
         try:
             sample = source[index]
             picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
+            number = source.picture_id_of(index, sample)
             if stored is not None:
-                return [render_view(picture, view, preprocess) for view in stored.read(index).views]
+                return [render_view(picture, view, preprocess) for view in stored.read(index).views], number
         except BrokenItemError as error:
             return str(error)
-        return fixed_views(picture, fixed, preprocess, crop_scale, [seed, index])
+        return fixed_views(picture, fixed, preprocess, crop_scale, [seed, index]), number
 
     def encode_batch(batch: range) -> Block:
         loaded = [load(index) for index in batch]
@@ -85,9 +91,11 @@ def image_blocks(
         good = {index: item for index, item in zip(batch, loaded, strict=True) if not isinstance(item, str)}
         if not good:
             return Block(empty, broken)
-        features = encode(np.stack([view for item in good.values() for view in item]))
+        features = encode(np.stack([view for views, _ in good.values() for view in views]))
         indices = np.array(list(good), dtype=np.int64)
-        return Block({"features": features.reshape(len(good), num_views, -1), "indices": indices}, broken)
+        pictures = np.array([number for _, number in good.values()], dtype=np.int64)
+        features = features.reshape(len(good), num_views, -1)
+        return Block({"features": features, "indices": indices, "pictures": pictures}, broken)
 
     size = max(1, batch_size // num_views)
     blocks = _blocks(source, start, stop, block_size)
@@ -181,6 +189,10 @@ class Embeddings:
     indices: npt.NDArray[np.int64]
     """(N,), number in the source."""
     broken: list[str]
+    pictures: npt.NDArray[np.int64] | None = None
+    """(N,), equal where the pictures are the same; None where all differ."""
+    caption_ids: npt.NDArray[np.int64] | None = None
+    """(Q,), equal where captions are the same text; None where all differ."""
 
 
 def embed_source(
@@ -204,11 +216,14 @@ def embed_source(
     image_parts = image_blocks(source, model.encode_images, model.preprocess, watch=watch, **place)
     images = Block.join(image_parts, NO_IMAGES)
     embedded, indices = images["features"][:, 0], images["indices"]
+    of_images = (indices, images.broken, images["pictures"])
     if reader is None:
-        return Embeddings(embedded, NO_TEXTS["features"], np.zeros(0, np.int64), indices, images.broken)
+        return Embeddings(
+            embedded, NO_TEXTS["features"], np.zeros(0, np.int64), indices, images.broken, images["pictures"]
+        )
     texts = Block.join(text_blocks(source, model.encode_texts, reader, **place), NO_TEXTS)
     row_of = np.full(len(texts["counts"]), -1, np.int64)
     row_of[indices - start] = np.arange(len(indices))
     owners = np.repeat(row_of, texts["counts"])
     kept = owners >= 0  # captions of images that could not be decoded have no owner
-    return Embeddings(embedded, texts["features"][kept], owners[kept], indices, images.broken)
+    return Embeddings(embedded, texts["features"][kept], owners[kept], *of_images, texts["caption_ids"][kept])

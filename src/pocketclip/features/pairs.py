@@ -34,6 +34,8 @@ class CachedPairs:
     """(N,), row in `images`: images without a caption are passed over."""
     indices: Integers
     """(N,), number in the source."""
+    pictures: Integers
+    """(N,), equal where the pictures are the same."""
     broken: list[str]
 
     @classmethod
@@ -55,6 +57,7 @@ class CachedPairs:
             num_captions=counts[kept],
             rows=rows,
             indices=kept,
+            pictures=np.asarray(images["pictures"])[rows],
             broken=[*images.broken, *without],
         )
 
@@ -83,6 +86,7 @@ def cached_batches(
             images=torch.from_numpy(pairs.images[pairs.rows[chosen], views[share]].astype(np.float32)),
             tokens=torch.from_numpy(pairs.texts[captions].astype(np.float32)),
             token_mask=torch.ones(len(captions), 0, dtype=torch.bool),
-            image_ids=torch.from_numpy(pairs.indices[chosen]),
+            image_ids=torch.from_numpy(pairs.pictures[chosen]),
             caption_ids=torch.from_numpy(pairs.caption_ids[captions]),
+            indices=torch.from_numpy(pairs.indices[chosen]),
         )

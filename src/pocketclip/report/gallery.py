@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.evaluate.tasks.retrieval import TIE, with_captions
+from pocketclip.evaluate.gallery import with_captions
+from pocketclip.evaluate.tasks.retrieval import TIE
 from pocketclip.features.encode import Embeddings
 from pocketclip.files import write_atomically
 from pocketclip.preprocess import decode_image

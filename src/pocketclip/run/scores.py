@@ -89,4 +89,4 @@ def embed_pairs(heads: DualEncoder, pairs: CachedPairs, device: torch.device) ->
     )
     texts = project(heads.text_head, pairs.texts, device, captions)
     owners = np.repeat(np.arange(len(pairs)), pairs.num_captions)
-    return Embeddings(images, texts, owners, pairs.indices, pairs.broken)
+    return Embeddings(images, texts, owners, pairs.indices, pairs.broken, pairs.pictures, pairs.caption_ids[captions])

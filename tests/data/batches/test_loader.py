@@ -130,7 +130,7 @@ def test_the_view_of_an_image_depends_on_its_epoch_and_not_on_its_batch(
         return {
             int(index): pixels.numpy().tobytes()
             for batch in batches(source, plan, augment=RANDOM_VIEWS, **steps)
-            for index, pixels in zip(batch.image_ids, batch.images, strict=True)
+            for index, pixels in zip(batch.indices, batch.images, strict=True)
         }
 
     assert views(4, 1) == views(6, 1)
@@ -148,7 +148,7 @@ def test_images_are_what_inference_sees_where_nothing_is_augmented(
     assert batch.images.shape == (6, 3, 16, 16)
     assert batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    for number, pixels in zip(batch.image_ids.tolist(), batch.images, strict=True):
+    for number, pixels in zip(batch.indices.tolist(), batch.images, strict=True):
         wanted = centre_view(decode_picture(source[number].image, place="", shortest=16), PREPROCESS)
         assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
 
@@ -160,7 +160,7 @@ def test_texts_follow_their_images_and_their_tokens(
     (batch,) = batches(source, BatchPlan(6, 6, seed=0), captions_per_image=3)
     assert batch.captions_per_image == 3
     for place in range(18):
-        captions = source.captions(int(batch.image_ids[place // 3]))
+        captions = source.captions(int(batch.indices[place // 3]))
         (caption,) = [text for text in captions if caption_id(text) == int(batch.caption_ids[place])]
         tokens, _ = tokenizer.encode([caption])
         assert batch.tokens[place][batch.token_mask[place]].tolist() == tokens[0].tolist()
@@ -225,12 +225,12 @@ def test_twins_stay_together_and_a_batch_knows_what_is_true_of_each_image(
     source = open_source("scenes:40,image_size=16,texts=facts,twinned=true")
     batch = next(iter(batches(source, BatchPlan(20, 10, seed=0), captions_per_image=6)))
     assert batch.labels is None
-    numbers = batch.image_ids.view(10, 2)
+    numbers = batch.indices.view(10, 2)
     assert (numbers == numbers[:, :1] + torch.arange(2)).all()
     matches = positive_pairs(batch.image_ids, batch.image_ids.repeat_interleave(6), batch.caption_ids)
-    texts = [text for number in batch.image_ids.tolist() for text in source.captions(number)]
+    texts = [text for number in batch.indices.tolist() for text in source.captions(number)]
     drawn_as = {caption_id(text): text for text in texts}
-    for row, number in enumerate(batch.image_ids.tolist()):
+    for row, number in enumerate(batch.indices.tolist()):
         for column, identifier in enumerate(batch.caption_ids.tolist()):
             assert matches[row, column] == (drawn_as[identifier] in source.captions(number))
 
@@ -246,7 +246,7 @@ def test_a_broken_picture_is_left_out_and_named(
     (folder / "002.jpg").write_bytes(encode_picture(2)[:100])
     source = open_source(f"folder:{folder}")
     (batch,) = batches(source, BatchPlan(6, 6, seed=0), captions_per_image=2, num_workers=num_workers)
-    assert sorted(batch.image_ids.tolist()) == [0, 1, 3, 4, 5]
+    assert sorted(batch.indices.tolist()) == [0, 1, 3, 4, 5]
     assert (len(batch.images), len(batch.tokens)) == (5, 10)
     assert len(batch.broken) == 1
     assert str(folder / "002.jpg") in batch.broken[0]
@@ -258,7 +258,7 @@ def test_an_image_without_a_caption_is_left_out_and_named(
     folder = make_folder(4)
     (folder / "001.txt").write_text("\n  \n")
     (batch,) = batches(open_source(f"folder:{folder}"), BatchPlan(4, 4, seed=0))
-    assert sorted(batch.image_ids.tolist()) == [0, 2, 3]
+    assert sorted(batch.indices.tolist()) == [0, 2, 3]
     assert batch.broken == [f"{folder / '001.jpg'}: has no caption."]
 
 
@@ -286,7 +286,7 @@ def test_an_epoch_over_captions_brings_each_caption_once_with_its_own_image(
     plan = BatchPlan(captions.num_items(source), 1, seed=0)
     epochs = [
         [
-            (int(batch.image_ids[0]), int(batch.caption_ids[0]))
+            (int(batch.indices[0]), int(batch.caption_ids[0]))
             for batch in batches(
                 source,
                 plan,
@@ -304,7 +304,7 @@ def test_an_epoch_over_captions_brings_each_caption_once_with_its_own_image(
 def test_captions_of_one_image_bring_views_of_their_own(batches: Callable[..., Iterator[ImageTextBatch]]) -> None:
     source = Captioned([("one", "two", "three")])
     (batch,) = batches(source, BatchPlan(3, 3, seed=0), augment=RANDOM_VIEWS, last_captions=np.array([3]))
-    assert batch.image_ids.tolist() == [0, 0, 0]
+    assert batch.indices.tolist() == [0, 0, 0]
     assert len({pixels.numpy().tobytes() for pixels in batch.images}) == 3
 
 
@@ -315,5 +315,5 @@ def test_an_epoch_over_captions_names_a_broken_picture(
     (folder / "001.jpg").write_bytes(b"")
     source = open_source(f"folder:{folder}")
     (batch,) = batches(source, BatchPlan(6, 6, seed=0), last_captions=np.array([2, 4, 6]))
-    assert sorted(batch.image_ids.tolist()) == [0, 0, 2, 2]
+    assert sorted(batch.indices.tolist()) == [0, 0, 2, 2]
     assert {message.split(":")[0] for message in batch.broken} == {str(folder / "001.jpg")}

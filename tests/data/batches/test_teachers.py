@@ -93,7 +93,7 @@ def test_features_are_those_of_the_view_and_the_captions_shown(
     for batch in give(source, **TAUGHT, num_steps=8):
         assert (batch.captions_per_image, batch.num_synthetic, len(batch.teachers)) == (3, 1, 2)
         assert [teacher.scale for teacher in batch.teachers] == [100, 60]
-        for place, index in enumerate(batch.image_ids.tolist()):
+        for place, index in enumerate(batch.indices.tolist()):
             given = made(index)
             stored = given.features.astype(np.float16).astype(np.float32)
             picture = decode_picture(given.sample.image, place="", shortest=16)
@@ -147,7 +147,7 @@ def test_a_part_of_a_source_brings_its_own_features(
     stored = held.stored
     assert stored is not None
     (batch,) = give(held, **TAUGHT, batch_size=2, num_steps=1)
-    for place, number in enumerate(batch.image_ids.tolist()):
+    for place, number in enumerate(batch.indices.tolist()):
         features = unit(stored.read(number).features[:3, :8])
         assert float((features @ batch.teachers[0].image[place]).max()) == pytest.approx(1, abs=1e-5)
     assert source.gives == held.gives == {"captions", "stored_views"}
@@ -205,7 +205,7 @@ def test_a_live_teacher_sees_the_same_view_at_its_own_size(
         wide, same = batch.teacher_inputs
         assert wide.images.shape == (3, 3, 24, 24)
         assert same.images.data_ptr() == batch.images.data_ptr()  # what differs in colours only is rendered once
-        for place, index in enumerate(batch.image_ids.tolist()):
+        for place, index in enumerate(batch.indices.tolist()):
             picture = decode_picture(scenes[index].image, place="", shortest=64)
             for epoch in range(2):
                 view = draw_view(AUGMENT, picture.size, [5, epoch, index])

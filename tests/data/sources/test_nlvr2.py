@@ -91,8 +91,8 @@ def test_batches_keep_pairs_together_and_leave_out_broken_ones(tmp_path: Path) -
     batch = next(batches.steps(0, 1, num_workers=0))
     assert batch.labels is not None
     assert batch.labels.tolist() == [1, 1]
-    assert sorted(batch.image_ids.tolist()) == [0, 1, 4, 5]
-    assert all(second == first + 1 for first, second in batch.image_ids.view(-1, 2).tolist())
+    assert sorted(batch.indices.tolist()) == [0, 1, 4, 5]
+    assert all(second == first + 1 for first, second in batch.indices.view(-1, 2).tolist())
     assert len(batch.broken) == 2
 
 

@@ -44,6 +44,8 @@ class Pair:
     row: Floats | None = None
     """(1 + M, W), what stored teachers make of the view and of each caption."""
     label: int | None = None
+    picture: int = 0
+    """Equal where the image is the same; see `Source.picture_id`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ class TrainingBatches(Dataset[Pair | str]):
         item = Item(self.plan.seed, epoch, number, index, sample, stored)
         view, arrays = self.views.show(item, list(self.sizes.values()))
         drawn, texts = self.captions.draw(item), item.texts
-        return Pair(arrays, [texts[text] for text in drawn], index, self.teachers.row(item, view, drawn), sample.label)
+        number = self.source.picture_id_of(index, sample)
+        row, captions = self.teachers.row(item, view, drawn), [texts[text] for text in drawn]
+        return Pair(arrays, captions, index, row, sample.label, number)
 
     def join(self, items: Sequence[Pair | str]) -> dict[str, Any]:
         """The fields of a batch; broken items, given by their messages, are left out and named.
@@ -151,9 +155,10 @@ class TrainingBatches(Dataset[Pair | str]):
             "images": pixels[self.views.preprocess.geometry],
             "tokens": torch.from_numpy(tokens),
             "token_mask": torch.from_numpy(mask),
-            "image_ids": torch.tensor([pair.index for pair in pairs], dtype=torch.int64),
+            "image_ids": torch.tensor([pair.picture for pair in pairs], dtype=torch.int64),
             "caption_ids": torch.tensor([caption_id(caption) for caption in captions], dtype=torch.int64),
             "broken": [item for item in items if isinstance(item, str)],
+            "indices": torch.tensor([pair.index for pair in pairs], dtype=torch.int64),
             "num_synthetic": self.captions.num_synthetic,
         }
         if per_example > 1 and all(pair.label is not None for pair in pairs):

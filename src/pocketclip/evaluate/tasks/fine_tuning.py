@@ -129,7 +129,8 @@ class FineTuning(TowerTask):
         def batches(first: int) -> Iterator[ImageTextBatch]:
             num_steps = settings.total_steps(plan.steps_per_epoch)
             for batch in seen.steps(first, num_steps, num_workers=self.num_workers, pin_memory=model.is_on_gpu):
-                yield replace(batch, labels=torch.from_numpy(named.labels)[batch.image_ids])
+                assert batch.indices is not None
+                yield replace(batch, labels=torch.from_numpy(named.labels)[batch.indices])
 
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(

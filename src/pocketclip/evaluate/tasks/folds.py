@@ -52,6 +52,9 @@ class Folds(RankingTask):
                 "the 5,000 of Karpathy's COCO test split: karpathy:dataset_coco.json,IMAGES_DIR,test."
             )
 
+    def gallery_of(self, embeddings: Embeddings) -> Int[ndarray, " N"]:
+        return embeddings.indices // FOLD
+
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
         return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices)
 

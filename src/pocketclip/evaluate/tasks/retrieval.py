@@ -6,7 +6,7 @@ captions is. Ties count against the model.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
+from pocketclip.evaluate.gallery import gallery, small_gallery
 from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.features.encode import Embeddings
@@ -126,22 +127,6 @@ def mean_recall(metrics: Mapping[str, float]) -> float:
     return float(np.mean([value for name, value in metrics.items() if "_recall@" in name]))
 
 
-def with_captions(embeddings: Embeddings) -> tuple[Embeddings, int]:
-    """Only the images that have a caption, and how many had none."""
-    captioned, text_images = np.unique(embeddings.text_images, return_inverse=True)
-    if len(captioned) == len(embeddings.images):
-        return embeddings, 0
-    images, indices = embeddings.images[captioned], embeddings.indices[captioned]
-    kept = replace(embeddings, images=images, text_images=text_images, indices=indices)
-    return kept, len(embeddings.images) - len(captioned)
-
-
-def _captioned(embeddings: Embeddings, source: Source) -> tuple[Embeddings, int]:
-    if len(embeddings.texts) == 0:
-        raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
-    return with_captions(embeddings)
-
-
 class RankingTask(EmbeddingTask):
     """Captions and images that find each other, in one gallery or several."""
 
@@ -158,20 +143,30 @@ class RankingTask(EmbeddingTask):
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
         """Of each gallery, from the embeddings of images that all have a caption."""
 
+    def gallery_of(self, embeddings: Embeddings) -> Int[ndarray, " N"]:
+        """Which gallery each image stands in."""
+        return np.zeros(len(embeddings.images), np.int64)
+
+    def _gallery(self, embeddings: Embeddings, source: Source) -> tuple[Embeddings, list[str]]:
+        """What is ranked, each picture once, and what a reader has to know of it."""
+        if len(embeddings.texts) == 0:
+            raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
+        return gallery(embeddings, self.gallery_of(embeddings))
+
     def result(
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
     ) -> EvalResult:
-        kept, num_dropped = _captioned(embeddings, source)
-        notes = [f"{num_dropped} images without a caption left out"] if num_dropped else []
+        kept, notes = self._gallery(embeddings, source)
         notes += [f"{len(kept.broken)} broken items left out"] if kept.broken else []
+        metrics = retrieval_metrics(*self.ranks(kept))
         return EvalResult(
             task=self.kind,
             dataset=source.name,
             split=split,
             num_images=len(kept.images),
             num_captions=len(kept.texts),
-            metrics=retrieval_metrics(*self.ranks(kept)),
-            notes=self.notes(kept, notes),
+            metrics=metrics,
+            notes=[*self.notes(kept, notes), *small_gallery(len(kept.images), metrics)],
         )
 
     def notes(self, embeddings: Embeddings, left_out: list[str]) -> list[str]:
@@ -180,12 +175,12 @@ class RankingTask(EmbeddingTask):
         return left_out
 
     def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
-        metrics = point_metrics(*self.ranks(_captioned(embeddings, source)[0]))
+        metrics = point_metrics(*self.ranks(self._gallery(embeddings, source)[0]))
         return {**metrics, "mean_recall": mean_recall(metrics)}
 
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
         """The rank of every query and the image of every caption; of several galleries also their sizes."""
-        ranks = self.ranks(_captioned(embeddings, source)[0])
+        ranks = self.ranks(self._gallery(embeddings, source)[0])
         sizes = np.array([len(own.image_to_text) for own in ranks])
         firsts = np.cumsum(sizes) - sizes
         answers = {way: np.concatenate([getattr(own, way) for own in ranks]) for way in DIRECTIONS}
