@@ -16,6 +16,7 @@ LAYERS = (
         "files",
         "hardware",
         "records",
+        "sketch",
         "preprocess",
         "tokenizer",
         "unigram",

@@ -5,6 +5,7 @@
     tokenizer.json              read by the `tokenizers` library
     preprocessor_config.json    image size, mean, std in Hugging Face's keys
     README.md                   the model card, written from the records
+    trained_on.npy              a sketch of the pictures it was trained on (`Sketch`), where they are known
 
 Reading needs no torch.
 """
@@ -25,6 +26,8 @@ from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.files import cannot_write
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.sketch import FILE as SKETCH
+from pocketclip.sketch import Sketch
 from pocketclip.tokenizer import Tokenizer
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "README.md")
@@ -74,7 +77,7 @@ def find_bundle(place: str | Path) -> Path:
     if text.count("/") == 1 and not text.startswith((".", "/")):
         hub = require("huggingface_hub", extra="train")
         try:
-            return Path(hub.snapshot_download(text, allow_patterns=list(FILES)))
+            return Path(hub.snapshot_download(text, allow_patterns=[*FILES, SKETCH]))
         except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
             reason = first_line(error)
             raise UserError(f"{text}: not a folder here, and the hub did not answer with it ({reason}).") from error
@@ -118,6 +121,7 @@ def write_bundle(
     tokenizer: Tokenizer,
     preprocess: PreprocessConfig,
     card: str,
+    trained_on: Sketch | None = None,
 ) -> Path:
     """Write a bundle whole or not at all; a bundle already there is replaced at the end.
 
@@ -141,6 +145,8 @@ def write_bundle(
                 "README.md": card,
             }.items():
                 (temporary / name).write_text(text, encoding="utf-8")
+            if trained_on is not None:
+                trained_on.save(temporary)
             (temporary / "model.safetensors").chmod(0o644)
             temporary.chmod(0o755)
             _replace_folder(temporary, folder)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pocketclip.errors import UserError
 from pocketclip.preprocess import ImageLike, PreprocessConfig, open_image, resize_image
+from pocketclip.sketch import Sketch
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -62,6 +63,8 @@ class Embedder(ABC):
     judge_pairs: JudgePairs | None = None
     """Whether sentences are true of pairs of images; None of a model that judges none."""
     is_on_gpu: bool = False
+    trained_on: Sketch | None = None
+    """Which pictures it learned from; None where that is not known."""
 
     @abstractmethod
     def encode_images(self, pixels: Pixels) -> Floats:

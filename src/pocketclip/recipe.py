@@ -36,6 +36,8 @@ class DataConfig(Config):
     """Measured once, at the end; None leaves it out."""
     hold_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images kept for validation where `val` is not given."""
+    allow_overlap: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether more than a twentieth of the pictures of `val` or `test` may be in `train`, too."""
     max_broken_share: Share = 0.01
     """The run stops when a larger share of the items is broken."""
 

@@ -14,7 +14,8 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data.sources.scenes import ScenesSource, ScenesSourceConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.recipe import Recipe, load_recipe
-from pocketclip.run.setup import open_data, prepare_folder, starting_model
+from pocketclip.run.data import open_data
+from pocketclip.run.setup import prepare_folder, starting_model
 from pocketclip.tokenizer import Tokenizer, TokenizerKind, train_tokenizer
 
 

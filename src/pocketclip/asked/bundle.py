@@ -25,6 +25,7 @@ from pocketclip.models.running.precision import Precision, precision_of_scores, 
 from pocketclip.models.running.runner import MODALITIES, Runner, module_fingerprint
 from pocketclip.models.tower import NoTower
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.sketch import Sketch
 from pocketclip.tokenizer import Tokenizer
 
 
@@ -74,6 +75,7 @@ class PretrainedModel(AskedModel):
         load_weights(model, read_state_dict(bundle.weights), place=str(bundle.weights), ignore=ignore)
         loaded = cls(model, config, bundle.tokenizer, bundle.preprocess, name=str(place))
         card = bundle.folder / "README.md"
+        loaded.trained_on = Sketch.load(bundle.folder)
         loaded.card = card.read_text(encoding="utf-8") if card.is_file() else ""
         return loaded
 
@@ -97,6 +99,7 @@ class PretrainedModel(AskedModel):
             tokenizer=self.tokenizer,
             preprocess=self.preprocess,
             card=self.card if card is None else card,
+            trained_on=self.trained_on,
         )
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:

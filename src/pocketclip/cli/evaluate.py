@@ -42,6 +42,7 @@ def evaluate(
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_results
     from pocketclip.config import apply_change
+    from pocketclip.evaluate.task import measure
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
 
@@ -56,7 +57,7 @@ def evaluate(
     given = _opened(asked, data, train_data)
     loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
     with reporter(max_broken_share) as shown:
-        results = [task.run(loaded, given, shown) for task in asked]
+        results = [measure(task, loaded, given, shown) for task in asked]
     print_results(results, as_json=json_lines)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.config import digest
+from pocketclip.data.keys import content_id
 from pocketclip.data.pictures.perceptual_hash import FORMAT as PERCEPTUAL_FORMAT
 from pocketclip.data.pictures.perceptual_hash import perceptual_hash
 from pocketclip.data.source import Source, Subset, broken_item
@@ -28,14 +30,14 @@ _BLOCK = 256
 """Pictures that a thread reads before the bar moves."""
 
 
-def picture_ids(source: Source, watch: Watch = SILENT, *, verify: bool = False) -> Numbers:
+def picture_ids(source: Source, watch: Watch = SILENT) -> Numbers:
     """(N,) `picture_id` of every sample, `UNREADABLE` where there is none.
 
-    They are in the cache for as long as names, sizes and times of the files stay; `verify` reads every picture again.
+    They are in the cache for as long as names, sizes and times of the files stay.
     """
     if isinstance(source, Subset):
-        return picture_ids(source.source, watch, verify=verify)[source.indices]
-    return _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch, verify=verify)
+        return picture_ids(source.source, watch)[source.indices]
+    return _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch)
 
 
 def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
@@ -51,6 +53,23 @@ def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArra
     none = np.uint64(1 << 63)  # the bit of mean brightness, which is 0 in every hash
     hashes = _kept(source, f"perceptual{PERCEPTUAL_FORMAT}", hashed, none, watch)
     return hashes, hashes != none
+
+
+def caption_ids(source: Source, watch: Watch = SILENT) -> Numbers:
+    """(N,) a number for each sample's captions, `UNREADABLE` where they cannot be read; kept as `picture_ids` are."""
+    if isinstance(source, Subset):
+        return caption_ids(source.source, watch)[source.indices]
+
+    def captioned(index: int) -> int:
+        return content_id("\n".join(source.captions(index)).encode(errors="surrogatepass"))
+
+    return _kept(source, "captions", captioned, np.int64(UNREADABLE), watch)
+
+
+def verify_content(source: Source, watch: Watch = SILENT) -> None:
+    """Read every picture again, and let the source's fingerprint hang on their bytes, whatever times of files say."""
+    ids = _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch, verify=True)
+    object.__setattr__(source, "chosen_by", {**source.chosen_by, "pictures": digest(ids.tolist())})
 
 
 def first_equal(ids: Numbers) -> Numbers:

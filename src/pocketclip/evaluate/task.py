@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pocketclip.config import Config
 from pocketclip.data import hold_out
+from pocketclip.data.identity import picture_ids
 from pocketclip.data.source import Gift, Source
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, JudgePairs
@@ -126,6 +127,23 @@ class Task(Config):
         """A score and what guessing gives in it; None where the table says it, or nobody knows."""
         del result
         return None
+
+
+def measure(task: Task, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
+    """What a task says of a model, with notes on the data: what the reader left out, and what the model has seen."""
+    result = task.run(model, data, watch)
+    if "texts" in task.needs:
+        return result
+    notes = [*map(str, data.source.left_out), *_seen_in_training(model, data.source, watch)]
+    return result.model_copy(update={"notes": [*result.notes, *notes]})
+
+
+def _seen_in_training(model: Embedder, source: Source, watch: Watch) -> list[str]:
+    """A note where the model was trained on some of the pictures."""
+    if model.trained_on is None or not (count := model.trained_on.count_in(picture_ids(source, watch))):
+        return []
+    about = "" if model.trained_on.is_whole else "about "
+    return [f"{about}{count:,} of {len(source):,} pictures were trained on: the score says less of others"]
 
 
 class EmbeddingTask(Task):

@@ -12,7 +12,8 @@ from pocketclip.features.pairs import CachedPairs
 from pocketclip.features.towers import FrozenTowers
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
-from pocketclip.run.setup import frozen_towers, open_data, starting_model
+from pocketclip.run.data import open_data
+from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.stages.engine import Engine
 from pocketclip.stages.store import Stage
 from pocketclip.stages.watch import BrokenItems, Watch

@@ -8,8 +8,8 @@ from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
+from pocketclip.run.data import open_data
 from pocketclip.run.measure import measure_throughput
-from pocketclip.run.setup import open_data
 from pocketclip.run.speed import known_throughput, samples_of_stage
 from pocketclip.run.storage import storage_bytes
 from pocketclip.train import TrainConfig

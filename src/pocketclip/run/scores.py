@@ -75,7 +75,10 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
     heads = run.model.heads_only().to(run.device).eval()
     embeddings = embed_pairs(heads, pairs, run.device)
     result = run.task.result(embeddings, source, judge_of(heads.pair_head), split=split)
-    result = result.model_copy(update={"seed": run.recipe.seed, "recipe_hash": run.recipe.fingerprint()})
+    notes = [*result.notes, *run.notes.get(split, [])]
+    result = result.model_copy(
+        update={"notes": notes, "seed": run.recipe.seed, "recipe_hash": run.recipe.fingerprint()}
+    )
     distributed.on_main(lambda: write_record(result, run.folder, f"{result.task}_{split}"))
     run.seconds[f"evaluation_{split}"] = time.perf_counter() - started
     return EvaluatedSplit(source, embeddings, result)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from pocketclip import distributed
-from pocketclip.data import Source, hold_out
+from pocketclip.data import Source
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.features.cache import cache_folder
@@ -15,7 +15,7 @@ from pocketclip.files import write_atomically
 from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import resolve_precision
-from pocketclip.recipe import DataConfig, Recipe, dump_recipe
+from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 from pocketclip.vocabulary import keep_occurring
@@ -72,18 +72,6 @@ def _first_difference(saved: str, text: str) -> str:
         if before != after:
             return f"First difference: {before.strip()!r} there, {after.strip()!r} now."
     return "One of them has more lines."
-
-
-def open_data(config: DataConfig) -> tuple[Source, Source]:
-    """The training and validation sources."""
-    source: Source = config.train.open()
-    if config.val is not None:
-        return source, config.val.open()
-    if source.images_per_example > 1:
-        raise UserError(
-            f"data.val: is needed with {source.name}, from which held-out images would lose their partners."
-        )
-    return hold_out(source, config.hold_out)
 
 
 def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncoder]:

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import torch
 
+from pocketclip import distributed
+from pocketclip.bundle import find_bundle
 from pocketclip.data import Source
+from pocketclip.data.identity import picture_ids
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
 from pocketclip.recipe import Recipe
-from pocketclip.run.setup import frozen_towers, open_data, starting_model
+from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data
+from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.run.teaching import open_teaching
+from pocketclip.sketch import Sketch
 from pocketclip.stages.watch import BrokenItems, Watch
 
 
@@ -26,16 +31,23 @@ class Run:
     resume: bool
     with_profile: bool
     with_sharding: bool
+    verify: bool = False
 
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.started, self.earlier_seconds = time.perf_counter(), 0.0
         self.seconds: dict[str, float] = {}
         self.seconds_per_epoch: dict[str, float] = {}
-        self.train_source, self.val_source = open_data(recipe.data)
+        self.train_source, self.val_source = open_data(recipe.data, self.watch, verify=self.verify)
         self.measured = {"val": self.val_source}  # at the end, by split
         if recipe.data.test is not None:
             self.measured["test"] = recipe.data.test.open()
+        splits = {"train": self.train_source, **self.measured}
+        if self.resume:
+            check_unchanged(self.folder, splits, self.watch, verify=self.verify)
+        self.notes = check_apart(splits, recipe.data, self.watch)
+        if not (self.folder / LISTS).is_file():
+            distributed.on_main(lambda: keep_lists(self.folder, splits, self.watch))
         torch.manual_seed(recipe.seed)
         self.tokenizer, self.model = starting_model(recipe, self.train_source)
         self.model.to(self.device)
@@ -50,6 +62,12 @@ class Run:
     def broken_of(self, source: Source) -> BrokenItems:
         """Counts a source's broken items and stops the run where they are too many."""
         return BrokenItems(len(source), self.recipe.data.max_broken_share, watch=self.watch)
+
+    def trained_on(self) -> Sketch:
+        """The pictures of this run, and of the bundle that it started from."""
+        start = self.recipe.model.bundle
+        earlier = None if start is None else Sketch.load(find_bundle(start))
+        return Sketch.of(picture_ids(self.train_source, self.watch)).joined(earlier)
 
     def towers(self) -> FrozenTowers:
         """The model's towers as they are now, through the feature cache."""

@@ -44,6 +44,7 @@ def train(
     with_energy: bool = False,
     with_profile: bool = False,
     with_sharding: bool = False,
+    verify: bool = False,
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
 
@@ -52,7 +53,8 @@ def train(
 
     The record has the price where this machine's `dollars_per_hour` are given, and `with_energy` what codecarbon
     measured. `with_profile` writes where the time of some early steps of each stage went to `folder/profile`;
-    `with_sharding` lets several ranks spread the weights (FSDP2) instead of holding all of them each (DDP).
+    `with_sharding` lets several ranks spread the weights (FSDP2) instead of holding all of them each (DDP). `verify`
+    reads every picture again and trusts no time of a file.
 
     Raises:
         UserError: anything the user can fix.
@@ -61,13 +63,14 @@ def train(
     on = resolve_device(device)
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
-    run = Run(recipe, folder, watch, on, resume, with_profile, with_sharding)
+    run = Run(recipe, folder, watch, on, resume, with_profile, with_sharding, verify)
     with measure_energy(with_energy) as energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     record = _record(run, name, stages, energy.kwh, dollars_per_hour)
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)
+    model.trained_on = run.trained_on()
     card = model_card(name, recipe, record, {split: each.result for split, each in splits.items()}, run.model)
     distributed.on_main(lambda: model.save_pretrained(folder / "bundle", card=card))
     return Outcome(folder, model, splits, record)
@@ -85,6 +88,7 @@ def _record(
         num_images=len(run.train_source),
         num_captions=run.num_captions,
         broken_items=list(run.broken.messages),
+        notes=[note for notes in run.notes.values() for note in notes],
         seconds={**run.seconds, "total": total},
         seconds_per_epoch=run.seconds_per_epoch,
         metrics=stages["train"].evaluation,
