@@ -221,3 +221,12 @@ def test_a_vocabulary_cut_to_what_occurs_gives_the_same_features_and_stays_cut_i
     others = [*captions, "a zebra crossing", "狗"]
     assert (loaded.encode_text(others) == cut.encode_text(others)).all()
     assert loaded.model.architecture()["vocab_size"] == cut.tokenizer.vocabulary_size
+
+
+def test_a_run_whose_data_were_refused_leaves_a_folder_that_can_be_begun_anew(tmp_path: Path) -> None:
+    prepare_folder(recipe(), tmp_path / "run", resume=False)
+    prepare_folder(recipe(batch_size=6), tmp_path / "run", resume=False)
+    assert load_recipe(str(tmp_path / "run")).train.batch_size == 6
+    (tmp_path / "run" / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="holds a run already"):
+        prepare_folder(recipe(batch_size=8), tmp_path / "run", resume=False)

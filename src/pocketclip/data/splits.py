@@ -10,7 +10,7 @@ from pocketclip.errors import UserError
 from pocketclip.stages.watch import SILENT, Watch
 
 Numbers = npt.NDArray[np.int64]
-NEARLY_SAME = 3
+NEARLY_SAME = 4
 """Bits in which the hashes of one photo saved anew may differ; those of two photos rarely differ in so few."""
 LARGEST_GROUP = 0.1
 """Share of a source above which pictures that look alike are taken for a kind of picture, not for one."""
@@ -41,7 +41,7 @@ def picture_groups(source: Source, watch: Watch = SILENT) -> Numbers:
     chosen = np.flatnonzero(readable & (same == np.arange(len(same))))
     unique, one_of, of_each = np.unique(hashes[chosen], return_index=True, return_inverse=True)
     equal = np.stack([np.arange(len(chosen)), one_of[of_each]], axis=1)
-    near = one_of[np.stack(near_pairs(unique, NEARLY_SAME, watch), axis=1)]
+    near = one_of[np.stack(near_pairs(unique, NEARLY_SAME), axis=1)]
     links = np.concatenate([equal, near])
     joined = _components(len(same), chosen[links])
     sizes = np.bincount(joined, minlength=len(same))

@@ -140,10 +140,10 @@ def check_unchanged(folder: Path, splits: Mapping[str, Source], watch: Watch, *,
             continue
         now = DataList.of(source, watch)
         if not before.same_samples(now):
+            drawn_anew = " Other pictures would be held out now, and trained ones measured." if name == "train" else ""
             raise UserError(
-                f"{folder}: data.{name} is not what the run was begun with: {'; '.join(before.changes(now))}. Other "
-                "pictures would be held out, so that trained ones are measured. Bring the data back as they were, or "
-                "begin a new run with another --out."
+                f"{folder}: data.{name} is not what the run was begun with: {'; '.join(before.changes(now))}."
+                f"{drawn_anew} Bring the data back as they were, or begin a new run with another --out."
             )
         if before.fingerprint != now.fingerprint:
             watch.note(f"data.{name}: files were touched or moved; every picture and caption is as it was.")

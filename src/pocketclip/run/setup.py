@@ -17,6 +17,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import resolve_precision
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import code_version
+from pocketclip.run.data import LISTS
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 from pocketclip.vocabulary import keep_occurring
 
@@ -47,9 +48,12 @@ def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
 
 
 def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
-    """Make the run's folder and put the resolved recipe there; one that holds another run is refused."""
+    """Make the run's folder and put the resolved recipe there; one that holds another run is refused.
+
+    A run that ended before its first step, since its data were refused, leaves nothing that would be lost.
+    """
     saved = folder / "recipe.yaml"
-    if saved.is_file():
+    if saved.is_file() and (resume or {path.name for path in folder.iterdir()} - {"recipe.yaml", LISTS}):
         text, before = dump_recipe(recipe), saved.read_text(encoding="utf-8")
         if before != text and resume:
             raise UserError(f"{folder}: was begun with another recipe. {_first_difference(before, text)}")
@@ -58,12 +62,13 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
                 f"{folder}: holds a run already. Go on with --resume, choose another --out, or delete the folder."
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not saved.is_file() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
+    (folder / LISTS).unlink(missing_ok=True)
     write_atomically(saved, dump_recipe(recipe))
 
 

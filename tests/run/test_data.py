@@ -1,0 +1,181 @@
+"""Whether a run's splits are apart, and its data what they were."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import QuietWatch, encode_picture, tiny_recipe_settings
+from pocketclip.data import Source, open_source
+from pocketclip.errors import UserError
+from pocketclip.recipe import DataConfig, Recipe
+from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data
+from pocketclip.stages.watch import SILENT
+
+MakeFolder = Callable[..., Path]
+
+
+def opened(folder: Path) -> Source:
+    return open_source({"kind": "folder", "dir": folder})
+
+
+def config(train: Path, **settings: object) -> DataConfig:
+    return DataConfig.parse({"train": {"kind": "folder", "dir": train}, **settings}, place="data")
+
+
+def splits_of(data: DataConfig) -> dict[str, Source]:
+    train, val = open_data(data)
+    return {"train": train, "val": val}
+
+
+def test_the_same_data_twice_are_refused(make_folder: MakeFolder) -> None:
+    source = opened(make_folder(8))
+    with pytest.raises(
+        UserError, match=r"data\.val: 8 of 8 pictures are in data\.train, too \(.*000\.jpg is .*; \.\.\.\)"
+    ):
+        check_apart({"train": source, "val": source}, config(Path("photos")), SILENT)
+
+
+def test_an_overlap_is_allowed_by_name(make_folder: MakeFolder) -> None:
+    source, watch = opened(make_folder(8)), QuietWatch()
+    notes = check_apart({"train": source, "val": source}, config(Path("photos"), allow_overlap=True), watch)
+    assert notes["val"] == watch.notes
+    assert notes["val"][0].startswith("data.val: 8 of 8 pictures are in data.train")
+
+
+@pytest.mark.parametrize(("shared", "refused"), [(1, False), (3, True)])
+def test_a_small_overlap_is_told_and_a_large_one_refused(make_folder: MakeFolder, shared: int, refused: bool) -> None:
+    train, test = make_folder(30, name="train"), make_folder(40, name="test")
+    for number in range(40 - shared):
+        (test / f"{number:03d}.jpg").write_bytes(encode_picture(100 + number))
+    for number in range(shared):
+        (train / f"{number:03d}.jpg").write_bytes(encode_picture(40 - shared + number))
+    splits = {"train": opened(train), "val": opened(make_folder(4, name="val")), "test": opened(test)}
+    (Path(splits["val"].place(0)).parent / "x").touch()
+    for number in range(4):
+        Path(splits["val"].place(number)).write_bytes(encode_picture(500 + number))
+    data = config(train)
+    if refused:
+        with pytest.raises(UserError, match=r"data\.test: 3 of 40 pictures are in data\.train"):
+            check_apart(splits, data, SILENT)
+    else:
+        assert check_apart(splits, data, SILENT)["test"][0].startswith("data.test: 1 of 40 pictures are in data.train")
+
+
+def test_splits_that_are_apart_have_nothing_to_note(make_folder: MakeFolder) -> None:
+    assert not any(check_apart(splits_of(config(make_folder(10))), config(Path("x")), SILENT).values())
+
+
+def test_copies_in_the_training_data_are_told(make_folder: MakeFolder) -> None:
+    folder = make_folder(10)
+    (folder / "009.jpg").write_bytes(encode_picture(8))
+    notes = check_apart({"train": opened(folder)}, config(folder), SILENT)
+    assert notes["train"] == ["data.train: 10 pictures are 9 different ones, the others copies"]
+
+
+def test_drawings_may_be_drawn_twice() -> None:
+    source = open_source("scenes:50")
+    notes = check_apart({"train": source, "val": source}, config(Path("x")), SILENT)
+    assert notes["val"][0].startswith("data.val: 50 of 50")
+
+
+def add(folder: Path) -> None:
+    (folder / "new.jpg").write_bytes(encode_picture(77))
+
+
+def remove(folder: Path) -> None:
+    (folder / "003.jpg").unlink()
+
+
+def repaint(folder: Path) -> None:
+    (folder / "003.jpg").write_bytes(encode_picture(77))
+
+
+def reword(folder: Path) -> None:
+    (folder / "003.txt").write_text("something else")
+
+
+def flip_a_byte(folder: Path) -> None:
+    file, status = folder / "003.jpg", (folder / "003.jpg").stat()
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (add, r"1 added \(.*new\.jpg\)"),
+        (remove, r"1 removed \(.*003\.jpg\)"),
+        (repaint, r"1 with other bytes \(.*003\.jpg\)"),
+        (reword, r"1 with other captions \(.*003\.jpg\)"),
+        (flip_a_byte, r"1 with other bytes \(.*003\.jpg\)"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_data(
+    make_folder: MakeFolder, tmp_path: Path, change: Callable[[Path], None], told: str
+) -> None:
+    folder = make_folder(12)
+    data = config(folder)
+    keep_lists(tmp_path, splits_of(data), SILENT)
+    check_unchanged(tmp_path, splits_of(data), SILENT)
+    change(folder)
+    with pytest.raises(UserError, match=rf"data\.train is not what the run was begun with: {told}"):
+        check_unchanged(tmp_path, splits_of(data), SILENT)
+
+
+def test_it_goes_on_with_files_that_were_touched_or_moved(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder, watch = make_folder(12), QuietWatch()
+    keep_lists(tmp_path, splits_of(config(folder)), SILENT)
+    moved = folder.rename(folder.with_name("moved"))
+    os.utime(moved / "003.jpg", ns=(1, 1))
+    check_unchanged(tmp_path, splits_of(config(moved)), watch)
+    assert watch.notes == [
+        f"data.{name}: files were touched or moved; every picture and caption is as it was."
+        for name in ("train", "val")
+    ]
+
+
+def test_a_changed_validation_source_is_named(make_folder: MakeFolder, tmp_path: Path) -> None:
+    train, val = make_folder(8, name="train"), make_folder(4, name="val")
+    data = config(train, val={"kind": "folder", "dir": val})
+    keep_lists(tmp_path, splits_of(data), SILENT)
+    add(val)
+    with pytest.raises(UserError, match=r"data\.val is not what the run was begun with: 1 added"):
+        check_unchanged(tmp_path, splits_of(data), SILENT)
+
+
+def test_verifying_compares_whatever_the_fingerprints_say(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [path.name])
+    folder = make_folder(12)
+    data = config(folder)
+    keep_lists(tmp_path, splits_of(data), SILENT)
+    repaint(folder)
+    check_unchanged(tmp_path, splits_of(data), SILENT)  # nothing to be seen
+    train, val = open_data(data, verify=True)
+    with pytest.raises(UserError, match="1 with other bytes"):
+        check_unchanged(tmp_path, {"train": train, "val": val}, SILENT, verify=True)
+
+
+def test_an_older_run_goes_on_unchecked_and_says_so(make_folder: MakeFolder, tmp_path: Path) -> None:
+    watch = QuietWatch()
+    check_unchanged(tmp_path, splits_of(config(make_folder(8))), watch)
+    assert "was begun without a list of its data" in watch.notes[0]
+
+
+def test_a_damaged_list_is_named(make_folder: MakeFolder, tmp_path: Path) -> None:
+    (tmp_path / LISTS).write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"data\.npz: damaged"):
+        check_unchanged(tmp_path, splits_of(config(make_folder(8))), SILENT)
+
+
+def test_leave_to_overlap_changes_no_other_recipe() -> None:
+    settings = tiny_recipe_settings()
+    plain = Recipe.parse(settings, place="x")
+    assert "allow_overlap" not in plain.model_dump(mode="json")["data"]
+    settings["data"] = {**settings["data"], "allow_overlap": True}  # type: ignore[dict-item]
+    assert Recipe.parse(settings, place="x").fingerprint() != plain.fingerprint()
