@@ -52,9 +52,8 @@ def test_an_image_without_a_caption_has_those_of_its_copy() -> None:
 
 
 def test_copies_in_two_folds_stay_in_both() -> None:
-    embeddings = Embeddings(
-        unit(4, 0), unit(4, 1), np.arange(4), np.array([0, 1, 1000, 1001]), [], np.array([5, 6, 5, 8])
-    )
+    indices, pictures = np.array([0, 1, 1000, 1001]), np.array([5, 6, 5, 8])
+    embeddings = Embeddings(unit(4, 0), unit(4, 1), np.arange(4), indices, [], pictures)
     kept, notes = gallery(embeddings, Folds().gallery_of(embeddings))
     assert len(kept.images) == 4
     assert notes == []
@@ -75,9 +74,8 @@ def test_repeated_captions_are_told_with_what_they_leave_to_reach(caption_ids: l
 
 
 def test_a_caption_twice_of_one_picture_is_no_repetition() -> None:
-    embeddings = Embeddings(
-        unit(2, 0), unit(3, 1), np.array([0, 0, 1]), np.arange(2), [], np.arange(2), np.array([4, 4, 5])
-    )
+    arrays = (unit(2, 0), unit(3, 1), np.array([0, 0, 1]), np.arange(2))
+    embeddings = Embeddings(*arrays, [], np.arange(2), np.array([4, 4, 5]))
     assert gallery(embeddings, np.zeros(2, np.int64))[1] == []
 
 

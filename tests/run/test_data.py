@@ -31,9 +31,8 @@ def splits_of(data: DataConfig) -> dict[str, Source]:
 
 def test_the_same_data_twice_are_refused(make_folder: MakeFolder) -> None:
     source = opened(make_folder(8))
-    with pytest.raises(
-        UserError, match=r"data\.val: 8 of 8 pictures are in data\.train, too \(.*000\.jpg is .*; \.\.\.\)"
-    ):
+    message = r"data\.val: 8 of 8 pictures are in data\.train, too \(.*000\.jpg is .*; \.\.\.\)"
+    with pytest.raises(UserError, match=message):
         check_apart({"train": source, "val": source}, config(Path("photos")), SILENT)
 
 
@@ -132,10 +131,8 @@ def test_it_goes_on_with_files_that_were_touched_or_moved(make_folder: MakeFolde
     moved = folder.rename(folder.with_name("moved"))
     os.utime(moved / "003.jpg", ns=(1, 1))
     check_unchanged(tmp_path, splits_of(config(moved)), watch)
-    assert watch.notes == [
-        f"data.{name}: files were touched or moved; every picture and caption is as it was."
-        for name in ("train", "val")
-    ]
+    told = "files were touched or moved; every picture and caption is as it was."
+    assert watch.notes == [f"data.{name}: {told}" for name in ("train", "val")]
 
 
 def test_a_changed_validation_source_is_named(make_folder: MakeFolder, tmp_path: Path) -> None:
