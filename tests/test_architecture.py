@@ -112,7 +112,7 @@ def folder(tmp_path: Path) -> Path:
     """With a recipe of everything that the page adds, and pictures in a zip file."""
     settings = tiny_recipe_settings(num_steps=2)
     settings["objective"] = {"kind": "contrastive", "loss": {"kind": "hardest", "margin": 0.3}}
-    settings["data"] = {"train": "zipped:pictures.zip", "val": "zipped:pictures.zip"}
+    settings["data"] = {"train": "zipped:pictures.zip", "val": "zipped:pictures.zip", "allow_overlap": True}
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
     tower = {"image_encoder": {"kind": "patch_mean", "width": 8}}
     (tmp_path / "tower.yaml").write_text(json.dumps({**settings, "model": tiny_model_settings() | tower}))

@@ -120,7 +120,7 @@ def test_features_are_there_when_training_starts(
     before = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.npy")}
     assert pocketclip("train", file, "--out", tmp_path / "run").code == 0
     assert {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.npy")} == before
-    assert len(before) == 2 * (2 + 3)
+    assert len(before) == 2 * (2 + 4)
 
 
 def test_features_of_a_recipe_that_caches_nothing(pocketclip: Run, tiny_recipe_file: Callable[..., Path]) -> None:

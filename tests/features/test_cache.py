@@ -281,7 +281,7 @@ def test_what_a_killed_process_left_half_written_does_not_count(towers: Towers, 
     }
     for file in whole.parent.iterdir():
         assert (resumed.parent / file.name).read_bytes() == file.read_bytes()
-    assert len(list(resumed.parent.iterdir())) == 3
+    assert len(list(resumed.parent.iterdir())) == 4
 
 
 def test_what_was_killed_before_its_blocks_were_removed_is_whole(
