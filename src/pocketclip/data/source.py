@@ -82,6 +82,7 @@ class Source(ABC):
     """Whether pictures are drawings that may look nearly alike and yet show different things."""
     chosen_by: Mapping[str, Any] = {}
     """All settings but those of where the data lie, as plain JSON values; see `SourceSettings`."""
+    _stamp: str | None = None
     left_out: Sequence[LeftOut] = ()
     """What was seen when it was opened, and gives no samples."""
 
@@ -121,8 +122,13 @@ class Source(ABC):
 
     @final
     def fingerprint(self) -> str:
-        """Changes when the data or a setting that chooses them changes; cached features hang on it."""
-        return digest([dict(self.chosen_by), self.stamp()])
+        """Changes when the data or a setting that chooses them changes; cached features hang on it.
+
+        It is that of the data when it was first asked for: looking at 100,000 files takes seconds.
+        """
+        if self._stamp is None:
+            object.__setattr__(self, "_stamp", digest(self.stamp()))
+        return digest([dict(self.chosen_by), self._stamp])
 
     def picture_id(self, index: int) -> int:
         """A number that samples share whose pictures are the same; see `identity.picture_ids`, which keeps all.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pocketclip.data.source import Source
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.evaluate.gallery import with_captions
+from pocketclip.evaluate.gallery import gallery as gallery_of
 from pocketclip.evaluate.tasks.retrieval import TIE
 from pocketclip.features.encode import Embeddings
 from pocketclip.files import write_atomically
@@ -73,9 +73,10 @@ def make_gallery(
 ) -> Gallery:
     """Draw `NUM_TEXT_QUERIES` sentences and some images of a source and look up what is nearest to each.
 
-    Images without a caption are left out, as in the metric. `split` is named in the report.
+    Images without a caption are left out, and each picture stands in it once, as in the metric. `split` is named in the
+    report.
     """
-    embeddings, _ = with_captions(embeddings)
+    embeddings, _ = gallery_of(embeddings, np.zeros(len(embeddings.images), np.int64))
     num_pictures = NUM_TEXT_QUERIES * (NUM_RESULTS + 1) + num_image_queries
     finder = _Finder(source, embeddings, max_bytes=MAX_PICTURES // num_pictures)
     random = np.random.default_rng(seed)

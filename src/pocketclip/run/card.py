@@ -53,7 +53,7 @@ images @ texts.T
 ## Scores
 
 {_scores(results)}
-
+{_notes(record, results)}
 The validation split may have been used to choose settings, so its scores are slightly flattering.
 
 ## Training
@@ -76,6 +76,12 @@ Trained on the data named above and nothing else beyond its pretrained towers: e
 pictures, other languages, counting, reading text in pictures, and fine differences. Not tested for bias or for use in
 decisions about people.
 """
+
+
+def _notes(record: RunRecord, results: Mapping[str, EvalResult]) -> str:
+    """What a reader of the scores has to know of the data, as a list."""
+    notes = [*record.notes, *(f"{split}: {note}" for split, result in results.items() for note in result.notes)]
+    return "".join(f"\n- {note.replace('`', '')}" for note in dict.fromkeys(notes)) + ("\n" if notes else "")
 
 
 def _scores(results: Mapping[str, EvalResult]) -> str:
