@@ -1,7 +1,6 @@
 """`data filter`: which samples of a source are worth keeping, by rules over signals measured of each."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +15,7 @@ from pocketclip.config import Config
 from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
 from pocketclip.curate.selection import Integers, Mask, Selection
 from pocketclip.data import open_source
-from pocketclip.data.keys import caption_id
+from pocketclip.data.keys import caption_id, content_id
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
@@ -107,7 +106,7 @@ def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], 
     for index, sample, picture in measure_each(source, readable, open_picture, broken):
         columns["indices"].append(index)
         columns["sides"].append(picture.size)
-        columns["image_ids"].append(int.from_bytes(hashlib.blake2b(sample.image, digest_size=8).digest()) >> 1)
+        columns["image_ids"].append(content_id(sample.image))
         columns["counts"].append(len(sample.captions))
         columns["words"] += [len(text.split()) for text in sample.captions]
         columns["caption_ids"] += map(caption_id, sample.captions)
