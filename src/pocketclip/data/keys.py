@@ -43,8 +43,12 @@ class PackedTexts:
     def __init__(self, texts: Iterable[str]) -> None:
         self.data, self.ends = bytearray(), array("q", [0])
         for text in texts:
-            self.data += text.encode()
-            self.ends.append(len(self.data))
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Add one behind the others."""
+        self.data += text.encode(errors="surrogatepass")  # names of files need not be UTF-8
+        self.ends.append(len(self.data))
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -53,7 +57,7 @@ class PackedTexts:
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> str:
-        return self.data[self.ends[number] : self.ends[number + 1]].decode()
+        return self.data[self.ends[number] : self.ends[number + 1]].decode(errors="surrogatepass")
 
     def as_unique_keys(self) -> "PackedTexts":
         """`unique_keys` of safe keys; empty ones stay so. It takes an object a key only where two are alike."""

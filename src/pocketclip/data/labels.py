@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pocketclip.data.source import Source
 from pocketclip.data.sources.image_files import read_text
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.files import write_atomically
 
 NO_LABEL = -1
 CLASS_NAMES_FILE = "classnames.txt"
@@ -40,6 +41,8 @@ class Classes:
     train: npt.NDArray[np.int64]
     """(N,), a class's number in `class_names`, or NO_LABEL."""
     test: npt.NDArray[np.int64]
+    unnamed: tuple[str, ...] = ()
+    """Places of the parts that name no classes, for which both are matched by number."""
 
 
 def read_labels(source: Source) -> Labels:
@@ -67,7 +70,8 @@ def match_classes(train: Labels, test: Labels) -> Classes:
 
     A single class to learn is a UserError, and so is one of the test part that the training part has not.
     """
-    if train.names is None or test.names is None:
+    unnamed = tuple(part.place for part in (train, test) if part.names is None)
+    if unnamed:
         train, test = Labels(train.place, train.values), Labels(test.place, test.values)
     names = tuple(train.occurring.values())
     if len(names) < 2:
@@ -81,7 +85,7 @@ def match_classes(train: Labels, test: Labels) -> Classes:
     if unknown := [name for name in test.occurring.values() if name not in place]:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise UserError(f"{test.place}: no example of class {shown} is in the training data {train.place}.")
-    return Classes(names, _renumber(train, place), _renumber(test, place))
+    return Classes(names, _renumber(train, place), _renumber(test, place), unnamed)
 
 
 def _renumber(labels: Labels, place: dict[str, int]) -> npt.NDArray[np.int64]:
@@ -94,10 +98,38 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
     file = folder / CLASS_NAMES_FILE
     if not file.is_file():
         return None
-    names = [line.strip() for line in read_text(file).rstrip().splitlines()]
+    names = [line.strip() for line in read_text(file).rstrip().split("\n")]
     if not names or not all(names):
         raise UserError(f"{file}: should name a class a line, and has an empty one.")
     return tuple(names)
+
+
+def write_class_names(folder: Path, names: tuple[str, ...] | None, *, gives_classes: bool, name: str) -> None:
+    """Write `classnames.txt` beside the shards `NAME-*.tar` of a source, unless it has no names.
+
+    A folder has one such file for all its shards, so a UserError says that others there have other classes, or that a
+    name cannot stand in a line.
+    """
+    there = read_class_names(folder)
+    if names is None:
+        if there is not None and gives_classes:
+            raise UserError(
+                f"{folder / CLASS_NAMES_FILE}: is there already, and would name the classes of data that have no names; "
+                "choose another --out."
+            )
+        return
+    if there is not None and there != names:
+        raise UserError(
+            f"{folder / CLASS_NAMES_FILE}: has {len(there)} other classes ({', '.join(there[:3])}, ...) than these data "
+            f"({len(names)}: {', '.join(names[:3])}, ...); choose another --out."
+        )
+    if there is None and any(not file.name.startswith(f"{name}-") for file in folder.glob("*.tar")):
+        raise UserError(f"{folder}: holds shards without names of their classes; choose another --out.")
+    for name in names:
+        if name != name.strip() or "\n" in name or not name:
+            raise UserError(f"Class {name!r} cannot stand in a line of {CLASS_NAMES_FILE}; give it another name.")
+    if there is None:
+        write_atomically(folder / CLASS_NAMES_FILE, "".join(f"{name}\n" for name in names))
 
 
 def number_texts(place: str, texts: Sequence[str]) -> Labels:
