@@ -14,6 +14,10 @@ class BrokenItemError(UserError):
     """One item of a data source that cannot be read; a run skips and counts it, up to a limit."""
 
 
+class TooManyBrokenError(UserError):
+    """More items of a source are broken than the user allows; the same work may go on where more are allowed."""
+
+
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
     """The user asked a run to stop, and it did so cleanly; the command line says how to go on."""
 

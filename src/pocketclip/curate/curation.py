@@ -12,12 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from pocketclip.config import Config
 from pocketclip.curate.clean import CleanConfig
-from pocketclip.curate.selection import Integers, Selection, open_writing
-from pocketclip.data.shards import earlier_report, finish_shards
+from pocketclip.curate.selection import Integers, Selection, open_writing, opened
+from pocketclip.data.labels import write_class_names
+from pocketclip.data.shards import BrokenOf, earlier_report, finish_shards
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import BrokenItemError
 from pocketclip.stages.engine import Engine, fill
-from pocketclip.stages.store import Block, OpenStage, Stage
+from pocketclip.stages.store import REFUSED, Block, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
 MEASURED_BLOCK = 512
@@ -73,9 +74,10 @@ def carry_out(
     """
     blocks, told = curation.out / f"{name}.blocks", curation.out / f"{name}.{curation.kind}.json"
     asked = {**curation.asked, "samples_per_shard": samples_per_shard, **curation.made_from}
-    earlier = earlier_report(told, asked, curation.report, name=name, resume=resume)
+    earlier = earlier_report(told, asked, curation.report, watch, name=name, resume=resume)
     if earlier is not None:
         return earlier
+    resume = resume or any(blocks.glob(f"*/{REFUSED}"))  # of any of the folders below
     fill_folder = functools.partial(fill, engine=engine, watch=watch, resume=resume)
     folders = [fill_folder(blocks / folder, *stages) for folder, stages in curation.measuring.items()]
     measured = [Block.join(folder.read_all()) for folder in folders]
@@ -85,10 +87,15 @@ def carry_out(
     file = blocks / "selection.npz"
     selection.save(file)
     settings = (file, curation.out / name, samples_per_shard, curation.asked, curation.clean)
-    writing = open_writing(curation.sources, *settings)
+    sources = [opened(source) for source in curation.sources]
+    if curation.clean is None:  # labels stay
+        write_class_names(curation.out, sources[0], name)
+    writing = open_writing(sources, *settings)
     written = fill_folder(blocks / "written", writing, functools.partial(open_writing, curation.places, *settings))
     report = tell(written.column("counts").sum(axis=0), writing.num_blocks)
-    finish_shards(told, asked, report, name=name)
+    done = [*folders, written]
+    broken = (BrokenOf(one.stage.work, one.stage.num_samples, one.broken()) for one in done)
+    finish_shards(told, asked, report, broken, name=name)
     return report
 
 

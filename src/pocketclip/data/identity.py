@@ -3,7 +3,9 @@
 The numbers are `Source.picture_id`s, read once and kept in the cache beside the data's fingerprint.
 """
 
+import hashlib
 import io
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -70,6 +72,25 @@ def verify_content(source: Source, watch: Watch = SILENT) -> None:
     """Read every picture again, and let the source's fingerprint hang on their bytes, whatever times of files say."""
     ids = _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch, verify=True)
     object.__setattr__(source, "chosen_by", {**source.chosen_by, "pictures": digest(ids.tolist())})
+
+
+def content_fingerprint(source: Source) -> str:
+    """Equal for sources of the same pictures, captions, classes by name and metadata in one order, however stored.
+
+    Keys and places do not count; a broken sample counts as such.
+    """
+    content = hashlib.sha256()
+    for index in range(len(source)):
+        try:
+            sample = source[index]
+        except BrokenItemError:
+            values: list[Any] = []
+        else:
+            names, label = source.class_names, sample.label
+            named = names[label] if names is not None and label is not None and 0 <= label < len(names) else label
+            values = [content_id(sample.image), sample.captions, named, sample.metadata]
+        content.update(json.dumps(values, sort_keys=True).encode() + b"\n")
+    return content.hexdigest()[:16]
 
 
 def first_equal(ids: Numbers) -> Numbers:

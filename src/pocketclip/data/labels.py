@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.source import Source
-from pocketclip.data.sources.image_files import read_text
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import write_atomically
 
@@ -98,38 +97,34 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
     file = folder / CLASS_NAMES_FILE
     if not file.is_file():
         return None
-    names = [line.strip() for line in read_text(file).rstrip().split("\n")]
+    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")  # folders that are classes may be called anything
+    names = [line.strip() for line in text.rstrip().split("\n")]
     if not names or not all(names):
         raise UserError(f"{file}: should name a class a line, and has an empty one.")
     return tuple(names)
 
 
-def write_class_names(folder: Path, names: tuple[str, ...] | None, *, gives_classes: bool, name: str) -> None:
-    """Write `classnames.txt` beside the shards `NAME-*.tar` of a source, unless it has no names.
+def write_class_names(folder: Path, source: Source, name: str) -> None:
+    """Write a source's `classnames.txt` beside its shards `NAME-*.tar`, if it names classes.
 
-    A folder has one such file for all its shards, so a UserError says that others there have other classes, or that a
-    name cannot stand in a line.
+    The file is of all shards in a folder: a UserError says that those there have other classes, or where a name cannot
+    stand in a line.
     """
-    there = read_class_names(folder)
-    if names is None:
-        if there is not None and gives_classes:
-            raise UserError(
-                f"{folder / CLASS_NAMES_FILE}: is there already, and would name the classes of data that have no names; "
-                "choose another --out."
-            )
-        return
-    if there is not None and there != names:
+    file, names, there = folder / CLASS_NAMES_FILE, source.class_names, read_class_names(folder)
+    if there is not None and there != names and "classes" in source.gives:
+        here = "no names" if names is None else f"{len(names)}, from {names[0]} to {names[-1]}"
         raise UserError(
-            f"{folder / CLASS_NAMES_FILE}: has {len(there)} other classes ({', '.join(there[:3])}, ...) than these data "
-            f"({len(names)}: {', '.join(names[:3])}, ...); choose another --out."
+            f"{file}: names {len(there)} classes, from {there[0]} to {there[-1]}, which are not those of {source.name} "
+            f"({here}); choose another --out."
         )
-    if there is None and any(not file.name.startswith(f"{name}-") for file in folder.glob("*.tar")):
-        raise UserError(f"{folder}: holds shards without names of their classes; choose another --out.")
-    for name in names:
-        if name != name.strip() or "\n" in name or not name:
-            raise UserError(f"Class {name!r} cannot stand in a line of {CLASS_NAMES_FILE}; give it another name.")
-    if there is None:
-        write_atomically(folder / CLASS_NAMES_FILE, "".join(f"{name}\n" for name in names))
+    if names is None or there is not None:
+        return
+    if any(not shard.name.startswith(f"{name}-") for shard in folder.glob("*.tar")):
+        raise UserError(f"{folder}: holds shards whose classes have no names; choose another --out.")
+    for label in names:
+        if not label or label != label.strip() or "\n" in label:
+            raise UserError(f"{source.name}: class {label!r} cannot stand in a line of {file}; give it another name.")
+    write_atomically(file, "".join(f"{label}\n" for label in names).encode(errors="surrogateescape"))
 
 
 def number_texts(place: str, texts: Sequence[str]) -> Labels:

@@ -2,26 +2,37 @@
 
 import io
 import json
+import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 from pydantic import PositiveInt
 
 from pocketclip.config import Config, digest
-from pocketclip.data.source import IMAGE_SUFFIXES, Sample, Source
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.data.labels import write_class_names
+from pocketclip.data.sample_json import to_json
+from pocketclip.data.source import IMAGE_SUFFIXES, Sample, Source, broken_item
+from pocketclip.errors import BrokenItemError, UserError, first_line
 from pocketclip.files import cannot_write, new_file, write_atomically
 from pocketclip.stages.engine import compute_here, fill
 from pocketclip.stages.store import Block, Stage, first_difference
 from pocketclip.stages.watch import SILENT, Watch
 
 Report = TypeVar("Report", bound=Config)
+
+
+class BrokenOf(NamedTuple):
+    """What a watch is told of broken items once some work is done."""
+
+    work: str
+    total: int
+    messages: list[str]
 
 
 class ShardProgress(Config):
@@ -47,8 +58,8 @@ def write_shards(
     """Write a source as `folder/NAME-000000.tar`, ...; each shard appears whole, and a second call goes on.
 
     The folder is made if missing, must hold no shards of another source, and has `NAME.blocks/` until all are written.
-    A shard covers `samples_per_shard` items, broken ones included; `check` raises BrokenItemError for a sample that
-    should be left out.
+    A shard covers `samples_per_shard` items, broken ones included, which the watch is told of by a finished call too;
+    `check` raises BrokenItemError for a sample that should be left out. Names of classes go into `classnames.txt`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +75,8 @@ def write_shards(
                 try:
                     sample = source[index]
                     if check is not None:
-                        check(sample)
+                        with broken_item(lambda: source.place(index)):  # noqa: B023 (used at once)
+                            check(sample)
                     add_sample(archive, sample)
                 except BrokenItemError as error:
                     broken.append(str(error))
@@ -75,14 +87,17 @@ def write_shards(
     earlier = _earlier_progress(told, begun, name)
     if earlier is not None and earlier.num_shards == stage.num_blocks:
         clear_unfinished(folder, name)  # where an earlier call was killed before it could
+        if earlier.broken:  # so that the same command comes to the same verdict
+            watch.work(stage.work, len(source), len(source), earlier.broken)
         return earlier
+    write_class_names(folder, source, name)
     if earlier is None:  # before the first shard: who is stopped in between finds out that it is ours
-        write_atomically(told, begun.model_dump_json(indent=2) + "\n")
+        write_atomically(told, _lines(begun.model_dump()))
     blocks = fill(folder / f"{name}.blocks", stage, lambda: stage, compute_here, watch, resume=True)
     written = Block.join(blocks.read_all(), {"num_written": np.zeros(0, np.int64)})
     counts = {"num_shards": stage.num_blocks, "num_written": int(written["num_written"].sum())}
     progress = begun.model_copy(update={**counts, "broken": written.broken})
-    write_atomically(told, progress.model_dump_json(indent=2) + "\n")
+    write_atomically(told, _lines(progress.model_dump()))
     clear_unfinished(folder, name)
     return progress
 
@@ -93,7 +108,7 @@ def _earlier_progress(told: Path, begun: ShardProgress, name: str) -> ShardProgr
         _refuse_unknown(told.parent, name)
         return None
     try:
-        there = ShardProgress.parse(json.loads(told.read_text()), place=str(told))
+        there = ShardProgress.parse(json.loads(told.read_text(encoding="utf-8")), place=str(told))
     except ValueError as error:
         raise UserError(f"{told}: damaged ({error}); delete it with its shards, or choose another --out.") from error
     if (there.source_fingerprint, there.samples_per_shard) != (begun.source_fingerprint, begun.samples_per_shard):
@@ -101,11 +116,14 @@ def _earlier_progress(told: Path, begun: ShardProgress, name: str) -> ShardProgr
     return there
 
 
-def earlier_report(told: Path, asked: dict[str, Any], kind: type[Report], *, name: str, resume: bool) -> Report | None:
+def earlier_report(
+    told: Path, asked: dict[str, Any], kind: type[Report], watch: Watch, *, name: str, resume: bool
+) -> Report | None:
     """The report of an earlier call that wrote shards and asked for the same; None where they are still to be written.
 
     The file `told` says what was asked, and under `report`, of type `kind`, what came of it; `name` stands before the
-    shards' numbers. Shards that are there already are a UserError unless the user means to `resume` that call.
+    shards' numbers. Shards that are there already are a UserError unless the user means to `resume` that call, whose
+    broken items the watch is told of again.
     """
     if not told.is_file():
         _refuse_unknown(told.parent, name)
@@ -115,18 +133,26 @@ def earlier_report(told: Path, asked: dict[str, Any], kind: type[Report], *, nam
     try:
         values = json.loads(told.read_text(encoding="utf-8"))
         report = kind.parse(values.pop("report"), place=str(told))
+        broken = [BrokenOf(*one) for one in values.pop("broken", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{told}: damaged ({error}); choose another --out or --name.") from error
     if (difference := first_difference(values, json.loads(json.dumps(asked)))) is not None:
         raise UserError(f"{told}: {difference}. Choose another --out or --name.")
+    for one in broken:
+        watch.work(one.work, one.total, one.total, one.messages)
     return report
 
 
-def finish_shards(told: Path, asked: dict[str, Any], report: Config, *, name: str) -> None:
+def finish_shards(told: Path, asked: dict[str, Any], report: Config, broken: Iterable[BrokenOf], *, name: str) -> None:
     """Write what `earlier_report` reads, and remove the blocks and what killed workers left; see there."""
-    values = {**asked, "report": report.model_dump()}
-    write_atomically(told, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    values = {**asked, "report": report.model_dump(), "broken": [one for one in broken if one.messages]}
+    write_atomically(told, _lines(values))
     clear_unfinished(told.parent, name)
+
+
+def _lines(values: dict[str, Any]) -> bytes:
+    """JSON for people, in which names of files that are not UTF-8 are escaped."""
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def _refuse_unknown(folder: Path, name: str) -> None:
@@ -158,11 +184,12 @@ def add_sample(
 
     The JSON gets the `further` keys, and the sample the `others` as members, by their endings such as `views.json`.
     """
-    suffix, label = _suffix(sample), {} if sample.label is None else {"label": sample.label}
-    text: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key, **label, **(further or {})}
-    encoded = json.dumps(text, ensure_ascii=False).encode()
-    key = _member_key(sample.key)
-    for ending, data in ((suffix, sample.image), ("json", encoded), *(others or {}).items()):
+    if not re.fullmatch(r"[\w-]+", sample.key):
+        raise BrokenItemError(
+            f"{sample.place}: {sample.key!r} is no key of a sample (letters, digits, _ and - make one)."
+        )
+    suffix, text, key = _suffix(sample), to_json(sample, further or {}), _member_key(sample.key)
+    for ending, data in ((suffix, sample.image), ("json", text), *(others or {}).items()):
         info = tarfile.TarInfo(f"{key}.{ending}")
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
@@ -179,7 +206,9 @@ def _suffix(sample: Sample) -> str:
     try:
         with Image.open(io.BytesIO(sample.image)) as image:
             kind = (image.format or "").lower()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BrokenItemError(f"{sample.place}: not a picture in a format we can read ({error}).") from error
-    suffix = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(kind, kind)
+    except Exception as error:  # of any of Pillow's formats
+        raise BrokenItemError(
+            f"{sample.place}: not a picture in a format we can read ({first_line(error)})."
+        ) from error
+    suffix = {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif", "heif": "heic"}.get(kind, kind)
     return suffix if f".{suffix}" in IMAGE_SUFFIXES else "jpg"

@@ -152,6 +152,7 @@ class TowerTask(Task):
             for which, part in (("training", trained), ("test", tested))
             if part.num_left_out
         ]
+        unnamed = [f"classes matched by number: {name} names none" for name in classes.unnamed]
         return EvalResult(
             task=self.kind,
             dataset=test.name,
@@ -165,7 +166,7 @@ class TowerTask(Task):
                 "num_classes": float(len(classes.class_names)),
                 "num_training_examples": float(len(trained.labels)),
             },
-            notes=[*notes, *left_out],
+            notes=[*notes, *unnamed, *left_out],
         )
 
     def title(self, result: EvalResult) -> str:

@@ -7,8 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from pocketclip.errors import TooManyBrokenError
+from pocketclip.files import write_atomically
 from pocketclip.hardware import available_cores
-from pocketclip.stages.store import BlockFolder, OpenStage, Stage
+from pocketclip.stages.store import REFUSED, BlockFolder, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
 Given = TypeVar("Given")
@@ -60,7 +62,11 @@ def fill(path: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch:
     computed = engine(open_stage, folder, missing) if missing else iter(())
     done = 0
     watch.work(stage.work, done, stage.num_samples)
-    for number, broken in itertools.chain(ready, computed):
-        done += len(range(*stage.bounds(number)))
-        watch.work(stage.work, done, stage.num_samples, broken)
+    try:
+        for number, broken in itertools.chain(ready, computed):
+            done += len(range(*stage.bounds(number)))
+            watch.work(stage.work, done, stage.num_samples, broken)
+    except TooManyBrokenError:
+        write_atomically(path / REFUSED, "", elsewhere=stage.elsewhere)
+        raise
     return folder

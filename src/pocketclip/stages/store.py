@@ -22,6 +22,8 @@ from pocketclip.files import cannot_write, write_atomically
 
 FORMAT = 1  # raise when the same inputs would give other blocks
 MANIFEST = "manifest.json"
+REFUSED = "refused"
+"""Name of the file that lets a run go on without `resume`: the last one stopped since too many items were broken."""
 Array = npt.NDArray[Any]
 Columns = Mapping[str, Array]
 """Names of a stage's arrays, each with what it is where no block has a row: dtype and width."""
@@ -90,7 +92,10 @@ class BlockFolder:
 
     @classmethod
     def open(cls, path: Path, stage: Stage, *, resume: bool) -> Self:
-        """Make the folder, or go on in one; a UserError where it holds other blocks, or any and `resume` is off."""
+        """Make the folder, or go on in one; a UserError where it holds other blocks, or any and `resume` is off.
+
+        After a run that stopped for its broken items, the same command goes on, and so does one that allows more.
+        """
         folder, manifest = cls(path, stage), path / MANIFEST
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -100,12 +105,13 @@ class BlockFolder:
             raise cannot_write(path, error, elsewhere=stage.elsewhere) from error
         if not manifest.is_file():
             write_atomically(manifest, json.dumps(folder.manifest(), indent=2) + "\n", elsewhere=stage.elsewhere)
-        elif not resume:
+        elif not resume and not (path / REFUSED).is_file():
             raise UserError(
                 f"{path}: holds blocks of an unfinished run. Go on with --resume, choose another --out, "
                 "or delete that folder."
             )
         folder.check_manifest()
+        (path / REFUSED).unlink(missing_ok=True)
         return folder
 
     def manifest(self) -> dict[str, Any]:
@@ -160,6 +166,10 @@ class BlockFolder:
     def read_all(self, *names: str) -> Iterator[Block]:
         """The blocks in order; see `read`."""
         return (self.read(number, *names) for number in range(self.stage.num_blocks))
+
+    def broken(self) -> list[str]:
+        """The broken items of all blocks."""
+        return [message for number in range(self.stage.num_blocks) for message in self.read(number, "broken").broken]
 
     def parts(self, name: str) -> Iterator[Array]:
         """One array of each block in turn."""

@@ -7,7 +7,7 @@ stands before another one where items of a source may be broken.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pocketclip.errors import UserError
+from pocketclip.errors import TooManyBrokenError
 
 
 class Watch:
@@ -65,7 +65,7 @@ class BrokenItems(Watch):
             self.watch.note(f"left out: {message}")
         if new and self._counts[name] / total > self.max_share:
             shown = "\n  ".join(list(self.messages)[:5])
-            raise UserError(
+            raise TooManyBrokenError(
                 f"{self._counts[name]} of {total} items are broken, more than the allowed share of "
                 f"{self.max_share:.1%}. Mend them, or allow more with {self.setting}=SHARE. The first:\n  {shown}"
             )

@@ -79,7 +79,7 @@ class ReinforcedSource(WebdatasetSource):
     def __init__(self, name: str, folder: Path, manifest: Manifest, chosen: Sequence[str]) -> None:
         super().__init__(name, [folder / shard.file for shard in manifest.shards], (VIEWS, FEATURES))
         self.folder, self.manifest, self._mark = folder, manifest, manifest.mark
-        for first in sorted({0, *self._ends[:-1]}):  # of each shard
+        for first in sorted({first for first in (0, *self._ends) if first < len(self)}):  # of each shard
             with suppress(BrokenItemError):  # of its own, and named when it is read
                 self.reinforcement(first)
         self.teachers = tuple(zip(manifest.teachers, manifest.columns, strict=True))

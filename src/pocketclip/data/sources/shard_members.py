@@ -90,7 +90,7 @@ def members_of(path: Path, passed: PassedOver) -> Iterator[tuple[str, int, int]]
     linked: dict[str, Member | str] | None = None
     for member in _infos(path):
         name = member.name.removeprefix("./")
-        if member.type in tarfile.REGULAR_TYPES and not member.sparse:  # type: ignore[attr-defined]
+        if member.type in tarfile.REGULAR_TYPES and not member.sparse:
             yield name, member.offset_data, member.size
         elif member.islnk() or member.issym():
             if linked is None:
