@@ -1,9 +1,15 @@
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import pickle
+import shutil
+import subprocess
 import tarfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +86,19 @@ def readable(source: Source) -> list[Sample]:
         ([("a.cls", b"4"), ("a.json", captions_json("one", label=3))], ("one",), 4),
         ([("a.txt", b"from text"), ("a.json", captions_json("from json"))], ("from json",), None),
         ([("a.JSON", captions_json("one"))], ("one",), None),
+        ([("a.text", b"one")], ("one",), None),
+        ([("a.caption", b"one\ntwo")], ("one", "two"), None),
+        ([("a.txt", "one\u2028still one\x0cand so on\r\ntwo".encode())], ("one still one and so on", "two"), None),
+        ([("a.txt", b"\xef\xbb\xbfone")], ("one",), None),
+        ([("a.json", b'\xef\xbb\xbf{"caption": "one"}')], ("one",), None),
+        ([("a.txt", b'["one", "two"]')], ("one", "two"), None),
+        ([("a.json", b'{"captions": [{"raw": "one"}, "two"]}')], ("one", "two"), None),
+        ([("a.json", b'{"captions": ["one", null, "NaN", "None", ""]}')], ("one",), None),
+        ([("a.json", b'{"caption": null, "status": "failed_to_download"}')], (), None),
+        ([("a.json", b'{"captions": [], "label": 3.0}')], (), 3),
+        ([("a.txt", b"one"), ("a.json", b'{"width": 3}')], ("one",), None),
+        ([("a.cls", b"4"), ("a.json", b'{"width": 3}')], (), 4),
+        ([("a.mp3", b"x"), ("a.views.json", b"[1]")], (), None),
         ([], (), None),
         ([("a.txt", b"")], (), None),
     ],
@@ -178,6 +197,208 @@ def test_broken_items_between_equal_keys_leave_the_numbering_alone(write_tar: Wr
     assert sorted(source.broken) == [1, 3]  # the last sample of a shard is known only at its end
 
 
+# Members of one key, wherever they stand
+
+
+def lines_of(source: Source) -> list[str]:
+    return [str(left) for left in source.left_out]
+
+
+APART = [(f"{number}.jpg", encode_picture(number)) for number in range(3)]
+TEXTS = [(f"{number}.txt", f"caption {number}".encode()) for number in (2, 0, 1)]
+CLASSES = [(f"{number}.cls", b"%d" % number) for number in (1, 2, 0)]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [*APART, *TEXTS, *CLASSES],
+        [*TEXTS, *APART, *CLASSES],
+        [*CLASSES, *TEXTS, *APART],
+        [(f"./{name}", data) for name, data in [*APART, *TEXTS, *CLASSES]],
+        [*APART[:2], *TEXTS, *APART[2:], *CLASSES, ("x.seg.png", b"x"), ("y.json", b"{}")],
+    ],
+)
+def test_members_are_joined_wherever_they_stand(write_tar: WriteTar, found: Members) -> None:
+    source = opened(write_tar("a.tar", found))
+    told = {sample.key: (sample.image, sample.captions, sample.label) for sample in readable(source)}
+    assert told == {str(n): (encode_picture(n), (f"caption {n}",), n) for n in range(3)}
+
+
+DOTS = "a key ends at the first dot of a name, so these are no pictures or texts of their own; write _ for that dot"
+PICTURE, MASK = encode_picture(1), encode_picture(2, kind="PNG")
+
+
+@pytest.mark.parametrize(
+    ("found", "keys", "left_out"),
+    [
+        ([("0.v2.jpg", PICTURE), ("0.v2.txt", b"x")], ["0_v2"], []),
+        ([("0.v1.jpg", PICTURE), ("0.v2.jpg", PICTURE), ("0.v1.txt", b"x"), ("0.v2.cls", b"1")], ["0_v1", "0_v2"], []),
+        ([("x.y/0.v2.JPG", PICTURE), ("x.y/0.v2.JSON", b'{"caption": "x"}')], ["x_y_0_v2"], []),
+        ([("0.v2.jpg", PICTURE)], [], [f"1 members with a dot inside their key: {DOTS} (0.v2.jpg)"]),
+        (
+            [("0.v2.jpg", PICTURE), ("0.txt", b"x")],
+            [],
+            ["1 samples without a picture (0)", f"1 members with a dot inside their key: {DOTS} (0.v2.jpg)"],
+        ),
+        (
+            [("0.jpg", PICTURE), ("0.v2.jpg", PICTURE), ("0.v2.txt", b"x")],
+            ["0"],
+            [f"2 members with a dot inside their key: {DOTS} (0.v2.jpg, 0.v2.txt)"],
+        ),
+        (
+            [("0.seg.png", MASK), ("0.jpg", PICTURE), ("0.views.json", b"[]"), ("0.features.npy", b"x")],
+            ["0"],
+            [
+                "1 .npy members passed over (0.features.npy)",
+                f"2 members with a dot inside their key: {DOTS} (0.seg.png, 0.views.json)",
+            ],
+        ),
+        ([("0.jpg", PICTURE), ("0.png", MASK)], ["0"], ["1 further pictures of a sample passed over (0.png)"]),
+        (
+            [("0.jpg", PICTURE), ("1.jpg", PICTURE), ("0.png", MASK), ("1.png", MASK)],
+            ["0", "1"],
+            ["2 further pictures of a sample passed over (0.png, 1.png)"],
+        ),
+        (
+            [(".DS_Store", b"x"), ("._0.jpg", b"x"), ("__MACOSX/0.jpg", b"x"), (".git/1.jpg", b"x"), ("README", b"x")],
+            [],
+            [
+                "4 hidden members passed over (.DS_Store, ._0.jpg, __MACOSX/0.jpg, ...)",
+                "1 members without an ending passed over (README)",
+            ],
+        ),
+        ([("0.mp4", b"x"), ("0.txt", b"x")], [], [
+            "1 .mp4 members passed over (0.mp4)", "1 samples without a picture (0)"]),
+    ],
+)  # fmt: skip
+def test_what_is_no_sample_is_counted_by_name(
+    write_tar: WriteTar, found: Members, keys: list[str], left_out: list[str]
+) -> None:
+    source = opened(write_tar("a.tar", [("z.jpg", PICTURE), *found]))
+    assert [sample.key for sample in readable(source)] == ["z", *keys]
+    assert all(sample.image == PICTURE for sample in readable(source))
+    assert lines_of(source) == left_out
+
+
+def test_keys_repeated_in_a_shard_are_samples_of_their_own(write_tar: WriteTar) -> None:
+    pictures = [encode_picture(number) for number in range(3)]
+    found = [("a.jpg", pictures[0]), ("a.txt", b"zero"), ("a.jpg", pictures[1]), ("a.txt", b"one"),
+             ("b.jpg", encode_picture(9)), ("a.jpg", pictures[2]), ("a.txt", b"two")]  # fmt: skip
+    source = opened(write_tar("a.tar", found))
+    told = {sample.key: (sample.image, sample.captions) for sample in readable(source) if sample.captions}
+    assert told == {"a": (pictures[0], ("zero",)), "a-2": (pictures[1], ("one",)), "a-3": (pictures[2], ("two",))}
+    assert lines_of(source) == [
+        "1 keys repeated inside a shard: a key's members are joined only where no ending repeats; pack samples under "
+        "keys of their own (a)"
+    ]
+
+
+def test_texts_of_pictures_that_share_a_key_go_to_neither(write_tar: WriteTar) -> None:
+    found = [("a.jpg", encode_picture(1)), ("b.jpg", encode_picture(3)), ("a.jpg", encode_picture(2)), ("b.txt", b"b"),
+             ("a.txt", b"whose?")]  # fmt: skip
+    source = opened(write_tar("a.tar", found))
+    assert {sample.key: sample.captions for sample in readable(source)} == {"a": (), "a-2": (), "b": ("b",)}
+    assert lines_of(source)[1] == "1 samples without a picture (a)"
+
+
+def test_links_are_the_members_that_they_name(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, data in [("x/1.jpg", encode_picture(1)), ("x/1.txt", b"one"), ("x/e", None)]:
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(data or b""), tarfile.REGTYPE if data else tarfile.DIRTYPE
+            archive.addfile(info, io.BytesIO(data or b""))
+        for name, target, kind in [
+            ("x/2.jpg", "x/1.jpg", tarfile.LNKTYPE),
+            ("x/2.txt", "1.txt", tarfile.SYMTYPE),
+            ("y/3.jpg", "../x/2.jpg", tarfile.SYMTYPE),
+            ("x/4.jpg", "x/gone.jpg", tarfile.LNKTYPE),
+            ("x/5.jpg", "5.jpg", tarfile.SYMTYPE),
+            ("x/6.jpg", "/etc/hostname", tarfile.SYMTYPE),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    source = opened(tmp_path / "a.tar")
+    told = {sample.key: (sample.image == encode_picture(1), sample.captions) for sample in readable(source)}
+    assert told == {"x_1": (True, ("one",)), "x_2": (True, ("one",)), "y_3": (True, ())}
+    assert lines_of(source) == [
+        "3 links to nothing inside their shard passed over: pack with tar --dereference (x/4.jpg, x/5.jpg, x/6.jpg)"
+    ]
+
+
+@pytest.mark.parametrize(("pack", "named"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")])
+@pytest.mark.parametrize("name", ["a b.tar.gz", "a.tgz", "a.tar"])
+def test_a_packed_shard_says_what_unpacks_it(
+    write_tar: WriteTar, tmp_path: Path, pack: Callable[[bytes], bytes], named: str, name: str
+) -> None:
+    shard = write_tar("plain", members([1]))
+    (tmp_path / name).write_bytes(pack(shard.read_bytes()))
+    with pytest.raises(UserError, match=rf"is compressed \({named}\), and samples are read by their place") as caught:
+        opened(tmp_path / name)
+    line = str(caught.value).partition("Unpack it: ")[2]
+    if shutil.which(line.split()[0]):
+        subprocess.run(line, shell=True, check=True)
+        (unpacked,) = [path for path in tmp_path.glob("*.tar") if path.name != name]
+        assert [sample.key for sample in readable(opened(unpacked))] == ["0001"]
+
+
+def test_a_zip_says_what_makes_a_shard_of_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("1.jpg", encode_picture(1))
+        archive.writestr("1.txt", "dog")
+    with pytest.raises(UserError, match=r"is compressed \(zip\)") as caught:
+        opened(tmp_path / "a.zip")
+    line = str(caught.value).partition("Unpack it: ")[2]
+    if shutil.which("unzip"):
+        subprocess.run(line, shell=True, check=True)
+        assert [sample.captions for sample in readable(opened(tmp_path / "a.tar"))] == [("dog",)]
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_that_are_not_utf_8_are_keys_of_their_own(tmp_path: Path, format: int) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=format) as archive:
+        for number in (1, 2):
+            for ending, data in (("jpg", encode_picture(number)), ("txt", b"%d" % number)):
+                info = tarfile.TarInfo(f"caf{os.fsdecode(bytes([0xE8 + number]))}.{ending}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    source = opened(tmp_path / "a.tar")
+    assert [(sample.key, sample.captions) for sample in readable(source)] == [("caf_", ("1",)), ("caf_-2", ("2",))]
+    source.fingerprint()
+
+
+def test_a_folder_of_shards_a_home_and_joined_patterns(
+    write_tar: WriteTar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set[1]").mkdir()
+    for number in range(3):
+        write_tar(f"set[1]/{number}.tar", members([number]))
+    write_tar("set[1]/3.tar", [])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    places = [tmp_path / "set[1]", "~/set[1]", "~/set[1]/*.tar", "~/set[1]/{0..1}.tar::~/set[1]/2.tar"]
+    assert [len(opened(place)) for place in places] == [3, 3, 3, 3]
+    assert lines_of(opened(places[0])) == ["1 shards without a sample (3.tar)"]
+
+
+def test_other_keys_of_the_json_are_metadata(write_tar: WriteTar) -> None:
+    told = {"captions": ["x"], "label": 1, "key": "000", "split": "val", "url": None, "exif": {"a": [1.5, "b"]}}
+    source = opened(write_tar("a.tar", [("a.jpg", encode_picture()), ("a.json", json.dumps(told).encode())]))
+    assert source[0].metadata == {"split": "val", "url": None, "exif": {"a": [1.5, "b"]}}
+
+
+def test_an_index_of_members_that_stand_apart_is_as_small(write_tar: WriteTar) -> None:
+    found = [(f"{number:04d}.{suffix}", b"x") for suffix in ("jpg", "txt") for number in range(3000)]
+    shard = write_tar("a.tar", found)
+    opened(shard)
+    tracemalloc.start()
+    source = opened(shard)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(source) == 3000
+    assert held / len(source) < 110
+
+
 # Broken shards
 
 
@@ -193,6 +414,14 @@ def test_broken_items_between_equal_keys_leave_the_numbering_alone(write_tar: Wr
         ("json", b'{"label": [3]}', "cannot read the captions or label"),
         ("json", b'{"label": "dog"}', "cannot read the captions or label"),
         ("json", b'{"label": Infinity}', "cannot read the captions or label"),
+        ("json", b'{"label": 1.5}', "cannot read the captions or label (a label is a whole number (got 1.5))"),
+        ("json", b'{"label": true}', "a label is a whole number (got True)"),
+        ("json", b'{"label": 99999999999}', "a label is at most 2,147,483,647 (got 99999999999)"),
+        ("json", b'{"captions": [["a"]]}', "a text or a list of texts (got a list"),
+        ("json", b'{"width": 3}', 'should hold {"captions"'),
+        ("json", b"[1]", 'should hold {"captions"'),
+        ("txt", "dog".encode("utf-16"), "hold NUL bytes, as UTF-16 does; save them as UTF-8"),
+        ("txt", "dog".encode("utf-16-le"), "hold NUL bytes, as UTF-16 does; save them as UTF-8"),
         ("cls", b"dog", "cannot read the captions or label"),
     ],
 )
@@ -321,7 +550,12 @@ def test_shards_are_found_in_the_data_folder(tmp_path: Path, monkeypatch: pytest
     [
         ("{root}/{{0..2}}.tar", "No such file or folder: {root}/2.tar"),
         ("{root}/x*.tar", "x*.tar: no shard matches"),
-        ("{root}", "{root}: not a shard; give the .tar files"),
+        ("{root}/x*.tar", "In {root} there are 0.tar, 1.tar, captions.tar, ...: webdataset:{root}/*.tar reads all"),
+        ("{root}/x.tar", "In {root} there are 0.tar, 1.tar, captions.tar, ...: webdataset:{root}/*.tar reads all"),
+        ("{root}/folder", "{root}/folder: no .tar files in this folder; for pictures in a folder write folder:{root}"),
+        ("{root}/splits", "splits: holds shards of several splits; write webdataset:{root}/splits/*train*.tar or "),
+        ("{root}/{{2..1}}.tar", "{{2..1}}.tar: the range runs backwards; write {{1..2}}."),
+        ("https://x.org/0.tar", "fetch them first, as with: wget https://x.org/0.tar"),
         ("{root}/text.tar", "text.tar: the shard is cut off or damaged"),
         ("{root}/empty.tar", "no pictures in 1 shard(s)"),
         ("{root}/captions.tar", "no pictures in 1 shard(s)"),
@@ -333,6 +567,10 @@ def test_shards_that_hold_nothing_say_why(write_tar: WriteTar, tmp_path: Path, s
     write_tar("captions.tar", [("a.txt", b"dog")])
     (tmp_path / "text.tar").write_text("not an archive")
     (tmp_path / "empty.tar").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "splits").mkdir()
+    for name in ("a-train-0.tar", "a-val-0.tar"):
+        (tmp_path / "splits" / name).touch()
     with pytest.raises(UserError) as caught:
         open_source(f"webdataset:{shards.format(root=tmp_path)}")
     assert reason.format(root=tmp_path) in str(caught.value)
