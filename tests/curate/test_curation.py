@@ -10,15 +10,16 @@ import pytest
 
 import pocketclip.curate.filter as filter_module
 import pocketclip.curate.selection as selection_module
-from conftest import Told
+from conftest import Told, encode_picture
 from pocketclip.curate.curation import carry_out
 from pocketclip.curate.filter import FilterConfig, FilterReport, filtering, open_measuring
 from pocketclip.data import open_source
+from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, Source
 from pocketclip.errors import UserError
 from pocketclip.stages.engine import compute_here
 from pocketclip.stages.store import Block
-from pocketclip.stages.watch import SILENT, Watch
+from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +187,48 @@ def test_the_report_says_what_was_asked(folder: Path, tmp_path: Path) -> None:
     assert told["rules"]["min_caption_words"] == 4
     assert told["source"] == open_source(f"folder:{folder}").fingerprint()
     assert told["report"]["num_kept_images"] == 8
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_repeated_filter_comes_to_the_same_verdict(folder: Path, tmp_path: Path, at_once: bool) -> None:
+    def verdict(share: float, **settings: Any) -> str:
+        try:
+            return str(run(folder, tmp_path / "out", BrokenItems(11, share), **settings).num_kept_images)
+        except UserError as error:
+            return str(error)
+
+    refused = verdict(0.01)
+    assert refused.startswith("1 of 11 items are broken")
+    assert verdict(0.01, resume=at_once) == refused
+    assert verdict(0.2, resume=at_once) == "8"  # what the message advises, with nothing else
+    assert verdict(0.01, resume=True) == refused
+    assert verdict(0.2, resume=True) == "8"
+
+
+def test_a_finished_filter_of_an_earlier_version_is_still_known(folder: Path, tmp_path: Path) -> None:
+    report = run(folder, tmp_path / "out")
+    told = tmp_path / "out" / "data.filter.json"
+    values = json.loads(told.read_text())
+    assert [one[:2] for one in values.pop("broken")] == [["measuring images", 11]]
+    told.write_text(json.dumps(values))
+    assert run(folder, tmp_path / "out", resume=True) == report
+
+
+def test_classes_and_metadata_stay(tmp_path: Path) -> None:
+    with new_shard(tmp_path / "x.tar") as archive:
+        for number in range(4):
+            sample = Sample(f"k{number}", encode_picture(number), ("one two",), "", number % 2, {"split": "val"})
+            add_sample(archive, sample)
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    shards = f"webdataset:{tmp_path}/x.tar"
+    open_stage = partial(open_measuring, shards)
+    rules = FilterConfig.parse({"min_image_side": 1}, place="rules")
+    carry_out(filtering(open_stage(), open_stage, shards, rules, tmp_path / "out"), compute_here, SILENT)
+    assert open_source(f"webdataset:{tmp_path / 'out'}").class_names == ("cat", "dog")
+    assert [(one.label, one.metadata) for one in samples(tmp_path / "out")] == [
+        (n % 2, {"split": "val"}) for n in range(4)
+    ]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "classnames.txt").write_text("wolf\n")
+    with pytest.raises(UserError, match="names 1 classes, from wolf to wolf, which are not those"):
+        carry_out(filtering(open_stage(), open_stage, shards, rules, tmp_path / "other"), compute_here, SILENT)

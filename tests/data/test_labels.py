@@ -9,7 +9,7 @@ import pytest
 from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.labels import NO_LABEL, Labels, match_classes, read_labels
-from pocketclip.data.shards import add_sample, new_shard
+from pocketclip.data.shards import add_sample, new_shard, write_shards
 from pocketclip.data.source import Sample, Subset
 from pocketclip.data.sources.scene_world import COLOURS
 from pocketclip.data.sources.scenes import ScenesSource
@@ -94,7 +94,9 @@ def labels_of(place: str, values: list[int], *names: str) -> Labels:
 def test_classes_are_matched_by_name_and_else_by_number() -> None:
     task = match_classes(labels_of("train", [0, 1, 1], "a", "b"), labels_of("test", [1, 0], "b", "a"))
     assert (task.class_names, task.train.tolist(), task.test.tolist()) == (("a", "b"), [0, 1, 1], [0, 1])
+    assert task.unnamed == ()
     task = match_classes(labels_of("train", [5, 9, NO_LABEL], *"abcdefghij"), labels_of("test", [9]))
+    assert task.unnamed == ("test",)
     assert (task.class_names, task.train.tolist(), task.test.tolist()) == (("5", "9"), [0, 1, NO_LABEL], [1])
 
 
@@ -106,3 +108,36 @@ def test_a_class_that_was_not_learned_cannot_be_tested() -> None:
 def test_one_class_is_nothing_to_learn() -> None:
     with pytest.raises(UserError, match=r"^train: every example is of one class \(a\)"):
         match_classes(labels_of("train", [0, 0], "a", "b"), labels_of("test", [0], "a", "b"))
+
+
+def test_converted_folders_are_the_classes_that_they_were(tmp_path: Path) -> None:
+    train = class_folders(tmp_path / "train", bird=2, cat=3, dog=2)
+    test = open_source(class_folders(tmp_path / "test", cat=2, dog=1))
+    write_shards(open_source(train), tmp_path / "out")
+    before, after = (
+        match_classes(read_labels(open_source(part)), read_labels(test))
+        for part in (train, f"webdataset:{tmp_path / 'out'}")
+    )
+    assert after.class_names == before.class_names == ("bird", "cat", "dog")
+    assert after.unnamed == ()
+    assert after.train.tolist() == before.train.tolist()
+    assert after.test.tolist() == before.test.tolist() == [1, 1, 2]
+
+
+def test_only_line_feeds_end_the_name_of_a_class(tmp_path: Path) -> None:
+    source = open_source(write_shard(tmp_path, [1], "a\u2028b\r\nc\x0cd\n"))
+    assert source.class_names == ("a\u2028b", "c\x0cd")
+
+
+def test_shards_in_folders_that_name_other_classes_are_refused(tmp_path: Path) -> None:
+    for folder, names in (("x", "a\nb\n"), ("y", "b\na\n")):
+        (tmp_path / folder).mkdir()
+        write_shard(tmp_path / folder, [0, 1], names)
+    with pytest.raises(UserError, match=r"x and .*y: their classnames\.txt differ; read one at a time"):
+        read_labels(open_source(f"webdataset:{tmp_path}/*/x-000000.tar"))
+
+
+def test_the_fingerprint_follows_the_names_of_classes(tmp_path: Path) -> None:
+    first = open_source(write_shard(tmp_path, [0, 1], "a\nb\n")).fingerprint()
+    (tmp_path / "classnames.txt").write_text("b\na\n")
+    assert open_source(f"webdataset:{tmp_path}/x-000000.tar").fingerprint() != first

@@ -81,6 +81,10 @@ def test_packed_keys_that_differ_stay_as_they_are() -> None:
     assert (len(packed), packed[2], packed[3]) == (4, "grün", "狗")
 
 
+def test_packed_texts_need_not_be_utf_8() -> None:
+    assert list(PackedTexts(["caf\udce9", "\ud83d", "é"])) == ["caf\udce9", "\ud83d", "é"]
+
+
 @repeated_texts
 def test_keys_are_unique_and_the_first_of_a_name_keeps_it(texts: list[str]) -> None:
     keys = unique_keys(texts)

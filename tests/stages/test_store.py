@@ -12,7 +12,7 @@ import pytest
 from pocketclip.errors import UserError
 from pocketclip.stages.engine import compute_here, fill
 from pocketclip.stages.store import Block, BlockFolder, OpenStage, Stage, first_difference
-from pocketclip.stages.watch import Watch
+from pocketclip.stages.watch import BrokenItems, Watch
 
 
 def squares(num_samples: int = 7, block_size: int = 3, **made_from: object) -> Stage:
@@ -129,6 +129,24 @@ def test_a_folder_with_blocks_needs_resume(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError, match=r"unfinished run\. Go on with --resume"):
         run(tmp_path)
+
+
+def test_a_run_that_stopped_for_its_broken_items_may_be_called_again(tmp_path: Path) -> None:
+    def called(share: float, stage: Stage | None = None) -> str:
+        chosen, computed = stage or squares(), list[int]()
+        watch = BrokenItems(chosen.num_samples, share)
+        try:
+            fill(tmp_path, chosen, lambda: chosen, counting(computed), watch, resume=False)  # type: ignore[arg-type]
+        except UserError as error:
+            return str(error)
+        return f"computed {computed}"
+
+    verdicts = [called(0.2), called(0.2)]
+    assert verdicts[0].startswith("2 of 7 items are broken")
+    assert verdicts[1] == verdicts[0]
+    assert "made_from.power is 2 there and 3 here" in called(0.5, squares(power=3))
+    assert called(0.5) == "computed [2]"
+    assert "Go on with --resume" in called(0.5)  # nothing stopped this one
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view
 from pocketclip.data.pictures.rand_augment import RandAugmentConfig
-from pocketclip.data.shards import new_shard
+from pocketclip.data.shards import new_shard, write_shards
 from pocketclip.data.source import Sample
 from pocketclip.data.sources.reinforced import ReinforcedSample, ReinforcedSource, pack, unpack, write_shard
 from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, read_manifest, write_manifest
@@ -60,6 +61,21 @@ def opened(folder: Path) -> ReinforcedSource:
     source = open_source(f"reinforced:{folder}")
     assert isinstance(source, ReinforcedSource)
     return source
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_conversion_keeps_what_was_said_of_pictures_and_no_more(tmp_path: Path, dtype: Any) -> None:
+    sample = replace(made(1).sample, captions=("None", "a dog"), metadata={"split": "val", "synthetic": 1, "key": [2]})
+    item = replace(made(1), sample=sample, features=made(1).features[[0, 1, 2, 3, 4, 5]])
+    manifest = MANIFEST.model_copy(update={"dtype": dtype})
+    shard = write_shard(tmp_path / "reinforced-000000.tar", [item], manifest)
+    write_manifest(tmp_path, manifest, [shard])
+    source = opened(tmp_path)
+    assert replace(source[0], place=sample.place) == sample
+    assert len(source.reinforcement(0).features) == 3 + 2 + 1  # the word that stands for none keeps its row
+    write_shards(source, tmp_path / "plain")
+    plain = open_source(f"webdataset:{tmp_path / 'plain'}")[0]
+    assert (plain.metadata, plain.label, plain.captions) == (sample.metadata, sample.label, ("a dog",))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.labels import number_texts
+from pocketclip.data.shards import write_shards
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
@@ -60,6 +62,31 @@ def test_a_probe_of_the_colour_of_scenes_beats_chance(tiny_pretrained: Pretraine
     assert (result.num_images, result.metrics["num_classes"], result.metrics["num_training_examples"]) == (60, 8, 80)
     assert result.notes == [RANDOM_START]
     assert "top1_accuracy_start" not in result.metrics
+
+
+def test_a_probe_learns_from_converted_data_what_it_learns_from_the_data(
+    tiny_pretrained: PretrainedModel, tmp_path: Path
+) -> None:
+    colours = {"bird": (0, 0, 255), "cat": (255, 0, 0), "dog": (0, 255, 0)}
+    for part, names in (("train", ("bird", "cat", "dog")), ("test", ("cat", "dog"))):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(6):
+                picture = Image.new("RGB", (32, 32 + number), colours[name])
+                picture.save(tmp_path / part / name / f"{number}.png")
+    train, test = (open_source(f"folder:{tmp_path / part},classes=folders") for part in ("train", "test"))
+    write_shards(train, tmp_path / "shards")
+    results = [
+        LinearProbe(against_start=False).run(tiny_pretrained, TaskData(test, train=learned))
+        for learned in (train, open_source(f"webdataset:{tmp_path / 'shards'}"))
+    ]
+    assert value(results[0], "top1_accuracy") == 1
+    assert results[1].metrics == results[0].metrics
+    assert results[1].notes == results[0].notes == []
+    (tmp_path / "shards" / "classnames.txt").unlink()
+    numbered = open_source(f"webdataset:{tmp_path / 'shards'}")
+    result = LinearProbe(against_start=False).run(tiny_pretrained, TaskData(test, train=numbered))
+    assert result.notes == [f"classes matched by number: {numbered.name} names none"]
 
 
 def test_a_tower_that_lost_its_skill_is_told_by_how_much(tiny_pretrained: PretrainedModel, tmp_path: Path) -> None:
