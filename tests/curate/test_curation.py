@@ -197,12 +197,12 @@ def test_a_repeated_filter_comes_to_the_same_verdict(folder: Path, tmp_path: Pat
         except UserError as error:
             return str(error)
 
-    refused = verdict(0.01)
+    refused = verdict(0.0)
     assert refused.startswith("1 of 11 items are broken")
-    assert verdict(0.01, resume=at_once) == refused
-    assert verdict(0.2, resume=at_once) == "8"  # what the message advises, with nothing else
-    assert verdict(0.01, resume=True) == refused
-    assert verdict(0.2, resume=True) == "8"
+    assert verdict(0.0, resume=at_once) == refused
+    assert verdict(0.5, resume=at_once) == "8"  # what the message advises, with nothing else
+    assert verdict(0.0, resume=True) == refused
+    assert verdict(0.5, resume=True) == "8"
 
 
 def test_a_finished_filter_of_an_earlier_version_is_still_known(folder: Path, tmp_path: Path) -> None:
