@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import teachers as tiny
-from conftest import Told
-from pocketclip.data import open_source
+from conftest import Told, encode_picture
+from pocketclip.data import Sample, open_source
+from pocketclip.data.identity import content_fingerprint
+from pocketclip.data.shards import add_sample, new_shard, write_shards
 from pocketclip.data.sources.reinforcement import Manifest, read_manifest
 from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
 from pocketclip.distill.store import open_reinforcing, reinforcing_stage, write_reinforced
@@ -76,6 +78,21 @@ def test_the_folder_is_a_source_with_all_that_was_made(settings: Settings, tmp_p
         assert found.views == item.views
         assert abs(found.features - item.features).max() < 2**-8
         assert source[index].image == reinforcer.source[index].image
+
+
+def test_classes_and_metadata_go_along(settings: Settings, tmp_path: Path) -> None:
+    with new_shard(tmp_path / "in.tar") as archive:
+        for number in range(4):
+            sample = Sample(f"k{number}", encode_picture(number), ("a dog",), "", number % 2, {"split": "val"})
+            add_sample(archive, sample)
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    reinforcer = opened(settings(source=f"webdataset:{tmp_path / 'in.tar'}"))
+    write(reinforcer, tmp_path / "out")
+    source = open_source(f"reinforced:{tmp_path / 'out'}")
+    assert source.class_names == ("cat", "dog")
+    assert content_fingerprint(source) == content_fingerprint(reinforcer.source)
+    write_shards(source, tmp_path / "plain")
+    assert content_fingerprint(open_source(f"webdataset:{tmp_path / 'plain'}")) == content_fingerprint(source)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes_and_redoes_no_shard(settings: Settings, tmp_path: Path) -> None:

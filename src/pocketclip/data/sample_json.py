@@ -82,7 +82,13 @@ def parse_label(value: Any) -> int:
     """A class's number as JSON or a file has it; ValueError or TypeError for what is none."""
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"a label is a whole number (got {value})")
-    if abs(label := int(value)) > LARGEST_LABEL:
+    try:
+        label = int(value)
+    except ValueError:
+        shown = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        line = "a label is a whole number, counted from 0 over the lines of classnames.txt"
+        raise ValueError(f"{line} (got {shown.strip()[:30]!r})") from None
+    if abs(label) > LARGEST_LABEL:
         raise ValueError(f"a label is at most {LARGEST_LABEL:,} (got {str(value)[:30]})")
     return label
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketclip.data.labels import write_class_names
 from pocketclip.data.sources import reinforcement
 from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
 from pocketclip.data.sources.reinforcement import MANIFEST, Manifest, StoredShard, check_shard
@@ -69,6 +70,7 @@ def write_reinforced(reinforcer: Reinforcer, out: Path, engine: Engine, watch: W
     values = reinforcer.config.model_dump(mode="json")
     open_stage = partial(open_reinforcing, values, out.absolute(), str(reinforcer.device))
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)
+    write_class_names(out, reinforcer.source, SHARDS.partition("-")[0])
     written = list(folder.read_all())
     shards = [_shard_of(block) for block in written]
     if not any(shard.num_samples for shard in shards):

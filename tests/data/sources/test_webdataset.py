@@ -281,6 +281,13 @@ def test_what_is_no_sample_is_counted_by_name(
     assert lines_of(source) == left_out
 
 
+def test_many_kinds_of_members_are_told_as_one(write_tar: WriteTar) -> None:
+    found = [("a.jpg", PICTURE), *((f"photo.{number:04d}", b"x") for number in range(500))]
+    source = opened(write_tar("a.tar", found))
+    assert len(source.left_out) == 21
+    assert lines_of(source)[-1] == "480 members of other kinds passed over (photo.0020, photo.0021, photo.0022, ...)"
+
+
 def test_keys_repeated_in_a_shard_are_samples_of_their_own(write_tar: WriteTar) -> None:
     pictures = [encode_picture(number) for number in range(3)]
     found = [("a.jpg", pictures[0]), ("a.txt", b"zero"), ("a.jpg", pictures[1]), ("a.txt", b"one"),
@@ -368,6 +375,17 @@ def test_names_that_are_not_utf_8_are_keys_of_their_own(tmp_path: Path, format: 
     source.fingerprint()
 
 
+def test_shards_put_one_behind_the_other_are_one(write_tar: WriteTar, tmp_path: Path) -> None:
+    parts = [write_tar(f"{number}.tar", members([2 * number, 2 * number + 1])).read_bytes() for number in range(3)]
+    (tmp_path / "all").write_bytes(b"".join(parts))
+    source = opened(tmp_path / "all")
+    assert [sample.key for sample in readable(source)] == [f"{number:04d}" for number in range(6)]
+    assert [sample.image for sample in readable(source)] == [encode_picture(number) for number in range(6)]
+    (tmp_path / "all").write_bytes(parts[0] + b"something else" * 100)
+    (message,) = messages_of(opened(tmp_path / "all"))
+    assert "the shard is cut off or damaged" in message
+
+
 def test_a_folder_of_shards_a_home_and_joined_patterns(
     write_tar: WriteTar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +396,7 @@ def test_a_folder_of_shards_a_home_and_joined_patterns(
     monkeypatch.setenv("HOME", str(tmp_path))
     places = [tmp_path / "set[1]", "~/set[1]", "~/set[1]/*.tar", "~/set[1]/{0..1}.tar::~/set[1]/2.tar"]
     assert [len(opened(place)) for place in places] == [3, 3, 3, 3]
+    assert len(open_source({"kind": "webdataset", "shards": "~/set[1]/{0,2}.tar"})) == 2
     assert lines_of(opened(places[0])) == ["1 shards without a sample (3.tar)"]
 
 
@@ -423,6 +442,7 @@ def test_an_index_of_members_that_stand_apart_is_as_small(write_tar: WriteTar) -
         ("txt", "dog".encode("utf-16"), "hold NUL bytes, as UTF-16 does; save them as UTF-8"),
         ("txt", "dog".encode("utf-16-le"), "hold NUL bytes, as UTF-16 does; save them as UTF-8"),
         ("cls", b"dog", "cannot read the captions or label"),
+        ("cls", b"dog\n", "a whole number, counted from 0 over the lines of classnames.txt (got 'dog')"),
     ],
 )
 def test_unreadable_captions_break_their_sample_only(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from pocketclip.data.source import LeftOut
 from pocketclip.errors import UserError
@@ -16,6 +17,7 @@ Member = tuple[int, int]
 """Offset and size of a member's data in its shard."""
 _LONGEST_NAME = 1 << 20
 """Bytes of a name with its further headers: a damaged number must not take the memory."""
+_MOST_KINDS = 20
 _NAMES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -41,7 +43,9 @@ class PassedOver:
     """By what it is and its cure."""
 
     def add(self, what: str, name: str, cure: str = "", count: int = 1) -> None:
-        """Count something of the kind `what`."""
+        """Count something of the kind `what`; where there are too many kinds to read, as one of the rest."""
+        if (what, cure) not in self.kinds and len(self.kinds) >= _MOST_KINDS:
+            what, cure = "members of other kinds passed over", ""
         before, names = self.kinds.get((what, cure), (0, []))
         self.kinds[what, cure] = before + count, [*names, name] if len(names) < 3 else names
 
@@ -75,14 +79,31 @@ class _Info(tarfile.TarInfo):
 
 
 def _infos(path: Path) -> Iterator[tarfile.TarInfo]:
-    """The headers of a shard; a tarfile.ReadError where it does not end as a shard does."""
-    with tarfile.open(path, "r:", tarinfo=_Info) as archive:
-        while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined] # or the whole listing stays in memory
-            yield member
-        end = os.pread(archive.fileobj.fileno(), tarfile.BLOCKSIZE, archive.offset)  # type: ignore[attr-defined]
-        if len(end) < tarfile.BLOCKSIZE or any(end):  # tarfile takes a damaged header for the end
-            raise tarfile.ReadError("no end mark")
+    """The headers of a shard, or of several one behind the other; a ReadError where one does not end as it should."""
+    start: int | None = 0
+    with path.open("rb") as file:
+        while start is not None:
+            file.seek(start)
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Info) as archive:
+                while (member := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined] # or the whole listing stays in memory
+                    yield member
+                end: int = archive.offset
+            mark = os.pread(file.fileno(), tarfile.BLOCKSIZE, end)
+            if len(mark) < tarfile.BLOCKSIZE or any(mark):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError("no end mark")
+            start = _next_block(file, end)
+
+
+def _next_block(file: BinaryIO, start: int) -> int | None:
+    """Where the first block that is not empty begins behind one; None where there is none."""
+    file.seek(start)
+    while part := file.read(1 << 16):
+        if any(part):
+            empty = len(part) - len(part.lstrip(b"\0"))
+            return start + empty - empty % tarfile.BLOCKSIZE
+        start += len(part)
+    return None
 
 
 def members_of(path: Path, passed: PassedOver) -> Iterator[tuple[str, int, int]]:

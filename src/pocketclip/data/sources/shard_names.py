@@ -29,6 +29,9 @@ def expand_shards(pattern: str) -> list[Path]:
         numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
         before, after = pattern[: match.start()], pattern[match.end() :]
         return [path for number in numbers for path in expand_shards(f"{before}{number}{after}")]
+    if (match := re.search(r"\{([^{}]*,[^{}]*)\}", pattern)) is not None:
+        before, after = pattern[: match.start()], pattern[match.end() :]
+        return [path for name in match[1].split(",") for path in expand_shards(f"{before}{name}{after}")]
     if "*" in pattern or "?" in pattern:
         root = os.environ.get("POCKETCLIP_DATA", "data")
         stars = pattern.replace("[", "[[]")  # a bracket is a folder's own
