@@ -5,6 +5,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import tarfile
@@ -594,6 +595,17 @@ def test_shards_that_hold_nothing_say_why(write_tar: WriteTar, tmp_path: Path, s
     with pytest.raises(UserError) as caught:
         open_source(f"webdataset:{shards.format(root=tmp_path)}")
     assert reason.format(root=tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["", "/x-*.tar", "/train-{0..1}.tar"])
+def test_what_an_error_says_to_write_is_read(write_tar: WriteTar, tmp_path: Path, place: str) -> None:
+    (tmp_path / "set").mkdir()
+    write_tar("set/train-0.tar", members([0]))
+    write_tar("set/val-0.tar", members([1]))
+    with pytest.raises(UserError) as caught:
+        opened(f"{tmp_path}/set{place}")
+    advised = re.findall(r"webdataset:(\S+\.tar)", str(caught.value))
+    assert {len(opened(line)) for line in advised} == ({1} if not place else {2})
 
 
 def test_a_shard_written_anew_is_read_anew(write_tar: WriteTar) -> None:
