@@ -24,7 +24,7 @@ from pydantic import PositiveInt
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.files import cannot_write
+from pocketclip.files import cannot_write, encode_text
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.sketch import FILE as SKETCH
 from pocketclip.sketch import Sketch
@@ -144,7 +144,7 @@ def write_bundle(
                 "tokenizer.json": tokenizer.to_json(),
                 "README.md": card,
             }.items():
-                (temporary / name).write_text(text, encoding="utf-8")
+                (temporary / name).write_bytes(encode_text(text))
             if trained_on is not None:
                 trained_on.save(temporary)
             (temporary / "model.safetensors").chmod(0o644)

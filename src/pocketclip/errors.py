@@ -1,9 +1,12 @@
 """What the user can fix: one clear line that names the file or key, and the cure."""
 
 import importlib
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from types import ModuleType
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -34,6 +37,14 @@ def first_line(error: BaseException) -> str:
     """The first line of a library's message, at most 120 characters; its type where it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Names and captions as they may be shown on a terminal: what would move its cursor or its colours is `\x1b`.
+
+    So are line ends, halves of characters and bytes of a name that is not UTF-8; what stands in `keep` stays.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
 def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:

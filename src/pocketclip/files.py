@@ -24,10 +24,15 @@ def cache_root() -> Path:
 def write_atomically(path: Path, content: str | bytes, *, elsewhere: str = "--out") -> None:
     """Write a whole file or nothing: a reader never sees a part of it, a killed process or full disk leaves none.
 
-    `elsewhere` is what a user sets to have it written elsewhere, for the error; text is written as UTF-8.
+    `elsewhere` is what a user sets to have it written elsewhere, for the error; text is written as `encode_text` does.
     """
     with new_file(path, elsewhere=elsewhere) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(encode_text(content) if isinstance(content, str) else content)
+
+
+def encode_text(text: str) -> bytes:
+    r"""UTF-8, with bytes of file names that are none as `\udce9`: JSON reads that back as the same name."""
+    return text.encode(errors="backslashreplace")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, PositiveInt
 
 from pocketclip.config import Config
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.errors import BrokenItemError, UserError, first_line
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels (100 MP, 300 MB as RGB); larger ones are refused unread."""
@@ -116,14 +116,15 @@ def load_image(image: Image.Image, *, place: str) -> Image.Image:
 
 @contextmanager
 def _damage_named(place: str) -> Iterator[None]:
-    """Turn what Pillow raises on damaged files into a BrokenItemError."""
+    """Turn what Pillow raises on damaged files into a BrokenItemError: there is no list of it that is whole."""
     try:
         yield
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise BrokenItemError(f"{place}: not a picture in a format we can read.") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, EOFError, RuntimeError) as error:
-        # Pillow's decoders raise all of these on damaged files
-        raise BrokenItemError(f"{place}: cannot decode the picture ({error}).") from error
+    except Exception as error:
+        raise BrokenItemError(f"{place}: cannot decode the picture ({first_line(error)}).") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -112,6 +112,8 @@ class RunRecord(Config):
     num_captions: int | None
     broken_items: list[str] = []
     notes: list[str] = []  # what a careful reader has to know of the data
+    left_out: list[str] = []
+    """What the readers of the data saw and passed over."""
     seconds: dict[str, float]  # wall time of each phase
     seconds_per_epoch: dict[str, float] = {}  # a pass over the training data, and one validation, of each stage
     metrics: dict[str, float] = {}

@@ -87,10 +87,11 @@ class Towers:
         return cached(root, stage, lambda: stage, compute_here, watch, columns)
 
     def pairs(self, root: Path) -> CachedPairs:
-        return CachedPairs.join(self.images(root), self.texts(root))
+        return CachedPairs.join(self.images(root), self.texts(root), self.source.place)
 
     def pairs_in_memory(self) -> CachedPairs:
-        return CachedPairs.join(Block.join(self.image_blocks(), NO_IMAGES), Block.join(self.text_blocks(), NO_TEXTS))
+        images, texts = Block.join(self.image_blocks(), NO_IMAGES), Block.join(self.text_blocks(), NO_TEXTS)
+        return CachedPairs.join(images, texts, self.source.place)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def retrieval(
       pocketclip demo retrieval runs/mine --data folder:more_photos --sentence "two dogs in the snow"
     """
     from pocketclip.asked import open_model
-    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.cli.tables import print_results
     from pocketclip.data import open_source
     from pocketclip.report.demo import check_request, make_demo, write_demo
@@ -52,6 +52,7 @@ def retrieval(
     source = open_source(data, place="--data")
     loaded = open_model(model, device=device)
     with reporter(max_broken_share, len(source)) as shown:
+        tell_left_out(shown, source)
         demo = make_demo(model, loaded, source, sentences=asked, seed=seed, watch=shown)
     write_demo(demo, out)
     if json_lines:

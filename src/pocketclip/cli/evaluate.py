@@ -39,9 +39,10 @@ def evaluate(
         folder:train,classes=folders
     """
     from pocketclip.asked import open_model
-    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.cli.tables import print_results
     from pocketclip.config import apply_change
+    from pocketclip.data.source import left_out_lines
     from pocketclip.evaluate.task import measure
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
@@ -55,9 +56,13 @@ def evaluate(
     if not against_start:
         _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
     given = _opened(asked, data, train_data)
+    sources = [source for source in given.opened if source is not None]
     loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
-    with reporter(max_broken_share) as shown:
+    with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
+        tell_left_out(shown, *sources)
         results = [measure(task, loaded, given, shown) for task in asked]
+    told = left_out_lines(*sources)
+    results = [result.model_copy(update={"notes": [*result.notes, *told]}) for result in results]
     print_results(results, as_json=json_lines)
 
 

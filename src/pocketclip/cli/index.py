@@ -24,7 +24,7 @@ def index(
       pocketclip search "two dogs in the snow" --index index
     """
     from pocketclip.asked import lasting_name, open_model
-    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.data import open_source
     from pocketclip.features.encode import embed_source
     from pocketclip.run.embedding import item_lines
@@ -33,6 +33,7 @@ def index(
     opened = open_source(source, place="SOURCE")
     loaded = open_model(model, device=device)
     with reporter(max_broken_share, len(opened)) as shown:
+        tell_left_out(shown, opened)
         embeddings = embed_source(loaded, opened, shown)
     items = [Item(**json.loads(line)) for line in item_lines(opened, embeddings.indices)]
     Index.write(out, model=lasting_name(model), source=opened.name, embeddings=embeddings.images, items=items)

@@ -1,5 +1,6 @@
 """The `pocketclip` command."""
 
+import io
 import os
 import sys
 
@@ -19,7 +20,7 @@ from pocketclip.cli.report import report
 from pocketclip.cli.search import search
 from pocketclip.cli.study import study
 from pocketclip.cli.train import train
-from pocketclip.errors import Interrupted, UserError
+from pocketclip.errors import Interrupted, UserError, printable
 
 app = typer.Typer(
     name="pocketclip",
@@ -39,11 +40,14 @@ app.command("list")(list_command)
 
 def main() -> None:
     """Run a command; problems the user can fix end in one line and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 ends no work; in JSON it is read back as it was
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
         rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""  # by torchrun
-        typer.echo(f"{rank}Error: {error}", err=True)
+        typer.echo(printable(f"{rank}Error: {error}", keep="\n\t"), err=True)
         sys.exit(1)
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":

@@ -3,11 +3,16 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from pocketclip.errors import printable
 from pocketclip.stages.watch import BrokenItems, Watch
+
+if TYPE_CHECKING:
+    from pocketclip.data.source import Source
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -42,14 +47,14 @@ class Reporter(Watch):
             self._show(done, "")
 
     def note(self, message: str) -> None:
-        self.console.print(message, emoji=False, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(message, keep="\n\t"), emoji=False, highlight=False, markup=False, soft_wrap=True)
 
     def _open(self, name: str, total: int, done: int) -> None:
         self._name, self._total, self._speed = name, total, 0.0
         if self.progress is not None:
             if self._task is not None:
                 self.progress.remove_task(self._task)
-            self._task = self.progress.add_task(name, total=total, completed=done, info="")
+            self._task = self.progress.add_task(printable(name), total=total, completed=done, info="")
         elif done < total:
             self.note(f"{name}: {done:,} of {total:,}")
         self._last_line = time.monotonic()
@@ -62,6 +67,14 @@ class Reporter(Watch):
             self.note(f"{self._name}: {done:,} of {self._total:,}  {info}".rstrip())
 
 
+def tell_left_out(watch: Watch, *sources: "Source | None") -> None:
+    """The first lines of a work: what the readers of its sources saw and passed over."""
+    from pocketclip.data.source import left_out_lines
+
+    for line in left_out_lines(*sources):
+        watch.note(line)
+
+
 @contextmanager
 def reporter(
     max_broken_share: float | None = None, num_samples: int | None = None, *, quiet: bool = False
@@ -72,10 +85,20 @@ def reporter(
     are those of the source; None counts each work by itself.
     """
     console = Console(stderr=True, quiet=quiet)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[info]}", TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[info]}", markup=False),
+        TimeRemainingColumn(),
+    )
     bars = Progress(*columns, console=console, transient=True)
     with bars if console.is_terminal and not quiet else nullcontext() as progress:
-        shown: Watch = Reporter(console, progress)
-        if max_broken_share is not None:
-            shown = BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", watch=shown)
-        yield shown
+        shown = Reporter(console, progress)
+        if max_broken_share is None:
+            yield shown
+            return
+        counted = BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", watch=shown)
+        yield counted
+        if counted.messages:
+            shown.note(counted.summary())

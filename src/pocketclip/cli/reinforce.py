@@ -38,7 +38,7 @@ def reinforce(
     Example:
       pocketclip reinforce mobileclip/reinforce_flickr8k --out reinforced --dry-run
     """
-    from pocketclip.cli.progress import reporter
+    from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.distill.estimate import estimate
     from pocketclip.distill.reinforce import Reinforcer
     from pocketclip.distill.store import write_reinforced
@@ -57,6 +57,7 @@ def reinforce(
         _show_estimate(estimate(reinforcer), as_json=json_lines)
         return
     with open_engine(engine, ray_address) as compute, reporter(max_broken_share, len(reinforcer.source)) as shown:
+        tell_left_out(shown, reinforcer.source)
         manifest = write_reinforced(reinforcer, out, compute, shown, resume=resume)
     _show(manifest, out, as_json=json_lines)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pocketclip.cli.options import Json
+from pocketclip.errors import printable
 
 
 def search(
@@ -34,4 +35,5 @@ def search(
             values = {"score": round(hit.score, 4), "key": item.key, "place": item.place, "captions": item.captions}
             typer.echo(json.dumps(values, ensure_ascii=False))
         else:
-            typer.echo(f"{hit.score:6.3f}  {item.place}  {item.captions[0] if item.captions else ''}")
+            caption = item.captions[0] if item.captions else ""
+            typer.echo(f"{hit.score:6.3f}  {printable(item.place)}  {printable(caption)}")

@@ -7,22 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pocketclip.errors import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pocketclip.records import CostResult, EvalResult
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; numbers to the right."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=printable(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*(printable(cell, keep="\n") for cell in row))
+    plain_console().print(table)
+
+
+def plain_console() -> "Console":
+    """Standard output, on which names and captions stand as they are: `[red]` is no colour, `:cat:` no picture."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def print_one(
@@ -37,8 +49,6 @@ def print_one(
 
 def print_results(results: "Iterable[EvalResult]", *, as_json: bool = False) -> None:
     """What tasks measured: a line each, or a table each with its remarks below."""
-    from rich.console import Console
-
     from pocketclip.evaluate.tasks import task_of
 
     for result in results:
@@ -48,18 +58,16 @@ def print_results(results: "Iterable[EvalResult]", *, as_json: bool = False) -> 
         task = task_of(result)
         print_table(task.title(result), ("", *task.columns[1:]), task.rows(result))
         for line in task.remarks(result):
-            Console().print(line, highlight=False)
+            plain_console().print(printable(line, keep="\n"), highlight=False)
 
 
 def print_cost(cost: "CostResult") -> None:
     """The cost table with its conditions below."""
-    from rich.console import Console
-
     from pocketclip.report.table import COST_COLUMNS, cost_rows
 
     print_table(f"Cost of {cost.name}", COST_COLUMNS, cost_rows(cost))
     lines = [*cost.notes, f"{cost.provenance.hardware}, {cost.metrics.get('num_threads')} threads"]
-    Console().print("\n".join(lines), highlight=False)
+    plain_console().print(printable("\n".join(lines), keep="\n"), highlight=False)
 
 
 def tell_shards(what: str, out: Path, name: str, num_shards: int) -> None:

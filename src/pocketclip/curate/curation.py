@@ -15,7 +15,7 @@ from pocketclip.curate.clean import CleanConfig
 from pocketclip.curate.selection import Integers, Selection, open_writing, opened
 from pocketclip.data.labels import write_class_names
 from pocketclip.data.shards import BrokenOf, earlier_report, finish_shards
-from pocketclip.data.source import Sample, Source
+from pocketclip.data.source import Sample, Source, broken_item
 from pocketclip.errors import BrokenItemError
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import REFUSED, Block, OpenStage, Stage
@@ -109,7 +109,8 @@ def measure_each(
     for index in indices:
         try:
             sample = source[index]
-            signal = measure(sample.image, place=sample.place)
+            with broken_item(functools.partial(source.place, index)):
+                signal = measure(sample.image, place=sample.place)
         except BrokenItemError as error:
             broken.append(str(error))
         else:

@@ -16,7 +16,7 @@ from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_e
 from pocketclip.curate.selection import Integers, Mask, Selection
 from pocketclip.data import open_source
 from pocketclip.data.keys import caption_id, content_id
-from pocketclip.data.source import Source
+from pocketclip.data.source import Source, left_out_lines
 from pocketclip.errors import UserError
 from pocketclip.preprocess import decode_image, open_header
 from pocketclip.stages.store import Block, OpenStage, Stage
@@ -88,7 +88,8 @@ def open_measuring(source: str) -> Stage:
     """The stage that measures a source for rules which need no model."""
     opened = open_source(source, place="SOURCE")
     made_from = {"source": opened.fingerprint()}
-    return Stage("measuring images", made_from, len(opened), MEASURED_BLOCK, functools.partial(measure, opened))
+    compute, told = functools.partial(measure, opened), left_out_lines(opened)
+    return Stage("measuring images", made_from, len(opened), MEASURED_BLOCK, compute, remarks=told)
 
 
 def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], Embeddings] | None" = None) -> Block:

@@ -3,8 +3,8 @@
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pocketclip.curate.curation import measure_each
 from pocketclip.data.keys import caption_id
-from pocketclip.data.source import Source
+from pocketclip.data.source import LeftOut, Source
 from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -36,7 +36,17 @@ class Inspection:
     """Pairs of keys whose files are equal byte for byte."""
     num_repeated_captions: int = 0
     """Captions whose text another image has too, but for case and closing punctuation."""
+    highest_recall: float = 1.0
+    """R@1 from text to image that can be reached at most: a caption of three different pictures finds its own one
+    time in three."""
     num_labelled: int = 0
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    def unusable(self) -> list[str]:
+        """What training leaves out: broken items, and pictures without a caption unless none has one."""
+        without = [f"{place}: has no caption." for place in self.without_caption] if self.num_captions else []
+        return [*self.broken, *without]
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object."""
@@ -54,9 +64,12 @@ class Inspection:
             "num_broken": len(self.broken),
             "broken": self.broken[:20],
             "num_without_caption": len(self.without_caption),
+            "num_distinct_images": self.num_images - len(self.same_image),
             "num_same_images": len(self.same_image),
             "same_images": self.same_image[:20],
             "num_repeated_captions": self.num_repeated_captions,
+            "highest_text_to_image_recall@1": self.highest_recall,
+            "left_out": [asdict(left) for left in self.left_out],
         }
 
 
@@ -67,16 +80,16 @@ def _spread(values: list[int]) -> dict[str, float]:
 
 def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
     """Read and decode every item."""
-    result = Inspection(source.name, len(source))
+    result = Inspection(source.name, len(source), left_out=source.left_out)
     first_with: dict[bytes, str] = {}
-    images_with: dict[int, list[int]] = {}
+    images_with: dict[int, list[bytes]] = {}
 
     def watched() -> Iterator[int]:
         for index in range(len(source)):
             yield index
             watch.work("reading images", index + 1, len(source))
 
-    for index, sample, image in measure_each(source, watched(), decode_image, result.broken):
+    for _, sample, image in measure_each(source, watched(), decode_image, result.broken):
         result.num_images += 1
         result.num_captions += len(sample.captions)
         result.num_labelled += sample.label is not None
@@ -92,8 +105,12 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
         first_with.setdefault(content, sample.key)
         for caption in sample.captions:
             result.words_per_caption[len(caption.split())] += 1
-            images_with.setdefault(caption_id(caption), []).append(index)
-    result.num_repeated_captions = sum(len(images) for images in images_with.values() if len(set(images)) > 1)
+            images_with.setdefault(caption_id(caption), []).append(content)
+    shared = {caption: len(set(images)) for caption, images in images_with.items()}
+    result.num_repeated_captions = sum(len(images_with[caption]) for caption, count in shared.items() if count > 1)
+    if result.num_captions:
+        reached = sum(len(images_with[caption]) / count for caption, count in shared.items())
+        result.highest_recall = round(reached / result.num_captions, 4)
     return result
 
 

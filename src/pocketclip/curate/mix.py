@@ -21,7 +21,7 @@ from pocketclip.curate.mix_verdict import Hashed, judge
 from pocketclip.curate.selection import Integers, Selection, opened
 from pocketclip.data.pictures import perceptual_hash
 from pocketclip.data.pictures.near_pairs import MAX_DISTANCE
-from pocketclip.data.source import Source
+from pocketclip.data.source import Source, left_out_lines
 from pocketclip.errors import UserError
 from pocketclip.stages.store import Block, Stage
 from pocketclip.stages.watch import Watch
@@ -89,7 +89,8 @@ def open_hashing(source: Source | str, part: MixPart, seed: int, rules: CleanCon
     def compute(start: int, stop: int) -> Block:
         return measure(source, taken[start:stop], rules)
 
-    return Stage(f"reading {source.name}", made_from, len(taken), MEASURED_BLOCK, compute)
+    told = left_out_lines(source)
+    return Stage(f"reading {source.name}", made_from, len(taken), MEASURED_BLOCK, compute, remarks=told)
 
 
 def measure(source: Source, indices: Integers, rules: CleanConfig) -> Block:

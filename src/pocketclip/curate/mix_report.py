@@ -133,4 +133,4 @@ def _key(source: Source, index: int) -> str:
     try:
         return source[index].key
     except BrokenItemError:
-        return f"item {index}"
+        return source.place(index)

@@ -15,7 +15,7 @@ def content_id(data: bytes) -> int:
 
 def caption_id(caption: str) -> int:
     """A 63-bit number, equal for captions that differ only in case and closing punctuation."""
-    text = caption.lower().rstrip(" .!").encode()
+    text = caption.lower().rstrip(" .!").encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 

@@ -257,3 +257,16 @@ def readable_captions(source: Source, indices: Iterable[int] | None = None) -> I
         except BrokenItemError:
             captions = ()
         yield captions
+
+
+def whole_of(source: Source) -> Source:
+    """What a part, or a part of a part, was taken from; other sources are whole."""
+    while isinstance(source, Subset):
+        source = source.source
+    return source
+
+
+def left_out_lines(*sources: Source | None) -> list[str]:
+    """What sources left out when they were opened, a line each, once where several are parts of one."""
+    wholes = [whole_of(source) for source in sources if source is not None]
+    return list(dict.fromkeys(f"{whole.name}: {left}" for whole in wholes for left in whole.left_out))

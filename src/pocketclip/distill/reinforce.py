@@ -22,7 +22,7 @@ from pocketclip.config import Config
 from pocketclip.data import Source, SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.pictures.decode import Picture, decode_picture
-from pocketclip.data.source import Sample, readable_captions
+from pocketclip.data.source import Sample, broken_item, readable_captions
 from pocketclip.data.sources.reinforced import ReinforcedSample
 from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher, StoredType
 from pocketclip.distill import build_teachers
@@ -213,8 +213,9 @@ class Reinforcer:
         shortest = max(shortest_side(one.preprocess, augment) for one in self.teachers)
         for index in numbers:
             try:
-                sample = self.source[index]
-                picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
+                with broken_item(partial(self.source.place, index)):
+                    sample = self.source[index]
+                    picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
             except BrokenItemError as error:
                 broken.append(str(error))
                 continue

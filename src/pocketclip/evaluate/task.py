@@ -46,6 +46,11 @@ class TaskData:
         self._embedded: tuple[Embedder, Embeddings] | None = None
 
     @property
+    def opened(self) -> tuple[Source | None, Source | None]:
+        """The images and those to learn from, where they were given."""
+        return self._source, self._train
+
+    @property
     def source(self) -> Source:
         """The images."""
         assert self._source is not None, "a task needs images, and was given none"

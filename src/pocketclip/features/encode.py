@@ -17,7 +17,7 @@ import torch
 from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.augment import AugmentConfig, View, fixed_views, render_view, shortest_side
 from pocketclip.data.pictures.decode import decode_picture
-from pocketclip.data.source import Source, readable_captions
+from pocketclip.data.source import Source, broken_item, readable_captions
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels, TextReader
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig
@@ -76,14 +76,15 @@ def image_blocks(
 
     def load(index: int) -> tuple[list[Pixels], int] | str:
         try:
-            sample = source[index]
-            picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
-            number = source.picture_id_of(index, sample)
-            if stored is not None:
-                return [render_view(picture, view, preprocess) for view in stored.read(index).views], number
+            with broken_item(lambda: source.place(index)):
+                sample = source[index]
+                picture = decode_picture(sample.image, place=sample.place, shortest=shortest)
+                number = source.picture_id_of(index, sample)
+                if stored is not None:
+                    return [render_view(picture, view, preprocess) for view in stored.read(index).views], number
+                return fixed_views(picture, fixed, preprocess, crop_scale, [seed, index]), number
         except BrokenItemError as error:
             return str(error)
-        return fixed_views(picture, fixed, preprocess, crop_scale, [seed, index]), number
 
     def encode_batch(batch: range) -> Block:
         loaded = [load(index) for index in batch]

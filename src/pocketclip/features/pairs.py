@@ -1,6 +1,6 @@
 """A source as pairs of features, and batches of them: what heads are trained on and embeddings are projected from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,16 +39,16 @@ class CachedPairs:
     broken: list[str]
 
     @classmethod
-    def join(cls, images: Block, texts: Block) -> Self:
+    def join(cls, images: Block, texts: Block, place: Callable[[int], str]) -> Self:
         """Bring the images and the captions of a whole source together, as `NO_IMAGES` and `NO_TEXTS` say.
 
-        Images without captions are left out and named.
+        Images without captions are left out and named by `place`, that of the source.
         """
         indices, counts = np.asarray(images["indices"]), np.asarray(texts["counts"])
         ends = np.cumsum(counts)
         rows = np.flatnonzero(counts[indices] > 0)
         kept = indices[rows]
-        without = [f"sample {index}: has no caption." for index in indices[counts[indices] == 0]]
+        without = [f"{place(int(index))}: has no caption." for index in indices[counts[indices] == 0]]
         return cls(
             images=images["features"],
             texts=texts["features"],

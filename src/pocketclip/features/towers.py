@@ -92,7 +92,9 @@ class FrozenTowers:
             UserError: too many broken items, or a full disk.
         """
         images = self.images(source, views, watch, seed=seed, for_scores=for_scores)
-        pairs = CachedPairs.join(images, self.cached(self.text_stage(source, for_scores=for_scores), watch))
+        pairs = CachedPairs.join(
+            images, self.cached(self.text_stage(source, for_scores=for_scores), watch), source.place
+        )
         watch.add(pairs.broken)
         return pairs
 
@@ -162,4 +164,4 @@ def features_in_memory(
     share = distributed.own_share(len(source))
     parts = image_blocks(source, runner.encode_images, preprocess, start=share.start, stop=share.stop)
     images = Block.join(itertools.chain.from_iterable(distributed.gather_objects(list(parts))), NO_IMAGES)
-    return CachedPairs.join(images, texts_in_memory(runner, source, tokenizer))
+    return CachedPairs.join(images, texts_in_memory(runner, source, tokenizer), source.place)

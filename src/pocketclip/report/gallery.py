@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.source import Source
+from pocketclip.data.source import Source, broken_item
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.evaluate.gallery import gallery as gallery_of
 from pocketclip.evaluate.tasks.retrieval import TIE
@@ -158,7 +158,8 @@ def _ranked(
 
 def _captions(source: Source, index: int) -> tuple[str, ...]:
     try:
-        return source.captions(index)
+        with broken_item(lambda: source.place(index)):
+            return source.captions(index)
     except BrokenItemError:  # readable when it was embedded
         return ()
 
@@ -170,8 +171,9 @@ def _cut(text: str) -> str:
 def _thumbnail(source: Source, index: int, max_bytes: int) -> str:
     """The best small picture within the limit; empty where it cannot be read any more."""
     try:
-        sample = source[index]
-        image = decode_image(sample.image, place=sample.place)
+        with broken_item(lambda: source.place(index)):
+            sample = source[index]
+            image = decode_image(sample.image, place=sample.place)
     except BrokenItemError:
         return ""
     for side, quality in _THUMBNAILS:

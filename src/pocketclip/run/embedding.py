@@ -10,10 +10,11 @@ import numpy.typing as npt
 from pocketclip.asked import open_model
 from pocketclip.curate.filter import measure
 from pocketclip.data import Source, open_source
+from pocketclip.data.source import left_out_lines
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.features.encode import EMBED_BLOCK, embed_source
-from pocketclip.files import cannot_write
+from pocketclip.files import cannot_write, encode_text
 from pocketclip.stages.columns import appearing, join
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
@@ -40,10 +41,11 @@ def embedding_stage(source: Source, model: Embedder) -> Stage:
         part = embed_source(model, source, start=start, stop=stop, with_texts=model.tokenizer is not None)
         lines = "".join(f"{line}\n" for line in item_lines(source, part.indices))
         arrays = {name: getattr(part, name) for name in (*COLUMNS, "indices")}
-        return Block({**arrays, "items": np.frombuffer(lines.encode(), np.uint8)}, part.broken)
+        return Block({**arrays, "items": np.frombuffer(encode_text(lines), np.uint8)}, part.broken)
 
     made_from = {"source": source.fingerprint(), **model.made_from()}
-    return Stage("encoding images", made_from, len(source), EMBED_BLOCK, compute, on_gpu=model.is_on_gpu)
+    told = left_out_lines(source)
+    return Stage("encoding images", made_from, len(source), EMBED_BLOCK, compute, model.is_on_gpu, remarks=told)
 
 
 def open_similarity(source: str, model: str, device: str) -> Stage:
@@ -55,7 +57,8 @@ def open_similarity(source: str, model: str, device: str) -> Stage:
         return measure(opened, start, stop, lambda first, last: embed_source(loaded, opened, start=first, stop=last))
 
     made_from = {"source": opened.fingerprint(), **loaded.made_from()}
-    return Stage("comparing captions", made_from, len(opened), EMBED_BLOCK, compute, on_gpu=loaded.is_on_gpu)
+    told = left_out_lines(opened)
+    return Stage("comparing captions", made_from, len(opened), EMBED_BLOCK, compute, loaded.is_on_gpu, remarks=told)
 
 
 def item_lines(source: Source, indices: Iterable[int] | npt.NDArray[np.int64]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from pocketclip.data import Source
+from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
 from pocketclip.features.pairs import CachedPairs
@@ -34,18 +35,24 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
         )
     on = resolve_device(device)
     towers, sources = _open(recipe, on)
-    counts = {}
+    for line in left_out_lines(*sources.values()):
+        watch.note(line)
+    counts, of_whole = {}, dict[int, BrokenItems]()
     for split, source in sources.items():
-        counted = BrokenItems(len(source), recipe.data.max_broken_share, watch=watch)
+        whole, share = whole_of(source), recipe.data.max_broken_share
+        counted = of_whole.setdefault(id(whole), BrokenItems(len(whole), share, watch=watch))
         blocks = []
         for number, stage in enumerate(_stages(recipe, towers, source, split)):
             settings = (recipe.model_dump(mode="json"), split, str(on), number, stage.made_from["backend"])
             blocks.append(towers.cached(stage, counted, engine, partial(open_feature_stage, *settings)))
         counts[split] = len(blocks[0]["indices"])
         if len(blocks) > 1:
-            pairs = CachedPairs.join(*blocks)
+            pairs = CachedPairs.join(blocks[0], blocks[1], source.place)
             counted.add(pairs.broken)
             counts[split] = len(pairs)
+    for counted in of_whole.values():
+        if counted.messages:
+            watch.note(counted.summary())
     return counts
 
 

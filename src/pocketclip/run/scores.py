@@ -45,7 +45,7 @@ def trained_features(
     runner = Runner(model, device=run.device, precision=precision, image_size=size, heads=False)
     if stage.cache is not None:
         images = run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
-        return CachedPairs.join(images, texts_in_memory(runner, source, run.tokenizer))
+        return CachedPairs.join(images, texts_in_memory(runner, source, run.tokenizer), source.place)
     pairs = features_in_memory(runner, source, run.tokenizer, run.preprocess)
     run.broken_of(source).add(pairs.broken)
     return pairs

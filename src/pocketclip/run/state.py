@@ -10,6 +10,7 @@ from pocketclip import distributed
 from pocketclip.bundle import find_bundle
 from pocketclip.data import Source
 from pocketclip.data.identity import picture_ids
+from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
 from pocketclip.recipe import Recipe
@@ -48,6 +49,10 @@ class Run:
         self.notes = check_apart(splits, recipe.data, self.watch)
         if not (self.folder / LISTS).is_file():
             distributed.on_main(lambda: keep_lists(self.folder, splits, self.watch))
+        self.left_out = left_out_lines(self.train_source, *self.measured.values())
+        for line in self.left_out:
+            self.watch.note(line)
+        self._broken: dict[int, BrokenItems] = {}
         torch.manual_seed(recipe.seed)
         self.tokenizer, self.model = starting_model(recipe, self.train_source)
         self.model.to(self.device)
@@ -60,8 +65,14 @@ class Run:
         self._frozen: FrozenTowers | None = None
 
     def broken_of(self, source: Source) -> BrokenItems:
-        """Counts a source's broken items and stops the run where they are too many."""
-        return BrokenItems(len(source), self.recipe.data.max_broken_share, watch=self.watch)
+        """Counts the broken items of a source, or of all that it is a part of, and stops the run above the limit."""
+        whole = whole_of(source)
+        counted = BrokenItems(len(whole), self.recipe.data.max_broken_share, watch=self.watch)
+        return self._broken.setdefault(id(whole), counted)
+
+    def broken_messages(self) -> list[str]:
+        """All items that were left out, each once."""
+        return list(dict.fromkeys(message for one in self._broken.values() for message in one.messages))
 
     def trained_on(self) -> Sketch:
         """The pictures of this run, and of the bundle that it started from."""

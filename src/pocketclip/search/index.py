@@ -73,8 +73,8 @@ class Index:
         try:
             config = IndexConfig.parse(json.loads(path.read_text(encoding="utf-8")), place=str(path))
             embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-            lines = (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
-            items = [Item(**json.loads(line)) for line in lines]
+            text = (folder / "items.jsonl").read_text(encoding="utf-8")
+            items = [Item(**json.loads(line)) for line in text.split("\n")[:-1]]  # captions may hold other line ends
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{folder}: the index is damaged ({error}). Make it again.") from error
         if not len(items) == len(embeddings) == config.num_images:
@@ -102,7 +102,7 @@ class Index:
             model = f"./{way}" if _LIBRARY.match(way) else way
         count, width = embeddings.shape
         config = IndexConfig(model=model, source=source, num_images=count, embed_dim=width, date=now())
-        write_atomically(folder / "index.json", config.model_dump_json(indent=2) + "\n")
+        write_atomically(folder / "index.json", json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
         return cls.open(folder)
 
     @property

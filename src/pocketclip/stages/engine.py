@@ -61,6 +61,8 @@ def fill(path: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch:
     ready = ((number, folder.read(number, "broken").broken) for number in there)
     computed = engine(open_stage, folder, missing) if missing else iter(())
     done = 0
+    for line in stage.remarks:
+        watch.note(line)
     watch.work(stage.work, done, stage.num_samples)
     try:
         for number, broken in itertools.chain(ready, computed):

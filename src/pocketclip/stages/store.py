@@ -9,7 +9,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -67,6 +67,8 @@ class Stage:
     """What a user sets to have the blocks written elsewhere, for the error of a full disk."""
     go_on: str = "go on with --resume"
     """How a user has the blocks that are missing computed, for the error of a damaged one."""
+    remarks: Sequence[str] = ()
+    """What to tell before the work, such as what the source left out."""
 
     @property
     def num_blocks(self) -> int:

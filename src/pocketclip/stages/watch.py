@@ -7,7 +7,7 @@ stands before another one where items of a source may be broken.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pocketclip.errors import TooManyBrokenError
+from pocketclip.errors import TooManyBrokenError, printable
 
 
 class Watch:
@@ -29,8 +29,14 @@ class Watch:
 SILENT = Watch()
 
 
+ENOUGH_TO_STOP = 20
+"""Broken items from which on their share counts: a few of a small source say nothing of the rest."""
+
+
 class BrokenItems(Watch):
     """Passes all on, names each broken item once, and stops the work above a share of the data.
+
+    Fewer than `ENOUGH_TO_STOP` stop it only where none is allowed, or where more than half of the source is broken.
 
     Args:
         num_samples: of the source; None counts each work by itself, against its own total.
@@ -62,14 +68,23 @@ class BrokenItems(Watch):
         self.messages.update(dict.fromkeys(new))
         self._counts[name] += len(new)
         for message in new:
-            self.watch.note(f"left out: {message}")
-        if new and self._counts[name] / total > self.max_share:
-            shown = "\n  ".join(list(self.messages)[:5])
+            self.watch.note(f"left out: {printable(message)}")
+        if new and self._are_too_many(self._counts[name], total):
+            shown = "\n  ".join(map(printable, list(self.messages)[:5]))
             raise TooManyBrokenError(
                 f"{self._counts[name]} of {total} items are broken, more than the allowed share of "
                 f"{self.max_share:.1%}. Mend them, or allow more with {self.setting}=SHARE. The first:\n  {shown}"
             )
         return new
+
+    def _are_too_many(self, count: int, total: int) -> bool:
+        share = self.max_share if count >= ENOUGH_TO_STOP or not self.max_share else max(self.max_share, 0.5)
+        return count / total > share
+
+    def summary(self) -> str:
+        """How many were left out, in a sentence; nothing where all could be read."""
+        count = len(self.messages)
+        return f"{count:,} {'items were' if count > 1 else 'item was'} left out." if count else ""
 
     def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
         """Count the broken items, then pass on; see `add`."""

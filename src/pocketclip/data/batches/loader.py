@@ -22,7 +22,7 @@ from pocketclip.data.batches.teachers import Teachers
 from pocketclip.data.batches.views import Views
 from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.decode import jpeg_decoder
-from pocketclip.data.source import Source
+from pocketclip.data.source import Source, broken_item
 from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
 from pocketclip.distributed import local_world_size
 from pocketclip.errors import BrokenItemError
@@ -119,13 +119,14 @@ class TrainingBatches(Dataset[Pair | str]):
 
     def __getitem__(self, place: tuple[int, int]) -> Pair | str:
         """What an epoch shows of an item; the message of one that cannot be read or has no caption."""
+        index = self.captions.image_of(place[1])
         try:
-            return self._pair(*place)
+            with broken_item(lambda: self.source.place(index)):
+                return self._pair(index, *place)
         except BrokenItemError as error:
             return str(error)
 
-    def _pair(self, epoch: int, number: int) -> Pair:
-        index = self.captions.image_of(number)
+    def _pair(self, index: int, epoch: int, number: int) -> Pair:
         sample = self.source[index]
         if not sample.captions:
             raise BrokenItemError(f"{sample.place}: has no caption.")
