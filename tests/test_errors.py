@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketclip.errors import BrokenItemError, Interrupted, UserError, first_line, require, unknown_choice
+from pocketclip.errors import BrokenItemError, Interrupted, UserError, first_line, printable, require, unknown_choice
 
 
 def test_an_unknown_choice_names_the_nearest_and_all_known() -> None:
@@ -82,3 +82,21 @@ def test_a_module_without_its_compiled_part_is_not_called_missing(
 )
 def test_a_librarys_message_becomes_one_short_line(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("grün 狗 👨\u200d👩 [red] :cat: \\", "grün 狗 👨\u200d👩 [red] :cat: \\"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31mred\x07\x9b", r"\x1b[31mred\x07\x9b"),
+        ("caf\udce9", r"caf\udce9"),
+        ("\u2028 \u202egpj.exe", r"\u2028 \u202egpj.exe"),
+    ],
+)
+def test_what_would_act_on_a_terminal_is_shown_as_an_escape(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_line_ends_of_our_own_messages_may_stay() -> None:
+    assert printable("one\n\ttwo\x1b", keep="\n\t") == "one\n\ttwo\\x1b"

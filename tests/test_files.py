@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -13,6 +14,12 @@ from pocketclip.files import cannot_write, resolve_inside, write_atomically
 def test_a_file_holds_exactly_what_was_written(tmp_path: Path, content: str | bytes) -> None:
     write_atomically(tmp_path / "file", content)
     assert (tmp_path / "file").read_bytes() == (content.encode() if isinstance(content, str) else content)
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "half \ud83d", "grün 狗", "a\nb\x1b"])
+def test_a_name_in_json_is_utf8_and_read_back_as_it_was(tmp_path: Path, name: str) -> None:
+    write_atomically(tmp_path / "file", json.dumps({"name": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "file").read_bytes().decode()) == {"name": name}
 
 
 def test_writing_leaves_no_other_file(tmp_path: Path) -> None:

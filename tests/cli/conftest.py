@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from pocketclip.cli.main import main
+from pocketclip.data.source import LeftOut, Source, SourceSettings
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,19 @@ def pocketclip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return Ended(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def leave_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[LeftOut], None]:
+    """A function after which every source says that it left something out."""
+    really_open = SourceSettings.open
+
+    def say(left: LeftOut) -> None:
+        def opening(settings: SourceSettings) -> Source:
+            source = really_open(settings)
+            object.__setattr__(source, "left_out", (left,))
+            return source
+
+        monkeypatch.setattr(SourceSettings, "open", opening)
+
+    return say

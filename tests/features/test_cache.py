@@ -149,7 +149,7 @@ def test_broken_images_and_those_without_a_caption_are_named_from_the_cache_too(
     assert first == second
     assert len(first) == 2
     assert "004.jpg" in first[0]
-    assert first[1] == "sample 1: has no caption."
+    assert first[1] == f"{towers.source.place(1)}: has no caption."
 
 
 def test_a_second_call_encodes_nothing(towers: Towers, root: Path) -> None:

@@ -26,6 +26,15 @@ def test_hits_are_the_nearest_in_order(tmp_path: Path) -> None:
     assert [hit.item.key for hit in index.search(query, 5)] == [f"k{number}" for number in expected]
 
 
+def test_names_and_captions_come_back_as_they_were(tmp_path: Path) -> None:
+    items = [Item("a", "caf\udce9\n.jpg", ["one\u2028two\x85three", "half \ud83d"])]
+    index = Index.write(
+        tmp_path / "i", model="hf:x", source="folder:caf\udce9", embeddings=np.ones((1, 1), np.float32), items=items
+    )
+    assert index.items == items
+    assert index.config.source == "folder:caf\udce9"
+
+
 def test_ties_come_in_the_order_of_the_index(tmp_path: Path) -> None:
     vectors = np.ones((4, 1), np.float32)
     items = [Item(str(number), "", []) for number in range(4)]

@@ -86,5 +86,6 @@ def _show(outcome: "Outcome", *, as_json: bool) -> None:
         write_gallery(make_gallery(split, shown.source, shown.embeddings), folder)
     print_results((evaluated.result for evaluated in outcome.splits.values()), as_json=as_json)
     if broken := outcome.record.broken_items:
-        typer.echo(f"{len(broken)} items were left out; {folder}/records/run.json names them.", err=True)
+        items = "1 item was" if len(broken) == 1 else f"{len(broken):,} items were"
+        typer.echo(f"{items} left out; see broken_items in {folder}/records/run.json.", err=True)
     typer.echo(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}", err=True)

@@ -157,5 +157,5 @@ def write_manifest(folder: Path, manifest: Manifest, shards: Sequence[StoredShar
     """Write `reinforcement.json`, which makes the folder a finished one."""
     counts = {name: sum(getattr(shard, name) for shard in shards) for name in ("num_samples", "num_captions")}
     finished = manifest.model_copy(update={"shards": tuple(shards), **counts})
-    write_atomically(folder / MANIFEST, finished.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / MANIFEST, json.dumps(finished.model_dump(mode="json"), indent=2) + "\n")
     return finished
