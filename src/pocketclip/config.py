@@ -77,6 +77,8 @@ def apply_change(values: dict[str, Any], change: str, *, example: str = "train.n
         raise UserError(f"--set {change}: should be KEY=VALUE, such as {example}.")
     try:
         value = yaml.safe_load(text) if text else None
+    except yaml.reader.ReaderError:  # a name with bytes that YAML has no characters for
+        value = text
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {change}: the value is not valid YAML ({error}).") from error
     if isinstance(value, str) and not text.startswith(("'", '"')):
