@@ -72,9 +72,11 @@ def test_too_many_broken_pictures_stop_the_run_with_their_names(
     ended = pocketclip("train", recipe, "--out", tmp_path / "run", "--set", "data.max_broken_share=0")
     assert ended.code == 1
     assert ended.out == ""
-    assert "data.max_broken_share" in ended.err
+    assert "allow more with --set data.max_broken_share=SHARE and --resume" in ended.err
     assert any(name in ended.err for name in BROKEN)
     assert "Traceback" not in ended.err
+    command = ("train", recipe, "--out", tmp_path / "run", "--set", "data.max_broken_share=0.4", "--resume")
+    assert pocketclip(*command).code == 0  # as the message says
 
 
 def test_when_they_are_few_the_rest_is_trained_on_and_the_broken_are_on_record(
@@ -93,3 +95,24 @@ def test_inspect_counts_them(pocketclip: Callable[..., Any], photos: Path) -> No
     found = json.loads(pocketclip("data", "inspect", f"folder:{photos}", "--json").out)
     assert (found["num_items"], found["num_images"], found["num_without_caption"]) == (20, 16, 2)
     assert found["num_broken"] == 4
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_is_left_out_of_any_part_is_named_once_by_its_file(
+    pocketclip: Callable[..., Any], make_folder: Callable[..., Path], tmp_path: Path, cached: bool
+) -> None:
+    folder = make_folder(30)
+    left_out = [f"{number:03d}.jpg" for number in range(0, 30, 4)]  # some are held out
+    for name in left_out[:4]:
+        (folder / name).write_bytes(b"")
+    for name in left_out[4:]:
+        (folder / name).with_suffix(".txt").unlink()
+    settings = tiny_recipe_settings(num_steps=12, **({"cache": {}} if cached else {}))
+    settings["data"] = {"train": f"folder:{folder}", "hold_out": 0.3}
+    (tmp_path / "x.yaml").write_text(json.dumps(settings))
+    ended = pocketclip("train", tmp_path / "x.yaml", "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    named = json.loads((tmp_path / "run" / "records" / "run.json").read_text())["broken_items"]
+    assert sorted(Path(message.split(":")[0]).name for message in named) == left_out
+    assert all(ended.err.count(f"left out: {folder / name}: ") == 1 for name in left_out)
+    assert f"{len(left_out)} items were left out" in ended.err

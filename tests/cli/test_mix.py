@@ -59,11 +59,14 @@ def test_bad_input_is_one_line(pocketclip: Run, tmp_path: Path, arguments: list[
 
 
 def test_broken_pictures_of_one_source_stop_the_mix(pocketclip: Run, photos: Path, tmp_path: Path) -> None:
-    (photos / "002.jpg").write_bytes(b"no picture")
-    ended = pocketclip("data", "mix", "scenes:500,image_size=32", photos, "--out", tmp_path / "out")
+    for number in range(4):
+        (photos / f"{number:03d}.jpg").write_bytes(b"no picture")
+    command = ("data", "mix", "scenes:500,image_size=32", photos, "--out", tmp_path / "out")
+    ended = pocketclip(*command)
     assert ended.code == 1
-    assert "1 of 6 items are broken" in ended.err
-    ended = pocketclip("data", "mix", photos, "--out", tmp_path / "two", "--max-broken-share", 0.5)
+    assert "4 of 6 items are broken" in ended.err
+    assert "--max-broken-share=SHARE and --resume" in ended.err
+    ended = pocketclip(*command, "--max-broken-share=0.7", "--resume")
     assert ended.code == 0
     assert "002.jpg" in ended.err
 

@@ -66,11 +66,11 @@ def test_sizes_are_written_for_people() -> None:
 
 def test_too_many_broken_pictures_stop_it(pocketclip: Run, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "photos" / "001.jpg").write_bytes(b"no picture")
-    ended = pocketclip("reinforce", recipe, "--out", tmp_path / "out")
+    ended = pocketclip("reinforce", recipe, "--out", tmp_path / "out", "--max-broken-share", 0)
     assert ended.code == 1
     assert "1 of 6 items are broken" in ended.err
-    assert "--max-broken-share" in ended.err
-    ended = pocketclip("reinforce", recipe, "--out", tmp_path / "out", "--resume", "--max-broken-share", 0.5, "--json")
+    assert "--max-broken-share=SHARE and --resume" in ended.err
+    ended = pocketclip("reinforce", recipe, "--out", tmp_path / "out", "--resume", "--max-broken-share=0.5", "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["num_broken"] == 1
     assert "left out: " in ended.err

@@ -45,6 +45,9 @@ def test_embed_stops_above_the_share_of_broken_items(
     assert ended.code == 0
     assert "left out: " in ended.err
     assert np.load(tmp_path / "out" / "images.npy").shape == (4, 16)
+    again = pocketclip(*command, "--resume")  # finished, and says the same
+    assert "1 item was left out." in again.err
+    assert pocketclip(*command, "--resume", "--max-broken-share=0").code == 1
 
 
 def test_filter_tells_what_each_rule_dropped(pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path) -> None:

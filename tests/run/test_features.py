@@ -129,5 +129,7 @@ def test_too_many_broken_pictures_stop_it(make_folder: Any) -> None:
     (folder / "004.jpg").write_bytes(b"no picture")
     settings = tiny_recipe_settings(cache={})
     settings["data"] = {"train": f"folder:{folder}", "val": {"kind": "scenes", "count": 8, "image_size": 32}}
+    assert fill_cache(Recipe.parse(settings, place="recipe"), as_a_worker, SILENT)["train"] == 23
+    settings["data"]["max_broken_share"] = 0
     with pytest.raises(UserError, match="1 of 24 items are broken"):
         fill_cache(Recipe.parse(settings, place="recipe"), as_a_worker, SILENT)

@@ -90,6 +90,8 @@ def test_the_error_names_the_share_the_cure_and_the_first_items() -> None:
 def test_the_cure_may_be_an_option_of_its_own() -> None:
     with pytest.raises(UserError, match="allow more with --max-broken-share=SHARE"):
         BrokenItems(2, 0.0, setting="--max-broken-share").add(["item 0"])
+    with pytest.raises(UserError, match="allow more with --max-broken-share=SHARE and --resume"):
+        BrokenItems(2, 0.0, setting="--max-broken-share", again="--resume").add(["item 0"])
 
 
 def test_each_new_item_is_named_once_and_the_rest_is_passed_on() -> None:

@@ -83,6 +83,8 @@ def write_embeddings(
     if manifest.is_file() and not blocks.is_dir():
         if resume:
             BlockFolder(out, stage).check_manifest()
+            broken = json.loads(manifest.read_text(encoding="utf-8")).get("broken", [])
+            watch.work(stage.work, stage.num_samples, stage.num_samples, broken)
             return _num_rows(out / "images.npy"), _num_rows(out / "texts.npy")
         manifest.unlink()
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)

@@ -55,12 +55,13 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
     saved = folder / "recipe.yaml"
     if saved.is_file() and (resume or {path.name for path in folder.iterdir()} - {"recipe.yaml", LISTS}):
         text, before = dump_recipe(recipe), saved.read_text(encoding="utf-8")
-        if before != text and resume:
+        if resume and _but_for_broken(before) != _but_for_broken(text):
             raise UserError(f"{folder}: was begun with another recipe. {_first_difference(before, text)}")
         if not resume:
             raise UserError(
                 f"{folder}: holds a run already. Go on with --resume, choose another --out, or delete the folder."
             )
+        write_atomically(saved, text)
         return
     if folder.is_dir() and not saved.is_file() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out.")
@@ -70,6 +71,11 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
     (folder / LISTS).unlink(missing_ok=True)
     write_atomically(saved, dump_recipe(recipe))
+
+
+def _but_for_broken(recipe: str) -> list[str]:
+    """A recipe without its limit of broken items, which a run that it stopped may go on with another one of."""
+    return [line for line in recipe.splitlines() if not line.strip().startswith("max_broken_share:")]
 
 
 def _first_difference(saved: str, text: str) -> str:

@@ -67,7 +67,8 @@ class Run:
     def broken_of(self, source: Source) -> BrokenItems:
         """Counts the broken items of a source, or of all that it is a part of, and stops the run above the limit."""
         whole = whole_of(source)
-        counted = BrokenItems(len(whole), self.recipe.data.max_broken_share, watch=self.watch)
+        share = self.recipe.data.max_broken_share
+        counted = BrokenItems(len(whole), share, again="--resume", watch=self.watch)
         return self._broken.setdefault(id(whole), counted)
 
     def broken_messages(self) -> list[str]:

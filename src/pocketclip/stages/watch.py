@@ -42,6 +42,7 @@ class BrokenItems(Watch):
         num_samples: of the source; None counts each work by itself, against its own total.
         max_share: of them that may be broken.
         setting: how the user allows more, for the message.
+        again: what the same command needs beside it, to go on with what is written.
         watch: where all is passed on to.
     """
 
@@ -51,9 +52,11 @@ class BrokenItems(Watch):
         max_share: float,
         *,
         setting: str = "--set data.max_broken_share",
+        again: str = "",
         watch: Watch = SILENT,
     ) -> None:
-        self.num_samples, self.max_share, self.setting, self.watch = num_samples, max_share, setting, watch
+        self.num_samples, self.max_share, self.watch = num_samples, max_share, watch
+        self.allowing = f"{setting}=SHARE{again and f' and {again}'}"
         self.messages: dict[str, None] = {}
         self._counts: Counter[str] = Counter()
 
@@ -73,7 +76,7 @@ class BrokenItems(Watch):
             shown = "\n  ".join(map(printable, list(self.messages)[:5]))
             raise TooManyBrokenError(
                 f"{self._counts[name]} of {total} items are broken, more than the allowed share of "
-                f"{self.max_share:.1%}. Mend them, or allow more with {self.setting}=SHARE. The first:\n  {shown}"
+                f"{self.max_share:.1%}. Mend them, or allow more with {self.allowing}. The first:\n  {shown}"
             )
         return new
 
