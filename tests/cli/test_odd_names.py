@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import build_tiny_pretrained, encode_picture, tiny_recipe_settings
+from pocketclip.cli.tables import print_table
 
 Run = Callable[..., Any]
 NAMES = {
@@ -114,6 +115,30 @@ def test_shards_are_written_of_it(pocketclip: Run, photos: Path, tmp_path: Path,
     assert "\x1b" not in ended.err
     values = json.loads(pocketclip("data", "inspect", f"webdataset:{tmp_path}/out/data-000000.tar").out)
     assert values["num_images"] == 6
+
+
+def test_bars_are_drawn_with_the_name_of_a_source(
+    pocketclip: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "300")
+    ended = pocketclip("data", "mix", f"folder:{photos}", "--out", tmp_path / "[/out]")
+    assert ended.code == 0, ended.err
+    assert "reading folder:" in ended.err
+    assert "rich[/x] [bold]" in ended.err
+
+
+@pytest.mark.parametrize("width", [20, 40, 200])
+def test_a_narrow_terminal_loses_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table("[/x] :cat: a\x1b[0m", ["", "[bold]"], [["a long name of a row [red]", "1,234,567,890,123,456"]])
+    out = capsys.readouterr().out
+    letters = "".join(out.split())
+    assert "[/x]" in letters
+    assert "\x1b" not in out
+    assert all(sum(letter == digit for letter in letters) >= 1 for digit in "1234567890")
 
 
 def test_an_error_does_not_pass_on_what_a_name_says_to_the_terminal(pocketclip: Run) -> None:
