@@ -42,6 +42,18 @@ def test_uncaptioned_lists_the_files_alone(pocketclip: Run, photos: Path) -> Non
     assert lines == [str(photos / f"{number:03d}.jpg") for number in range(12, 23)]
 
 
+def test_converted_data_have_the_same_content(
+    pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_folder(3)
+    assert pocketclip("data", "convert", folder, "--out", tmp_path / "out").code == 0
+    places = (folder, f"webdataset:{tmp_path / 'out'}/data-000000.tar")
+    first, second = (json.loads(pocketclip("data", "inspect", place, "--json").out)["content"] for place in places)
+    assert first == second
+    (folder / "001.txt").write_text("another caption")
+    assert json.loads(pocketclip("data", "inspect", folder, "--json").out)["content"] != first
+
+
 def test_both_lists_as_json_lines(pocketclip: Run, photos: Path) -> None:
     lines = pocketclip("data", "inspect", photos, "--broken", "--uncaptioned", "--json").out.splitlines()
     values = [json.loads(line) for line in lines]

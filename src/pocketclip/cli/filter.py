@@ -70,7 +70,7 @@ def filter_source(
     open_stage = _measuring(source, rules, model, device)
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
-        with reporter(max_broken_share, stage.num_samples, again="--resume") as shown:
+        with reporter(max_broken_share, stage.num_samples) as shown:
             curation = filtering(stage, open_stage, source, rules, out)
             report = carry_out(curation, compute, shown, name=name, samples_per_shard=samples_per_shard, resume=resume)
     _show(report, out, name, as_json=json_lines)

@@ -71,7 +71,7 @@ def mix(
         "seed": seed,
     }
     config = MixConfig.parse(values, place="pocketclip data mix")
-    with open_engine(engine, ray_address) as compute, reporter(max_broken_share, again="--resume") as shown:
+    with open_engine(engine, ray_address) as compute, reporter(max_broken_share) as shown:
         report = carry_out(
             mixing(config, out),
             compute_in_threads if engine == "local" else compute,

@@ -77,12 +77,12 @@ def tell_left_out(watch: Watch, *sources: "Source | None") -> None:
 
 @contextmanager
 def reporter(
-    max_broken_share: float | None = None, num_samples: int | None = None, *, quiet: bool = False, again: str = ""
+    max_broken_share: float | None = None, num_samples: int | None = None, *, quiet: bool = False
 ) -> Iterator[Watch]:
     """What shows progress on stderr, its bar removed at the end; nothing where `quiet`.
 
     The work stops above `max_broken_share` of a source's items; None leaves counting to whoever works. `num_samples`
-    are those of the source; None counts each work by itself. `again` is what the command needs to go on after that.
+    are those of the source; None counts each work by itself.
     """
     console = Console(stderr=True, quiet=quiet)
     columns = (
@@ -98,7 +98,7 @@ def reporter(
         if max_broken_share is None:
             yield shown
             return
-        counted = BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", again=again, watch=shown)
+        counted = BrokenItems(num_samples, max_broken_share, setting="--max-broken-share", watch=shown)
         yield counted
         if counted.messages:
             shown.note(counted.summary())

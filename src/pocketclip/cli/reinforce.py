@@ -56,8 +56,7 @@ def reinforce(
     if out is None or dry_run:
         _show_estimate(estimate(reinforcer), as_json=json_lines)
         return
-    shown_by = reporter(max_broken_share, len(reinforcer.source), again="--resume")
-    with open_engine(engine, ray_address) as compute, shown_by as shown:
+    with open_engine(engine, ray_address) as compute, reporter(max_broken_share, len(reinforcer.source)) as shown:
         tell_left_out(shown, reinforcer.source)
         manifest = write_reinforced(reinforcer, out, compute, shown, resume=resume)
     _show(manifest, out, as_json=json_lines)

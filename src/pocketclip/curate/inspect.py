@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pocketclip.curate.curation import measure_each
+from pocketclip.data.identity import content_fingerprint
 from pocketclip.data.keys import caption_id
 from pocketclip.data.source import LeftOut, Source
 from pocketclip.preprocess import decode_image
@@ -41,6 +42,8 @@ class Inspection:
     time in three."""
     num_labelled: int = 0
     left_out: Sequence[LeftOut] = ()
+    content: str = ""
+    """Equal for sources of the same pictures, captions and classes, however stored."""
 
     @property
     def unusable(self) -> list[str]:
@@ -69,6 +72,7 @@ class Inspection:
             "same_images": self.same_image[:20],
             "num_repeated_captions": self.num_repeated_captions,
             "highest_text_to_image_recall@1": self.highest_recall,
+            "content": self.content,
             "left_out": [asdict(left) for left in self.left_out],
         }
 
@@ -111,6 +115,7 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
     if result.num_captions:
         reached = sum(len(images_with[caption]) / count for caption, count in shared.items())
         result.highest_recall = round(reached / result.num_captions, 4)
+    result.content = content_fingerprint(source)
     return result
 
 
