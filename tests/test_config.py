@@ -154,3 +154,10 @@ def test_a_registered_config_has_a_kind_of_its_own(name: str, given: str, regist
     registered(name)
     with pytest.raises(UserError, match=f"entry point 'mine' of fruits.*{given}"):
         with_registered(Apple, "fruits")
+
+
+@pytest.mark.parametrize("place", ["folder:caf\udce9", "folder:a\x1b[31m"])
+def test_a_name_that_yaml_has_no_characters_for_is_taken_as_it_is(place: str) -> None:
+    values: dict[str, Any] = {}
+    apply_change(values, f"data.train={place}")
+    assert values == {"data": {"train": place}}
