@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,10 @@ EMPTY_WORDS = frozenset(["nan", "null", "none", "n/a", "na", "<na>", "#n/a", "ni
 """What programs write into a cell that has no caption; compared in small letters."""
 TEXT_KEYS = ("raw", "caption", "text", "sentence")
 """Where an object holds its one caption, as in Karpathy's and COCO's files."""
+
+_LITERAL = re.compile(r"""'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+\"""")
+_PRINTED = re.compile(rf"\[\s*(?:{_LITERAL.pattern})(?:\s+(?:{_LITERAL.pattern}))+\s*\]")
+"""A list as numpy and pandas print it, without commas, which Python would read as one text."""
 
 
 def clean_captions(captions: Sequence[str]) -> tuple[str, ...]:
@@ -30,6 +35,8 @@ def parse_captions(value: Any, *, place: str) -> list[str]:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
+    if hasattr(value, "tolist"):  # of numpy
+        return parse_captions(value.tolist(), place=place)
     if isinstance(value, str):
         listed = _written_list(value)
         return [value] if listed is None else _parse_list(listed, value, place)
@@ -69,6 +76,8 @@ def _written_list(text: str) -> list[Any] | None:
     stripped = text.strip()
     if not (stripped.startswith(("[", "{")) and stripped.endswith(("]", "}"))):
         return None
+    if _PRINTED.fullmatch(stripped):
+        return [ast.literal_eval(text) for text in _LITERAL.findall(stripped)]
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             value = read(stripped)

@@ -12,6 +12,12 @@ from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import decode_image
 
 
+@pytest.fixture(autouse=True)
+def pictures_beside_the_table(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.jpg", "b.jpg")):
+        (tmp_path / name).write_bytes(encode_picture(10 + number))
+
+
 def write_csv(folder: Path, text: str | bytes, name: str = "pairs.csv") -> str:
     (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
     return f"csv:{folder / name}"

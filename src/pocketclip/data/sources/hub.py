@@ -1,11 +1,15 @@
 """Hugging Face `datasets`: `hub:NAME`."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pocketclip.data.captions import clean_captions
-from pocketclip.data.source import Gift, Sample, Source, SourceSettings
-from pocketclip.data.sources.table import CAPTION_COLUMNS, IMAGE_COLUMNS, find_column
+from pocketclip.data.keys import content_id
+from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
+from pocketclip.data.sources.delimited import IMAGE_COLUMNS
+from pocketclip.data.sources.joined_rows import NO_PICTURE, JoinedRows, kept_ids
+from pocketclip.data.sources.table import Captions, find_captions, find_column
 from pocketclip.errors import BrokenItemError, UserError, require
 
 
@@ -43,7 +47,12 @@ class HubSource(Source):
     name: str
     dataset: Any
     image: str
-    caption: str
+    columns: Sequence[str]
+    """Those of the captions."""
+    rows: JoinedRows
+    """Rows of equal pictures are one sample."""
+    texts: Sequence[tuple[str, ...]]
+    left_out: Sequence[LeftOut] = ()
 
     @classmethod
     def from_dataset(
@@ -52,46 +61,62 @@ class HubSource(Source):
         """Wrap a data set already in memory."""
         library = require("datasets", extra="hub")
         image = find_column(name, dataset.column_names, "image", image, IMAGE_COLUMNS)
-        caption = find_column(name, dataset.column_names, "caption", caption, CAPTION_COLUMNS)
+        columns = find_captions(name, dataset.column_names, caption)
         try:
             dataset = dataset.cast_column(image, library.Image(decode=False))
         except Exception as error:  # of pyarrow, which has a dozen types
             message = f"{name}: column '{image}' holds no images; name the right one with image=COLUMN."
             raise UserError(message) from error
-        return cls(name, dataset, image, caption)
+        told = Captions(columns)
+        rows = enumerate(dataset.select_columns(columns))
+        texts = [told.read(row, f"{name}: row {number}") for number, row in rows]
+        ids = kept_ids(["hub", dataset._fingerprint, image], len(dataset), _row_ids(dataset.select_columns([image])))
+        joined = JoinedRows.by_ids(ids)
+        return cls(name, dataset, image, columns, joined, joined.join(texts), told.left_out)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.texts)
 
     def sample(self, index: int) -> Sample:
-        row = self.dataset[index]
         place = self.place(index)
-        stored = row[self.image] or {}
-        data = stored.get("bytes")
-        if data is None and stored.get("path"):
-            try:
-                with open(stored["path"], "rb") as file:  # noqa: PTH123 (paths here may be remote-cache handles)
-                    data = file.read()
-            except OSError as error:
-                raise BrokenItemError(f"{place}: cannot read {stored['path']} ({error.strerror}).") from error
-        return Sample(f"{index:08d}", data or b"", self._texts(row[self.caption]), place)
+        stored = self.dataset[int(self.rows.first[index])][self.image]
+        split = {"split": str(self.dataset.split)} if self.dataset.split else {}
+        return Sample(f"{index:08d}", _bytes(stored, place), self.captions(index), place, metadata=split)
 
     def place(self, index: int) -> str:
-        return f"{self.name}: row {index}"
+        return f"{self.name}: row {self.rows.first[index]}"
+
+    def picture_id(self, index: int) -> int:
+        """Known since the data set was opened."""
+        if self.rows.ids[index] == NO_PICTURE:
+            raise BrokenItemError(f"{self.place(index)}: no picture.")
+        return int(self.rows.ids[index])
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """One row's captions; the image column is not touched."""
-        return self._texts(self.dataset.select_columns([self.caption])[index][self.caption])
+        return clean_captions(self.texts[index])
 
     def stamp(self) -> Any:
         """The `datasets` library's own, which follows every transformation."""
-        return [self.dataset._fingerprint, self.image, self.caption]
+        return [self.dataset._fingerprint, self.image, list(self.columns)]
 
-    def _texts(self, value: Any) -> tuple[str, ...]:
-        texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
-        if not all(isinstance(text, str) for text in texts):
-            raise UserError(
-                f"{self.name}: column '{self.caption}' holds no caption but {str(value)[:60]!r}; "
-                "name the right one with caption=COLUMN."
-            )
-        return clean_captions(texts)
+
+def _row_ids(dataset: Any) -> Iterator[int]:
+    for row in dataset:
+        try:
+            data = _bytes(next(iter(row.values())), "")
+        except BrokenItemError:
+            data = b""
+        yield content_id(data) if data else NO_PICTURE
+
+
+def _bytes(stored: Any, place: str) -> bytes:
+    """The encoded bytes of an undecoded image."""
+    stored = stored or {}
+    data = stored.get("bytes")
+    if data is None and stored.get("path"):
+        try:
+            with open(stored["path"], "rb") as file:  # noqa: PTH123 (paths here may be remote-cache handles)
+                data = file.read()
+        except OSError as error:
+            raise BrokenItemError(f"{place}: cannot read {stored['path']} ({error.strerror}).") from error
+    return data or b""

@@ -1,6 +1,9 @@
 """Pictures on disk, and the files that say what belongs to them."""
 
+import gzip
+import io
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +11,14 @@ from typing import Any
 
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id, unique_keys
-from pocketclip.data.source import Sample, Source
+from pocketclip.data.source import LeftOut, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import resolve_inside
 
 MAX_FILE_BYTES = 256 << 20
 """A picture file larger than this is refused unread."""
+MAX_TEXT_BYTES = 4 << 30
+"""An annotation file that is larger, unpacked, is refused: a packed one may be a bomb."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +30,23 @@ class ImageFiles(Source):
     texts: Sequence[tuple[str, ...]]
     """Captions of each image, as they are written."""
     keys: Sequence[str]
+    left_out: Sequence[LeftOut] = ()
 
     @classmethod
-    def annotated(cls, name: str, file: Path, root: Path, captions: Mapping[str, Sequence[str]]) -> "ImageFiles":
+    def annotated(
+        cls,
+        name: str,
+        file: Path,
+        root: Path,
+        captions: Mapping[str, Sequence[str]],
+        left_out: Sequence[LeftOut] = (),
+    ) -> "ImageFiles":
         """From what an annotation file says: captions by the name of an image, which may not lead out of `root`."""
         if not captions:
             raise UserError(f"{file}: no captions here.")
         paths = [resolve_inside(root, image, place=str(file)) for image in captions]
         keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
-        return cls(name, paths, [tuple(texts) for texts in captions.values()], keys)
+        return cls(name, paths, [tuple(texts) for texts in captions.values()], keys, left_out)
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.texts) == len(self.keys)
@@ -89,18 +102,35 @@ def read_file(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """An annotation file's text; UserError where it is missing or not UTF-8, naming the line."""
+    """An annotation file's text, unpacked from `.gz`; UserError where it is missing or not UTF-8, naming the line.
+
+    UTF-16 is read where a byte order mark tells of it.
+    """
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the file ({error.strerror}).") from error
+        if data.startswith(b"\x1f\x8b"):
+            with gzip.open(io.BytesIO(data)) as file:
+                data = file.read(MAX_TEXT_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot read the file ({getattr(error, 'strerror', None) or error}).") from error
+    if len(data) > MAX_TEXT_BYTES:
+        raise UserError(f"{path}: over the limit of {MAX_TEXT_BYTES:,} bytes unpacked; cut it into several files.")
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path}: line {line}: not valid UTF-8 (byte 0x{data[error.start]:02x}). Save the file as UTF-8."
+            f"{path}: line {line}: not valid {'UTF-16' if wide else 'UTF-8'} (byte 0x{data[error.start]:02x}). "
+            "Save the file as UTF-8."
         ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(
+            f"{path}: line {line}: holds NUL characters, as UTF-16 without a mark does. Save the file as UTF-8: "
+            f"iconv -f UTF-16LE -t UTF-8 '{path}' > utf8{path.suffix}"
+        )
+    return text
 
 
 def file_stamp(path: Path) -> list[object]:

@@ -1,25 +1,27 @@
 """Tables of image and caption: CSV (and TSV), JSON lines, Parquet.
 
-Rows of the same image are joined, so one row per caption and one row per image both work. A Parquet image column may
+Rows of the same picture are joined, so one row per caption and one row per image both work. A Parquet image column may
 hold the encoded bytes themselves, as Hugging Face writes them.
 """
 
-import csv
-import io
-import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pocketclip.data.captions import clean_captions
-from pocketclip.data.source import Gift, Sample, Source, SourceSettings
-from pocketclip.data.sources.image_files import ImageFiles, file_stamp, locate, read_text
-from pocketclip.errors import BrokenItemError, UserError, require
+from pocketclip.data.captions import is_empty_word, parse_captions
+from pocketclip.data.source import IMAGE_SUFFIXES, Gift, LeftOut, Source, SourceSettings
+from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, Row, csv_rows, jsonl_rows
+from pocketclip.data.sources.image_files import ImageFiles, locate
+from pocketclip.data.sources.parquet import Parquet, ParquetImages
+from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.files import resolve_inside
 
-IMAGE_COLUMNS = ("image", "file_name", "filename", "filepath", "image_path", "path", "image_name", "jpg")
-CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "comment", "txt")
-Row = dict[str, Any]
+ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
+_LOOKED_AT = 20
+"""Pictures of the first rows, one of which has to be there."""
 
 
 class TableSourceConfig(SourceSettings):
@@ -30,70 +32,79 @@ class TableSourceConfig(SourceSettings):
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["csv", "jsonl", "parquet"]
     file: Path
+    """The table; for Parquet also a folder of them or a pattern such as `data/*.parquet`."""
     images: Path | None = None
     """Folder the image names are relative to, and may not leave; None: the table's own folder."""
     image: str | None = None
     """Column of the image name; None: the first known name, such as `image` or `filepath`."""
     caption: str | None = None
-    """Column of the caption(s); None: the first known name, such as `caption` or `title`."""
-    separator: str = ","
-    """Between the columns of a CSV; `tab` for a tab."""
+    """Column of the caption(s), or a pattern of several, such as `caption_*`; None: the first known name."""
+    separator: str | None = None
+    """Between the columns of a CSV, `tab` for a tab; None: the one that the header shows."""
 
     def read(self) -> Source:
         """Read the table; pictures are read later."""
-        file, name = locate(self.file), f"{self.kind}:{self.file}"
+        name = f"{self.kind}:{self.file}"
         if self.kind == "parquet":
-            return _open_parquet(self, file, name)
+            table = Parquet.open(self.file)
+            image = find_column(table.file, table.columns, "image", self.image, IMAGE_COLUMNS)
+            captions = find_captions(table.file, table.columns, self.caption)
+            if table.holds_bytes(image):
+                told = Captions(captions)
+                texts = [told.read(row, place) for place, row in table.rows(captions)]
+                if not texts:
+                    raise UserError(f"{table.file}: the table is empty.")
+                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images)
+            return self._files(table.rows([image, *captions]), table.file, name)
+        file = locate(self.file)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
-        return _image_files(self, rows, file, name, self.image, self.caption)
+        return self._files(((f"{file}: line {line}", row) for line, row in rows), file, name)
+
+    def _files(self, rows: Iterable[tuple[str, Row]], file: Path, name: str) -> ImageFiles:
+        """Captions by picture, both in the order of the table."""
+        grouped: dict[str, list[str]] = {}
+        told: Captions | None = None
+        image = self.image
+        for number, (place, row) in enumerate(rows, start=1):
+            where = str(file) if told is None else f"{file}: row {number}"
+            image = find_column(where, row, "image", image, IMAGE_COLUMNS)
+            if told is None:
+                told = Captions(find_captions(where, row, self.caption))
+            for column in told.columns:
+                find_column(where, row, "caption", column, ())
+            grouped.setdefault(_name(row[image], place, image), []).extend(told.read(row, place))
+        if told is None:
+            raise UserError(f"{file}: the table is empty.")
+        root = file.parent if self.images is None else locate(self.images)
+        joined = _join_files(grouped, file, root, f"{self.kind}:{self.file}")
+        return ImageFiles.annotated(name, file, root, joined, told.left_out)
 
 
-def csv_rows(file: Path, separator: str) -> Iterator[Row]:
-    """The rows of a CSV by column, as its header says; `separator` is `tab` for a tab, as in every `.tsv`."""
-    delimiter = "\t" if separator == "tab" or file.suffix == ".tsv" else separator
-    if len(delimiter) != 1:
-        raise UserError(f"{file}: separator should be one character, or tab (got {separator!r}).")
-    csv.field_size_limit(1 << 24)  # the default of 128 KiB refuses long captions
-    reader = csv.DictReader(io.StringIO(read_text(file), newline=""), delimiter=delimiter, skipinitialspace=True)
-    try:
-        for row in reader:
-            place = f"{file}: line {reader.line_num}"
-            if any(row.pop(None, ())):
-                raise UserError(f"{place}: more values than columns; quote a caption that holds {delimiter!r}.")
-            if None in row.values():
-                raise UserError(f"{place}: fewer values than columns ({', '.join(row)}).")
-            yield {key.strip(): value for key, value in row.items()}
-    except csv.Error as error:
-        raise UserError(f"{file}: line {reader.line_num}: not valid CSV ({error}).") from error
+class Captions:
+    """The captions of rows by type, and a count of the empty words among them."""
 
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns, self._count, self._first = columns, 0, list[str]()
 
-def jsonl_rows(file: Path) -> Iterator[Row]:
-    """The objects of a file of JSON lines; empty lines are passed over."""
-    for number, line in enumerate(read_text(file).split("\n"), start=1):  # splitlines also cuts inside a JSON text
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}: line {number}: not valid JSON ({error}).") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{file}: line {number}: should be a JSON object (got {line[:60]}).")
-        yield row
+    def read(self, row: Row, place: str) -> list[str]:
+        """A row's captions without empty words; a UserError names place and type where there is something else."""
+        texts: list[str] = []
+        for column in self.columns:
+            try:
+                texts += parse_captions(row[column], place=place)
+            except BrokenItemError as error:
+                raise UserError(f"{error} (column '{column}')") from error
+        kept = [text for text in texts if not is_empty_word(text)]
+        if len(kept) < len(texts) or not texts:
+            self._count += max(1, len(texts) - len(kept))
+            self._first = [*self._first, place][:3]
+        return kept
 
-
-def _image_files(
-    config: TableSourceConfig, rows: Iterable[Row], file: Path, name: str, image: str | None, caption: str | None
-) -> ImageFiles:
-    """Captions by image, both in the order of the table."""
-    grouped: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, start=1):
-        place = file if number == 1 else f"{file}: row {number}"
-        image = find_column(place, row, "image", image, IMAGE_COLUMNS)
-        caption = find_column(place, row, "caption", caption, CAPTION_COLUMNS)
-        grouped.setdefault(str(row[image]).strip(), []).extend(_texts(row[caption]))
-    if not grouped:
-        raise UserError(f"{file}: the table is empty.")
-    return ImageFiles.annotated(name, file, file.parent if config.images is None else locate(config.images), grouped)
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The empty words, where there are some."""
+        what = "empty captions (such as NaN, null, None, N/A) passed over"
+        return (LeftOut(what, self._count, tuple(self._first)),) if self._count else ()
 
 
 def find_column(
@@ -101,90 +112,80 @@ def find_column(
 ) -> str:
     """The column that plays a role, which is also the setting that names it: `wanted`, or the first of `known` there.
 
-    A UserError names the file or row, `place`, and all columns where there is none.
+    Known names are found in any letter case. A UserError names the file or row, `place`, and all columns where there
+    is none.
     """
-    for name in known if wanted is None else [wanted]:
-        if name in columns:
-            return name
+    if wanted is not None and wanted in columns:
+        return wanted
+    spelled = {column.strip().lower(): column for column in reversed(list(columns))}
+    for name in known if wanted is None else ():
+        if name in columns or name in spelled:
+            return name if name in columns else spelled[name]
     missing = f"column '{wanted}'" if wanted else f"column that looks like the {role}"
     listed = ", ".join(columns) or "none"
     raise UserError(f"{place}: no {missing}. Columns: {listed}. Name the right one with {role}=COLUMN.")
 
 
-def _texts(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(text) for text in value if text is not None] if isinstance(value, (list, tuple)) else [str(value)]
+def find_captions(place: Path | str, columns: Collection[str], wanted: str | None) -> list[str]:
+    """The columns of captions: the one named, those of a pattern, the first known one, or numbered ones."""
+    if wanted is not None and wanted not in columns and any(sign in wanted for sign in "*?["):
+        if found := [column for column in columns if fnmatchcase(column, wanted)]:
+            return found
+    known = {column.strip().lower() for column in columns} & set(CAPTION_COLUMNS)
+    numbered = [name for name in columns if re.fullmatch(r"(caption|text|sentence|comment)s?[ _-]?\d+", name.lower())]
+    if wanted is None and not known and numbered:
+        return numbered
+    return [find_column(place, columns, "caption", wanted, CAPTION_COLUMNS)]
 
 
-def _open_parquet(config: TableSourceConfig, file: Path, name: str) -> Source:
-    parquet = require("pyarrow.parquet", extra="parquet")
-    if not file.is_file():
-        raise UserError(f"{file}: no such file.")
-    try:
-        table = parquet.ParquetFile(file)
-    except Exception as error:  # pyarrow has its own family of errors
-        raise UserError(f"{file}: not a Parquet file ({error}).") from error
-    columns = dict.fromkeys(table.schema_arrow.names)
-    image = find_column(file, columns, "image", config.image, IMAGE_COLUMNS)
-    caption = find_column(file, columns, "caption", config.caption, CAPTION_COLUMNS)
-    field = table.schema_arrow.field(image).type
-    if str(field).startswith(("struct", "binary", "large_binary")):
-        captions = [tuple(_texts(row[caption])) for row in _parquet_rows(file, table, [caption])]
-        if not captions:
-            raise UserError(f"{file}: the table is empty.")
-        sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
-        return ParquetImages(name, file, image, captions, sizes)
-    return _image_files(config, _parquet_rows(file, table, [image, caption]), file, name, image, caption)
+def _name(value: object, place: str, column: str) -> str:
+    """A picture's name in a row."""
+    if isinstance(value, (dict, list, bytes, bool, float)) or value is None:
+        raise UserError(f"{place}: column '{column}' holds no file name but {str(value)[:60]!r}; set image=COLUMN.")
+    name = str(value).strip()
+    if ADDRESS.match(name):
+        raise UserError(
+            f"{place}: column '{column}' holds addresses ({name[:80]}), and pictures are read from disk. Fetch them "
+            f"first: img2dataset --url_list FILE --url_col {column} --caption_col CAPTION --output_format webdataset "
+            "--output_folder shards, then give webdataset:shards"
+        )
+    return name
 
 
-def _parquet_rows(file: Path, table: Any, columns: list[str]) -> Iterator[Row]:
-    try:
-        for batch in table.iter_batches(columns=columns, batch_size=4096):
-            yield from batch.to_pylist()
-    except Exception as error:
-        raise UserError(f"{file}: damaged in the columns {', '.join(columns)} ({error}).") from error
+def _join_files(grouped: dict[str, list[str]], file: Path, root: Path, spec: str) -> dict[str, list[str]]:
+    """Captions by the first name of each picture: names that lead to one file are one picture."""
+    joined: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
+    by_stem: dict[str, list[str]] | None = None
+    there = 0
+    for number, (name, captions) in enumerate(grouped.items(), start=1):
+        path = resolve_inside(root, name, place=str(file))
+        if "\\" in name and not path.exists():
+            name = name.replace("\\", "/")
+            path = resolve_inside(root, name, place=str(file))
+        elif path.suffix.lower() not in IMAGE_SUFFIXES and not path.exists():
+            by_stem = _by_stem(root) if by_stem is None else by_stem
+            found = by_stem.get(name, [])
+            if len(found) > 1:
+                raise UserError(f"{file}: image {name!r} has no suffix and may be {' or '.join(sorted(found))}.")
+            name = found[0] if found else name
+            path = root / name
+        there += number <= _LOOKED_AT and path.exists()
+        if number == min(_LOOKED_AT, len(grouped)) and not there:
+            raise UserError(
+                f"{file}: none of the first {number} pictures is in {root}, such as {name!r}. "
+                f"Name the folder that they are in: {spec.partition(',')[0]},IMAGES_DIR"
+            )
+        key = first.setdefault(os.path.realpath(path), name)
+        joined.setdefault(key, []).extend(captions)
+    return joined
 
 
-@dataclass
-class ParquetImages(Source):
-    """Pictures stored inside a Parquet file, one row an image; one row group is held in memory at a time."""
-
-    name: str
-    file: Path
-    column: str
-    texts: Sequence[tuple[str, ...]]
-    group_sizes: Sequence[int]
-    _held: tuple[int, Any] = (-1, None)
-    """Number and images of the row group read last."""
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def sample(self, index: int) -> Sample:
-        group, offset = 0, index
-        while offset >= self.group_sizes[group]:
-            offset -= self.group_sizes[group]
-            group += 1
-        held = self._held  # read and set as a whole: several threads may be here at once
-        if held[0] != group:
-            self._held = held = (group, self._read_group(group))
-        value = held[1][offset].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        return Sample(f"{index:08d}", data or b"", self.captions(index), self.place(index))
-
-    def _read_group(self, group: int) -> Any:
-        parquet = require("pyarrow.parquet", extra="parquet")
-        try:
-            return parquet.ParquetFile(self.file).read_row_group(group, columns=[self.column]).column(0)
-        except Exception as error:
-            raise BrokenItemError(f"{self.file}: row group {group} is damaged ({error}).") from error
-
-    def place(self, index: int) -> str:
-        return f"{self.file}: row {index}"
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        return clean_captions(self.texts[index])
-
-    def stamp(self) -> Any:
-        return [file_stamp(self.file), list(self.texts)]
+def _by_stem(root: Path) -> dict[str, list[str]]:
+    """Pictures right inside a folder by their names without suffix."""
+    found: dict[str, list[str]] = {}
+    for name in os.listdir(root) if root.is_dir() else ():
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(stem, []).append(name)
+    return found

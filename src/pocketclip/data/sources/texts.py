@@ -13,8 +13,9 @@ from pocketclip.data import split_text
 from pocketclip.data.identity import first_equal
 from pocketclip.data.keys import caption_id
 from pocketclip.data.labels import Labels, number_texts
+from pocketclip.data.sources.delimited import Row, csv_rows, jsonl_rows
 from pocketclip.data.sources.image_files import locate
-from pocketclip.data.sources.table import Row, csv_rows, find_column, jsonl_rows
+from pocketclip.data.sources.table import find_column
 from pocketclip.data.splits import held_out_numbers
 from pocketclip.errors import UserError
 
@@ -56,8 +57,8 @@ class LabelledTextsConfig(Config):
     """Column of the text; None: the first known name, such as `text` or `sentence`."""
     label: str | None = None
     """Column of the class; None: the first known name, such as `label` or `class`."""
-    separator: str = ","
-    """Between the columns of a CSV; `tab` for a tab."""
+    separator: str | None = None
+    """Between the columns of a CSV, `tab` for a tab; None: the one that the header shows."""
 
     def open(self) -> LabelledTexts:
         """Read the table; every row needs a text and a class."""
@@ -71,8 +72,10 @@ class LabelledTextsConfig(Config):
         return LabelledTexts(name, texts, number_texts(name, classes))
 
 
-def _pairs(rows: Iterator[Row], file: Path, text: str | None, label: str | None) -> Iterator[tuple[str, str]]:
-    for number, row in enumerate(rows, start=1):
+def _pairs(
+    rows: Iterator[tuple[int, Row]], file: Path, text: str | None, label: str | None
+) -> Iterator[tuple[str, str]]:
+    for number, (_, row) in enumerate(rows, start=1):
         place = f"{file}: row {number}"
         text = find_column(file if number == 1 else place, row, "text", text, TEXT_COLUMNS)
         label = find_column(file if number == 1 else place, row, "label", label, LABEL_COLUMNS)
@@ -86,7 +89,7 @@ def open_texts(spec: str, *, place: str) -> LabelledTexts:
     """Open what a user wrote behind the option `place`: `reviews.tsv`, or `csv:reviews.csv,text=body,label=stars`."""
     kinds = dict.fromkeys(SUFFIXES.values(), LabelledTextsConfig)
     if spec.partition(":")[0] not in kinds:
-        suffix = Path(spec.partition(",")[0]).suffix.lower()
+        suffix = Path(spec.partition(",")[0].lower().removesuffix(".gz")).suffix
         if suffix not in SUFFIXES:
             raise UserError(f"{place}: should be csv:FILE or jsonl:FILE with columns text and label (got {spec!r}).")
         spec = f"{SUFFIXES[suffix]}:{spec}"

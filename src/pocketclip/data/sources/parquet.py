@@ -1,0 +1,193 @@
+"""Parquet files, and pictures stored inside them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.keys import content_id
+from pocketclip.data.source import LeftOut, Sample, Source
+from pocketclip.data.sources.image_files import file_stamp, locate, read_file
+from pocketclip.data.sources.joined_rows import NO_PICTURE, JoinedRows, kept_ids
+from pocketclip.errors import BrokenItemError, UserError, require
+from pocketclip.files import resolve_inside
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """One or several Parquet files of the same columns, read as one table."""
+
+    files: tuple[Path, ...]
+    columns: tuple[str, ...]
+    schema: Any
+    groups: tuple[tuple[int, int, int], ...]
+    """File, number inside it and rows of each row group."""
+
+    @classmethod
+    def open(cls, place: Path) -> "Parquet":
+        """A file, the files of a folder, or those of a pattern with `*` or `{00..04}`."""
+        parquet = require("pyarrow.parquet", extra="parquet")
+        files, groups, schema = _files(place), [], None
+        for number, file in enumerate(files):
+            try:
+                table = parquet.ParquetFile(file)
+            except Exception as error:  # pyarrow has its own family of errors
+                raise UserError(f"{file}: not a Parquet file ({error}).") from error
+            schema = table.schema_arrow if schema is None else schema
+            if table.schema_arrow.names != schema.names:
+                listed = f"{', '.join(table.schema_arrow.names)}; {files[0]}: {', '.join(schema.names)}"
+                raise UserError(f"{file}: other columns than the first file ({listed}).")
+            sizes = (table.metadata.row_group(group).num_rows for group in range(table.num_row_groups))
+            groups += [(number, group, size) for group, size in enumerate(sizes)]
+        assert schema is not None
+        if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+            raise UserError(f"{files[0]}: column {', '.join(map(repr, twice))} is there twice; rename one of the two.")
+        return cls(tuple(files), tuple(schema.names), schema, tuple(groups))
+
+    @property
+    def file(self) -> Path:
+        """The first file."""
+        return self.files[0]
+
+    def holds_bytes(self, column: str) -> bool:
+        """Whether a column holds pictures, not their names."""
+        kind = str(self.schema.field(column).type).removeprefix("dictionary<values=")
+        return kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary"))
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Place and values of each row."""
+        parquet = require("pyarrow.parquet", extra="parquet")
+        for file in self.files:
+            number = 0
+            try:
+                for batch in parquet.ParquetFile(file).iter_batches(columns=list(columns), batch_size=4096):
+                    values = batch.to_pylist()
+                    for row in values:
+                        yield f"{file}: row {number}", row
+                        number += 1
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(f"{file}: damaged in the columns {', '.join(columns)} ({error}).") from error
+
+
+def _files(place: Path) -> list[Path]:
+    text = str(place)
+    if not any(sign in text for sign in "*?{") or place.exists():
+        found = locate(place)
+        files = sorted(found.glob("*.parquet")) if found.is_dir() else [found]
+    else:
+        pattern = re.sub(r"\{\d+\.\.\d+\}", "*", place.name)
+        wanted = re.search(r"\{(\d+)\.\.(\d+)\}", place.name)
+        files = sorted(locate(place.parent).glob(pattern))
+        if wanted:
+            width, numbers = len(wanted[1]), range(int(wanted[1]), int(wanted[2]) + 1)
+            names = [place.name.replace(wanted[0], f"{number:0{width}}") for number in numbers]
+            files = [locate(place.parent) / name for name in names]
+    if not files or not all(file.is_file() for file in files):
+        missing = next((file for file in files if not file.is_file()), place)
+        raise UserError(f"{missing}: no such file, and none that ends in .parquet inside.")
+    return files
+
+
+@dataclass
+class ParquetImages(Source):
+    """Pictures stored inside Parquet files; rows of equal bytes are one. One row group is held in memory at a time."""
+
+    name: str
+    table: Parquet
+    column: str
+    texts: Sequence[tuple[str, ...]]
+    rows: JoinedRows
+    root: Path
+    """Folder of pictures that a row only names."""
+    left_out: Sequence[LeftOut] = ()
+    _held: tuple[int, Any] = (-1, None)
+    """Number and images of the row group read last."""
+
+    @classmethod
+    def joined(
+        cls,
+        name: str,
+        table: Parquet,
+        column: str,
+        texts: Sequence[Sequence[str]],
+        left_out: Sequence[LeftOut],
+        images: Path | None,
+    ) -> "ParquetImages":
+        """From the captions of each row."""
+        root = table.file.parent if images is None else locate(images)
+        source = cls(name, table, column, [], JoinedRows.by_ids(np.zeros(0, np.int64)), root, left_out)
+        stamp = ["parquet", [[str(file.absolute()), *file_stamp(file)] for file in table.files], column, str(root)]
+        source.rows = JoinedRows.by_ids(kept_ids(stamp, len(texts), source._row_ids()))
+        source.texts = source.rows.join(texts)
+        return source
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def _row_ids(self) -> Iterator[int]:
+        for group, (_, _, size) in enumerate(self.table.groups):
+            try:
+                values = self._read_group(group)
+            except BrokenItemError:  # its samples are broken items
+                yield from [NO_PICTURE] * size
+                continue
+            for value in values:
+                try:
+                    data = self._bytes(value.as_py())
+                except (BrokenItemError, UserError):
+                    data = b""
+                yield content_id(data) if data else NO_PICTURE
+
+    def _bytes(self, value: Any) -> bytes:
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and value.get("path"):
+            return read_file(resolve_inside(self.root, value["path"], place=str(self.table.file)))
+        return data or b""
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Row group of a sample's first row, and its place inside."""
+        ends = np.cumsum([size for _, _, size in self.table.groups])
+        row = int(self.rows.first[index])
+        group = int(np.searchsorted(ends, row, side="right"))
+        return group, row - (int(ends[group - 1]) if group else 0)
+
+    def sample(self, index: int) -> Sample:
+        group, offset = self._find(index)
+        held = self._held  # read and set as a whole: several threads may be here at once
+        if held[0] != group:
+            self._held = held = (group, self._read_group(group))
+        data = self._bytes(held[1][offset].as_py())
+        return Sample(f"{index:08d}", data, self.captions(index), self.place(index))
+
+    def _read_group(self, group: int) -> Any:
+        parquet = require("pyarrow.parquet", extra="parquet")
+        number, inside, _ = self.table.groups[group]
+        file = self.table.files[number]
+        try:
+            return parquet.ParquetFile(file).read_row_group(inside, columns=[self.column]).column(0)
+        except Exception as error:
+            raise BrokenItemError(f"{file}: row group {inside} is damaged ({error}).") from error
+
+    def place(self, index: int) -> str:
+        group, offset = self._find(index)
+        number, _, _ = self.table.groups[group]
+        before = sum(size for file, inside, size in self.table.groups[:group] if file == number)
+        return f"{self.table.files[number]}: row {before + offset}"
+
+    def picture_id(self, index: int) -> int:
+        """Known since the table was opened."""
+        if self.rows.ids[index] == NO_PICTURE:
+            raise BrokenItemError(f"{self.place(index)}: no picture.")
+        return int(self.rows.ids[index])
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return clean_captions(self.texts[index])
+
+    def stamp(self) -> Any:
+        return [[file_stamp(file) for file in self.table.files], list(self.texts)]
