@@ -9,6 +9,7 @@ from PIL import Image
 
 from conftest import encode_picture
 from pocketclip.data import open_source
+from pocketclip.data.keys import content_id
 from pocketclip.data.source import Source
 from pocketclip.data.sources.hub import HubSource
 from pocketclip.errors import BrokenItemError, UserError
@@ -119,9 +120,20 @@ def test_a_missing_column_is_named_with_those_there_are(
         HubSource.from_dataset(dataset(["a dog"], *names), name="hub:mine", **wanted)
 
 
-@pytest.mark.parametrize(
-    "captions", [[1, 2], [[1], [2]], [{"raw": "a", "tokens": "b"}] * 2, [[{"raw": "a"}], [{"raw": "b"}]]]
-)
+@pytest.mark.parametrize("captions", [[{"raw": "a", "tokens": "b"}] * 2, [[{"raw": "a"}], [{"raw": "a"}]]])
+def test_an_object_gives_its_text(captions: list[Any]) -> None:
+    assert HubSource.from_dataset(dataset(captions)).captions(0) == ("a",)
+
+
+def test_rows_of_equal_pictures_are_one_sample() -> None:
+    rows = [{"bytes": encode_picture(number), "path": None} for number in (1, 2, 1)]
+    data = datasets.Dataset.from_dict({"image": rows, "caption": ["one", "two", "three"]})
+    source = HubSource.from_dataset(data.cast_column("image", datasets.Image()))
+    assert [source.captions(number) for number in range(len(source))] == [("one", "three"), ("two",)]
+    assert source.picture_id(1) == content_id(source[1].image)
+
+
+@pytest.mark.parametrize("captions", [[1, 2], [[1], [2]], [{"tokens": "b"}] * 2, [True, False]])
 def test_a_caption_column_that_is_not_text_is_named(captions: list[Any]) -> None:
     with pytest.raises(UserError, match=r"hub:memory: .*caption"):
         HubSource.from_dataset(dataset(captions)).captions(0)

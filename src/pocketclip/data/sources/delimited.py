@@ -47,7 +47,7 @@ def csv_rows(file: Path, separator: str | None = None) -> Iterator[tuple[int, Ro
 def _found_separator(file: Path, text: str) -> str:
     """The separator under which the header has known columns, or the only one it holds; else that of the suffix."""
     header = next((line for line in text.split("\n") if line.strip()), "")
-    known = {name for name in (*IMAGE_COLUMNS, *CAPTION_COLUMNS)}
+    known = {*IMAGE_COLUMNS, *CAPTION_COLUMNS}
     there = [separator for separator in SEPARATORS if separator in header]
     named = {sign: sum(_plain(cell) in known for cell in header.split(sign)) for sign in there}
     best = [sign for sign in there if named[sign] == max(named.values())]

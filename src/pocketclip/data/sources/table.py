@@ -128,8 +128,9 @@ def find_column(
 
 def find_captions(place: Path | str, columns: Collection[str], wanted: str | None) -> list[str]:
     """The columns of captions: the one named, those of a pattern, the first known one, or numbered ones."""
-    if wanted is not None and wanted not in columns and any(sign in wanted for sign in "*?["):
-        if found := [column for column in columns if fnmatchcase(column, wanted)]:
+    if wanted is not None and wanted not in columns:
+        found = [column for column in columns if fnmatchcase(column, wanted)]
+        if found:
             return found
     known = {column.strip().lower() for column in columns} & set(CAPTION_COLUMNS)
     numbered = [name for name in columns if re.fullmatch(r"(caption|text|sentence|comment)s?[ _-]?\d+", name.lower())]
@@ -184,8 +185,7 @@ def _join_files(grouped: dict[str, list[str]], file: Path, root: Path, spec: str
 def _by_stem(root: Path) -> dict[str, list[str]]:
     """Pictures right inside a folder by their names without suffix."""
     found: dict[str, list[str]] = {}
-    for name in os.listdir(root) if root.is_dir() else ():
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in IMAGE_SUFFIXES:
-            found.setdefault(stem, []).append(name)
+    for path in root.iterdir() if root.is_dir() else ():
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(path.stem, []).append(path.name)
     return found
