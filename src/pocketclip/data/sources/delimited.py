@@ -19,14 +19,16 @@ IMAGE_COLUMNS = (
 CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "sentences", "comment", "txt", "raw")
 Row = dict[str, Any]
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_WORDS = {"tab": "\t", "comma": ","}
+"""Separators that a command line cannot spell."""
 
 
-def csv_rows(file: Path, separator: str | None = None) -> Iterator[tuple[int, Row]]:
-    """Line and values by column of each row; without `separator` it is the one that the header shows."""
-    if separator is not None and separator != "tab" and len(separator) != 1:
-        raise UserError(f"{file}: separator should be one character, or tab (got {separator!r}).")
+def csv_rows(file: Path, separator: str = ",") -> Iterator[tuple[int, Row]]:
+    """Line and values by column of each row; a `separator` of `,` is the one that the header shows, see `_WORDS`."""
+    if separator not in _WORDS and len(separator) != 1:
+        raise UserError(f"{file}: separator should be one character, or tab, or comma (got {separator!r}).")
     text = read_text(file)
-    delimiter = "\t" if separator == "tab" else separator or _found_separator(file, text)
+    delimiter = _found_separator(file, text) if separator == "," else _WORDS.get(separator, separator)
     lines = _lenient_rows(text, delimiter) if delimiter in "\t|" else _quoted_rows(file, text, delimiter)
     columns: list[str] | None = None
     for line, values in lines:

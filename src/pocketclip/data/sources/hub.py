@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from pocketclip.config import digest
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id
 from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
@@ -70,7 +71,8 @@ class HubSource(Source):
         told = Captions(columns)
         rows = enumerate(dataset.select_columns(columns))
         texts = [told.read(row, f"{name}: row {number}") for number, row in rows]
-        ids = kept_ids(["hub", dataset._fingerprint, image], len(dataset), _row_ids(dataset.select_columns([image])))
+        row_ids = _RowIds(dataset.select_columns([image]))
+        ids = kept_ids(["hub", dataset._fingerprint, image], len(dataset), iter(row_ids), lambda: row_ids.are_of_bytes)
         joined = JoinedRows.by_ids(ids)
         return cls(name, dataset, image, columns, joined, joined.join(texts), told.left_out)
 
@@ -96,17 +98,27 @@ class HubSource(Source):
         return clean_captions(self.texts[index])
 
     def stamp(self) -> Any:
-        """The `datasets` library's own, which follows every transformation."""
-        return [self.dataset._fingerprint, self.image, list(self.columns)]
+        """The `datasets` library's own, which follows every transformation, and the pictures' ids."""
+        return [self.dataset._fingerprint, self.image, list(self.columns), digest(self.rows.ids.tolist())]
 
 
-def _row_ids(dataset: Any) -> Iterator[int]:
-    for row in dataset:
-        try:
-            data = _bytes(next(iter(row.values())), "")
-        except BrokenItemError:
-            data = b""
-        yield content_id(data) if data else NO_PICTURE
+@dataclass
+class _RowIds:
+    """The picture's id of each row of a data set with one column."""
+
+    dataset: Any
+    are_of_bytes: bool = True
+    """Whether no row was met that only names its picture, which may change while the data set stays."""
+
+    def __iter__(self) -> Iterator[int]:
+        for row in self.dataset:
+            (stored,) = row.values()
+            self.are_of_bytes &= not stored or stored.get("bytes") is not None
+            try:
+                data = _bytes(stored, "")
+            except BrokenItemError:
+                data = b""
+            yield content_id(data) if data else NO_PICTURE
 
 
 def _bytes(stored: Any, place: str) -> bytes:

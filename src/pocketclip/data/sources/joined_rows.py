@@ -1,7 +1,7 @@
 """Rows whose pictures have equal bytes are one sample: which rows those are, hashed once and kept in the cache."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -44,14 +44,18 @@ class JoinedRows:
         return joined
 
 
-def kept_ids(stamp: Any, count: int, compute: Iterator[int]) -> npt.NDArray[np.int64]:
-    """(N,) ids of `count` rows, from the cache where the data's stamp is the same."""
+def kept_ids(
+    stamp: Any, count: int, compute: Iterator[int], may_keep: Callable[[], bool] = lambda: True
+) -> npt.NDArray[np.int64]:
+    """(N,) ids of `count` rows, from the cache where the data's stamp is the same; `may_keep` is asked in the end."""
     file = cache_root() / "identity" / f"{digest(stamp)}.rows.npy"
     with suppress(OSError, ValueError, EOFError):
         ids = np.load(file, allow_pickle=False)
         if ids.shape == (count,) and ids.dtype == np.int64:
             return np.asarray(ids)
     ids = np.fromiter(compute, np.int64, count)
+    if not may_keep():
+        return ids
     buffer = io.BytesIO()
     np.save(buffer, ids, allow_pickle=False)
     with suppress(OSError, UserError):  # without a cache it is computed again

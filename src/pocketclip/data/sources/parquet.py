@@ -1,5 +1,6 @@
 """Parquet files, and pictures stored inside them."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from pocketclip.config import digest
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id
 from pocketclip.data.source import LeftOut, Sample, Source
@@ -108,6 +111,8 @@ class ParquetImages(Source):
     left_out: Sequence[LeftOut] = ()
     _held: tuple[int, Any] = (-1, None)
     """Number and images of the row group read last."""
+    _names_files: bool = False
+    """Whether a row was met that only names its picture, which may change while the table stays."""
 
     @classmethod
     def joined(
@@ -123,7 +128,7 @@ class ParquetImages(Source):
         root = table.file.parent if images is None else locate(images)
         source = cls(name, table, column, [], JoinedRows.by_ids(np.zeros(0, np.int64)), root, left_out)
         stamp = ["parquet", [[str(file.absolute()), *file_stamp(file)] for file in table.files], column, str(root)]
-        source.rows = JoinedRows.by_ids(kept_ids(stamp, len(texts), source._row_ids()))
+        source.rows = JoinedRows.by_ids(kept_ids(stamp, len(texts), source._row_ids(), lambda: not source._names_files))
         source.texts = source.rows.join(texts)
         return source
 
@@ -147,15 +152,21 @@ class ParquetImages(Source):
     def _bytes(self, value: Any) -> bytes:
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None and isinstance(value, dict) and value.get("path"):
+            self._names_files = True
             return read_file(resolve_inside(self.root, value["path"], place=str(self.table.file)))
         return data or b""
 
     def _find(self, index: int) -> tuple[int, int]:
         """Row group of a sample's first row, and its place inside."""
-        ends = np.cumsum([size for _, _, size in self.table.groups])
         row = int(self.rows.first[index])
-        group = int(np.searchsorted(ends, row, side="right"))
-        return group, row - (int(ends[group - 1]) if group else 0)
+        group = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        return group, row - int(self._firsts[group])
+
+    @functools.cached_property
+    def _firsts(self) -> npt.NDArray[np.int64]:
+        """(G,) the first row of each group among those of all files."""
+        sizes = np.array([size for _, _, size in self.table.groups], np.int64)
+        return np.cumsum(sizes) - sizes
 
     def sample(self, index: int) -> Sample:
         group, offset = self._find(index)
@@ -177,8 +188,13 @@ class ParquetImages(Source):
     def place(self, index: int) -> str:
         group, offset = self._find(index)
         number, _, _ = self.table.groups[group]
-        before = sum(size for file, inside, size in self.table.groups[:group] if file == number)
+        before = int(self._firsts[group] - self._firsts[self._first_groups[number]])
         return f"{self.table.files[number]}: row {before + offset}"
+
+    @functools.cached_property
+    def _first_groups(self) -> dict[int, int]:
+        """The first group of each file that has one."""
+        return {file: group for group, (file, _, _) in reversed(list(enumerate(self.table.groups)))}
 
     def picture_id(self, index: int) -> int:
         """Known since the table was opened."""
@@ -190,4 +206,4 @@ class ParquetImages(Source):
         return clean_captions(self.texts[index])
 
     def stamp(self) -> Any:
-        return [[file_stamp(file) for file in self.table.files], list(self.texts)]
+        return [[file_stamp(file) for file in self.table.files], list(self.texts), digest(self.rows.ids.tolist())]

@@ -39,8 +39,8 @@ class TableSourceConfig(SourceSettings):
     """Column of the image name; None: the first known name, such as `image` or `filepath`."""
     caption: str | None = None
     """Column of the caption(s), or a pattern of several, such as `caption_*`; None: the first known name."""
-    separator: str | None = None
-    """Between the columns of a CSV, `tab` for a tab; None: the one that the header shows."""
+    separator: str = ","
+    """Between the columns of a CSV: a character, `tab` or `comma`; as it is, the one that the header shows."""
 
     def read(self) -> Source:
         """Read the table; pictures are read later."""

@@ -57,8 +57,8 @@ class LabelledTextsConfig(Config):
     """Column of the text; None: the first known name, such as `text` or `sentence`."""
     label: str | None = None
     """Column of the class; None: the first known name, such as `label` or `class`."""
-    separator: str | None = None
-    """Between the columns of a CSV, `tab` for a tab; None: the one that the header shows."""
+    separator: str = ","
+    """Between the columns of a CSV: a character, `tab` or `comma`; as it is, the one that the header shows."""
 
     def open(self) -> LabelledTexts:
         """Read the table; every row needs a text and a class."""
