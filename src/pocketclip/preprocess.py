@@ -3,6 +3,8 @@
 Decoding lives at this layer because models, search and data all read pictures, and none may import another.
 """
 
+import importlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
@@ -20,6 +22,12 @@ from pocketclip.errors import BrokenItemError, UserError, first_line
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels (100 MP, 300 MB as RGB); larger ones are refused unread."""
+
+HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+"""Photos of iPhones, which the extra `heic` reads."""
+_READ = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .avif"
+IMAGE_SUFFIXES = frozenset(_READ.split()) | (HEIC_SUFFIXES if importlib.util.find_spec("pillow_heif") else frozenset())
+"""Endings of the files that are pictures, in small letters."""
 
 ImageLike = str | Path | bytes | Image.Image
 

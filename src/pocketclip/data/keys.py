@@ -40,7 +40,7 @@ def unique_keys(texts: Sequence[str]) -> list[str]:
 class PackedTexts:
     """Short texts one behind the other in one block of memory, where a million objects would be too many."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str] = ()) -> None:
         self.data, self.ends = bytearray(), array("q", [0])
         for text in texts:
             self.append(text)

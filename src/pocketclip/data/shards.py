@@ -17,9 +17,10 @@ from pydantic import PositiveInt
 from pocketclip.config import Config, digest
 from pocketclip.data.labels import write_class_names
 from pocketclip.data.sample_json import to_json
-from pocketclip.data.source import IMAGE_SUFFIXES, Sample, Source, broken_item
+from pocketclip.data.source import Sample, Source, broken_item
 from pocketclip.errors import BrokenItemError, UserError, first_line
 from pocketclip.files import cannot_write, new_file, write_atomically
+from pocketclip.preprocess import IMAGE_SUFFIXES
 from pocketclip.stages.engine import compute_here, fill
 from pocketclip.stages.store import Block, Stage, first_difference
 from pocketclip.stages.watch import SILENT, Watch

@@ -14,8 +14,6 @@ from pocketclip.data.keys import content_id
 from pocketclip.data.sources.reinforcement import ReinforcedData
 from pocketclip.errors import BrokenItemError, UserError, first_line
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:

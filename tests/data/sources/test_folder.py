@@ -8,7 +8,6 @@ import pytest
 
 from conftest import encode_picture
 from pocketclip.data import open_source
-from pocketclip.data.sources.folder import captions_of
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import decode_image
 
@@ -54,6 +53,8 @@ def test_a_text_beside_the_picture_holds_one_caption_a_line(photo: Path) -> None
         ({"caption": "a dog"}, ("a dog",)),
         ({"captions": []}, ()),
         ({"label": 3}, ()),
+        ({"label": 3, "caption": "a dog"}, ("a dog",)),
+        ({"captions": None}, ()),
     ],
 )
 def test_a_json_beside_the_picture_holds_captions(photo: Path, values: Any, expected: tuple[str, ...]) -> None:
@@ -87,7 +88,6 @@ def test_a_name_with_dots_finds_its_own_sidecar(tmp_path: Path) -> None:
         (".json", b"[" * 100_000, r"dog\.json: maximum recursion"),
         (".json", b"[1]", r'dog\.json: should hold \{"captions"'),
         (".json", b'{"captions": [1]}', r"dog\.json: should hold"),
-        (".json", b'{"captions": null}', r"dog\.json: should hold"),
         (".json", b'{"text": "a dog"}', r"dog\.json: should hold"),
     ],
 )
@@ -100,10 +100,6 @@ def test_an_unreadable_sidecar_breaks_its_item_and_is_named_once(
         with pytest.raises(BrokenItemError, match=reason) as caught:
             read(0)
         assert str(caught.value).count("dog") == 1
-
-
-def test_a_label_beside_captions_is_allowed() -> None:
-    assert captions_of({"label": 3, "caption": "a dog"}, place="x") == ("a dog",)
 
 
 @pytest.mark.parametrize("data", [b"", b"not a picture", encode_picture(0, (99, 99))[:500]])

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pocketclip.data.source import IMAGE_SUFFIXES
 from pocketclip.data.sources.image_files import read_text
 from pocketclip.errors import UserError
+from pocketclip.preprocess import IMAGE_SUFFIXES
 
 IMAGE_COLUMNS = (
     *("image", "file_name", "filename", "filepath", "image_path", "image_file", "path", "image_name", "jpg"),

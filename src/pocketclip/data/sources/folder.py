@@ -1,10 +1,12 @@
 """A folder of pictures, each with its captions beside it.
 
-`dog.jpg` takes its captions from `dog.txt` (one a line) or `dog.json` (`{"captions": [...]}`). With `classes=folders`
-a picture's class is the folder it lies in, directly below DIR.
+`dog.jpg` takes its captions from `dog.txt` (one a line) or `dog.json` (`{"captions": [...]}`), also called
+`dog.jpg.txt` or `dog.TXT`. With `classes=folders` a picture's class is the folder it lies in, directly below DIR.
 """
 
-import json
+import hashlib
+import os
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pocketclip.data.captions import clean_captions
-from pocketclip.data.keys import content_id, unique_keys
-from pocketclip.data.source import IMAGE_SUFFIXES, Gift, Sample, Source, SourceSettings
+from pocketclip.config import digest
+from pocketclip.data.keys import PackedTexts, content_id, safe_key
+from pocketclip.data.sample_json import SampleText, from_json, given_captions
+from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
+from pocketclip.data.sources.folder_walk import Walk
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file, read_text
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.preprocess import IMAGE_SUFFIXES
 
 
 class FolderSourceConfig(SourceSettings):
@@ -39,18 +44,18 @@ class FolderSourceConfig(SourceSettings):
         root = locate(self.dir)
         if not root.is_dir():
             raise UserError(f"{root}: not a folder.")
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not paths:
-            raise UserError(f"{root}: no pictures here (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
-        keys = unique_keys([str(path.relative_to(root).with_suffix("")) for path in paths])
-        name = f"folder:{self.dir}"
-        if self.classes == "none":
-            return FolderSource(name, paths, keys)
-        folders = [path.relative_to(root).parts[0] if path.parent != root else None for path in paths]
-        if folders.count(None):
-            stray = paths[folders.index(None)]
-            raise UserError(f"{root}: classes=folders: {stray} does not lie in the folder of a class.")
-        return FolderSource(name, paths, keys, tuple(str(folder) for folder in folders))
+        walk = Walk.of(root)
+        if not len(walk.pictures):
+            listed = "".join(f"\n  {line}" for line in walk.left_out)
+            raise UserError(f"{root}: no pictures here (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).{listed}")
+        keys = PackedTexts(safe_key(os.path.splitext(name)[0]) for name in walk.pictures).as_unique_keys()
+        classes: tuple[str, ...] = ()
+        if self.classes == "folders":
+            stray = next((name for name in walk.pictures if os.sep not in name), None)
+            if stray is not None:
+                raise UserError(f"{root}: classes=folders: {root / stray} does not lie in the folder of a class.")
+            classes = tuple(sys.intern(name.partition(os.sep)[0]) for name in walk.pictures)
+        return FolderSource(f"folder:{self.dir}", str(root), walk.pictures, walk.sidecars, keys, classes, walk.left_out)
 
 
 @dataclass(frozen=True)
@@ -58,26 +63,39 @@ class FolderSource(Source):
     """Pictures with sidecar captions, both read when asked for."""
 
     name: str
-    paths: Sequence[Path]
-    keys: Sequence[str]
+    root: str
+    pictures: PackedTexts
+    """Names below the root."""
+    sidecars: PackedTexts
+    """Of each picture; empty where there is none."""
+    keys: PackedTexts
     classes: tuple[str, ...] = ()
     """The class of each picture; empty where there are none."""
+    left_out: Sequence[LeftOut] = ()
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.pictures)
 
     def sample(self, index: int) -> Sample:
-        path = self.paths[index]
-        return Sample(self.keys[index], read_file(path), read_sidecar(path), str(path), self.label(index))
+        image, text = read_file(self.place(index)), self._text(index)
+        return Sample(self.keys[index], image, text.captions, self.place(index), self.label(index), text.metadata)
 
     def place(self, index: int) -> str:
-        return str(self.paths[index])
+        return os.path.join(self.root, self.pictures[index])
 
     def picture_id(self, index: int) -> int:
-        return content_id(read_file(self.paths[index]))
+        return content_id(read_file(self.place(index)))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        return read_sidecar(self.paths[index])
+        return self._text(index).captions
+
+    def _text(self, index: int) -> SampleText:
+        name = self.sidecars[index]
+        if not name:
+            return SampleText()
+        # Beside IMG_1.jpg a phone's export puts IMG_1.jpg.json, with anything but captions
+        own = os.path.splitext(name)[0] != self.pictures[index]
+        return read_sidecar(Path(self.root, name), needed=own)
 
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
@@ -87,32 +105,21 @@ class FolderSource(Source):
         return bisect_left(self.class_names or (), self.classes[index]) if self.classes else None
 
     def stamp(self) -> Any:
-        sidecars = (path.with_suffix(suffix) for path in self.paths for suffix in (".txt", ".json"))
-        stamps = [file_stamp(path) for path in (*self.paths, *sidecars)]
-        return [list(self.keys), stamps, list(self.classes)]
+        stamps = hashlib.sha256()
+        for names in (self.pictures, self.sidecars):
+            for name in names:
+                stamps.update(repr(file_stamp(os.path.join(self.root, name)) if name else None).encode())
+        return [stamps.hexdigest(), digest(self.keys.data.hex()), list(self.classes)]
 
 
-def read_sidecar(path: Path) -> tuple[str, ...]:
-    """The captions beside a picture; none where there is no sidecar, BrokenItemError where it cannot be read."""
+def read_sidecar(path: Path, *, needed: bool = True) -> SampleText:
+    """What the file beside a picture says; BrokenItemError where it cannot be read, or lacks `needed` captions."""
     try:
-        if (sidecar := path.with_suffix(".json")).is_file():
-            return captions_of(json.loads(read_text(sidecar)), place=str(sidecar))
-        if (sidecar := path.with_suffix(".txt")).is_file():
-            return clean_captions(read_text(sidecar).splitlines())
+        text = read_text(path)
+        if path.suffix.lower() == ".json":
+            return from_json(text.encode(errors="surrogatepass"), place=str(path), needed=needed)
+        return SampleText(given_captions(text.split("\n"), place=str(path)))
     except BrokenItemError:
         raise
     except (UserError, ValueError, RecursionError) as error:
-        raise BrokenItemError(f"{sidecar}: {str(error).removeprefix(f'{sidecar}: ')}") from error
-    return ()
-
-
-def captions_of(values: Any, *, place: str) -> tuple[str, ...]:
-    """The captions in a sample's JSON: `captions` (a list) or `caption` (one text); BrokenItemError for all else."""
-    if isinstance(values, dict):
-        captions = values.get("captions", values.get("caption"))
-        texts = [captions] if isinstance(captions, str) else captions
-        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
-            return clean_captions(texts)
-        if captions is None and "label" in values:
-            return ()
-    raise BrokenItemError(f'{place}: should hold {{"captions": ["...", "..."]}}.')
+        raise BrokenItemError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error

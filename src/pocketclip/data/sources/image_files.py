@@ -90,13 +90,14 @@ def locate(place: Path) -> Path:
     )
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """A picture file's bytes; BrokenItemError where it is missing, unreadable or larger than `MAX_FILE_BYTES`."""
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise BrokenItemError(f"{path}: {size:,} bytes are over the limit of {MAX_FILE_BYTES:,}.")
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a third of the time that pathlib takes)
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise BrokenItemError(f"{path}: {size:,} bytes are over the limit of {MAX_FILE_BYTES:,}.")
+            return file.readall()
     except OSError as error:
         raise BrokenItemError(f"{path}: cannot read the file ({error.strerror}).") from error
 
@@ -133,13 +134,14 @@ def read_text(path: Path) -> str:
     return text
 
 
-def file_stamp(path: Path) -> list[object]:
+def file_stamp(path: str | Path) -> list[object]:
     """Name, size, and the times of the last change of bytes and of anything; the name alone where it is missing.
 
     The second time tells of bytes that were changed and dated back.
     """
+    name = os.path.basename(path)  # noqa: PTH119
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 (called for every file, and pathlib doubles its time)
     except OSError:
-        return [path.name]
-    return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        return [name]
+    return [name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.keys import PackedTexts
-from pocketclip.data.source import IMAGE_SUFFIXES
 from pocketclip.data.sources.shard_members import Member, PassedOver, check_plain, members_of
 from pocketclip.errors import first_line
+from pocketclip.preprocess import IMAGE_SUFFIXES
 
 NO_MEMBER = (0, 0)  # a header comes first, so no data begin at 0
 IMAGE, JSON, TEXT, CLASS = range(4)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pocketclip.data.captions import is_empty_word, parse_captions
-from pocketclip.data.source import IMAGE_SUFFIXES, Gift, LeftOut, Source, SourceSettings
+from pocketclip.data.source import Gift, LeftOut, Source, SourceSettings
 from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, Row, csv_rows, jsonl_rows
 from pocketclip.data.sources.image_files import ImageFiles, locate
 from pocketclip.data.sources.parquet import Parquet, ParquetImages
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import resolve_inside
+from pocketclip.preprocess import IMAGE_SUFFIXES
 
 ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
 _LOOKED_AT = 20
