@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 
 from conftest import encode_picture, normalize_pixels
 from pocketclip import preprocess
@@ -319,3 +319,90 @@ def test_transformers_makes_the_same_pixels_from_our_config_file(config: Preproc
         levels = np.abs(ours - theirs) * np.array(config.std)[:, None, None] * 255
         assert levels.max() < 3.5  # two resizers round differently: at most 3 of 255 levels, hardly anywhere
         assert levels.mean() < 0.05
+
+
+RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+"""Half as bright as white in the mean."""
+
+
+def tiff(values: np.ndarray, **options: object) -> bytes:
+    output = io.BytesIO()
+    Image.fromarray(values).save(output, "TIFF", **options)
+    return output.getvalue()
+
+
+def with_gaps(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values[0, :3] = (np.nan, np.inf, -np.inf)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (RAMP.astype(np.float32), {}),
+        ((RAMP * 1.01).astype(np.float32), {}),
+        ((RAMP * 255).astype(np.float32), {}),
+        ((RAMP * 65535).astype(np.float32), {}),
+        ((RAMP * 2 - 1).astype(np.float32), {}),
+        (with_gaps((RAMP * 255).astype(np.float32)), {}),
+        ((RAMP * 255).astype(np.uint16), {}),
+        ((RAMP * 1023).astype(np.uint16), {}),
+        ((RAMP * 4095).astype(np.uint16), {}),
+        ((RAMP * 65535).astype(np.uint16), {}),
+        ((RAMP * 30_000).astype(np.uint16), {"tiffinfo": {281: 30_000}}),
+        ((RAMP * 255).astype(np.int32), {}),
+        ((RAMP * 65535).astype(np.int32), {}),
+        ((RAMP * 60_000 - 30_000).astype(np.int32), {}),
+        ((RAMP * 255).astype(np.uint8), {}),
+    ],
+)
+def test_greys_of_any_range_are_as_bright_as_they_were(values: np.ndarray, options: dict[str, object]) -> None:
+    pixels = np.asarray(decode_image(tiff(values, **options), place="x"))
+    assert pixels[1:].mean() == pytest.approx(128, abs=4)
+    assert pixels[-1].min() > 245
+    assert pixels[1, 0, 0] < 10
+
+
+def test_a_black_picture_stays_black() -> None:
+    assert np.asarray(decode_image(tiff(np.zeros((8, 8), np.float32)), place="x")).max() == 0
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"]
+)
+def test_a_picture_in_memory_of_any_mode_is_as_bright_as_it_was(mode: str) -> None:
+    grey = Image.fromarray((RAMP * 255).astype(np.uint8))
+    if mode == "LAB":
+        image = ImageCms.profileToProfile(
+            grey.convert("RGB"), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
+    elif mode == "I;16":
+        image = Image.fromarray((RAMP * 65535).astype(np.uint16))
+    else:
+        image = grey.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr", "HSV") else grey.convert(mode)
+    assert np.asarray(open_image(image)).mean() == pytest.approx(128, abs=6)
+
+
+def test_a_damaged_exif_block_leaves_the_picture_as_it_lies() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    output = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(output, "JPEG", exif=exif.tobytes())
+    data = bytearray(output.getvalue())
+    place = data.index(b"Exif\0\0") + 6
+    for flipped in range(place + 8, place + 22):
+        damaged = data.copy()
+        damaged[flipped] ^= 0xFF
+        assert decode_image(bytes(damaged), place="x").size in ((20, 10), (10, 20))
+
+
+def test_a_heic_photo_is_read_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    output = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(output, "HEIF")
+    assert decode_image(output.getvalue(), place="x").size == (64, 48)
+    monkeypatch.setattr("pocketclip.preprocess._heic_reader", lambda: None)
+    with pytest.raises(BrokenItemError, match=r"x: a HEIC photo; to read it: pip install 'pocketclip\[heic\]'"):
+        decode_image(output.getvalue(), place="x")

@@ -3,18 +3,19 @@
 Decoding lives at this layer because models, search and data all read pictures, and none may import another.
 """
 
+import functools
 import importlib
 import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pydantic import Field, PositiveInt
 
 from pocketclip.config import Config
@@ -28,6 +29,10 @@ HEIC_SUFFIXES = frozenset({".heic", ".heif"})
 _READ = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .avif"
 IMAGE_SUFFIXES = frozenset(_READ.split()) | (HEIC_SUFFIXES if importlib.util.find_spec("pillow_heif") else frozenset())
 """Endings of the files that are pictures, in small letters."""
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+"""What such a file calls itself behind its first eight bytes."""
+MAX_SAMPLE_VALUE = 281
+"""TIFF's tag of the value that is white."""
 
 ImageLike = str | Path | bytes | Image.Image
 
@@ -94,8 +99,8 @@ class PreprocessConfig(Config):
 def decode_image(data: bytes, *, place: str) -> Image.Image:
     """Decode any common picture to upright 8-bit RGB; `place` is the file (and member) to name in a BrokenItemError.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit and floating greys are scaled to 8 bits,
-    CMYK and palettes are converted.
+    EXIF rotation is applied, transparency is laid on white, greys of more than 8 bits are scaled by what they hold,
+    CMYK, Lab and palettes are converted.
     """
     return load_image(open_header(data, place=place), place=place)
 
@@ -106,6 +111,8 @@ def open_header(data: bytes, *, place: str) -> Image.Image:
         raise BrokenItemError(f"{place}: the file is empty (0 bytes).")
     with _damage_named(place), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns below our own limit, which is checked next
+        if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+            _register_heic(place)
         image = Image.open(io.BytesIO(data))
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -119,7 +126,7 @@ def load_image(image: Image.Image, *, place: str) -> Image.Image:
     """Decode what `open_header` gave, to upright 8-bit RGB."""
     with _damage_named(place):
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image), _named_white(image))
 
 
 @contextmanager
@@ -135,22 +142,74 @@ def _damage_named(place: str) -> Iterator[None]:
         raise BrokenItemError(f"{place}: cannot decode the picture ({first_line(error)}).") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode != "F" or values.max(initial=0) > 1 else 1.0
-        grey = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; as it lies where the block is damaged, which says nothing of the pixels."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever Pillow raises on odd tags
+        return image
+
+
+@functools.cache
+def _heic_reader() -> Any:
+    with suppress(ImportError):
+        reader = importlib.import_module("pillow_heif")
+        reader.register_heif_opener()
+        return reader
+    return None
+
+
+def _register_heic(place: str) -> None:
+    if _heic_reader() is None:
+        raise BrokenItemError(f"{place}: a HEIC photo; to read it: pip install 'pocketclip[heic]'")
+
+
+def _named_white(image: Image.Image) -> float | None:
+    """The value that a file says is white; it does not survive turning."""
+    named = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
+    named = named[0] if isinstance(named, tuple) and named else named
+    return float(named) if isinstance(named, int) else None
+
+
+def _to_rgb(image: Image.Image, named_white: float | None = None) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(
+            _grey_bytes(np.asarray(image, dtype=np.float64), named_white, is_float=image.mode == "F")
+        ).convert("RGB")
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None
+        return converted
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
+def _grey_bytes(values: npt.NDArray[np.float64], named_white: float | None, *, is_float: bool) -> npt.NDArray[np.uint8]:
+    """(H, W) greys of 8 bits from wider ones, whose file seldom says which value is white.
+
+    That is the largest value a file names (TIFF's MaxSampleValue), else the end of the narrowest of the usual ranges
+    that holds all values: 1 for floats, 8, 10, 12, 14, 16, 24 or 31 bits. Negative values are scaled with all others.
+    """
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, float(values.min(initial=0))), float(values.max(initial=0))
+    if low < 0:
+        white = high if high > low else low + 1
+    else:
+        tops = ([1.0] if is_float else []) + [2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31)]
+        beyond = 1.02 if is_float else 1.0  # resizing overshoots
+        white = next((top for top in tops if high <= beyond * top), high)
+        if named_white is not None and named_white >= high > 0:
+            white = named_white
+    return np.clip((values - low) / (white - low) * 255, 0, 255).round().astype(np.uint8)
+
+
 def open_image(image: ImageLike) -> Image.Image:
     """A picture from a path, encoded bytes or a Pillow image, as upright RGB."""
     if isinstance(image, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image), _named_white(image))
     if isinstance(image, bytes):
         return decode_image(image, place="(picture in memory)")
     path = Path(image)

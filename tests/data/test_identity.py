@@ -67,7 +67,7 @@ def test_other_bytes_of_the_same_size_and_time_are_seen(make_folder: MakeFolder)
 def test_verifying_trusts_no_time_of_a_file(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here even the second time stays, as on a disk that was changed behind the system's back."""
     folder = make_folder(3)
-    monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [path.name])
+    monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [str(path)])
     first = opened(folder)
     verify_content(first)
     before, fingerprint = picture_ids(first), first.fingerprint()

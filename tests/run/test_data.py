@@ -147,7 +147,7 @@ def test_a_changed_validation_source_is_named(make_folder: MakeFolder, tmp_path:
 def test_verifying_compares_whatever_the_fingerprints_say(
     make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [path.name])
+    monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [str(path)])
     folder = make_folder(12)
     data = config(folder)
     keep_lists(tmp_path, splits_of(data), SILENT)

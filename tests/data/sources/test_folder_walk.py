@@ -183,11 +183,9 @@ def test_folders_of_systems_are_no_classes(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_utf8_is_a_name(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
-    os.mkdir(folder)
-    with open(folder + b"/p\xe8re.jpg", "wb") as file:
-        file.write(encode_picture())
-    with open(folder + b"/p\xe8re.txt", "w") as text:
-        text.write("a father")
+    Path(os.fsdecode(folder)).mkdir()
+    Path(os.fsdecode(folder + b"/p\xe8re.jpg")).write_bytes(encode_picture())
+    Path(os.fsdecode(folder + b"/p\xe8re.txt")).write_text("a father")
     source = opened(tmp_path)
     assert source[0].captions == ("a father",)
     assert os.fsencode(source.place(0)) == folder + b"/p\xe8re.jpg"
@@ -220,12 +218,8 @@ def test_text_that_is_not_utf8_breaks_its_item(tmp_path: Path, content: bytes) -
 @given(lines=some.lists(some.text(some.characters(exclude_categories=["Cs"])), max_size=4))
 def test_any_captions_come_back_clean_or_are_refused_by_name(tmp_path: Path, lines: list[str]) -> None:
     source = opened(write(tmp_path, **{"a.jpg": "picture", "a.txt": "\n".join(lines).encode()}))
-    try:
-        read = source.captions(0)
-    except BrokenItemError as error:
-        assert str(tmp_path / "a.txt") in str(error)
-        assert any("\0" in line or line.lstrip("\ufeff").startswith(("[", "{")) for line in lines)
-    else:
-        expected = [line for text in lines for line in text.split("\n") if not is_empty_word(line)]
-        if not any(line.strip().startswith(("[", "{")) for line in expected) and "\ufeff" not in "".join(lines)[:1]:
-            assert list(read) == [text for text in clean_captions(expected) if not is_empty_word(text)]
+    if any("\0" in line or line.lstrip().lstrip("\ufeff").startswith(("[", "{")) for line in lines):
+        return  # refused by name, or a list that a line writes out: other tests
+    read = source.captions(0)
+    expected = [line for text in lines for line in text.removeprefix("\ufeff").split("\n")]
+    assert list(read) == [text for text in clean_captions(expected) if not is_empty_word(text)]
