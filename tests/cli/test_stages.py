@@ -1,6 +1,7 @@
 """`embed`, `data filter` and `data features` as commands."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,40 @@ def test_features_are_there_when_training_starts(
 def test_features_of_a_recipe_that_caches_nothing(pocketclip: Run, tiny_recipe_file: Callable[..., Path]) -> None:
     ended = pocketclip("data", "features", tiny_recipe_file())
     assert (ended.code, "caches no features" in ended.err) == (1, True)
+
+
+def dated_back(file: Path) -> None:
+    """Other bytes of the same length under the same time, as a copying tool leaves them."""
+    data, status = bytearray(file.read_bytes()), file.stat()
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("command", ["train", "embed", "convert"])
+def test_verified_work_does_not_go_on_with_other_bytes(
+    pocketclip: Run,
+    make_folder: Callable[..., Path],
+    tiny_recipe_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundle: Path,
+    command: str,
+) -> None:
+    """Even where no time of a file tells: here all of them are hidden."""
+    monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [str(path)])
+    photos, out = make_folder(40), tmp_path / "out"
+    words: dict[str, list[object]] = {
+        "train": ["train", tiny_recipe_file(), "--set", f"data.train=folder:{photos}", "--set", "data.val="],
+        "embed": ["embed", f"folder:{photos}", "--model", bundle],
+        "convert": ["data", "convert", f"folder:{photos}"],
+    }
+    asked = [*words[command], "--out", out, "--verify"]
+    assert pocketclip(*asked).code == 0
+    again = asked if command == "convert" else [*asked, "--resume"]
+    assert pocketclip(*again).code == 0
+    dated_back(photos / "003.jpg")
+    refused = pocketclip(*again)
+    assert refused.code == 1
+    reasons = {"train": "1 with other bytes", "embed": "made_from.source", "convert": "of other data"}
+    assert reasons[command] in refused.err

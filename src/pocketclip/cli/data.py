@@ -8,7 +8,7 @@ from pocketclip.cli.features import features
 from pocketclip.cli.filter import filter_source
 from pocketclip.cli.inspect import inspect
 from pocketclip.cli.mix import mix
-from pocketclip.cli.options import MaxBrokenShare, SourceText
+from pocketclip.cli.options import MaxBrokenShare, SourceText, Verify
 from pocketclip.cli.stages import ShardFolder, ShardName
 from pocketclip.cli.tables import tell_shards
 
@@ -22,6 +22,7 @@ def convert(
     out: ShardFolder,
     name: ShardName = "data",
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Items a shard covers.")] = 1000,
+    verify: Verify = False,
     max_broken_share: MaxBrokenShare = 0.01,
 ) -> None:
     """Write any source as WebDataset shards; a stopped conversion goes on when called again.
@@ -34,12 +35,15 @@ def convert(
     """
     from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.data import open_source
+    from pocketclip.data.identity import verify_content
     from pocketclip.data.shards import write_shards
     from pocketclip.preprocess import decode_image
 
     opened = open_source(source, place="SOURCE")
     with reporter(max_broken_share, len(opened)) as shown:
         tell_left_out(shown, opened)
+        if verify:
+            verify_content(opened, shown)
         told = write_shards(
             opened,
             out,

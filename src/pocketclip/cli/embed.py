@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText
+from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText, Verify
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 
 
@@ -18,6 +18,7 @@ def embed(
     engine: EngineOption = "local",
     ray_address: RayAddress = None,
     resume: Resume = False,
+    verify: Verify = False,
     max_broken_share: MaxBrokenShare = 0.01,
 ) -> None:
     """Embed a source's images and captions as numpy arrays.
@@ -34,7 +35,7 @@ def embed(
     from pocketclip.run.embedding import open_embedding, write_embeddings
     from pocketclip.stages.cluster import open_engine
 
-    open_stage = partial(open_embedding, source, model, str(resolve_device(device)))
+    open_stage = partial(open_embedding, source, model, str(resolve_device(device)), verify=verify)
     with open_engine(engine, ray_address) as compute:
         stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:

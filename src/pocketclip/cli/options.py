@@ -35,5 +35,8 @@ SourceText = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Read every picture again instead of trusting the times of files.")
+]
 MaxBrokenShare = Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of broken items.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.", callback=wants_json)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Changes, Device, Json, Recipe
+from pocketclip.cli.options import Changes, Device, Json, Recipe, Verify
 
 if TYPE_CHECKING:
     from pocketclip.run import Outcome
@@ -16,6 +16,7 @@ def train(
     changes: Changes = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/RECIPE_NAME by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    verify: Verify = False,
     device: Device = "auto",
     hourly_dollars: Annotated[
         float | None, typer.Option(help="Price of this machine; the record then holds the run's price.")
@@ -67,6 +68,7 @@ def train(
             with_energy=energy,
             with_profile=profile,
             with_sharding=fsdp,
+            verify=verify,
         )
         is_main = distributed.is_main()
     if is_main:

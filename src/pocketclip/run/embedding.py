@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pocketclip.asked import open_model
 from pocketclip.curate.filter import measure
 from pocketclip.data import Source, open_source
+from pocketclip.data.identity import verify_content
 from pocketclip.data.source import left_out_lines
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
@@ -28,10 +29,13 @@ COLUMNS: Columns = {
 """The arrays of the whole source; blocks have `indices` too."""
 
 
-def open_embedding(source: str, model: str, device: str) -> Stage:
-    """The stage of `pocketclip embed`, from what a user writes."""
+def open_embedding(source: str, model: str, device: str, *, verify: bool = False) -> Stage:
+    """The stage of `pocketclip embed`, from what a user writes; with `verify` it hangs on every picture's bytes."""
     loaded = open_model(model, device=device)
-    return embedding_stage(open_source(source, place="SOURCE"), loaded)
+    opened = open_source(source, place="SOURCE")
+    if verify:
+        verify_content(opened)
+    return embedding_stage(opened, loaded)
 
 
 def embedding_stage(source: Source, model: Embedder) -> Stage:
