@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
 
 app = typer.Typer(help="Pages that show what a model does.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ def retrieval(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[
         str,
-        typer.Option("--data", metavar="SOURCE", help="Pictures with captions, as KIND:PLACE.", callback=source_text),
+        typer.Option("--data", metavar="SOURCE", help="Pictures with captions, as KIND:PLACE."),
     ],
     out: Annotated[Path, typer.Option(help="HTML file.")] = Path("demo.html"),
     sentences: Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, source_text
+from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
 
 if TYPE_CHECKING:
     from pocketclip.evaluate.tasks import Task, TaskData
@@ -88,6 +88,6 @@ def _opened(asked: "Sequence[Task]", data: str, train_data: str | None) -> "Task
         texts = open_texts(data, place="--data")
         train_texts = None if train_data is None else open_texts(train_data, place="--train-data")
     if any("texts" not in task.needs for task in asked):
-        images = open_source(source_text(data), place="--data")
-        train = None if train_data is None else open_source(source_text(train_data), place="--train-data")
+        images = open_source(data, place="--data")
+        train = None if train_data is None else open_source(train_data, place="--train-data")
     return TaskData(images, train=train, texts=texts, train_texts=train_texts)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Json, MaxBrokenShare, source_text
+from pocketclip.cli.options import Json, MaxBrokenShare
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
 from pocketclip.cli.tables import print_table, tell_shards
 
@@ -63,8 +63,8 @@ def mix(
 
     parts = [parse_part(text) for text in sources]
     values = {
-        "parts": [{"source": source_text(part.source), "weight": part.weight} for part in parts],
-        "without": [source_text(text) for text in without],
+        "parts": [{"source": part.source, "weight": part.weight} for part in parts],
+        "without": without,
         "captions": {"min_words": min_caption_words, "max_words": max_caption_words, "max_captions": max_captions},
         "max_distance": max_distance,
         "join_captions": join_captions,

@@ -1,15 +1,9 @@
 """Options that several commands share, and what some of them do to the text that was typed."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
-
-
-def source_text(text: str) -> str:
-    """A plain folder stands for `folder:DIR`."""
-    return f"folder:{text}" if ":" not in text and Path(text).is_dir() else text
 
 
 def wants_json(asked: bool) -> bool:
@@ -29,9 +23,8 @@ SourceText = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="KIND:PLACE, such as folder:photos, csv:pairs.csv or webdataset:data/x-{000000..000002}.tar; "
-        "see `pocketclip list sources`. A plain folder works too.",
+        "see `pocketclip list sources`. A plain folder, table or pattern of shards works too.",
         show_default=False,
-        callback=source_text,
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for the first GPU if there is one.")]

@@ -1,9 +1,8 @@
 """Where image-text pairs come from: one file a source, all giving samples by number.
 
-`open_source` takes what a user writes, `KIND:PLACE` or a mapping with `kind`. Only `batches` imports torch.
+`open_source` takes what a user writes, a text as in `written` or a mapping with `kind`. Only `batches` imports torch.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -22,7 +21,8 @@ from pocketclip.data.sources.scenes import ScenesSourceConfig
 from pocketclip.data.sources.table import TableSourceConfig
 from pocketclip.data.sources.webdataset import WebdatasetSourceConfig
 from pocketclip.data.splits import hold_out
-from pocketclip.errors import UserError, unknown_choice
+from pocketclip.data.written import split_text
+from pocketclip.errors import UserError
 
 Sources = (
     WebdatasetSourceConfig
@@ -45,34 +45,12 @@ if not TYPE_CHECKING:
 
 def split_source_text(text: Any) -> Any:
     """What a user writes for a source as a mapping, see `split_text`; anything but a text is passed on."""
-    return split_text(text, kinds_of(Sources)) if isinstance(text, str) else text
-
-
-def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """`KIND:PLACE[,PLACE][,key=value]` as a mapping; a config's `positional` names the settings that need no key.
-
-    An unknown kind or setting is a ValueError, and so are more places than the kind takes.
-    """
-    kind, _, rest = text.partition(":")
-    if kind not in kinds:
-        raise ValueError(str(unknown_choice("kind of source", kind, kinds)))
-    values: dict[str, Any] = {"kind": kind}
-    positional = list(kinds[kind].positional)
-    for part in rest.split(",") if rest else []:
-        key, equals, value = part.partition("=")
-        if equals and key in values:
-            raise ValueError(f"'{key}' is given twice")
-        if equals and key in kinds[kind].model_fields:
-            values[key] = value
-            positional = [name for name in positional if name != key]
-        elif equals and key.isidentifier():
-            known = [name for name in kinds[kind].model_fields if name != "kind"]
-            raise ValueError(str(unknown_choice(f"setting of {kind}", key, known)))
-        elif positional:
-            values[positional.pop(0)] = part
-        else:
-            raise ValueError(f"'{part}' is one place too many; {kind} takes {', '.join(kinds[kind].positional)}")
-    return values
+    if not isinstance(text, str):
+        return text
+    try:
+        return split_text(text, kinds_of(Sources))
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 SourceConfig = Annotated[Sources, Field(discriminator="kind"), BeforeValidator(split_source_text)]
@@ -87,4 +65,4 @@ def open_source(spec: Any, *, place: str = "source") -> Source:
     return config.open()
 
 
-__all__ = ["Sample", "Source", "SourceConfig", "hold_out", "open_source", "split_source_text", "split_text"]
+__all__ = ["Sample", "Source", "SourceConfig", "hold_out", "open_source", "split_source_text"]

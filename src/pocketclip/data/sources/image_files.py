@@ -78,16 +78,26 @@ def locate(place: Path) -> Path:
 
     That is `$POCKETCLIP_DATA`, or `data` in the current folder. A UserError names both places where it is in neither.
     """
-    if place.exists():
-        return place
-    root = Path(os.environ.get("POCKETCLIP_DATA", "data"))
-    if not place.is_absolute() and (root / place).exists():
-        return root / place
+    if (found := find(place)) is not None:
+        return found
+    place, root = _expanded(place), Path(os.environ.get("POCKETCLIP_DATA", "data"))
     tried = f"{place}" if place.is_absolute() else f"{place} and {root / place}"
     raise UserError(
         f"No such file or folder: {place} (looked at {tried}). Give the right place, or set POCKETCLIP_DATA to the "
         "folder that holds your data sets."
     )
+
+
+def find(place: Path) -> Path | None:
+    """What `locate` gives; None where it is in neither place."""
+    expanded = _expanded(place)
+    places = (expanded, Path(os.environ.get("POCKETCLIP_DATA", "data")) / expanded)  # an absolute one stays as it is
+    return next((path for path in places if os.path.exists(path)), None)  # noqa: PTH110 (a Path refuses some names)
+
+
+def _expanded(place: Path) -> Path:
+    """With the home folder for `~`; a `~x` that is no user's stays."""
+    return Path(os.path.expanduser(place))  # noqa: PTH111
 
 
 def read_file(path: str | Path) -> bytes:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import Config
-from pocketclip.data import split_text
 from pocketclip.data.identity import first_equal
 from pocketclip.data.keys import caption_id
 from pocketclip.data.labels import Labels, number_texts
@@ -17,6 +16,7 @@ from pocketclip.data.sources.delimited import Row, csv_rows, jsonl_rows
 from pocketclip.data.sources.image_files import locate
 from pocketclip.data.sources.table import find_column
 from pocketclip.data.splits import held_out_numbers
+from pocketclip.data.written import split_text
 from pocketclip.errors import UserError
 
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "caption", "title")
