@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketclip.data.source import IMAGE_SUFFIXES
-from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, SEPARATORS
+from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, columns_of
 from pocketclip.data.sources.image_files import find, locate, read_text
 from pocketclip.errors import UserError, unknown_choice
+from pocketclip.preprocess import IMAGE_SUFFIXES
 
 KINDS = {
     **{".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"},
@@ -162,10 +162,9 @@ def _kind_of_file(place: str, path: Path, suffix: str) -> str:
         return _kind_of_json(place, text, first)
     if _TOKEN.match(first):
         return "flickr"
-    for sign in SEPARATORS:
-        cells = {cell.strip().strip('"').strip().lower() for cell in first.split(sign)}
-        if cells & set(IMAGE_COLUMNS) and cells & set(CAPTION_COLUMNS):
-            return "csv"
+    columns = set(columns_of(first))
+    if columns & set(IMAGE_COLUMNS) and columns & set(CAPTION_COLUMNS):
+        return "csv"
     raise UserError(
         f"{place}: neither a table with a header of image and caption nor another file of pictures and captions "
         f"(begins with {first[:60]!r}). If you know its kind write KIND:{place}; `pocketclip list sources` shows all."

@@ -58,6 +58,13 @@ def _found_separator(file: Path, text: str) -> str:
     return "\t" if ".tsv" in [suffix.lower() for suffix in file.suffixes] else ","
 
 
+def columns_of(header: str) -> list[str]:
+    """The names in a header in small letters, by the separator that shows the most known ones."""
+    known = {*IMAGE_COLUMNS, *CAPTION_COLUMNS}
+    cut = ([_plain(cell) for cell in header.split(sign)] for sign in SEPARATORS)
+    return max(cut, key=lambda names: sum(name in known for name in names))
+
+
 def _plain(name: str) -> str:
     return name.strip().strip('"').strip().lower()
 

@@ -14,11 +14,14 @@ from pocketclip.data.keys import content_id, unique_keys
 from pocketclip.data.source import LeftOut, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import resolve_inside
+from pocketclip.preprocess import IMAGE_SUFFIXES
 
 MAX_FILE_BYTES = 256 << 20
 """A picture file larger than this is refused unread."""
 MAX_TEXT_BYTES = 4 << 30
 """An annotation file that is larger, unpacked, is refused: a packed one may be a bomb."""
+_LOOKED_AT = 20
+"""Pictures that are named first, one of which has to be there."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ImageFiles(Source):
     """Captions of each image, as they are written."""
     keys: Sequence[str]
     left_out: Sequence[LeftOut] = ()
+    metadata: Sequence[Mapping[str, Any]] = ()
+    """What else the annotations say of each image; empty where they say nothing."""
 
     @classmethod
     def annotated(
@@ -40,23 +45,34 @@ class ImageFiles(Source):
         root: Path,
         captions: Mapping[str, Sequence[str]],
         left_out: Sequence[LeftOut] = (),
+        *,
+        written: tuple[str, str],
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> "ImageFiles":
-        """From what an annotation file says: captions by the name of an image, which may not lead out of `root`."""
+        """From what an annotation file says: captions by the name of an image, which may not lead out of `root`.
+
+        Names that lead to one file are one image. `written` is what a user writes before and behind the folder of the
+        images, for the error where they are elsewhere.
+        """
         if not captions:
             raise UserError(f"{file}: no captions here.")
-        paths = [resolve_inside(root, image, place=str(file)) for image in captions]
-        keys = unique_keys([str(Path(image).with_suffix("")) for image in captions])
-        return cls(name, paths, [tuple(texts) for texts in captions.values()], keys, left_out)
+        joined = _join_files(captions, file, root, written)
+        names = [name for name, _ in joined.values()]
+        keys = unique_keys([str(Path(name).with_suffix("")) for name in names])
+        further = [metadata.get(name, {}) for name in names] if metadata else ()
+        return cls(name, list(joined), [tuple(texts) for _, texts in joined.values()], keys, left_out, further)
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.texts) == len(self.keys)
+        assert len(self.metadata) in (0, len(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def sample(self, index: int) -> Sample:
         path = self.paths[index]
-        return Sample(self.keys[index], read_file(path), self.captions(index), str(path))
+        metadata = self.metadata[index] if self.metadata else {}
+        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), metadata=metadata)
 
     def place(self, index: int) -> str:
         return str(self.paths[index])
@@ -70,7 +86,56 @@ class ImageFiles(Source):
     def stamp(self) -> Any:
         """From captions, file names, sizes and modification times: contents are not read."""
         entries = zip(self.keys, self.texts, self.paths, strict=True)
-        return [[key, texts, file_stamp(path)] for key, texts, path in entries]
+        stamp = [[key, texts, file_stamp(path)] for key, texts, path in entries]
+        return [stamp, [dict(values) for values in self.metadata]] if self.metadata else stamp
+
+
+def _join_files(
+    captions: Mapping[str, Sequence[str]], file: Path, root: Path, written: tuple[str, str]
+) -> dict[Path, tuple[str, list[str]]]:
+    """The first name and all captions by the path of each picture: names that lead to one file are one picture."""
+    joined: dict[str, tuple[Path, str, list[str]]] = {}
+    by_stem: dict[str, list[str]] | None = None
+    there = 0
+    for number, (name, texts) in enumerate(captions.items(), start=1):
+        path = resolve_inside(root, name, place=str(file))
+        if "\\" in name and not path.exists():
+            path = resolve_inside(root, name.replace("\\", "/"), place=str(file))
+        elif path.suffix.lower() not in IMAGE_SUFFIXES and not path.exists():
+            by_stem = _by_stem(root) if by_stem is None else by_stem
+            found = by_stem.get(name, [])
+            if len(found) > 1:
+                raise UserError(f"{file}: image {name!r} has no suffix and may be {' or '.join(sorted(found))}.")
+            path = root / found[0] if found else path
+        there += number <= _LOOKED_AT and path.exists()
+        if number == min(_LOOKED_AT, len(captions)) and not there:
+            raise _elsewhere(list(captions)[:number], file, root, written)
+        joined.setdefault(os.path.realpath(path), (path, name, []))[2].extend(texts)
+    return {path: (name, texts) for path, name, texts in joined.values()}
+
+
+def _by_stem(root: Path) -> dict[str, list[str]]:
+    """Pictures right inside a folder by their names without suffix."""
+    found: dict[str, list[str]] = {}
+    for path in root.iterdir() if root.is_dir() else ():
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(path.stem, []).append(path.name)
+    return found
+
+
+def _elsewhere(names: Sequence[str], file: Path, root: Path, written: tuple[str, str]) -> UserError:
+    """The error for pictures that are not in a folder, with the folder next to it that they are in."""
+    below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    beside = sorted(path for path in file.parent.iterdir() if path.is_dir())
+    folders = (*below, root.absolute().parent, *beside)
+    spelled = [name.replace("\\", "/").lstrip("/") for name in names]
+    right = next((folder for folder in folders if any((folder / name).exists() for name in spelled)), None)
+    before, behind = written
+    cure = "Name the folder that they are in" if right is None else f"They are in {right}"
+    return UserError(
+        f"{file}: none of the first {len(names)} pictures is in {root}, such as {names[-1]!r}. "
+        f"{cure}: {before},{right or 'IMAGES_DIR'}{behind}"
+    )
 
 
 def locate(place: Path) -> Path:

@@ -4,7 +4,6 @@ Rows of the same picture are joined, so one row per caption and one row per imag
 hold the encoded bytes themselves, as Hugging Face writes them.
 """
 
-import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -17,12 +16,8 @@ from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, Ro
 from pocketclip.data.sources.image_files import ImageFiles, locate
 from pocketclip.data.sources.parquet import Parquet, ParquetImages
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.files import resolve_inside
-from pocketclip.preprocess import IMAGE_SUFFIXES
 
 ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
-_LOOKED_AT = 20
-"""Pictures of the first rows, one of which has to be there."""
 
 
 class TableSourceConfig(SourceSettings):
@@ -77,8 +72,7 @@ class TableSourceConfig(SourceSettings):
         if told is None:
             raise UserError(f"{file}: the table is empty.")
         root = file.parent if self.images is None else locate(self.images)
-        joined = _join_files(grouped, file, root, f"{self.kind}:{self.file}")
-        return ImageFiles.annotated(name, file, root, joined, told.left_out)
+        return ImageFiles.annotated(name, file, root, grouped, told.left_out, written=(name, ""))
 
 
 class Captions:
@@ -152,41 +146,3 @@ def _name(value: object, place: str, column: str) -> str:
             "--output_folder shards, then give webdataset:shards"
         )
     return name
-
-
-def _join_files(grouped: dict[str, list[str]], file: Path, root: Path, spec: str) -> dict[str, list[str]]:
-    """Captions by the first name of each picture: names that lead to one file are one picture."""
-    joined: dict[str, list[str]] = {}
-    first: dict[str, str] = {}
-    by_stem: dict[str, list[str]] | None = None
-    there = 0
-    for number, (name, captions) in enumerate(grouped.items(), start=1):
-        path = resolve_inside(root, name, place=str(file))
-        if "\\" in name and not path.exists():
-            name = name.replace("\\", "/")
-            path = resolve_inside(root, name, place=str(file))
-        elif path.suffix.lower() not in IMAGE_SUFFIXES and not path.exists():
-            by_stem = _by_stem(root) if by_stem is None else by_stem
-            found = by_stem.get(name, [])
-            if len(found) > 1:
-                raise UserError(f"{file}: image {name!r} has no suffix and may be {' or '.join(sorted(found))}.")
-            name = found[0] if found else name
-            path = root / name
-        there += number <= _LOOKED_AT and path.exists()
-        if number == min(_LOOKED_AT, len(grouped)) and not there:
-            raise UserError(
-                f"{file}: none of the first {number} pictures is in {root}, such as {name!r}. "
-                f"Name the folder that they are in: {spec.partition(',')[0]},IMAGES_DIR"
-            )
-        key = first.setdefault(os.path.realpath(path), name)
-        joined.setdefault(key, []).extend(captions)
-    return joined
-
-
-def _by_stem(root: Path) -> dict[str, list[str]]:
-    """Pictures right inside a folder by their names without suffix."""
-    found: dict[str, list[str]] = {}
-    for path in root.iterdir() if root.is_dir() else ():
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            found.setdefault(path.stem, []).append(path.name)
-    return found
