@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ from pocketclip.errors import UserError
 
 
 def write(folder: Path, values: Any) -> str:
-    (folder / "a.json").write_text(values if isinstance(values, str) else json.dumps(values))
+    """Annotations, and a picture for each name that ends in .jpg, unless there is one."""
+    text = values if isinstance(values, str) else json.dumps(values)
+    (folder / "a.json").write_text(text)
+    for number, name in enumerate(dict.fromkeys(re.findall(r'"([^"]*\.jpg)"', text))):
+        path = folder / name.replace("\\\\", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(encode_picture(number))
     return f"{folder / 'a.json'},{folder}"
 
 
@@ -59,8 +67,13 @@ def test_images_of_one_name_in_two_folders_have_keys_of_their_own(tmp_path: Path
         ({"images": []}, "missing 'annotations'"),
         (coco(annotations=[]), "no captions here"),
         (coco(annotations=[{"image_id": 1}]), "missing 'caption'"),
-        (coco(annotations=[{"image_id": 3, "caption": "a"}]), "missing 3"),
-        (coco(annotations=[{"image_id": 1, "caption": None}]), r"not text \('one\.jpg': \[None\]\)"),
+        (coco(annotations=[{"image_id": 3, "caption": "a"}]), r"none of its 1 annotations is of one of its 2 images"),
+        (coco(annotations=[{"image_id": 1, "caption": None}]), "no captions here"),
+        (
+            coco(annotations=[{"image_id": 1, "id": 5, "caption": 3}]),
+            r"annotation 5 of image 1 \(one\.jpg\): a cap",
+        ),
+        (coco(annotations=[{"image_id": 1, "caption": True}]), "got true or false"),
         (coco(images=[{"id": 1, "file_name": 7}, {"id": 2, "file_name": "b"}]), "not text"),
         (coco(images=[{"id": 1, "file_name": ""}, {"id": 2, "file_name": "b"}]), "'' is not a file name"),
     ],
@@ -107,8 +120,8 @@ def test_an_unknown_karpathy_split_is_named_with_the_known_ones(tmp_path: Path, 
         ("{", "not valid JSON"),
         ("[]", "not a Karpathy split"),
         ({"images": [{"split": "train"}]}, "missing 'filename'"),
-        (karpathy(sentences=[{"tokens": ["a"]}]), "missing 'raw'"),
-        (karpathy(sentences=[{"raw": 3}]), "not text"),
+        (karpathy(sentences=[{"tokens": ["a"]}]), r"image 1\.jpg: a caption is a text .*got an object"),
+        (karpathy(sentences=[{"raw": 3}]), r"image 1\.jpg: a caption is a text .*got an object"),
         (karpathy(filename=None), "not a Karpathy split"),
         ({"images": []}, "no split 'train'"),
     ],
@@ -130,3 +143,112 @@ def test_the_first_captions_of_an_image_are_kept_where_a_number_is_given(tmp_pat
     assert (len(whole.captions(0)), cut.captions(0)) == (7, tuple(f"text {number}" for number in range(5)))
     assert cut.name == f"{whole.name} (at most 5 captions an image)"
     assert cut.fingerprint() != whole.fingerprint()
+
+
+# Annotations as people have them
+
+
+def images_of(*pairs: tuple[Any, str]) -> list[dict[str, Any]]:
+    return [{"id": identifier, "file_name": name} for identifier, name in pairs]
+
+
+def said(*pairs: tuple[Any, Any]) -> list[dict[str, Any]]:
+    return [{"image_id": identifier, "caption": caption} for identifier, caption in pairs]
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "expected"),
+    [
+        ([(7, "a.jpg")], [("7", "x"), (7, "y"), (7.0, "z")], {"a": ("x", "y", "z")}),
+        ([("7", "a.jpg"), ("8", "b.jpg")], [(7, "x"), (8, "y")], {"a": ("x",), "b": ("y",)}),
+        ([(7, "a.jpg"), ("7", "a.jpg")], [(7, "x")], {"a": ("x",)}),
+        ([(7, "a.jpg"), (7, "./a.jpg")], [(7, "x")], {"a": ("x",)}),
+        ([(1, "a.jpg"), (2, "a.jpg")], [(1, "x"), (2, "y")], {"a": ("x", "y")}),
+        ([(1, "a.jpg"), (2, "./a.jpg")], [(1, "x"), (2, "y")], {"a": ("x", "y")}),
+        ([(1, "d/a.jpg"), (2, "d\\a.jpg")], [(1, "x"), (2, "y")], {"d_a": ("x", "y")}),
+        ([(1, "a.jpg")], [(1, '["x", "y"]'), (1, ["z"])], {"a": ("x", "y", "z")}),
+        ([(1, "a.jpg")], [(1, "x"), (1, "NaN"), (1, None), (1, " ")], {"a": ("x",)}),
+    ],
+)
+def test_coco_joins_what_is_one_picture(tmp_path: Path, images: Any, annotations: Any, expected: Any) -> None:
+    source: Any = open_source(
+        "coco:" + write(tmp_path, {"images": images_of(*images), "annotations": said(*annotations)})
+    )
+    assert {key: source.captions(number) for number, key in enumerate(source.keys)} == expected
+
+
+def test_a_link_to_a_picture_is_that_picture(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    values = {"images": images_of((1, "a.jpg"), (2, "b.jpg")), "annotations": said((1, "x"), (2, "y"))}
+    source = open_source("coco:" + write(tmp_path, values))
+    assert (len(source), source.captions(0)) == (1, ("x", "y"))
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "b.jpg"), ("x/a.jpg", "y/a.jpg")])
+@pytest.mark.parametrize("other", [1, "1"])
+def test_one_id_for_two_pictures_is_refused(tmp_path: Path, names: tuple[str, str], other: Any) -> None:
+    values = {"images": images_of((1, names[0]), (other, names[1])), "annotations": said((1, "x"))}
+    with pytest.raises(UserError, match="image id 1 is given twice") as caught:
+        open_source("coco:" + write(tmp_path, values))
+    assert all(repr(name) in str(caught.value) for name in names)
+
+
+def test_what_coco_passes_over_is_counted(tmp_path: Path) -> None:
+    values = {
+        "images": images_of((1, "a.jpg"), (2, "b.jpg"), (3, "c.jpg"), (4, "d.jpg")),
+        "annotations": said((1, "x"), (9, "cut"), (8, "cut"), (9, "cut"), (4, "null"), (1, "N/A")),
+    }
+    source = open_source("coco:" + write(tmp_path, values))
+    assert len(source) == 1
+    told = [(left.what, left.count, left.names) for left in source.left_out]
+    assert told[1:] == [
+        ("annotations passed over", 3, ("9", "8")),
+        ("images without a caption passed over", 3, ("b.jpg", "c.jpg", "d.jpg")),
+    ]
+    assert told[0][0].startswith("empty captions")
+    assert told[0][1] == 2
+
+
+@pytest.mark.parametrize("kind", ["coco", "karpathy"])
+@pytest.mark.parametrize("where", ["images/val2017", "images", "elsewhere", "above"])
+def test_pictures_that_are_elsewhere_are_found_with_the_line_to_type(tmp_path: Path, kind: str, where: str) -> None:
+    """Below the folder, beside it, or right in the one above it."""
+    for folder in ("images/val2017", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    name = "val2017/0.jpg" if where == "images" else "0.jpg"
+    values: Any = {"images": [{"filename": name, "split": "val", "sentences": [{"raw": "x"}]}]}
+    if kind == "coco":
+        values = {"images": images_of((1, name)), "annotations": said((1, "x"))}
+    file, given = tmp_path / "a.json", tmp_path / ("images/val2017" if where == "images" else "images")
+    file.write_text(json.dumps(values))
+    ((tmp_path if where == "above" else tmp_path / where) / name).write_bytes(encode_picture())
+    split = ",split=val" if kind == "karpathy" else ""
+    with pytest.raises(UserError, match="none of the first 1 pictures is in") as caught:
+        open_source(f"{kind}:{file},{given}{split}")
+    line = str(caught.value).rpartition(": ")[2]
+    assert line.startswith(f"{kind}:{file},")
+    assert open_source(line)[0].image == encode_picture()
+
+
+@pytest.mark.parametrize("folder", ["val2014", ""])
+def test_karpathys_pictures_may_lie_flat(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "3.jpg").write_bytes(encode_picture(9))
+    source = open_source("karpathy:" + write(tmp_path, karpathy(filepath="val2014")) + ",val")
+    assert source[0].image == encode_picture(9)
+    assert source.captions(0) == ("3.jpg text",)
+
+
+def test_karpathys_samples_tell_their_split(tmp_path: Path) -> None:
+    source = open_source("karpathy:" + write(tmp_path, karpathy()) + ",train+restval")
+    assert [dict(source[number].metadata) for number in range(2)] == [{"split": "train"}, {"split": "restval"}]
+
+
+def test_karpathy_joins_and_counts_as_coco_does(tmp_path: Path) -> None:
+    def image(name: str, *texts: Any) -> dict[str, Any]:
+        return {"filename": name, "split": "train", "sentences": [{"raw": text} for text in texts]}
+
+    values = {"images": [image("a.jpg", "x", "nan"), image("./a.jpg", "y"), image("a.jpg", "z")]}
+    source = open_source("karpathy:" + write(tmp_path, values))
+    assert (len(source), source.captions(0)) == (1, ("x", "y", "z"))
+    assert [left.count for left in source.left_out] == [1]

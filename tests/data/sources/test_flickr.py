@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from conftest import encode_picture
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 
@@ -11,6 +12,8 @@ TOKENS = "b.jpg#0\tfirst of b\na.jpg#0\tfirst of a\nb.jpg#1\tsecond of b\nc.jpg#
 
 def write(folder: Path, tokens: str = TOKENS) -> str:
     (folder / "tokens.txt").write_bytes(tokens.encode())
+    for name in "abc":
+        (folder / f"{name}.jpg").write_bytes(encode_picture())
     return f"flickr:{folder / 'tokens.txt'},{folder}"
 
 
@@ -77,3 +80,38 @@ def test_an_empty_split_list_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("\n")
     with pytest.raises(UserError, match="no captions here"):
         open_source(f"{spec},{tmp_path / 'val.txt'}")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "image_name| comment_number| comment\nb.jpg| 0| Two dogs , running .\nb.jpg| 1| Dogs .\n",
+        'image,caption\nb.jpg,"Two dogs , running ."\nb.jpg,Dogs .\n',
+        'image_name,comment_number,comment\nb.jpg,0,"Two dogs , running ."\nb.jpg,1,Dogs .\n',
+    ],
+)
+def test_a_table_is_told_with_the_line_that_reads_it(tmp_path: Path, table: str) -> None:
+    with pytest.raises(UserError, match="line 1: a table with the columns image") as caught:
+        open_source(write(tmp_path, table))
+    line = str(caught.value).rpartition("write ")[2]
+    source = open_source(line)
+    assert (source[0].image, source.captions(0)) == (encode_picture(), ("Two dogs , running .", "Dogs ."))
+
+
+def test_names_of_one_file_are_one_picture_and_empty_captions_are_counted(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path, "a.jpg#0\tx\n./a.jpg#1\ty\nb.jpg#0\tnull\n"))
+    assert [source.captions(number) for number in range(len(source))] == [("x", "y"), ()]
+    assert [left.count for left in source.left_out] == [1]
+
+
+def test_pictures_that_are_in_a_folder_below_are_found_with_the_line_to_type(tmp_path: Path) -> None:
+    spec = write(tmp_path)
+    (tmp_path / "Images").mkdir()
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").rename(tmp_path / "Images" / f"{name}.jpg")
+    (tmp_path / "val.txt").write_text("c.jpg\n")
+    with pytest.raises(UserError, match="They are in ") as caught:
+        open_source(f"{spec},{tmp_path / 'val.txt'}")
+    line = str(caught.value).rpartition(": ")[2]
+    assert line == "flickr:" + f"{tmp_path}/tokens.txt,{tmp_path}/Images,{tmp_path}/val.txt"
+    assert open_source(line).captions(0) == ("first of c",)

@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,3 +148,68 @@ def test_a_fingerprint_follows_every_change(
     else:
         texts, paths, keys = texts[::-1], paths[::-1], keys[::-1]
     assert ImageFiles("test", paths, texts, keys).fingerprint() != before
+
+
+# What annotation files come down to
+
+
+def annotated(root: Path, captions: dict[str, list[str]], **settings: Any) -> ImageFiles:
+    return ImageFiles.annotated("test", root / "a.json", root, captions, written=("coco:a.json", ""), **settings)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("d/a.jpg", "./d/a.jpg"),
+        ("d/a.jpg", "d//a.jpg"),
+        ("d/a.jpg", "d\\a.jpg"),
+        ("d\\a.jpg", "d/../d/a.jpg"),
+        ("d/a.jpg", "link.jpg"),
+        ("d/a.jpg", "linked/a.jpg"),
+        ("b", "b.png"),
+    ],
+)
+def test_names_that_lead_to_one_file_are_one_image(tmp_path: Path, names: tuple[str, str]) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("d/a.jpg", "b.png"):
+        (tmp_path / name).write_bytes(encode_picture())
+    (tmp_path / "link.jpg").symlink_to("d/a.jpg")
+    (tmp_path / "linked").symlink_to("d")
+    source = annotated(tmp_path, {names[0]: ["x"], names[1]: ["y", "z"]}, metadata={names[0]: {"split": "val"}})
+    assert (len(source), source.captions(0)) == (1, ("x", "y", "z"))
+    assert source[0].image == encode_picture()
+    assert source[0].metadata == {"split": "val"}
+
+
+def test_a_backslash_that_a_name_holds_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for number, name in enumerate(("d\\a.jpg", "d/a.jpg")):
+        (tmp_path / name).write_bytes(encode_picture(number))
+    source = annotated(tmp_path, {"d\\a.jpg": ["x"], "d/a.jpg": ["y"]})
+    assert [source[number].image for number in range(2)] == [encode_picture(0), encode_picture(1)]
+
+
+def test_one_of_the_first_twenty_pictures_has_to_be_there(tmp_path: Path) -> None:
+    captions = {f"{number}.jpg": ["x"] for number in range(25)}
+    (tmp_path / "20.jpg").write_bytes(encode_picture())
+    with pytest.raises(UserError, match=r"none of the first 20 pictures is in .*: coco:a\.json,IMAGES_DIR"):
+        annotated(tmp_path, captions)
+    (tmp_path / "19.jpg").write_bytes(encode_picture())
+    assert len(annotated(tmp_path, captions)) == 25
+
+
+def test_metadata_are_part_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encode_picture())
+    parts = [annotated(tmp_path, {"a.jpg": ["x"]}, metadata={"a.jpg": {"split": split}}) for split in ("train", "val")]
+    plain = annotated(tmp_path, {"a.jpg": ["x"]})
+    assert plain[0].metadata == {}
+    assert len({source.fingerprint() for source in (*parts, plain)}) == 3
+
+
+@pytest.mark.parametrize("place", ["~/sets", "~"])
+def test_a_home_folder_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    (tmp_path / "sets").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate(Path(place)) == Path(place).expanduser()
+    with pytest.raises(UserError, match=f"looked at {tmp_path}/none"):
+        locate(Path("~/none"))
