@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import tarfile
@@ -227,6 +228,14 @@ def test_shards_beside_pictures_or_folders_are_passed_for_the_pictures(here: Pat
     assert split_source_text("photos")["kind"] == "folder"
     (here / "shards" / "below").mkdir()
     assert split_source_text("shards")["kind"] == "folder"
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "PAIRS.TSV", "pairs.jsonl", "captions.txt", "coco.json"])
+def test_a_packed_text_is_told_by_what_it_is(here: Path, name: str) -> None:
+    Path(f"{name}.gz").write_bytes(gzip.compress(Path(name).read_bytes()))
+    behind = ",photos" if name == "coco.json" else ""
+    assert split_source_text(f"{name}.gz{behind}")["kind"] == split_source_text(f"{name}{behind}")["kind"]
+    assert open_source(f"{name}.gz{behind}").captions(0) == ("a dog",)
 
 
 def test_a_name_that_is_not_utf8_is_a_plain_place(here: Path) -> None:

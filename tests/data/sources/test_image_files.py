@@ -198,6 +198,18 @@ def test_one_of_the_first_twenty_pictures_has_to_be_there(tmp_path: Path) -> Non
     assert len(annotated(tmp_path, captions)) == 25
 
 
+def test_the_folder_that_holds_the_most_of_them_is_named(tmp_path: Path) -> None:
+    for folder, held in (("a", "0"), ("b", "012"), ("c", "01")):
+        (tmp_path / folder).mkdir()
+        for number in held:
+            (tmp_path / folder / f"{number}.jpg").write_bytes(encode_picture())
+    line = rf"coco:a\.json,{tmp_path}/b"
+    with pytest.raises(UserError, match=f"They are in {tmp_path}/b: {line}$"):
+        annotated(tmp_path, {f"{number}.jpg": ["x"] for number in range(3)})
+    with pytest.raises(UserError, match=f"3 of them are in {tmp_path}/b: {line}$"):
+        annotated(tmp_path, {f"{number}.jpg": ["x"] for number in range(4)})
+
+
 def test_metadata_are_part_of_the_data(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encode_picture())
     parts = [annotated(tmp_path, {"a.jpg": ["x"]}, metadata={"a.jpg": {"split": split}}) for split in ("train", "val")]

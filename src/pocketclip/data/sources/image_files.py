@@ -127,14 +127,20 @@ def _elsewhere(names: Sequence[str], file: Path, root: Path, written: tuple[str,
     """The error for pictures that are not in a folder, with the folder next to it that they are in."""
     below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     beside = sorted(path for path in file.parent.iterdir() if path.is_dir())
-    folders = (*below, root.absolute().parent, *beside)
     spelled = [name.replace("\\", "/").lstrip("/") for name in names]
-    right = next((folder for folder in folders if any((folder / name).exists() for name in spelled)), None)
+    held = {
+        folder: sum((folder / name).exists() for name in spelled)
+        for folder in (*below, root.absolute().parent, *beside)
+    }
     before, behind = written
-    cure = "Name the folder that they are in" if right is None else f"They are in {right}"
+    right = max(held, key=lambda folder: held[folder])
+    if not held[right]:
+        right, cure = Path("IMAGES_DIR"), "Name the folder that they are in"
+    else:
+        cure = f"{'They' if held[right] == len(names) else f'{held[right]} of them'} are in {right}"
     return UserError(
         f"{file}: none of the first {len(names)} pictures is in {root}, such as {names[-1]!r}. "
-        f"{cure}: {before},{right or 'IMAGES_DIR'}{behind}"
+        f"{cure}: {before},{right}{behind}"
     )
 
 
