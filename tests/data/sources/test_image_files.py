@@ -210,6 +210,15 @@ def test_the_folder_that_holds_the_most_of_them_is_named(tmp_path: Path) -> None
         annotated(tmp_path, {f"{number}.jpg": ["x"] for number in range(4)})
 
 
+def test_more_than_twenty_names_tell_one_folder_from_another(tmp_path: Path) -> None:
+    for folder, count in (("a", 21), ("b", 30)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            (tmp_path / folder / f"{number}.jpg").touch()
+    with pytest.raises(UserError, match=rf"first 20 pictures .* '19\.jpg'\. They are in {tmp_path}/b: "):
+        annotated(tmp_path, {f"{number}.jpg": ["x"] for number in range(30)})
+
+
 def test_metadata_are_part_of_the_data(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encode_picture())
     parts = [annotated(tmp_path, {"a.jpg": ["x"]}, metadata={"a.jpg": {"split": split}}) for split in ("train", "val")]

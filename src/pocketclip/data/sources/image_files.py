@@ -22,6 +22,8 @@ MAX_TEXT_BYTES = 4 << 30
 """An annotation file that is larger, unpacked, is refused: a packed one may be a bomb."""
 _LOOKED_AT = 20
 """Pictures that are named first, one of which has to be there."""
+_COMPARED = 500
+"""Pictures by which the right folder is told from others that hold some of them."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _join_files(
             path = root / found[0] if found else path
         there += number <= _LOOKED_AT and path.exists()
         if number == min(_LOOKED_AT, len(captions)) and not there:
-            raise _elsewhere(list(captions)[:number], file, root, written)
+            raise _elsewhere(list(captions)[:_COMPARED], number, file, root, written)
         joined.setdefault(os.path.realpath(path), (path, name, []))[2].extend(texts)
     return {path: (name, texts) for path, name, texts in joined.values()}
 
@@ -123,8 +125,8 @@ def _by_stem(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _elsewhere(names: Sequence[str], file: Path, root: Path, written: tuple[str, str]) -> UserError:
-    """The error for pictures that are not in a folder, with the folder next to it that they are in."""
+def _elsewhere(names: Sequence[str], number: int, file: Path, root: Path, written: tuple[str, str]) -> UserError:
+    """The error for pictures that are not in a folder, with the folder near it that holds the most of `names`."""
     below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     beside = sorted(path for path in file.parent.iterdir() if path.is_dir())
     spelled = [name.replace("\\", "/").lstrip("/") for name in names]
@@ -139,7 +141,7 @@ def _elsewhere(names: Sequence[str], file: Path, root: Path, written: tuple[str,
     else:
         cure = f"{'They' if held[right] == len(names) else f'{held[right]} of them'} are in {right}"
     return UserError(
-        f"{file}: none of the first {len(names)} pictures is in {root}, such as {names[-1]!r}. "
+        f"{file}: none of the first {number} pictures is in {root}, such as {names[number - 1]!r}. "
         f"{cure}: {before},{right}{behind}"
     )
 
