@@ -210,6 +210,16 @@ def test_the_folder_that_holds_the_most_of_them_is_named(tmp_path: Path) -> None
         annotated(tmp_path, {f"{number}.jpg": ["x"] for number in range(4)})
 
 
+def test_folders_that_hold_the_same_names_are_all_named(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.jpg").touch()
+    with pytest.raises(
+        UserError, match=rf"They are in {tmp_path}/a \(and in {tmp_path}/b\): coco:a\.json,{tmp_path}/a$"
+    ):
+        annotated(tmp_path, {"0.jpg": ["x"]})
+
+
 def test_more_than_twenty_names_tell_one_folder_from_another(tmp_path: Path) -> None:
     for folder, count in (("a", 21), ("b", 30)):
         (tmp_path / folder).mkdir()

@@ -130,16 +130,18 @@ def _elsewhere(names: Sequence[str], number: int, file: Path, root: Path, writte
     below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     beside = sorted(path for path in file.parent.iterdir() if path.is_dir())
     spelled = [name.replace("\\", "/").lstrip("/") for name in names]
-    held = {
-        folder: sum((folder / name).exists() for name in spelled)
-        for folder in (*below, root.absolute().parent, *beside)
-    }
+    near: dict[str, Path] = {}
+    for folder in (*below, root.absolute().parent, *beside):
+        near.setdefault(os.path.realpath(folder), folder)
+    held = {folder: sum((folder / name).exists() for name in spelled) for folder in near.values()}
     before, behind = written
     right = max(held, key=lambda folder: held[folder])
     if not held[right]:
         right, cure = Path("IMAGES_DIR"), "Name the folder that they are in"
     else:
         cure = f"{'They' if held[right] == len(names) else f'{held[right]} of them'} are in {right}"
+        also = [str(folder) for folder in held if held[folder] == held[right] and folder != right]
+        cure += f" (and in {', '.join(also)})" if also else ""
     return UserError(
         f"{file}: none of the first {number} pictures is in {root}, such as {names[number - 1]!r}. "
         f"{cure}: {before},{right}{behind}"
