@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from conftest import encode_picture
+from pocketclip.data import open_source
 from pocketclip.data.source import Source
 from pocketclip.data.sources import image_files as image_files_module
 from pocketclip.data.sources.image_files import ImageFiles, file_stamp, locate, read_file, read_text
@@ -244,3 +245,29 @@ def test_a_home_folder_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert locate(Path(place)) == Path(place).expanduser()
     with pytest.raises(UserError, match=f"looked at {tmp_path}/none"):
         locate(Path("~/none"))
+
+
+@pytest.mark.parametrize("sign", ["/", "\\"])
+def test_names_that_begin_with_the_folder_are_read_with_it_and_without(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(encode_picture(number))
+    rows = "\n".join(f"photos{sign}{number}.jpg\tcaption {number}" for number in range(3))
+    (tmp_path / "pairs.csv").write_text(f"filepath\ttitle\n{rows}\n")
+    for spec in (f"csv:{tmp_path}/pairs.csv", f"csv:{tmp_path}/pairs.csv,{tmp_path}/photos"):
+        source = open_source(spec)
+        assert [source[number].captions for number in range(3)] == [(f"caption {number}",) for number in range(3)]
+
+
+def test_one_file_by_two_names_is_one_picture(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(encode_picture())
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "real" / "a.jpg")
+    names = ["real/a.jpg", "./real/a.jpg", "linked/a.jpg", "b.jpg", f"{tmp_path}/real/../real/a.jpg"]
+    (tmp_path / "x.csv").write_text(
+        "image,caption\n" + "\n".join(f"{name},{number}" for number, name in enumerate(names))
+    )
+    source = open_source(f"csv:{tmp_path}/x.csv")
+    assert len(source) == 1
+    assert source.captions(0) == ("0", "1", "2", "3", "4")

@@ -1,5 +1,6 @@
 """Pictures on disk, and the files that say what belongs to them."""
 
+import functools
 import gzip
 import io
 import os
@@ -97,6 +98,7 @@ def _join_files(
 ) -> dict[Path, tuple[str, list[str]]]:
     """The first name and all captions by the path of each picture: names that lead to one file are one picture."""
     joined: dict[str, tuple[Path, str, list[str]]] = {}
+    root, real = _root_of(list(captions)[:_LOOKED_AT], root), functools.cache(os.path.realpath)
     by_stem: dict[str, list[str]] | None = None
     there = 0
     for number, (name, texts) in enumerate(captions.items(), start=1):
@@ -112,8 +114,22 @@ def _join_files(
         there += number <= _LOOKED_AT and path.exists()
         if number == min(_LOOKED_AT, len(captions)) and not there:
             raise _elsewhere(list(captions)[:_COMPARED], number, file, root, written)
-        joined.setdefault(os.path.realpath(path), (path, name, []))[2].extend(texts)
+        folder, last = os.path.split(path)
+        whole = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(folder), last)  # noqa: PTH114, PTH118
+        joined.setdefault(whole, (path, name, []))[2].extend(texts)
     return {path: (name, texts) for path, name, texts in joined.values()}
+
+
+def _root_of(names: Sequence[str], root: Path) -> Path:
+    """The folder that names are relative to: the one above `root` where all of them begin with its name, and are there.
+
+    So `csv:pairs.csv,photos` reads a table that writes `photos/1.jpg`.
+    """
+    spelled = [name.replace("\\", "/") for name in names]
+    above = root.absolute().parent
+    if any((root / name).exists() for name in spelled) or not any((above / name).exists() for name in spelled):
+        return root
+    return above if all(name.startswith(f"{root.name}/") for name in spelled) else root
 
 
 def _by_stem(root: Path) -> dict[str, list[str]]:
