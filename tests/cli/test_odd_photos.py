@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from conftest import build_tiny_pretrained, encode_picture, tiny_recipe_settings
 from pocketclip.data.source import LeftOut
@@ -33,16 +33,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photos(request: pytest.FixtureRequest, make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = make_folder(12)
     (folder / "005.jpg").write_bytes(encode_picture(5, ODD, "PNG"))  # Pillow decodes it in each of the commands
-    really = ImageOps.exif_transpose
+    really = Image.Image.convert
 
-    def transpose(image: Image.Image) -> Image.Image:
+    def convert(image: Image.Image, *words: Any, **settings: Any) -> Image.Image:
         if image.size == ODD:
             raise request.param
-        upright = really(image)
-        assert upright is not None
-        return upright
+        return really(image, *words, **settings)
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
+    monkeypatch.setattr(Image.Image, "convert", convert)
     return folder
 
 
