@@ -60,16 +60,24 @@ def _repeated_captions(embeddings: Embeddings) -> list[str]:
     """How many captions several pictures have, and what that leaves to reach."""
     if embeddings.caption_ids is None:
         return []
-    pairs = np.unique(np.stack([embeddings.caption_ids, embeddings.text_images]), axis=1)
-    unique, num_pictures = np.unique(pairs[0], return_counts=True)
-    of_each = num_pictures[np.searchsorted(unique, embeddings.caption_ids)]
-    if not (repeated := int((of_each > 1).sum())):
+    num_shared, best = shared_captions(embeddings.caption_ids, embeddings.text_images)
+    if not num_shared:
         return []
-    best = 100 * float((1 / of_each).mean())
     return [
-        f"{repeated:,} of {len(of_each):,} captions are the caption of several pictures, too: text to image R@1 can "
-        f"reach {best:.1f} % at most"
+        f"{num_shared:,} of {len(embeddings.texts):,} captions are the caption of several pictures, too: text to image "
+        f"R@1 can reach {100 * best:.1f} % at most"
     ]
+
+
+def shared_captions(caption_ids: Int[ndarray, " Q"], pictures: Int[ndarray, " Q"]) -> tuple[int, float]:
+    """How many captions several pictures have, and the R@1 from text to image that this leaves to reach.
+
+    Equal ids are equal captions, and equal `pictures` the one that they are of.
+    """
+    pairs = np.unique(np.stack([caption_ids, pictures]), axis=1)
+    unique, num_pictures = np.unique(pairs[0], return_counts=True)
+    of_each = num_pictures[np.searchsorted(unique, caption_ids)]
+    return int((of_each > 1).sum()), float((1 / of_each).mean())
 
 
 def small_gallery(num_pictures: int, metrics: Mapping[str, Interval | float]) -> list[str]:

@@ -168,6 +168,11 @@ class EmbeddingTask(Task):
     curves: ClassVar[tuple[str, Mapping[str, str]]] = ("score", {})
     """What a plot of training shows: a word for all of it, and a label for each of some of `points`."""
 
+    def guessing(self, num_images: int) -> Mapping[str, float]:
+        """What guessing gives in some of the scores, by their names, among so many images."""
+        del num_images
+        return {}
+
     def check(self, source: Source, judge: JudgePairs | None) -> None:
         """Raise a UserError where the model or the source lack what the task needs, before any work."""
 

@@ -59,9 +59,14 @@ def quick_scores(run: Run, heads: DualEncoder, pairs: CachedPairs, config: Train
         return scores
     plan = BatchPlan(len(pairs), min(config.batch_size, len(pairs)), 0)
     objective = run.recipe.objective
-    captions = config.captions_per_image if objective.validation == objective else 1
-    batches = cached_batches(pairs, plan, range(plan.steps_per_epoch), captions)
+    batches = cached_batches(pairs, plan, range(plan.steps_per_epoch), validation_captions(run, config))
     return {**scores, **mean_loss(heads, objective.validation.build(), (batch.to(run.device) for batch in batches))}
+
+
+def validation_captions(run: Run, config: TrainConfig) -> int:
+    """Captions an image in the batches of the validation loss."""
+    objective = run.recipe.objective
+    return config.captions_per_image if objective.validation == objective else 1
 
 
 def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:

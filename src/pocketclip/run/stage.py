@@ -13,6 +13,7 @@ from pocketclip.errors import UserError
 from pocketclip.features.pairs import cached_batches
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.run.learning import Learning
 from pocketclip.run.scores import frozen_features, quick_scores, trained_features
 from pocketclip.run.state import Run
 from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
@@ -119,14 +120,21 @@ def _preprocess_of(run: Run, name: str, config: TrainConfig) -> PreprocessConfig
 def _train(
     run: Run, name: str, config: TrainConfig, model: DualEncoder, batches: Batches, evaluate: Evaluate, plan: BatchPlan
 ) -> Progress:
+    learning = Learning(run, name, config, config.total_steps(plan.steps_per_epoch))
+
+    def evaluate_and_look(model: nn.Module) -> Mapping[str, float]:
+        scores = evaluate(model)
+        learning.look(scores)
+        return scores
+
     trainer = Trainer(
         name,
         model.to(run.device),
         run.objective,
-        batches,
+        lambda start: learning.looked_at(batches(start), start),
         config,
         steps_per_epoch=plan.steps_per_epoch,
-        evaluate=evaluate,
+        evaluate=evaluate_and_look,
         folder=run.folder,
         seed=run.recipe.seed,
         watch=run.broken,
@@ -135,6 +143,7 @@ def _train(
         with_sharding=run.with_sharding,
     )
     progress = trainer.run(resume=run.resume)
+    learning.finish()
     run.seconds |= {f"{name}_{phase}": seconds for phase, seconds in progress.seconds.items()}
     run.earlier_seconds += trainer.earlier_seconds
     run.seconds_per_epoch[f"{name}_train"] = progress.seconds["train"] / progress.step * plan.steps_per_epoch

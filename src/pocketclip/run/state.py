@@ -19,6 +19,7 @@ from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.run.teaching import open_teaching
 from pocketclip.sketch import Sketch
 from pocketclip.stages.watch import BrokenItems, Watch
+from pocketclip.train.causes import Settings
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Run:
         self.task = embedding_task(recipe.objective.needs.task)
         self.broken = self.broken_of(self.train_source)
         self.num_captions: int | None = None  # known once every caption was read
+        self.tried: Settings | None = None  # of the newest stage
+        self.told: set[str] = set()  # what the user has been told of learning, by name
         self._frozen: FrozenTowers | None = None
 
     def broken_of(self, source: Source) -> BrokenItems:

@@ -13,6 +13,8 @@ from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.records import RunRecord, write_record
 from pocketclip.run.card import model_card
+from pocketclip.run.learning import note_chance
+from pocketclip.run.repeats import note_shared_captions
 from pocketclip.run.scores import EvaluatedSplit, evaluate_split
 from pocketclip.run.setup import check_ranks_agree, prepare_folder
 from pocketclip.run.stage import train_stage
@@ -64,9 +66,11 @@ def train(
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
     run = Run(recipe, folder, watch, on, resume, with_profile, with_sharding, verify)
+    note_shared_captions(run)
     with measure_energy(with_energy) as energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
+    note_chance(run, splits)
     record = _record(run, name, stages, energy.kwh, dollars_per_hour)
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)

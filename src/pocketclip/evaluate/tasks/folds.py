@@ -1,5 +1,6 @@
 """The 1K protocol of COCO: the test images in folds of a thousand, each a gallery of its own, scores averaged."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -65,6 +66,9 @@ class Folds(RankingTask):
         more = f"{num_more} images have more than 5 captions; papers take the first five: max_captions=5"
         folds = "one fold" if count == 1 else f"mean of {count} folds"
         return [f"{folds} of {FOLD:,} images", *left_out, *([more] if num_more else [])]
+
+    def guessing(self, num_images: int) -> Mapping[str, float]:
+        return super().guessing(min(num_images, FOLD))
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
         return "R@1", 1 / FOLD

@@ -1,5 +1,6 @@
 """Accuracy and consistency over pairs of images with a sentence, as the official script of NLVR2 counts them."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -123,6 +124,9 @@ class Nlvr2(EmbeddingTask):
 
     def sizes(self, result: EvalResult) -> dict[str, int]:
         return {"examples": result.num_captions}
+
+    def guessing(self, num_images: int) -> Mapping[str, float]:
+        return {"accuracy": 0.5}
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
         """Half of the sentences are true."""

@@ -139,6 +139,10 @@ class RankingTask(EmbeddingTask):
     labels = LABELS
     curves = ("recall", {f"{way}_recall@1": f"{way.replace('_', ' ')} R@1" for way in DIRECTIONS})
 
+    def guessing(self, num_images: int) -> Mapping[str, float]:
+        """Of the recalls from text to image: any image is as likely to come first."""
+        return {f"text_to_image_recall@{k}": k / num_images for k in RANKS if k < num_images}
+
     @abstractmethod
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
         """Of each gallery, from the embeddings of images that all have a caption."""
