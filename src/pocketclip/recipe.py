@@ -56,6 +56,8 @@ class Recipe(Config):
     """Stages between `heads_first` and `train`, in their order."""
     train: TrainConfig
     """The last stage."""
+    fit_small_data: bool = Field(default=False, exclude_if=operator.not_)
+    """Take smaller batches and hold out more where there are few pictures; a run's own recipe has the numbers."""
     seed: NonNegativeInt = 0
 
     @property

@@ -1,5 +1,6 @@
 """`pocketclip train`."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,10 +42,14 @@ def train(
     On several GPUs or machines (docs/distributed.md):
       torchrun --nproc-per-node 8 -m pocketclip train RECIPE --out runs/mine
     """
+    from pocketclip.errors import UserError
     from pocketclip.recipe import dump_recipe, find_recipe, load_recipe
+    from pocketclip.run.fit import fit_to_data
 
     loaded = load_recipe(recipe, changes)
     if dry_run:
+        with suppress(UserError):  # data that are not here are fitted when they are
+            loaded, _ = fit_to_data(loaded)
         typer.echo(dump_recipe(loaded), nl=False)
         return
     name = find_recipe(recipe).stem

@@ -14,6 +14,7 @@ from pocketclip.features.towers import FrozenTowers
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
+from pocketclip.run.fit import fit_to_data
 from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.stages.engine import Engine
 from pocketclip.stages.store import Stage
@@ -33,6 +34,7 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
         raise UserError(
             "train.cache: this recipe trains its towers and caches no features; add a cache or a heads_first section."
         )
+    recipe, _ = fit_to_data(recipe, watch)
     on = resolve_device(device)
     towers, sources = _open(recipe, on)
     for line in left_out_lines(*sources.values()):

@@ -61,8 +61,8 @@ def note_chance(run: Run, splits: Mapping[str, EvaluatedSplit]) -> None:
         guessed = within_chance(result.metrics, run.task.guessing(result.num_images), units)
         if distributed.is_main() and guessed and run.tried is not None:
             message = f"{split}: {guessed}"
-            if not any("likely" in note.lower() for note in run.notes["train"]):
-                message += f". {likely_causes('nothing learned', run.tried, diverged=False)}"
+            if not any("Likely causes" in note for note in run.notes["train"]):
+                message += f". {likely_causes('failed', run.tried, diverged=False)}"
             _tell(run, f"{split} chance", message)
             run.notes["train"].append(message)
 
@@ -101,23 +101,17 @@ def _units(num_images: int, images_per_example: int) -> int:
 def _settings(run: Run, name: str, config: TrainConfig, num_steps: int) -> Settings:
     """Those that a training fails by."""
     rates = {part: rate for part, rate in config.learning_rate.model_dump().items() if rate is not None}
-    model, earlier = run.recipe.model, list(run.recipe.stages).index(name)
-    trained = {
-        part
-        for stage in list(run.recipe.stages.values())[:earlier]
-        for part in ("image_encoder", "text_encoder")
-        if getattr(stage.learning_rate, part) is not None
-    }
-    filled = model.bundle is not None or model.pretrained != "none"
-    towers = {part: getattr(model, part) for part in ("image_encoder", "text_encoder")}
-    random = [
-        part for part, tower in towers.items() if not filled and tower.pretrained == "none" and tower.inherit is None
-    ]
+    model, stages = run.recipe.model, run.recipe.stages
+    until_now = [stages[stage].learning_rate for stage in list(stages)[: list(stages).index(name) + 1]]
+    random = []
+    if model.bundle is None and model.pretrained == "none":
+        towers = {"image_encoder": model.image_encoder, "text_encoder": model.text_encoder}
+        random = [part for part, one in towers.items() if one.pretrained == "none" and one.inherit is None]
     return Settings(
         rates=rates,
         num_steps=num_steps,
         batch_size=config.batch_size,
         temperature=float(1 / run.model.logit_scale.detach().exp()),
-        random_and_frozen=tuple(part for part in random if part not in rates and part not in trained),
+        random_and_frozen=tuple(part for part in random if all(getattr(rate, part) is None for rate in until_now)),
         shared_captions="captions" in run.told,
     )

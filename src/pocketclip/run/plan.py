@@ -4,26 +4,21 @@ import torch
 
 from pocketclip.cost.plan import Plan, Throughput, find_hardware, hours_and_dollars, published_run
 from pocketclip.data import Source
-from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
+from pocketclip.run.fit import fit_batches, fit_to_data, items_of_epoch
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.speed import known_throughput, samples_of_stage
 from pocketclip.run.storage import storage_bytes
-from pocketclip.train import TrainConfig
 
 
 def samples_seen(recipe: Recipe) -> int:
     """Pairs that pass through the model in the whole run: steps times batch size, over its stages."""
+    recipe, _ = fit_to_data(recipe)
     train, _ = open_data(recipe.data)
     return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in recipe.stages.values())
-
-
-def items_of_epoch(source: Source, stage: TrainConfig) -> int:
-    """What an epoch passes over: the images, or every caption with its image."""
-    return sum(map(len, readable_captions(source))) if stage.epoch == "captions" else len(source)
 
 
 def plan_run(
@@ -48,12 +43,14 @@ def plan_run(
     """
     hardware = find_hardware(hardware_name)
     _check(hardware_name, throughput, num_samples, dollars_per_hour, measure)
-    source, missing = None, ""
+    source, missing, fitted = None, "", None
     try:
+        recipe, fitted = fit_to_data(recipe)
         source, _ = open_data(recipe.data)
     except UserError as error:
         missing = str(error)
     items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
+    recipe = fit_batches(recipe, items)
     seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
     if items < (batch := max(stage.batch_size for stage in recipe.stages.values())):
         raise UserError(f"{name}: {items:,} samples are fewer than a batch of {batch}.")
@@ -81,7 +78,7 @@ def plan_run(
         price_source="given with --price" if dollars_per_hour is not None else hardware.priced_by,
         dollars=dollars,
         storage_bytes=storage_bytes(recipe, model, source, items),
-        notes=_notes(recipe, rate, missing),
+        notes=[*([fitted] if fitted else []), *_notes(recipe, rate, missing)],
     )
 
 

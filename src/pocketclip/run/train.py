@@ -13,6 +13,7 @@ from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.records import RunRecord, write_record
 from pocketclip.run.card import model_card
+from pocketclip.run.fit import fit_to_data
 from pocketclip.run.learning import note_chance
 from pocketclip.run.repeats import note_shared_captions
 from pocketclip.run.scores import EvaluatedSplit, evaluate_split
@@ -63,9 +64,11 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
     on = resolve_device(device)
+    recipe, fitted = fit_to_data(recipe, watch)
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
     run = Run(recipe, folder, watch, on, resume, with_profile, with_sharding, verify)
+    run.notes["train"] += [fitted] if fitted else []
     note_shared_captions(run)
     with measure_energy(with_energy) as energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}

@@ -21,6 +21,7 @@ from pocketclip.files import write_atomically
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.run import Outcome, train
+from pocketclip.run.fit import fit_to_data
 from pocketclip.stages.watch import Watch
 
 ANSWERS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
@@ -54,7 +55,7 @@ class PlannedRun:
 
     def check_is_the_same(self) -> None:
         """Raise a UserError where the run in the folder is one of another recipe."""
-        if load_recipe(str(self.folder)) != self.recipe:
+        if load_recipe(str(self.folder)) != fit_to_data(self.recipe)[0]:
             raise UserError(
                 f"{self.folder}: was made with another recipe than '{self.name}' has now; delete the folder, or choose "
                 "another --out."
