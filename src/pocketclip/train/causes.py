@@ -61,9 +61,7 @@ def _of_nothing_learned(settings: Settings, *, diverged: bool) -> list[str]:
         f"a temperature that is unusual ({settings.temperature:g})": not coldest <= settings.temperature <= warmest,
     }
     shifted = "captions that belong to other pictures, such as rows shifted by one"
-    usual = [high, shifted, low] if diverged else [shifted, low, high]
-    if proven[high]:
-        usual.remove(low)
+    usual = [high, shifted] if diverged or proven[high] else [shifted, low, high]
     if proven[low]:
-        usual.remove(high)
+        usual = [shifted]
     return list(dict.fromkeys([*(cause for cause, is_so in proven.items() if is_so), *usual]))

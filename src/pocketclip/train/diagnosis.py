@@ -7,7 +7,6 @@ told of it once, and a sentence; `causes.py` words what is likely behind it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from pocketclip.models.dual_encoder import MAX_LOGIT_SCALE
 from pocketclip.records import Interval, percent
@@ -17,6 +16,8 @@ Row = Mapping[str, float]
 """A line of `metrics.jsonl`: `step` with the losses since the line before, or with the scores of an evaluation."""
 NEAR = 0.02
 """Share of a loss within which two values are one."""
+MOVED = 0.05
+"""Share of its first value by which a loss is another one, whatever batches it is of."""
 LESS_LEARNED = 0.7
 """Share of its first value below which a loss has clearly sunk."""
 PATIENCE_STEPS = 300
@@ -140,8 +141,10 @@ def _jump(stage: Stage, losses: Sequence[tuple[int, float]]) -> str:
     lowest = min(loss for _, loss in losses)
     had_learned = lowest < LESS_LEARNED * first
     if now > 1.5 * first or (had_learned and now > (first + lowest) / 2):
-        rises = max(pairwise(losses), key=lambda pair: pair[1][1] - pair[0][1])
-        return f"the loss jumped from {rises[0][1]:.3f} to {rises[1][1]:.3f} at about step {rises[1][0]:,}"
+        at = max(range(1, len(losses)), key=lambda number: losses[number][1] - losses[number - 1][1])
+        (_, before), (step, _) = losses[at - 1 : at + 1]
+        after = max(loss for _, loss in losses[at : at + 2])  # it may have begun within a window
+        return f"the loss jumped from {before:.3f} to {after:.3f} at about step {step:,}"
     return ""
 
 
@@ -185,7 +188,7 @@ def _clamped(stage: Stage, rows: Sequence[Row]) -> str:
 
 def _with_causes(stage: Stage, found: dict[str, str], losses: Sequence[tuple[int, float]]) -> dict[str, str]:
     """Each with what is likely behind it; where nothing is learned, that is behind all of it, and said once."""
-    moved = "jump" in found or abs(_newest(losses) - losses[0][1]) > NEAR * losses[0][1]
+    moved = "jump" in found or abs(_newest(losses) - losses[0][1]) > MOVED * losses[0][1]
     failed = next((name for name in ("jump", "standing", "chance") if name in found), None)
     for name in [*found] if failed is None else [failed]:
         kind: Kind = "overfitting" if name == "overfitting" else "temperature" if name == "temperature" else "failed"
