@@ -11,7 +11,7 @@ FEW_STEPS = 100
 USUAL_TEMPERATURES = (0.005, 0.3)
 MOST_TOLD = 3
 PAGE = "docs/recipes.md, When nothing is learned"
-Kind = Literal["failed", "overfitting", "temperature"]
+Kind = Literal["failed", "overfitting", "cold", "warm"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,10 @@ def likely_causes(kind: Kind, settings: Settings, *, diverged: bool) -> str:
     """A sentence; `diverged` where the loss of a training that failed did move."""
     if kind == "overfitting":
         causes = ["too many steps for so few pictures", "too little augmentation or dropout", "a rate that is too high"]
-    elif kind == "temperature":
-        causes = [
-            "long training on many pictures, which may end at the lower bound",
-            "a rate that is too high",
-            "captions that do not tell the pictures apart, which leads to the upper bound",
-        ]
+    elif kind == "cold":
+        causes = ["long training on many pictures, where it is usual", "a rate that is too high", "over-fitting"]
+    elif kind == "warm":
+        causes = ["a rate that is too high", "captions that do not tell the pictures apart, or belong to others"]
     else:
         causes = _of_nothing_learned(settings, diverged=diverged)[:MOST_TOLD]
     return f"Likely causes, in this order: {'; '.join(causes)} (see {PAGE})"

@@ -22,6 +22,8 @@ LESS_LEARNED = 0.7
 """Share of its first value below which a loss has clearly sunk."""
 PATIENCE_STEPS = 300
 """No loss is called standing before so many steps, nor before the warm-up ends, unless half of the stage is over."""
+FEWEST_STEPS = 50
+"""No training is judged before so many, unless it is over."""
 WINDOW_STEPS, MAX_WINDOWS = 10, 50
 WORSE_EVALUATIONS = 3
 """So many in a row that are worse than the best one by more than noise are over-fitting."""
@@ -63,7 +65,8 @@ def findings(stage: Stage, rows: Sequence[Row], *, over: bool) -> dict[str, str]
     if not losses:
         return {}
     step = max(int(row["step"]) for row in rows)
-    patient = over or step >= min(max(stage.warmup_steps, PATIENCE_STEPS), stage.settings.num_steps / 2)
+    soon = max(FEWEST_STEPS, min(max(stage.warmup_steps, PATIENCE_STEPS), stage.settings.num_steps / 2))
+    patient = over or step >= soon
     guessed = within_chance(scores[-1], stage.by_chance, stage.num_tested) if scores else ""
     found = {"jump": _jump(stage, losses)}
     if patient and not (scores and _better_than_nothing(stage, scores[-1], guessed)):
@@ -191,6 +194,8 @@ def _with_causes(stage: Stage, found: dict[str, str], losses: Sequence[tuple[int
     moved = "jump" in found or abs(_newest(losses) - losses[0][1]) > MOVED * losses[0][1]
     failed = next((name for name in ("jump", "standing", "chance") if name in found), None)
     for name in [*found] if failed is None else [failed]:
-        kind: Kind = "overfitting" if name == "overfitting" else "temperature" if name == "temperature" else "failed"
+        kind: Kind = "overfitting" if name == "overfitting" else "failed"
+        if name == "temperature":
+            kind = "warm" if "upper" in found[name] else "cold"
         found[name] += f". {likely_causes(kind, stage.settings, diverged=moved)}"
     return found
