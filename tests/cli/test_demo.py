@@ -33,9 +33,11 @@ def test_a_page_and_a_line(pocketclip: Run, bundle: Path, tmp_path: Path) -> Non
 
 
 def test_a_wrong_place_costs_no_work_and_no_page(pocketclip: Run, tmp_path: Path) -> None:
+    (tmp_path / "no").touch()
     ended = pocketclip("demo", "retrieval", "nowhere", "--data", "scenes", "--out", tmp_path / "no" / "a.html")
     assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert "there is no folder" in ended.err
+    assert "Cannot write" in ended.err
+    assert "a.html" in ended.err
     ended = pocketclip("demo", "retrieval", tmp_path / "nowhere", "--data", "scenes:3", "--out", tmp_path / "a.html")
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert not (tmp_path / "a.html").exists()

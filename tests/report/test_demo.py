@@ -18,7 +18,8 @@ from pocketclip.data.sources.openmoji import ATTRIBUTION
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.records import RunRecord, write_record
-from pocketclip.report.approaches import NOT_RECORDED, own_row, short_count, short_dollars
+from pocketclip.report.amounts import short_count
+from pocketclip.report.approaches import NOT_RECORDED, own_row
 from pocketclip.report.demo import MAX_SENTENCES, Demo, check_request, find_run_record, make_demo, write_demo
 from pocketclip.report.gallery import MAX_CAPTION
 
@@ -210,30 +211,6 @@ def test_what_a_record_lacks_is_not_guessed() -> None:
     assert "--hourly-dollars" in row.source
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0"),
-        (999, "999"),
-        (1000, "1.00 k"),
-        (30_000, "30.0 k"),
-        (3_264_868, "3.26 M"),
-        (999_999, "1.00 M"),
-        (2.1e9, "2.10 B"),
-    ],
-)
-def test_counts_are_short(count: int, text: str) -> None:
-    assert short_count(count) == text
-
-
-@pytest.mark.parametrize(
-    ("dollars", "text"),
-    [(0.0, "$0.00"), (0.00001, "< $0.0001"), (0.00079, "$0.00079"), (15.5, "$15.50"), (77414, "$77,414")],
-)
-def test_dollars_are_short(dollars: float, text: str) -> None:
-    assert short_dollars(dollars) == text
-
-
 def test_emoji_name_their_makers(show: Show, tmp_path: Path) -> None:
     demo, text, _ = show("scenes:3,image_size=32")
     assert "OpenMoji" not in text
@@ -245,8 +222,11 @@ def test_wishes_are_checked_before_the_work(tmp_path: Path) -> None:
     assert check_request(tmp_path / "a.html", [" two  dogs "]) == ["two dogs"]
     with pytest.raises(UserError, match="is a folder; give the name of an HTML file"):
         check_request(tmp_path, [])
-    with pytest.raises(UserError, match="there is no folder"):
-        check_request(tmp_path / "none" / "a.html", [])
+    check_request(tmp_path / "new" / "folder" / "a.html", [])
+    assert (tmp_path / "new" / "folder").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Cannot write .*a\.html"):
+        check_request(tmp_path / "file" / "a.html", [])
     with pytest.raises(UserError, match="one is empty"):
         check_request(tmp_path / "a.html", ["a", " "])
     with pytest.raises(UserError, match=r"at most 50 fit on the page \(got 51\)"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import matplotlib
@@ -66,6 +67,45 @@ def test_two_curves_have_a_legend_and_a_colour_each() -> None:
 def test_every_curve_is_drawn(count: int) -> None:
     found = words(plot(*([(0, number), (1, number)] for number in range(count))))
     assert [name for name in found if name.startswith("curve")] == [f"curve {number}" for number in range(count)]
+
+
+def test_names_stand_at_the_ends_of_their_lines_and_never_on_each_other() -> None:
+    svg = line_plot({"up": [(0, 0.0), (1, 1.0)], "down": [(0, 1.0), (1, 0.0)], "low": [(0, 0.9), (1, 0.01)]},
+                    x_label="epoch", y_label="loss")  # fmt: skip
+    places = {}
+    for element in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        name = "".join(element.itertext())
+        if name in ("up", "down", "low"):
+            places[name] = [float(number) for number in re.findall(r"-?[\d.]+", element.get("transform", ""))[-2:]]
+    right = max(x for colour in COLOURS[:3] for x, _ in line(svg, colour))
+    assert all(x > right for x, _ in places.values())
+    heights = sorted(y for _, y in places.values())
+    assert all(below - above >= 9 for above, below in pairwise(heights)), "letters are nine points high"
+
+
+def test_epochs_are_whole_numbers_where_there_is_a_whole_one() -> None:
+    numbers = [word for word in words(plot([(0.0, 3.0), (2.6, 1.0)])) if word[0].isdigit()]
+    assert {"0", "1", "2"} <= set(numbers)
+    assert not {"0.5", "0.0"} & set(numbers[:3])
+    assert "0.20" in words(plot([(0.0, 4.0), (0.4, 9.0)]))
+
+
+def test_a_level_is_a_line_with_a_name() -> None:
+    plain = {"x_label": "epoch", "y_label": "%", "percent": True}
+    without = line_plot({"recall": [(0, 0.1), (4, 0.5)]}, **plain)  # type: ignore[arg-type]
+    with_level = line_plot({"recall": [(0, 0.1), (4, 0.5)]}, level=("by chance", 0.01), **plain)  # type: ignore[arg-type]
+    assert "by chance" in words(with_level)
+    assert "recall" in words(with_level)
+    assert with_level.count("stroke-dasharray") > without.count("stroke-dasharray")
+
+
+def test_a_plot_is_one_picture_with_a_name() -> None:
+    svg = line_plot({'a "b" <c>': [(0, 0.125), (1, 0.5)]}, title="Recall", x_label="epoch", y_label="%", percent=True)
+    root = ElementTree.fromstring(svg)
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == 'Recall: a "b" <c> from 12.5 to 50'
+    assert root[0].tag == f"{SVG}title"
+    assert root[0].text == root.get("aria-label")
 
 
 def test_fractions_are_shown_in_percent() -> None:

@@ -93,5 +93,13 @@ def test_the_page_holds_scores_pictures_cost_and_curve(outcome: Outcome) -> None
     _, page = finish(outcome, device="cpu")
     assert page == outcome.folder / "report.html"
     text = page.read_text(encoding="utf-8")
-    for part in ("test, text → image", "A sentence finds images", "An image finds sentences", "Cost", "Loss", "quick"):
+    for part in (
+        "test: 8 images, 16 captions",
+        "text → image",
+        "A sentence finds images",
+        "An image finds sentences",
+        "Cost",
+        "Loss",
+        "quick",
+    ):
         assert part in text

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pocketclip.errors import UserError
 from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
 from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
 from pocketclip.report.runs import read_run, write_report
+from pocketclip.report.table import provenance_remarks
 
 HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
 PIXEL = "/9j/4AAQSkZJRg=="
@@ -108,21 +111,52 @@ def test_every_picture_has_words_for_those_who_do_not_see_it(run: Path) -> None:
 
 def test_scores_stand_with_intervals_splits_and_chance(tmp_path: Path) -> None:
     shown = report(make_run(tmp_path / "run", test=True))[1].text
-    assert "test, text → image 16 / 32 30.0 [20.0, 40.0]" in shown
-    assert "val, image → text 8 / 16 50.0 [40.0, 60.0]" in shown
-    assert "By chance R@1 would be 6.25 on test, 12.50 on val." in shown
+    assert "test: 16 images, 32 captions text → image 30.0 [20.0, 40.0]" in shown
+    assert "val: 8 images, 16 captions text → image 50.0 [40.0, 60.0]" in shown
+    assert "image → text 50.0 [40.0, 60.0]" in shown
+    assert "By chance R@1 would be 6.25 on test, 12.5 on val." in shown
     assert "val: one note on val." in shown
 
 
 def test_the_run_its_cost_and_its_recipe_are_told(run: Path) -> None:
     shown = report(run)[1].text
     assert "6,000 training images, 30,000 captions" in shown
-    assert "seed 7 · 1,234 steps · 84 s in all · a toaster · 2026-01-01" in shown
+    assert "seed 7 · 1,234 steps · 1 min 24 s in all · a toaster · 1 Jan 2026" in shown
     assert "parameters 3.40 M 22.60 M" in shown
     assert "texts of 16 tokens · float32 on cpu, 2 threads · a toaster" in shown
-    assert "an epoch of training 2.50 the whole run 83.60" in shown
+    assert "an epoch of training 2.5 s the whole run 1 min 24 s" in shown
     assert "1 items were left out" in shown
     assert "seed: 7 # a red circle" in shown
+
+
+def test_the_page_opens_with_how_often_the_model_is_right(tmp_path: Path) -> None:
+    shown = report(make_run(tmp_path / "run", test=True))[1].text
+    opening = (
+        "mine The right picture comes first for 30.0 of 100 sentences; by chance 6.25. A right sentence comes first "
+        "for 30.0 of 100 pictures. 6,000 training images"
+    )
+    assert opening in shown
+
+
+def test_the_number_below_a_picture_is_explained(run: Path) -> None:
+    shown = report(run)[1].text
+    assert "The number below a picture is the similarity of picture and sentence" in shown
+    assert "it could be from −1 to 1, and 0.25 to 0.50 stand here" in shown
+    assert "The number behind a sentence is the similarity" in shown
+
+
+class BusyProvenance(Provenance):
+    """As of a version that looks at the machine's load."""
+
+    busy: str = ""
+    threads_of_others: int = 0
+
+
+def test_what_else_a_record_says_of_its_machine_is_shown() -> None:
+    assert provenance_remarks(HERE) == []
+    assert provenance_remarks(BusyProvenance()) == []
+    busy = BusyProvenance(busy="the machine was busy: load 3.9", threads_of_others=2)
+    assert provenance_remarks(busy) == ["the machine was busy: load 3.9", "threads of others: 2"]
 
 
 def test_the_gallery_marks_what_is_right(run: Path) -> None:
@@ -131,6 +165,15 @@ def test_the_gallery_marks_what_is_right(run: Path) -> None:
     assert [tag for tag, name, value in page.attributes if (name, value) == ("class", "match")] == ["li", "li"]
     assert "right image at rank 1" in page.text
     assert "right sentence at rank 2" in page.text
+
+
+def test_curves_have_words_and_chance_has_a_line(run: Path) -> None:
+    loss, recall = (svg for _, svg in read_run(run).plots)
+    assert "by chance" in recall
+    assert "by chance" not in loss
+    assert 'role="img" aria-label="Loss: training from 3 to 1.5; validation from 2.5 to 2.5"' in loss
+    (run / "records" / "retrieval_val.json").unlink()  # so that nobody knows how many were ranked
+    assert "by chance" not in read_run(run).plots[1][1]
 
 
 def test_stages_follow_each_other_on_the_axis(run: Path) -> None:
@@ -147,10 +190,38 @@ def test_stages_follow_each_other_on_the_axis(run: Path) -> None:
 
 def test_several_runs_are_compared_first(tmp_path: Path) -> None:
     shown = report(make_run(tmp_path / "a", name="one"), make_run(tmp_path / "b", name="two"))[1].text
-    assert "2 runs Side by side" in shown
+    assert (
+        "2 runs The right picture comes first for 50.0 of 100 sentences with 'one'; 50.0 with 'two'. The intervals of "
+        "the first two overlap: other pictures could turn their order. Side by side"
+    ) in shown
     for name in ("one", "two"):
-        assert f"{name} 50.0 [40.0, 60.0] 50.0 [40.0, 60.0] val, 8 images 26.0 M 11.0 ms 84 s" in shown
+        assert f"{name} 50.0 [40.0, 60.0] 50.0 [40.0, 60.0] val, 8 images 26.0 M 11.0 ms 1 min 24 s" in shown
     assert "Side by side" not in report(tmp_path / "a")[1].text
+
+
+def test_the_table_of_runs_has_no_empty_column(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, name=name) for name in ("one", "two")]
+    heads = "run text → image R@1 image → text R@1 measured on parameters latency, image + text whole run one"
+    assert heads in report(*folders)[1].text
+    (folders[0] / "records" / "cost.json").unlink()
+    assert heads in report(*folders)[1].text
+    (folders[1] / "records" / "cost.json").unlink()
+    assert "run text → image R@1 image → text R@1 measured on whole run one" in report(*folders)[1].text
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name) for name in ("a", "b")]
+    shown = report(*folders)[1].text
+    assert f"mine, {folders[0]}" in shown
+    assert f"mine, {folders[1]}" in shown
+
+
+def test_headings_have_their_order(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name) for name in ("a", "b")]
+    for page in (report(folders[0])[1], report(*folders)[1]):
+        levels = [int(tag[1]) for tag in page.tags if re.fullmatch(r"h\d", tag)]
+        assert levels.count(1) == 1 == levels[0]
+        assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_runs_are_compared_on_the_test_split_where_there_is_one(tmp_path: Path) -> None:
@@ -163,7 +234,7 @@ def test_a_run_without_cost_gallery_and_recipe_has_a_page_too(run: Path) -> None
     (run / "gallery.json").unlink()
     (run / "recipe.yaml").unlink()
     shown = report(run)[1].text
-    assert "val, text → image" in shown
+    assert "val: 8 images, 16 captions text → image" in shown
     assert not [part for part in ("A sentence finds images", "Cost", "The recipe") if part in shown]
 
 
@@ -192,6 +263,21 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "all of them" / name) for name in ("seed-0", "seed-1")]
+    with pytest.raises(UserError) as caught:
+        write_report([runs[0].parent], tmp_path / "report.html")
+    _, _, command = str(caught.value).partition("Of the runs in it: pocketclip report ")
+    assert [Path(word) for word in shlex.split(command)] == runs
+    assert write_report([Path(word) for word in shlex.split(command)], tmp_path / "report.html").is_file()
+
+
+def test_the_pages_folder_is_made(run: Path, tmp_path: Path) -> None:
+    assert write_report([run], tmp_path / "new" / "folder" / "x.html").is_file()
+
+
 def test_a_place_that_cannot_be_written_is_named(run: Path) -> None:
-    with pytest.raises(UserError, match=r"Cannot write .*none/report\.html"):
-        write_report([run], run / "none" / "report.html")
+    with pytest.raises(UserError, match=r"Cannot write .*recipe\.yaml/report\.html"):
+        write_report([run], run / "recipe.yaml" / "report.html")
+    with pytest.raises(UserError, match=r"--out .*run: is a folder; give the name of an HTML file, such as .*run/page"):
+        write_report([run], run)

@@ -7,15 +7,28 @@ import typer
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the first folder by default.")] = None,
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders, or one of a study.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; report.html in the first folder by default, study.html in a study's."),
+    ] = None,
 ) -> None:
-    """Write a page with scores, pictures, curves and costs of one run or several.
+    """Write a page with scores, pictures, curves and costs of one run or several, or of a study.
 
     \b
     Example:
       pocketclip report runs/mine runs/theirs --out both.html
     """
+    from pocketclip.errors import UserError
     from pocketclip.report.runs import write_report
+    from pocketclip.study.page import write_study_page
+    from pocketclip.study.record import is_study
 
-    typer.echo(str(write_report(folders, out or folders[0] / "report.html")))
+    first = folders[0]
+    study = next((folder for folder in folders if is_study(folder)), None)
+    if study is None:
+        typer.echo(str(write_report(folders, out or first / "report.html")))
+    elif len(folders) == 1:
+        typer.echo(str(write_study_page(first, out or first / "study.html")))
+    else:
+        raise UserError(f"{study}: is a study, which has a page of its own: pocketclip report {study}")

@@ -32,7 +32,8 @@ def study(
     """Train several recipes with several seeds and compare them in one table, on the validation split.
 
     \b
-    Each run lies in OUT/ROW/seed-N; the table in OUT/study.json and OUT/study.md (docs/studies.md).
+    Each run lies in OUT/ROW/seed-N; the table in OUT/study.json, OUT/study.md and, with pictures, OUT/study.html
+    (docs/studies.md).
 
     \b
     Example, the first seed alone:
@@ -59,7 +60,8 @@ def study(
         print_table("parameters, time", size_columns(record), size_rows(record))
         for line in study_notes(record):
             typer.echo(line, err=True)
-    typer.echo(f"Record: {folder}/study.json   Table: {folder}/study.md", err=True)
+    page = f"   Page: {folder}/study.html" if (folder / "study.html").is_file() else ""
+    typer.echo(f"Record: {folder}/study.json   Table: {folder}/study.md{page}", err=True)
     if record.failed:
         listed = "\n".join(f"{name}: {problem}" for name, problem in record.failed.items())
         raise UserError(f"{len(record.failed)} of {record.num_runs} runs failed; --resume tries them again.\n{listed}")

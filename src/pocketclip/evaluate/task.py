@@ -91,6 +91,8 @@ class Task(Config):
     """What is resampled for an interval."""
     meaning: ClassVar[str] = ""
     """What the scores count, in a sentence."""
+    openings: ClassVar[Mapping[str, str]] = {}
+    """What a page says first: by a score's name a sentence, whose {} is how many of 100; the first goes by chance."""
 
     @abstractmethod
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:

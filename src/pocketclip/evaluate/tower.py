@@ -114,6 +114,10 @@ class TowerTask(Task):
     columns = ("of", "top-1 accuracy")
     counted = "examples"
     meaning = "The share of test examples that got their class."
+    openings = {
+        "top1_accuracy": "{} of 100 examples get their class",
+        "commonest_class_accuracy": "Always the commonest class would be right for {} of 100",
+    }
 
     against_start: bool = True
     """Whether to compare with the tower as it was before training."""

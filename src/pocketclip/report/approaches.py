@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pocketclip.records import RunRecord
+from pocketclip.report.amounts import duration, short_count, short_dollars
 
 NOT_RECORDED = "not recorded"
 
@@ -52,25 +53,6 @@ def own_row(name: str, num_parameters: int, record: RunRecord | None) -> Approac
     hint = "; `pocketclip train --hourly-dollars` records a price" if record.price_dollars is None else ""
     source = (
         f"Parameters counted in the model; the rest from its run record: {record.num_images:,} images, "
-        f"{record.seconds['total']:,.0f} seconds on {record.provenance.hardware}{hint}."
+        f"{duration(record.seconds['total'])} on {record.provenance.hardware}{hint}."
     )
     return Approach(name, count, pairs, price, source)
-
-
-def short_count(count: int) -> str:
-    """`26.1 M`: three figures and a unit, exact below a thousand."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{_three_figures(count / size)} {unit}"
-    return f"{count}"
-
-
-def short_dollars(dollars: float) -> str:
-    """`$15.50`; an amount below a cent keeps two figures."""
-    if 0 < dollars < 0.01:
-        return f"${dollars:.2g}" if dollars >= 1e-4 else "< $0.0001"
-    return f"${dollars:,.2f}" if dollars < 1000 else f"${dollars:,.0f}"
-
-
-def _three_figures(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

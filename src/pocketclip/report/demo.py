@@ -13,11 +13,11 @@ from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, require
 from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.features.encode import embed_source, encode_texts
-from pocketclip.files import write_atomically
 from pocketclip.records import EvalResult, Provenance, RunRecord, read_records
 from pocketclip.report.approaches import PUBLISHED, own_row
 from pocketclip.report.gallery import Example, Gallery, find_images, make_gallery
-from pocketclip.report.page import render_page
+from pocketclip.report.headline import headline
+from pocketclip.report.page import make_room, write_page
 from pocketclip.stages.watch import SILENT, Watch
 
 NUM_IMAGE_QUERIES = 10
@@ -46,16 +46,13 @@ class Demo:
 
 
 def check_request(out: Path, sentences: Sequence[str]) -> list[str]:
-    """What can go wrong before the work begins; returns the sentences as they will be asked.
+    """What can go wrong before the work begins, and the page's folder; returns the sentences as they will be asked.
 
     Raises:
         UserError: a place that cannot be written, an empty sentence or too many, or jinja2 is missing.
     """
     require("jinja2", extra="study")
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; give the name of an HTML file, such as {out / 'demo.html'}.")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or choose another place.")
+    make_room(out)
     if len(sentences) > MAX_SENTENCES:
         raise UserError(f"--sentence: at most {MAX_SENTENCES} fit on the page (got {len(sentences)}).")
     cleaned = clean_captions(sentences)
@@ -127,14 +124,14 @@ def _short_name(place: str) -> str:
 def write_demo(demo: Demo, out: Path) -> Path:
     """Write the page to an HTML file, whole or not at all."""
     own = own_row(demo.name, demo.num_parameters, demo.record)
-    page = render_page(
+    return write_page(
+        out,
         "demo.html",
         demo=demo,
-        rows=[] if demo.result is None else Retrieval().rows(demo.result),
+        task=Retrieval(),
+        sentences=[] if demo.result is None else headline([demo.result]),
         approaches=[*PUBLISHED, own],
         own=own,
         provenance=Provenance() if demo.result is None else demo.result.provenance,
         attribution=ATTRIBUTION if "openmoji" in demo.source else "",
     )
-    write_atomically(out, page)
-    return out

@@ -57,6 +57,11 @@ class Example:
     answer: Result | None = None
     """The right answer where it is not among the results."""
 
+    @property
+    def shown(self) -> list[Result]:
+        """Everything with a similarity on the page."""
+        return [*self.results, *([] if self.answer is None else [self.answer])]
+
 
 @dataclass(frozen=True)
 class Gallery:

@@ -1,8 +1,11 @@
 """Pages that stand alone: one file that fetches nothing and runs nothing, from the templates in this folder."""
 
+from pathlib import Path
 from typing import Any
 
-from pocketclip.errors import require
+from pocketclip.errors import UserError, require
+from pocketclip.files import cannot_write, write_atomically
+from pocketclip.report.amounts import day, duration, of_hundred
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -10,5 +13,28 @@ def render_page(template: str, **values: Any) -> str:
     jinja2 = require("jinja2", extra="study")
     loader = jinja2.PackageLoader("pocketclip.report", "")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
+    environment.filters.update(day=day, duration=duration, of_hundred=of_hundred)
     page: str = environment.get_template(template).render(**values)
     return page
+
+
+def write_page(out: Path, template: str, **values: Any) -> Path:
+    """Write a page to an HTML file, whole or not at all, and make the folder it lies in."""
+    page = render_page(template, **values)
+    make_room(out)
+    write_atomically(out, page)
+    return out
+
+
+def make_room(out: Path) -> None:
+    """Make the folder that a page will lie in.
+
+    Raises:
+        UserError: the place is a folder itself, or its folder cannot be made.
+    """
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; give the name of an HTML file, such as {out / 'page.html'}.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error

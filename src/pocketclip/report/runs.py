@@ -1,18 +1,23 @@
 """A page about one run or several: scores with intervals, cost, curves, pictures. One file, no network."""
 
-from dataclasses import dataclass
+import shlex
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks import EmbeddingTask, Task, task_kinds, task_of
-from pocketclip.files import write_atomically
+from pocketclip.evaluate.tasks import Task, task_of
 from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
+from pocketclip.report.amounts import duration
+from pocketclip.report.curves import training_plots
 from pocketclip.report.gallery import Gallery, read_gallery
-from pocketclip.report.page import render_page
-from pocketclip.report.plot import line_plot
-from pocketclip.report.table import cost_rows, time_rows
-from pocketclip.train.metrics import read_metrics
+from pocketclip.report.headline import comparison_headline, headline
+from pocketclip.report.page import write_page
+from pocketclip.report.table import cost_rows, provenance_remarks, time_rows
+
+MAX_NAMED = 8
+"""Runs in the line that a message proposes."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,22 @@ class RunReport:
     recipe: str
 
     @property
+    def headline(self) -> list[str]:
+        """What the page says first of the run."""
+        return headline(self.evaluations)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be known of the figures' machine: of the run, and of the cost."""
+        told = [record.provenance for record in (self.run, self.cost) if record is not None]
+        return list(dict.fromkeys(remark for provenance in told for remark in provenance_remarks(provenance)))
+
+    @property
+    def times(self) -> list[tuple[str, str]]:
+        """What took how long."""
+        return [] if self.run is None else [(label, duration(seconds)) for label, seconds in time_rows(self.run)]
+
+    @property
     def tables(self) -> list[tuple[Task, list[EvalResult]]]:
         """Evaluations by their task."""
         kinds = dict.fromkeys(result.task for result in self.evaluations)
@@ -42,72 +63,64 @@ def read_run(folder: Path) -> RunReport:
         raise UserError(f"{folder}: no such run folder.")
     records = read_records(folder)
     if not records:
-        raise UserError(f"{folder}: no records here yet; did the run finish?")
+        raise UserError(f"{folder}: no records here yet; did the run finish?{_runs_below(folder)}")
     run = next((record for record in records if isinstance(record, RunRecord)), None)
+    evaluations = sorted((own for own in records if isinstance(own, EvalResult)), key=lambda own: own.split)
     recipe = folder / "recipe.yaml"
     return RunReport(
         name=run.name if run is not None else folder.name,
         run=run,
-        evaluations=sorted((own for own in records if isinstance(own, EvalResult)), key=lambda own: own.split),
+        evaluations=evaluations,
         cost=next((record for record in records if isinstance(record, CostResult)), None),
-        plots=_plots(folder),
+        plots=training_plots(folder, evaluations),
         gallery=read_gallery(folder),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
     )
 
 
-def _plots(folder: Path) -> list[tuple[str, str]]:
-    shown = {"loss": ("Loss", "training"), "val_loss": ("Loss", "validation")}
-    for task in (kind() for kind in task_kinds().values() if issubclass(kind, EmbeddingTask)):
-        what, labels = task.curves
-        shown |= {key: (f"Validation {what}", label) for key, label in labels.items()}
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {title: {} for title, _ in shown.values()}
-    offset, last, stage = 0.0, 0.0, ""
-    for row in read_metrics(folder):
-        if row["stage"] != stage:  # stages follow each other on one axis
-            offset, stage = offset + last, row["stage"]
-        last = row["epoch"]
-        for key, (title, label) in shown.items():
-            if key in row:
-                curves[title].setdefault(label, []).append((offset + row["epoch"], row[key]))
-    return [
-        (title, line_plot(own, x_label="epoch", y_label="loss" if title == "Loss" else "%", percent=title != "Loss"))
-        for title, own in curves.items()
-        if own
-    ]
+def _runs_below(folder: Path) -> str:
+    """Where a folder holds runs, the line that makes a page of them."""
+    runs = sorted(path.parent for path in folder.glob("*/records") if any(path.glob("*.json")))
+    return f" Of the runs in it: pocketclip report {shlex.join(map(str, runs[:MAX_NAMED]))}" if runs else ""
 
 
 def write_report(folders: list[Path], out: Path) -> Path:
     """Write the page of some run folders to an HTML file; more than one adds a comparison at the top."""
     runs = [read_run(folder) for folder in folders]
+    counts = Counter(run.name for run in runs)
+    runs = [
+        replace(run, name=f"{run.name}, {folder}") if counts[run.name] > 1 else run
+        for run, folder in zip(runs, folders, strict=True)
+    ]
     comparison = _comparison(runs) if len(runs) > 1 else None
-    page = render_page("runs.html", runs=runs, comparison=comparison, cost_rows=cost_rows, time_rows=time_rows)
-    write_atomically(out, page)
-    return out
+    return write_page(out, "runs.html", runs=runs, comparison=comparison, cost_rows=cost_rows)
 
 
 def _comparison(runs: list[RunReport]) -> dict[str, Any]:
-    """Runs side by side: what each of `scores` is, and a row a run with its scores, size, speed and time."""
+    """Runs side by side: a row a run with the first column of its scores, its size, speed and time."""
     results = [min(run.evaluations, key=lambda result: result.split != "test", default=None) for run in runs]
     scores = [{} if result is None else _first_scores(result) for result in results]
     labels = list(dict.fromkeys(label for own in scores for label in own))
     rows = []
     for run, result, own in zip(runs, results, scores, strict=True):
         metrics = run.cost.metrics if run.cost is not None else {}
+        parameters, latency = (metrics.get(key) for key in ("parameters_total", "latency_ms_p50"))
         rows.append(
-            {
-                "name": run.name,
-                "scores": [own.get(label, "") for label in labels],
-                "split": f"{result.split}, {result.num_images:,} images" if result else "",
-                "parameters": f"{float(metrics.get('parameters_total') or 0) / 1e6:,.1f} M" if metrics else "",
-                "latency": f"{float(metrics.get('latency_ms_p50') or 0):,.1f} ms" if metrics else "",
-                "seconds": f"{run.run.seconds['total']:,.0f} s" if run.run else "",
-            }
+            [
+                run.name,
+                *(own.get(label, "") for label in labels),
+                f"{result.split}, {result.num_images:,} images" if result else "",
+                f"{float(parameters) / 1e6:,.1f} M" if parameters else "",
+                f"{float(latency):,.1f} ms" if latency else "",
+                duration(run.run.seconds["total"]) if run.run else "",
+            ]
         )
-    return {"scores": labels, "rows": rows}
+    columns = ["run", *labels, "measured on", "parameters", "latency, image + text", "whole run"]
+    sentences = comparison_headline([(run.name, result) for run, result in zip(runs, results, strict=True)])
+    return {"columns": columns, "rows": rows, "sentences": sentences}
 
 
 def _first_scores(result: EvalResult) -> dict[str, str]:
     """The first column of a result's table."""
     task = task_of(result)
-    return {f"{row[0].replace('→', 'to')} {task.columns[1]}": row[1] for row in task.rows(result)}
+    return {f"{row[0]} {task.columns[1]}": row[1] for row in task.rows(result)}

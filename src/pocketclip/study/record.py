@@ -1,9 +1,15 @@
 """What a study found, as a record."""
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pocketclip.config import Config
+from pocketclip.errors import UserError
 from pocketclip.records import Interval, Provenance
+
+RECORD, SETTINGS = "study.json", "study.yaml"
+"""In a study's folder: what it found so far, and what it was asked to do."""
 
 
 class SeedResult(Config):
@@ -74,3 +80,21 @@ class StudyRecord(Config):
         values = self.model_dump(mode="json")
         provenance = values.pop("provenance")
         return {"kind": values["kind"], "name": values["name"], **provenance, **values}
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder is one of a study, finished or not."""
+    return (folder / RECORD).is_file() or (folder / SETTINGS).is_file()
+
+
+def read_study(folder: Path) -> StudyRecord:
+    """A study's record; a UserError where no run of it is finished yet, or the record is damaged."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"{folder}: a study of which no run is finished yet; `pocketclip study` with --resume goes on.")
+    try:
+        values = dict(json.loads(path.read_text(encoding="utf-8")))
+        values["provenance"] = {key: values.pop(key) for key in Provenance.model_fields if key in values}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a study's record ({error!r}).") from error
+    return StudyRecord.parse(values, place=str(path))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from pocketclip.stages.watch import Watch
 from pocketclip.study.comparison import StudyResults, compare
 from pocketclip.study.grid import Study, samples_of_rows
 from pocketclip.study.jobs import carry_out_at_once
-from pocketclip.study.record import StudyRecord
+from pocketclip.study.page import write_study_page
+from pocketclip.study.record import RECORD, SETTINGS, StudyRecord
 from pocketclip.study.runs import PlannedRun, carry_out, read_finished
 from pocketclip.study.table import study_markdown
 
@@ -75,7 +77,7 @@ def _one_by_one(planned: Sequence[PlannedRun], watch: Watch) -> Iterator[tuple[P
 
 def _prepare(study: Study, folder: Path, *, resume: bool) -> None:
     """Make the folder, unless it holds a study already or something else, and put the study there."""
-    mark = folder / "study.yaml"
+    mark = folder / SETTINGS
     if mark.is_file() and not resume:
         raise UserError(f"{folder}: holds a study already. Go on with --resume, choose another --out, or delete it.")
     if not mark.is_file() and folder.is_dir() and any(folder.iterdir()):
@@ -99,6 +101,8 @@ def _add(results: StudyResults, run: PlannedRun) -> None:
 def _write(results: StudyResults, folder: Path) -> StudyRecord:
     """The record of what is finished, on disk too; see `compare`."""
     record = compare(results)
-    write_atomically(folder / "study.json", json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / RECORD, json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "study.md", study_markdown(record))
+    if find_spec("jinja2") is not None:  # the table is there without it
+        write_study_page(folder)
     return record

@@ -20,6 +20,7 @@ from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.files import write_atomically
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
+from pocketclip.report.gallery import make_gallery, write_gallery
 from pocketclip.run import Outcome, train
 from pocketclip.run.fit import fit_to_data
 from pocketclip.stages.watch import Watch
@@ -100,9 +101,12 @@ def carry_out(run: PlannedRun, watch: Watch) -> str | None:
 
 
 def _keep(outcome: Outcome) -> None:
-    """Answers to single questions, and the model's size; the latter last, because it says that all is there."""
+    """Answers to single questions, pictures, and the model's size; that last, because it says that all is there."""
     folder, val = outcome.folder, outcome.splits["val"]
-    answers = embedding_task(val.result.task).answers(val.embeddings, val.source, outcome.model.judge_pairs)
+    task = embedding_task(val.result.task)
+    if "captions" in task.needs:
+        write_gallery(make_gallery("val", val.source, val.embeddings), folder)
+    answers = task.answers(val.embeddings, val.source, outcome.model.judge_pairs)
     arrays: dict[str, Any] = {name: values.astype(np.int32) for name, values in answers.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

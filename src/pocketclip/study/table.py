@@ -8,12 +8,12 @@ def score_columns(record: StudyRecord) -> list[str]:
     """The head of a study's scores, in the tasks' shorter names or in words."""
     tasks = [task for task in task_kinds().values() if issubclass(task, EmbeddingTask)]
     labels = {metric: label for task in tasks for metric, label in task.labels.items()}
-    return ["", *(labels.get(metric, metric.replace("_", " ")) for metric in _metrics(record))]
+    return ["", *(labels.get(metric, metric.replace("_", " ")) for metric in metrics_of(record))]
 
 
 def score_rows(record: StudyRecord) -> list[list[str]]:
     """One row a row: each mean over seeds above its interval, below it the difference to the first row with its own."""
-    return [[_row_name(record, row), *(_scores(row, metric) for metric in _metrics(record))] for row in record.rows]
+    return [[row_name(record, row), *(_scores(row, metric) for metric in metrics_of(record))] for row in record.rows]
 
 
 def size_columns(record: StudyRecord) -> list[str]:
@@ -31,16 +31,17 @@ def size_rows(record: StudyRecord) -> list[list[str]]:
         cells.append("" if row.minutes is None else f"{row.minutes:.1f}")
         if record.dollars_per_hour is not None:
             cells.append("" if row.dollars is None else f"{row.dollars:.4f}")
-        rows.append([_row_name(record, row), *cells])
+        rows.append([row_name(record, row), *cells])
     return rows
 
 
-def _metrics(record: StudyRecord) -> list[str]:
+def metrics_of(record: StudyRecord) -> list[str]:
     """The metrics of a study in the order of its file."""
     return next((list(row.metrics) for row in record.rows if row.metrics), [])
 
 
-def _row_name(record: StudyRecord, row: RowResult) -> str:
+def row_name(record: StudyRecord, row: RowResult) -> str:
+    """A row, with what is missing of it."""
     done = len(row.runs)
     return row.name if done == len(record.seeds) else f"{row.name} ({done} of {len(record.seeds)} seeds)"
 

@@ -65,6 +65,7 @@ class Nlvr2(EmbeddingTask):
         "An example is two images and a sentence, true or false; a sentence is consistent where all of its examples "
         "are judged rightly."
     )
+    openings = {"accuracy": "{} of 100 sentences about two pictures are judged rightly"}
     scores = ("accuracy", "consistency")
     curves = ("accuracy", {"accuracy": "accuracy", "consistency": "consistency"})
 

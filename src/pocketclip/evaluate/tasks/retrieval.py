@@ -133,7 +133,14 @@ class RankingTask(EmbeddingTask):
     needs = frozenset({"captions"})
     columns = ("direction", *(f"R@{k}" for k in RANKS), "median\nrank")
     unit = "images"
-    meaning = "Every caption is a query; an image is found when any of its captions is; ties count against the model."
+    meaning = (
+        "R@5: a right answer is among the first five. Every caption is a query; an image is found when any of its "
+        "captions is; ties count against the model."
+    )
+    openings = {
+        "text_to_image_recall@1": "The right picture comes first for {} of 100 sentences",
+        "image_to_text_recall@1": "A right sentence comes first for {} of 100 pictures",
+    }
     means = MEANS
     scores = RECALLS
     labels = LABELS

@@ -1,0 +1,157 @@
+"""A study's page: each row's scores as bars of their intervals, the table, and what each row finds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
+from pocketclip.records import Interval
+from pocketclip.report.amounts import duration, short_count, short_dollars
+from pocketclip.report.gallery import Example, read_gallery
+from pocketclip.report.page import write_page
+from pocketclip.study.grid import as_text
+from pocketclip.study.record import Measure, RowResult, StudyRecord, read_study
+from pocketclip.study.table import metrics_of, row_name, score_columns, score_rows, study_notes
+
+NUM_EXAMPLES = 4
+"""Sentences of each row's gallery, which are the same ones in all rows; keeps the page at a MiB a row."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row's interval on a scale that all rows of a metric share; places in percent of its length."""
+
+    name: str
+    shown: str
+    """The score with its interval; empty where the row has none yet."""
+    low: float = 0.0
+    value: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A metric, a bar a row."""
+
+    label: str
+    bars: list[Bar]
+    ends: tuple[str, str]
+    """Of the scale."""
+
+
+def write_study_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a study, finished or not, to `study.html` in its folder or elsewhere.
+
+    Raises:
+        UserError: no run is finished yet, or a file is damaged.
+    """
+    record = read_study(folder)
+    return write_page(
+        folder / "study.html" if out is None else out,
+        "study.html",
+        study=record,
+        sentences=study_headline(record),
+        meaning=_meaning(record),
+        measures=_all_bars(record),
+        scores=(score_columns(record), score_rows(record)),
+        sizes=(["row", "image", "text", "whole model", "time of a run", "price of a run"], _sizes(record)),
+        rows=[(row.name, _settings(row)) for row in record.rows],
+        galleries=_galleries(record, folder),
+        notes=study_notes(record),
+    )
+
+
+def study_headline(record: StudyRecord) -> list[str]:
+    """Which row is right most often, and whether it is surely better than the first."""
+    openings = {metric: words for task in task_kinds().values() for metric, words in task.openings.items()}
+    metric = next((metric for metric in metrics_of(record) if metric in openings), None)
+    scored = [row for row in record.rows if metric in row.metrics]
+    if metric is None or not scored:
+        return []
+    best = max(scored, key=lambda row: row.metrics[metric].mean.value)
+    first, measure = record.rows[0], best.metrics[metric]
+    sentence = openings[metric].format(f"{100 * measure.mean.value:.1f}")
+    if len(scored) == 1:
+        return [f"{sentence} with '{best.name}', the only row that is finished."]
+    sentences = [f"{sentence} with '{best.name}', most of {len(scored)} rows."]
+    if best is not first and (gain := measure.difference) is not None:
+        sure = "" if gain.low > 0 else ": it may be none"
+        sentences.append(f"That is {_gain(gain)} against '{first.name}', the first row{sure}.")
+    rivals = [row for row in scored if best is first and row is not first and _may_be_none(row.metrics[metric])]
+    if rivals:
+        names = ", ".join(f"'{row.name}'" for row in rivals)
+        sentences.append(f"As far as the intervals tell, as good may be {names}.")
+    return sentences
+
+
+def _may_be_none(measure: Measure) -> bool:
+    return measure.difference is not None and measure.difference.high >= 0
+
+
+def _gain(gain: Interval) -> str:
+    value, low, high = (100 * number for number in (gain.value, gain.low, gain.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _meaning(record: StudyRecord) -> str:
+    """What the scores count, of the task that has them."""
+    tasks = (task for task in task_kinds().values() if issubclass(task, EmbeddingTask))
+    return next((task.meaning for task in tasks if any(metric in task.labels for metric in metrics_of(record))), "")
+
+
+def _sizes(record: StudyRecord) -> list[list[str]]:
+    """Parameters of each row, and time and price of a run."""
+    rows = []
+    for row in record.rows:
+        counts = [row.parameters.get(f"parameters_{part}") for part in ("image", "text", "total")]
+        rows.append(
+            [
+                row_name(record, row),
+                *("" if count is None else short_count(count) for count in counts),
+                "" if row.minutes is None else duration(60 * row.minutes),
+                "" if row.dollars is None else short_dollars(row.dollars),
+            ]
+        )
+    return rows
+
+
+def _all_bars(record: StudyRecord) -> list[Bars]:
+    labels = score_columns(record)[1:]
+    return [_bars(record, metric, label) for metric, label in zip(metrics_of(record), labels, strict=True)]
+
+
+def _bars(record: StudyRecord, metric: str, label: str) -> Bars:
+    means = [row.metrics[metric].mean if metric in row.metrics else None for row in record.rows]
+    known = [mean for mean in means if mean is not None]
+    low, high = min(mean.low for mean in known), max(mean.high for mean in known)
+    margin = 0.04 * (high - low) or 0.01
+    low, high = low - margin, high + margin
+    factor = 1 if "_rank" in metric else 100
+
+    def place(number: float) -> float:
+        return round(100 * (number - low) / (high - low), 2)
+
+    bars = []
+    for row, mean in zip(record.rows, means, strict=True):
+        if mean is None:
+            bars.append(Bar(row_name(record, row), ""))
+            continue
+        sure = f" [{factor * mean.low:.1f}, {factor * mean.high:.1f}]" if mean.low < mean.high else ""
+        shown = f"{factor * mean.value:.1f}{sure}"
+        bars.append(Bar(row_name(record, row), shown, place(mean.low), place(mean.value), place(mean.high)))
+    return Bars(label, bars, (f"{factor * low:.1f}", f"{factor * high:.1f}"))
+
+
+def _settings(row: RowResult) -> str:
+    """How a row differs from the base."""
+    return ", ".join([row.recipe, *(f"{key}={as_text(value)}" for key, value in row.set.items())])
+
+
+def _galleries(record: StudyRecord, folder: Path) -> list[tuple[str, list[Example]]]:
+    """Of each row what its first run with pictures finds; rows without any are left out."""
+    found = []
+    for row in record.rows:
+        runs = (read_gallery(folder / row.folder / f"seed-{run.seed}") for run in row.runs)
+        gallery = next((gallery for gallery in runs if gallery is not None), None)
+        if gallery is not None and gallery.text_to_image:
+            found.append((row.name, gallery.text_to_image[:NUM_EXAMPLES]))
+    return found

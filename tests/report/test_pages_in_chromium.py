@@ -1,0 +1,95 @@
+"""Every page in a real browser, on a phone and on a desk, light and dark: axe finds nothing, nothing is cut.
+
+Needs Chromium on the path and axe-core: its `axe.min.js` named by POCKETCLIP_AXE, or `npm install axe-core` in the
+repository's folder.
+"""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from example_pages import write_pages
+
+AXE = Path(os.environ.get("POCKETCLIP_AXE", Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+WIDTHS = (390, 1280)
+LOOK = """
+<script>AXE</script>
+<script>
+document.querySelectorAll("details").forEach(part => part.open = true);
+axe.run({resultTypes: ["violations"]}).then(found => parent.postMessage(JSON.stringify({
+  violations: found.violations.map(of => of.id + ": " + of.nodes.map(node => node.html.slice(0, 160)).join(" | ")),
+  dark: matchMedia("(prefers-color-scheme: dark)").matches,
+  cut: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  wide: [...document.querySelectorAll("main *:not(pre)")].filter(
+    part => part.getBoundingClientRect().right > innerWidth + 1 && !part.closest("thead, pre")
+  ).map(part => part.outerHTML.slice(0, 160)),
+}), "*"));
+</script></body>
+"""
+FRAMES = """<!doctype html><body><iframe style="border: 0; height: 1400px"></iframe><pre></pre><script>
+const jobs = JOBS, results = [], frame = document.querySelector("iframe");
+function next() {
+  if (results.length === jobs.length) return document.querySelector("pre").textContent = JSON.stringify(results);
+  const [page, width] = jobs[results.length];
+  frame.style.width = width + "px";
+  frame.src = page;
+}
+onmessage = event => { results.push(JSON.parse(event.data)); next(); };
+next();
+</script></body>
+"""
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
+    pytest.mark.skipif(not AXE.is_file(), reason=f"axe-core is not at {AXE}; set POCKETCLIP_AXE, or npm install it"),
+]
+
+
+def look_at(pages: list[Path], folder: Path, *, dark: bool) -> dict[tuple[str, int], Any]:
+    """What axe and the layout say of each page at each width."""
+    axe = AXE.read_text(encoding="utf-8").replace("</script", r"<\/script")
+    for page in pages:
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+        (folder / page.name).write_text(text.replace("</body>", LOOK.replace("AXE", axe, 1)), encoding="utf-8")
+    jobs = [(page.name, width) for page in pages for width in WIDTHS]
+    (folder / "frames.html").write_text(FRAMES.replace("JOBS", json.dumps(jobs)), encoding="utf-8")
+    command = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1500"),
+        f"--user-data-dir={folder / 'profile'}",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+        *("--virtual-time-budget=600000", "--dump-dom", f"file://{folder / 'frames.html'}"),
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    found = re.search(r"<pre>(.+?)</pre>", shown, re.DOTALL)
+    assert found, f"the browser came to no end: {shown[-500:]}"
+    return dict(zip(jobs, json.loads(html.unescape(found[1])), strict=True))
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_and_nothing_is_cut(tmp_path: Path, dark: bool) -> None:
+    (tmp_path / "seen").mkdir()
+    pages = write_pages(tmp_path)
+    for (page, width), result in look_at(pages, tmp_path / "seen", dark=dark).items():
+        assert result == {"violations": [], "dark": dark, "cut": 0, "wide": []}, (page, width)
+
+
+def test_what_is_wrong_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "seen").mkdir()
+    page = tmp_path / "bad.html"
+    page.write_text('<html lang="en"><title>x</title><body><main><h1>x</h1><img src="data:,">'
+                    '<p style="color: #aaa; background: #fff; width: 900px">faint</p></main></body></html>')  # fmt: skip
+    found = look_at([page], tmp_path / "seen", dark=False)
+    problems = " ".join(found["bad.html", 390]["violations"])
+    assert "image-alt" in problems
+    assert "color-contrast" in problems
+    assert found["bad.html", 390]["cut"] > 0
+    assert found["bad.html", 390]["wide"]
+    assert found["bad.html", 1280]["cut"] == 0
