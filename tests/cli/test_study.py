@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import tiny_recipe_settings
+from example_pages import make_run, make_study, row
 
 Command = Callable[..., Any]
 
@@ -40,8 +41,23 @@ def test_a_study_prints_a_line_a_row_and_fails_when_a_run_does(
     rows = [json.loads(line) for line in ended.out.splitlines()]
     assert [row["name"] for row in rows] == ["plain", "broken"]
     assert rows[0]["dollars"] > 0
+    assert f"Page: {tmp_path}/out/study.html" in ended.err
     assert ended.code == 1
     assert "Error: 1 of 2 runs failed; --resume tries them again.\nbroken, seed 0: the loss is not finite" in ended.err
+
+
+def test_report_of_a_study_is_its_page(pocketclip: Command, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "out", row("plain", 0.2), row("better", 0.3, gain=0.1))
+    ended = pocketclip("report", study)
+    assert (ended.code, ended.out.strip()) == (0, str(study / "study.html"))
+    assert "with 'better', most of 2 rows" in Path(ended.out.strip()).read_text().replace("&#39;", "'")
+    elsewhere = tmp_path / "new" / "x.html"
+    assert pocketclip("report", study, "--out", elsewhere).out.strip() == str(elsewhere)
+    run = make_run(tmp_path / "run")
+    both = pocketclip("report", run, study)
+    assert both.code == 1
+    assert both.err == f"Error: {study}: is a study, which has a page of its own: pocketclip report {study}\n"
+    assert pocketclip("report", run, "--out", tmp_path / "newer" / "x.html").code == 0
 
 
 def test_bad_studies_end_in_one_line(pocketclip: Command, file: Path) -> None:

@@ -1,72 +1,18 @@
 """The page about runs: one file that fetches nothing, runs nothing, and shows what the records say."""
 
-import json
 import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from example_pages import HERE, make_run
 from pages import ATTACK, Page
 from pocketclip.errors import UserError
-from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
-from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
+from pocketclip.records import Provenance
 from pocketclip.report.runs import read_run, write_report
 from pocketclip.report.table import provenance_remarks
-
-HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
-PIXEL = "/9j/4AAQSkZJRg=="
-
-
-def evaluation(split: str, recall: float, images: int = 8) -> EvalResult:
-    metrics: dict[str, Interval | float] = {}
-    for way in ("text_to_image", "image_to_text"):
-        for k in (1, 5, 10):
-            metrics[f"{way}_recall@{k}"] = Interval(value=recall, low=recall - 0.1, high=recall + 0.1)
-        metrics[f"{way}_median_rank"] = 2.0
-    return EvalResult(
-        task="retrieval", dataset="x", split=split, num_images=images, num_captions=2 * images, metrics=metrics,
-        notes=[f"one note on {split}"], provenance=HERE,
-    )  # fmt: skip
-
-
-def gallery(text: str = "a red circle") -> Gallery:
-    pictures = [Result(0.5, True, image=PIXEL), Result(0.25, False, image=PIXEL)]
-    captions = [Result(0.5, False, text=text), Result(0.4, True, text="another")]
-    return Gallery("val", 8, [Example(text, "", 1, pictures)], [Example("", PIXEL, 2, captions)])
-
-
-def make_run(folder: Path, *, name: str = "mine", text: str = "a red circle", test: bool = False) -> Path:
-    """A run folder as `train` and `cost` leave it."""
-    run = RunRecord(
-        name=name, seed=7, recipe_hash="ab", num_steps=1234, num_images=6000, num_captions=30000, broken_items=["x"],
-        seconds={"train_train": 60.0, "total": 83.6}, seconds_per_epoch={"train_train": 2.5}, provenance=HERE,
-    )  # fmt: skip
-    cost = CostResult(
-        name=name,
-        metrics={
-            "parameters_total": 26_000_000, "parameters_image": 3_400_000, "parameters_text": 22_600_000,
-            "latency_ms_p50": 11.04, "precision": "float32", "device": "cpu", "num_threads": 2,
-        },
-        notes=["texts of 16 tokens"],
-        provenance=HERE,
-    )  # fmt: skip
-    write_record(run, folder, "run")
-    write_record(cost, folder, "cost")
-    write_record(evaluation("val", 0.5), folder, "retrieval_val")
-    if test:
-        write_record(evaluation("test", 0.3, images=16), folder, "retrieval_test")
-    rows: list[dict[str, Any]] = [
-        {"stage": "heads_first", "step": 10, "epoch": 1.0, "loss": 3.0},
-        {"stage": "heads_first", "step": 20, "epoch": 2.0, "loss": 2.0, "val_loss": 2.5},
-        {"stage": "train", "step": 10, "epoch": 1.0, "loss": 1.5, "text_to_image_recall@1": 0.4},
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "recipe.yaml").write_text(f"seed: 7 # {text}\n")
-    write_gallery(gallery(text), folder)
-    return folder
 
 
 def report(*folders: Path) -> tuple[str, Page]:

@@ -1,5 +1,6 @@
 """`pocketclip report`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,4 +32,6 @@ def report(
     elif len(folders) == 1:
         typer.echo(str(write_study_page(first, out or first / "study.html")))
     else:
-        raise UserError(f"{study}: is a study, which has a page of its own: pocketclip report {study}")
+        raise UserError(
+            f"{study}: is a study, which has a page of its own: pocketclip report {shlex.quote(str(study))}"
+        )

@@ -1,0 +1,160 @@
+"""Run and study folders as commands leave them, and every kind of page made of them, hard cases among them."""
+
+import base64
+import functools
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pages import ATTACK
+from pocketclip.evaluate.tasks.retrieval import RECALLS
+from pocketclip.files import write_atomically
+from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
+from pocketclip.report.demo import Demo, write_demo
+from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
+from pocketclip.report.runs import write_report
+from pocketclip.study.page import write_study_page
+from pocketclip.study.record import RECORD, Measure, RowResult, SeedResult, StudyRecord
+
+HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
+PIXEL = "/9j/4AAQSkZJRg=="
+LONG = "a_name_that_no_browser_can_break_" * 2
+
+
+def evaluation(split: str, recall: float, images: int = 8) -> EvalResult:
+    """A record of retrieval, the same in both directions."""
+    metrics: dict[str, Interval | float] = {}
+    for way in ("text_to_image", "image_to_text"):
+        for k in (1, 5, 10):
+            metrics[f"{way}_recall@{k}"] = Interval(value=recall, low=recall - 0.1, high=recall + 0.1)
+        metrics[f"{way}_median_rank"] = 2.0
+    return EvalResult(
+        task="retrieval", dataset="x", split=split, num_images=images, num_captions=2 * images, metrics=metrics,
+        notes=[f"one note on {split}"], provenance=HERE,
+    )  # fmt: skip
+
+
+def gallery(text: str = "a red circle", picture: str = PIXEL) -> Gallery:
+    """One query of each direction."""
+    pictures = [Result(0.5, True, image=picture), Result(0.25, False, image=picture)]
+    captions = [Result(0.5, False, text=text), Result(0.4, True, text="another")]
+    return Gallery("val", 8, [Example(text, "", 1, pictures)], [Example("", picture, 2, captions)])
+
+
+@functools.cache
+def dark_photo() -> str:
+    """A night, in which a frame has to be seen."""
+    output = io.BytesIO()
+    Image.new("RGB", (160, 120), (8, 10, 20)).save(output, "JPEG")
+    return base64.b64encode(output.getvalue()).decode()
+
+
+def full_gallery(text: str) -> Gallery:
+    """What is right, missed, unreadable and long."""
+    photo = dark_photo()
+    found = [Result(0.9, True, image=photo, text=text), Result(0.2, False, image=photo), Result(-0.1, False)]
+    missed = Result(-0.25, True, image=photo, text=text)
+    sentences = [Result(0.5, False, text=text), Result(0.4, True, text="二匹の犬"), Result(0.3, False, text=LONG)]
+    by_text = [
+        Example(text, "", 1, found),
+        Example(LONG, "", 1000, found[1:], missed),
+        Example("كلبان في الثلج", "", 2, [*found, *found[1:]]),
+    ]
+    by_image = [
+        Example("", photo, 2, sentences),
+        Example(text, photo, 4321, sentences[::2], Result(0.1, True, text=LONG)),
+    ]
+    return Gallery("val", 1000, by_text, by_image)
+
+
+def make_run(folder: Path, *, name: str = "mine", text: str = "a red circle", test: bool = False) -> Path:
+    """A run folder as `train` and `cost` leave it."""
+    run = RunRecord(
+        name=name, seed=7, recipe_hash="ab", num_steps=1234, num_images=6000, num_captions=30000, broken_items=["x"],
+        seconds={"train_train": 60.0, "total": 83.6}, seconds_per_epoch={"train_train": 2.5}, provenance=HERE,
+    )  # fmt: skip
+    cost = CostResult(
+        name=name,
+        metrics={
+            "parameters_total": 26_000_000, "parameters_image": 3_400_000, "parameters_text": 22_600_000,
+            "latency_ms_p50": 11.04, "precision": "float32", "device": "cpu", "num_threads": 2,
+        },
+        notes=["texts of 16 tokens"],
+        provenance=HERE,
+    )  # fmt: skip
+    write_record(run, folder, "run")
+    write_record(cost, folder, "cost")
+    write_record(evaluation("val", 0.5), folder, "retrieval_val")
+    if test:
+        write_record(evaluation("test", 0.3, images=16), folder, "retrieval_test")
+    rows: list[dict[str, Any]] = [
+        {"stage": "heads_first", "step": 10, "epoch": 1.0, "loss": 3.0},
+        {"stage": "heads_first", "step": 20, "epoch": 2.0, "loss": 2.0, "val_loss": 2.5},
+        {"stage": "train", "step": 10, "epoch": 1.0, "loss": 1.5, "text_to_image_recall@1": 0.4},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "recipe.yaml").write_text(f"seed: 7 # {text}\n")
+    write_gallery(gallery(text), folder)
+    return folder
+
+
+def row(name: str, recall: float | None, *, gain: float | None = None, seeds: int = 1) -> RowResult:
+    """A row of a study whose scores are alike; None where no run is finished."""
+    difference = None if gain is None else Interval(value=gain, low=gain - 0.01, high=gain + 0.01)
+    metrics = {}
+    if recall is not None:
+        mean = Interval(value=recall, low=recall - 0.02, high=recall + 0.03)
+        metrics = {metric: Measure(mean=mean, difference=difference) for metric in RECALLS}
+    run = {"metrics": {}, "num_steps": 4, "seconds": 158.6, "recipe_hash": "ab", **HERE.model_dump(exclude={"command"})}
+    return RowResult(
+        name=name, folder=name[:8].strip().lower(), recipe="flickr/mine", set={"train.num_steps": 4}, samples_seen=1024,
+        metrics=metrics, parameters={"parameters_image": 3_400_000, "parameters_total": 26_000_000},
+        minutes=None if recall is None else 2.643, dollars=None if recall is None else 0.042,
+        runs=[SeedResult(seed=seed, **run) for seed in range(seeds if recall is not None else 0)],
+    )  # fmt: skip
+
+
+def make_study(folder: Path, *rows: RowResult, text: str = "a red circle", **settings: Any) -> Path:
+    """A study's folder with a gallery for each run that is finished."""
+    record = StudyRecord(
+        changes=[], dataset="x", num_images=1000, num_captions=5000, seeds=[0], intervals="95 %: of images.",
+        dollars_per_hour=1.0, num_jobs=1, num_runs=len(rows), num_finished=len([own for own in rows if own.runs]),
+        rows=list(rows), provenance=HERE, **{"name": "ladder", "failed": {}, "notes": [], **settings},
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RECORD, json.dumps(record.to_json()))
+    for own in rows:
+        for run in own.runs:
+            (folder / own.folder / f"seed-{run.seed}").mkdir(parents=True)
+            write_gallery(full_gallery(text), folder / own.folder / f"seed-{run.seed}")
+    return folder
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """One page of each kind."""
+    one = make_run(folder / "one", name=LONG, text=ATTACK, test=True)
+    write_gallery(full_gallery(f"{ATTACK} and on. " * 6), one)
+    others = [make_run(folder / name, name="heads") for name in ("two", "three")]
+    (others[0] / "records" / "cost.json").unlink()
+    study = make_study(
+        folder / "study",
+        row("as shipped", 0.2),
+        row(LONG, 0.25, gain=0.05),
+        row("begun, but not yet finished by far", None),
+        name=f"{LONG} study",
+        text=f"{ATTACK} and on. " * 6,
+        failed={"begun, seed 0": f"no space left on {'/folder' * 20}"},
+        notes=["weights were chosen on the same split that is shown, which flatters every row"],
+    )
+    shown = full_gallery("two dogs in the snow")
+    asked = [Example("a child on a swing", "", None, shown.text_to_image[0].results[1:])]
+    demo = Demo(LONG, f"folder:{LONG}", 1000, 0, evaluation("all", 0.5, 1000), shown, asked, 27_800_000, 64, None)
+    return [
+        write_report([one], folder / "report.html"),
+        write_report([one, *others], folder / "reports.html"),
+        write_demo(demo, folder / "demo.html"),
+        write_study_page(study, folder / "study.html"),
+    ]
