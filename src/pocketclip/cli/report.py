@@ -32,6 +32,5 @@ def report(
     elif len(folders) == 1:
         typer.echo(str(write_study_page(first, out or first / "study.html")))
     else:
-        raise UserError(
-            f"{study}: is a study, which has a page of its own: pocketclip report {shlex.quote(str(study))}"
-        )
+        command = f"pocketclip report {shlex.quote(str(study))}"
+        raise UserError(f"{study}: is a study, which has a page of its own: {command}")
