@@ -1,6 +1,7 @@
 """Galleries show what the metric counts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks.retrieval import retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import TIE, retrieval_ranks
 from pocketclip.features.encode import Embeddings
-from pocketclip.report.gallery import make_gallery, read_gallery, write_gallery
+from pocketclip.report.gallery import find_images, make_gallery, read_gallery, write_gallery
 
 
 def embeddings(count: int) -> Embeddings:
@@ -85,6 +86,25 @@ def test_images_left_out_do_not_shift_the_captions() -> None:
     gallery = make_gallery("val", source, chosen)
     allowed = {caption for index in (1, 4, 5, 9) for caption in source.captions(index)}
     assert {example.query_text for example in gallery.text_to_image} <= allowed
+
+
+def test_a_pictures_copies_keep_their_own_captions_apart() -> None:
+    source, vectors = open_source("scenes:10"), embeddings(10)
+    pictures = np.arange(10)
+    pictures[[6, 9]] = [2, 0]  # copies of earlier ones, by their bytes
+    copied = replace(vectors, pictures=pictures)
+    gallery = make_gallery("val", source, copied, num_image_queries=10)
+    assert (gallery.num_images, len(gallery.image_to_text)) == (8, 8)
+    captions = [caption for index in range(10) for caption in source.captions(index)]
+    for example in gallery.text_to_image:
+        text = captions.index(example.query_text)
+        right = pictures[vectors.text_images[text]]
+        scores = vectors.images[[*range(6), 7, 8]] @ vectors.texts[text]
+        assert example.rank == (scores >= vectors.images[right] @ vectors.texts[text] - TIE).sum()
+    shown = {result.text for example in gallery.image_to_text for result in example.results}
+    assert shown <= set(captions)
+    found = find_images(source, copied, ["x"], vectors.texts[:1])
+    assert len({result.text for result in found[0].results}) == 5
 
 
 def test_a_damaged_gallery_is_a_users_error(tmp_path: object) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pocketclip.data.source import Source, broken_item
 from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.evaluate.gallery import distinct_pictures
 from pocketclip.evaluate.gallery import gallery as gallery_of
 from pocketclip.evaluate.tasks.retrieval import TIE
 from pocketclip.features.encode import Embeddings
@@ -81,15 +82,15 @@ def make_gallery(
     Images without a caption are left out, and each picture stands in it once, as in the metric. `split` is named in the
     report.
     """
-    embeddings, _ = gallery_of(embeddings, np.zeros(len(embeddings.images), np.int64))
+    ranked, _ = gallery_of(embeddings, _one_gallery(embeddings))
     num_pictures = NUM_TEXT_QUERIES * (NUM_RESULTS + 1) + num_image_queries
-    finder = _Finder(source, embeddings, max_bytes=MAX_PICTURES // num_pictures)
+    finder = _Finder(source, embeddings, ranked, max_bytes=MAX_PICTURES // num_pictures)
     random = np.random.default_rng(seed)
-    texts = random.permutation(len(embeddings.texts))[:NUM_TEXT_QUERIES]
-    images = random.permutation(len(embeddings.images))[:num_image_queries]
+    texts = random.permutation(len(ranked.texts))[:NUM_TEXT_QUERIES]
+    images = random.permutation(len(ranked.images))[:num_image_queries]
     return Gallery(
         split,
-        len(embeddings.images),
+        len(ranked.images),
         [finder.images_of(int(text)) for text in texts],
         [finder.texts_of(int(image)) for image in images],
     )
@@ -102,16 +103,23 @@ def find_images(
 
     `vectors` are the (len(sentences), D) embeddings of the sentences, of unit length per row.
     """
-    finder = _Finder(source, embeddings, max_bytes=MAX_PICTURES // max(1, len(sentences) * NUM_RESULTS))
+    ranked = distinct_pictures(embeddings, _one_gallery(embeddings))
+    finder = _Finder(source, embeddings, ranked, max_bytes=MAX_PICTURES // max(1, len(sentences) * NUM_RESULTS))
     return [finder.images_near(text, vector) for text, vector in zip(sentences, vectors, strict=True)]
 
 
-class _Finder:
-    """Nearest items with what a page shows of them."""
+def _one_gallery(embeddings: Embeddings) -> npt.NDArray[np.int64]:
+    return np.zeros(len(embeddings.images), np.int64)
 
-    def __init__(self, source: Source, embeddings: Embeddings, *, max_bytes: int) -> None:
-        self.source, self.embeddings, self.max_bytes = source, embeddings, max_bytes
-        self.first_text = np.searchsorted(embeddings.text_images, np.arange(len(embeddings.images)))
+
+class _Finder:
+    """Nearest items of those `ranked`, with what a page shows of them."""
+
+    def __init__(self, source: Source, embeddings: Embeddings, ranked: Embeddings, *, max_bytes: int) -> None:
+        self.source, self.embeddings, self.max_bytes = source, ranked, max_bytes
+        owners = embeddings.text_images  # before a picture got the captions of its copies, which are other items
+        self.text_items = embeddings.indices[owners]
+        self.text_places = np.arange(len(owners)) - np.searchsorted(owners, owners)
         self.pictures: dict[int, str] = {}
 
     def images_of(self, text: int) -> Example:
@@ -141,9 +149,7 @@ class _Finder:
         return Result(score, is_match, self.pictures[row], _cut(captions[0]) if captions else "")
 
     def _caption(self, text: int) -> str:
-        owner = int(self.embeddings.text_images[text])
-        captions = _captions(self.source, int(self.embeddings.indices[owner]))
-        place = text - int(self.first_text[owner])
+        captions, place = _captions(self.source, int(self.text_items[text])), int(self.text_places[text])
         return _cut(captions[place]) if place < len(captions) else ""
 
 
