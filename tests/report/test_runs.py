@@ -11,8 +11,8 @@ from example_pages import HERE, make_run
 from pages import ATTACK, Page
 from pocketclip.errors import UserError
 from pocketclip.records import Provenance
+from pocketclip.report.page import machine
 from pocketclip.report.runs import read_run, write_report
-from pocketclip.report.table import provenance_remarks
 
 
 def report(*folders: Path) -> tuple[str, Page]:
@@ -94,15 +94,14 @@ def test_the_number_below_a_picture_is_explained(run: Path) -> None:
 class BusyProvenance(Provenance):
     """As of a version that looks at the machine's load."""
 
-    busy: str = ""
-    threads_of_others: int = 0
+    @property
+    def machine(self) -> str:
+        return f"{self.hardware}, busy with other work"
 
 
-def test_what_else_a_record_says_of_its_machine_is_shown() -> None:
-    assert provenance_remarks(HERE) == []
-    assert provenance_remarks(BusyProvenance()) == []
-    busy = BusyProvenance(busy="the machine was busy: load 3.9", threads_of_others=2)
-    assert provenance_remarks(busy) == ["the machine was busy: load 3.9", "threads of others: 2"]
+def test_how_busy_the_machine_was_stands_beside_it() -> None:
+    assert machine(HERE) == "a toaster"
+    assert machine(BusyProvenance(hardware="a toaster")) == "a toaster, busy with other work"
 
 
 def test_the_gallery_marks_what_is_right(run: Path) -> None:

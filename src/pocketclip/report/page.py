@@ -5,6 +5,7 @@ from typing import Any
 
 from pocketclip.errors import UserError, require
 from pocketclip.files import cannot_write, write_atomically
+from pocketclip.records import Provenance
 from pocketclip.report.amounts import day, duration, of_hundred
 
 
@@ -13,9 +14,14 @@ def render_page(template: str, **values: Any) -> str:
     jinja2 = require("jinja2", extra="study")
     loader = jinja2.PackageLoader("pocketclip.report", "")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
-    environment.filters.update(day=day, duration=duration, of_hundred=of_hundred)
+    environment.filters.update(day=day, duration=duration, machine=machine, of_hundred=of_hundred)
     page: str = environment.get_template(template).render(**values)
     return page
+
+
+def machine(provenance: Provenance) -> str:
+    """The hardware, and what a record says of how busy it was where it says so."""
+    return str(getattr(provenance, "machine", provenance.hardware))
 
 
 def write_page(out: Path, template: str, **values: Any) -> Path:

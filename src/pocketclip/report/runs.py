@@ -14,7 +14,7 @@ from pocketclip.report.curves import training_plots
 from pocketclip.report.gallery import Gallery, read_gallery
 from pocketclip.report.headline import comparison_headline, headline
 from pocketclip.report.page import write_page
-from pocketclip.report.table import cost_rows, provenance_remarks, time_rows
+from pocketclip.report.table import cost_rows, time_rows
 
 MAX_NAMED = 8
 """Runs in the line that a message proposes."""
@@ -37,12 +37,6 @@ class RunReport:
     def headline(self) -> list[str]:
         """What the page says first of the run."""
         return headline(self.evaluations)
-
-    @property
-    def remarks(self) -> list[str]:
-        """What has to be known of the figures' machine: of the run, and of the cost."""
-        told = [record.provenance for record in (self.run, self.cost) if record is not None]
-        return list(dict.fromkeys(remark for provenance in told for remark in provenance_remarks(provenance)))
 
     @property
     def times(self) -> list[tuple[str, str]]:

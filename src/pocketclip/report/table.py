@@ -1,7 +1,7 @@
 """Rows of tables from records, for the terminal, the report and documents alike."""
 
 from pocketclip.cost.plan import Plan
-from pocketclip.records import CostResult, Provenance, RunRecord
+from pocketclip.records import CostResult, RunRecord
 
 COST_COLUMNS = ("", "image", "text")
 
@@ -58,13 +58,6 @@ def time_rows(run: RunRecord) -> list[tuple[str, float]]:
     if run.energy_kwh is not None:
         whole += f", {run.energy_kwh:.4f} kWh"
     return [*rows, (whole, run.seconds["total"])]
-
-
-def provenance_remarks(provenance: Provenance) -> list[str]:
-    """What a record says of its machine beyond which it is, such as that it was busy with other work."""
-    further = provenance.model_dump(exclude={"hardware", "code_version", "date", "command"})
-    told = ((key.replace("_", " "), value) for key, value in further.items() if value)
-    return [value if isinstance(value, str) else f"{key}: {value}" for key, value in told]
 
 
 def plan_rows(plan: Plan) -> list[list[str]]:
