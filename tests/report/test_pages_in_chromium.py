@@ -1,7 +1,7 @@
 """Every page in a real browser, on a phone and on a desk, light and dark: axe finds nothing, nothing is cut.
 
-Needs Chromium on the path and axe-core: its `axe.min.js` named by POCKETCLIP_AXE, or `npm install axe-core` in the
-repository's folder.
+Needs Chromium on the path and axe-core: its `axe.min.js` named by POCKETCLIP_AXE, or `npm install --no-save axe-core`
+in the repository's folder.
 """
 
 import html
@@ -49,7 +49,9 @@ next();
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
-    pytest.mark.skipif(not AXE.is_file(), reason=f"axe-core is not at {AXE}; set POCKETCLIP_AXE, or npm install it"),
+    pytest.mark.skipif(
+        not AXE.is_file(), reason=f"axe-core is not at {AXE}; set POCKETCLIP_AXE, or npm install --no-save axe-core"
+    ),
 ]
 
 
