@@ -11,12 +11,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from pydantic import Field, PositiveInt
+from pydantic import Field, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import BrokenItemError, UserError, first_line
@@ -33,6 +33,9 @@ HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 """What such a file calls itself behind its first eight bytes."""
 MAX_SAMPLE_VALUE = 281
 """TIFF's tag of the value that is white."""
+MAX_IMAGE_SIZE = 4096
+"""Largest side of a tower's picture; published towers take 1,024 pixels at most, and a side more costs its square."""
+ImageSize = Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)]
 
 ImageLike = str | Path | bytes | Image.Image
 
@@ -42,7 +45,7 @@ RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 class PreprocessConfig(Config):
     """How a picture becomes the pixels a tower was trained on."""
 
-    image_size: PositiveInt
+    image_size: ImageSize
     resize: Literal["squash", "crop"] = "crop"
     """`squash` ignores the aspect ratio; `crop` resizes the shorter side and takes the centre."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
@@ -50,6 +53,15 @@ class PreprocessConfig(Config):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @model_validator(mode="after")
+    def _resized_picture_is_of_a_sane_size(self) -> Self:
+        if self.image_size / self.crop_fraction > 2 * MAX_IMAGE_SIZE:
+            raise ValueError(
+                f"crop_fraction {self.crop_fraction:g} of {self.image_size} px resizes a picture's shorter side to "
+                f"more than {2 * MAX_IMAGE_SIZE} px"
+            )
+        return self
 
     @property
     def geometry(self) -> str:

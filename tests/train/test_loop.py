@@ -16,6 +16,7 @@ from pocketclip.objectives.distillation import DistillationObjectiveConfig
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train import Teach, TrainConfig, Trainer
 from pocketclip.train.metrics import read_metrics
+from pocketclip.train.schedule import CosineScheduleConfig, rate_factor
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 STEPS_PER_EPOCH = 5
@@ -288,3 +289,28 @@ def test_an_objective_that_learns_goes_on_with_the_same_bits(tmp_path: Path, sto
         for expected, actual in zip(one.state_dict().values(), other.state_dict().values(), strict=True):  # type: ignore[attr-defined]
             assert torch.equal(expected, actual)
     assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("passed_over", [(0,), (0, 1, 4), (2, 19), tuple(range(20))])
+def test_rates_are_the_planned_ones_where_batches_are_passed_over(passed_over: tuple[int, ...], tmp_path: Path) -> None:
+    used: dict[int, float] = {}
+
+    def run(stop: int | None) -> Trainer:
+        def with_broken(start: int) -> Iterator[ImageTextBatch]:
+            for step, batch in enumerate(batches(start), start):
+                if step == stop:
+                    raise KeyboardInterrupt
+                yield batch.pairs(0, 1) if step in passed_over else batch
+
+        own = trainer(tmp_path, data=with_broken, schedule={"kind": "cosine", "warmup": 0.2}, checkpoint_every=3)
+        own.optimizer.register_step_pre_hook(
+            lambda optimizer, *_: used.update({own.progress.step: optimizer.param_groups[0]["lr"]})
+        )
+        return own
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop=8).run(resume=False)
+    run(stop=None).run(resume=True)  # from step 6
+    config = CosineScheduleConfig(warmup=0.2)
+    assert used == {step: 0.01 * rate_factor(config, step, 20) for step in range(20) if step not in passed_over}

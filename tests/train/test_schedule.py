@@ -28,6 +28,19 @@ def rates(config: CosineScheduleConfig | ConstantScheduleConfig, num_steps: int)
     return seen
 
 
+def test_the_rate_is_that_of_the_steps_number_and_outlives_a_checkpoint() -> None:
+    config, optimizer = CosineScheduleConfig(), torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=2.0)
+    schedule = build_schedule(config, optimizer, 40)
+    for _ in range(7):
+        schedule.step()  # no update of the optimizer between them
+    other = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=2.0)
+    again = build_schedule(config, other, 40)
+    torch_state = torch.optim.lr_scheduler.LambdaLR(other, lambda step: 1.0).state_dict()
+    for state in (schedule.state_dict(), {**torch_state, "last_epoch": 7}):  # older checkpoints have torch's own
+        again.load_state_dict(state)
+        assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == 2.0 * rate_factor(config, 7, 40)
+
+
 def test_warm_up_is_linear_and_reaches_the_peak() -> None:
     assert rates(ConstantScheduleConfig(warmup=0.5), 8) == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0]
 

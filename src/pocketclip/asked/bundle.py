@@ -16,7 +16,7 @@ from pocketclip.config import Config, digest
 from pocketclip.data.keys import safe_key
 from pocketclip.embedder import Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.models.build import build_model
+from pocketclip.models.build import build_for
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.origin.weights import load_weights, read_state_dict
@@ -69,8 +69,7 @@ class PretrainedModel(AskedModel):
             UserError: it is not there or not complete.
         """
         bundle = read_bundle(place)
-        config = DualEncoderConfig.parse(bundle.config.model, place=f"{bundle.folder / 'config.json'}: model")
-        model = build_model(config, load_pretrained=False, text_only=text_only)
+        config, model = build_for(bundle, text_only=text_only)
         ignore = "image_" if text_only else ""
         load_weights(model, read_state_dict(bundle.weights), place=str(bundle.weights), ignore=ignore)
         loaded = cls(model, config, bundle.tokenizer, bundle.preprocess, name=str(place))

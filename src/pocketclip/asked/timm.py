@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import nn
 
 from pocketclip.asked.model import LibraryModel, LibraryModelConfig
 from pocketclip.errors import UserError, require
 from pocketclip.models.image.timm import TimmImageEncoderConfig
 from pocketclip.models.running.precision import Precision
+from pocketclip.preprocess import ImageSize
 
 
 class TimmModelConfig(LibraryModelConfig):
@@ -32,7 +33,7 @@ class TimmModelConfig(LibraryModelConfig):
     """What it is asked for: the last layer's class token before the final norm, as S-SMKE takes it of BEiTv2; the
     average over the picture; what timm itself gives without the classifier; or the logits of its classes, as SHRe takes
     them of a supervised ResNet-50."""
-    image_size: PositiveInt = 224
+    image_size: ImageSize = 224
     resize: Literal["squash", "crop"] = "crop"
     """Of a view that is not a random crop; take the student's, or the two see different parts of a picture."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1, exclude_if=lambda share: share == 1)

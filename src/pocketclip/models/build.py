@@ -4,11 +4,12 @@ from pathlib import Path
 
 from torch import nn
 
-from pocketclip.bundle import read_bundle
+from pocketclip.bundle import Bundle, read_bundle
 from pocketclip.errors import UserError
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.heads import HeadConfig, IdentityHeadConfig
+from pocketclip.models.origin.limit import within_file, within_memory
 from pocketclip.models.origin.published import fill_from_published
 from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.readout import Modality
@@ -31,8 +32,15 @@ def build_model(
     head, for callers that only encode queries.
 
     Raises:
-        UserError: a tower is unknown or its weights cannot be had.
+        UserError: a tower is unknown, its weights cannot be had, or the model would not fit in memory.
     """
+    with within_memory(config.model_dump()):
+        return _build(config, load_pretrained, vocabulary_size, text_only)
+
+
+def _build(
+    config: DualEncoderConfig, load_pretrained: bool, vocabulary_size: int | None, text_only: bool
+) -> DualEncoder:
     text_encoder = config.text_encoder.build(load_pretrained=load_pretrained, vocabulary_size=vocabulary_size)
     image_encoder = NoTower() if text_only else config.image_encoder.build(load_pretrained=load_pretrained)
     pair_head = None if config.pair_head is None else config.pair_head.build(config.embed_dim)
@@ -75,6 +83,20 @@ def _build_head(head: HeadConfig, tower: Tower, config: DualEncoderConfig, *, pa
     return head.build(tower.feature_dim, config.embed_dim)
 
 
+def build_for(
+    bundle: Bundle, *, config: DualEncoderConfig | None = None, text_only: bool = False
+) -> tuple[DualEncoderConfig, DualEncoder]:
+    """A bundle's config, or the given one that is to have its weights, and the model that it asks for, yet random.
+
+    Raises:
+        UserError: it asks for something else than the bundle's weights; nothing large was made by then.
+    """
+    place = f"{bundle.folder / 'config.json'}: model"
+    with within_file(bundle.config.model, bundle.weights, place=place):
+        config = config or DualEncoderConfig.parse(bundle.config.model, place=place)
+        return config, build_model(config, load_pretrained=False, text_only=text_only)
+
+
 def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer, DualEncoder]:
     """A bundle's tokenizer, and a model to train on with its weights; all but a pair head has to be as in the bundle.
 
@@ -90,7 +112,7 @@ def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer,
         )
     size = {"vocab_size": built.text_encoder.vocabulary_size}
     text = text.as_built(getattr(built.text_encoder, "architecture", None) or size)
-    model = build_model(config.model_copy(update={"text_encoder": text}), load_pretrained=False)
+    _, model = build_for(bundle, config=config.model_copy(update={"text_encoder": text}))
     own = {name: value for name, value in model.state_dict().items() if name.startswith(PAIR_HEAD)}
     weights = {**own, **read_state_dict(bundle.weights)}
     load_weights(model, weights, place=str(bundle.weights), ignore="" if own else PAIR_HEAD)

@@ -8,6 +8,7 @@ from pocketclip.config import Config
 from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.features.cache import CacheConfig
 from pocketclip.models.running.precision import Precision
+from pocketclip.preprocess import ImageSize
 from pocketclip.train.optimizer import AdamWConfig, LearningRates
 from pocketclip.train.schedule import CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig
 
@@ -112,7 +113,7 @@ class EarlyStageConfig(TrainConfig):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     """Of its checkpoints, its lines in `metrics.jsonl` and its seconds."""
-    image_size: PositiveInt | None = None
+    image_size: ImageSize | None = None
     """Pixels a side of its pictures where the image tower takes several sizes; None is the model's own."""
 
     @model_validator(mode="after")

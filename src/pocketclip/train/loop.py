@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
@@ -29,7 +29,7 @@ from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.parallel import Alone, Replicated, Sharded
 from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
-from pocketclip.train.schedule import PlateauScheduleConfig, build_schedule
+from pocketclip.train.schedule import PlannedRates, PlateauScheduleConfig, build_schedule
 from pocketclip.train.step import learned_part, train_step
 from pocketclip.types import ImageTextBatch, Objective
 
@@ -195,7 +195,7 @@ class Trainer:
             self._pending.append((progress.step + 1, scalars))
             if self.average is not None:
                 self.average.update_parameters(self.model)
-        if isinstance(self.schedule, LambdaLR):
+        if isinstance(self.schedule, PlannedRates):
             self.schedule.step()
         progress.step += 1
 

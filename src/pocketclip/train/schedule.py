@@ -1,11 +1,11 @@
 """Learning-rate schedules."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pocketclip.config import Config
 
@@ -56,14 +56,47 @@ def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: int
     return config.final + (1 - config.final) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_steps: int) -> LambdaLR | ReduceLROnPlateau:
-    """A torch scheduler: stepped after every step, or after every evaluation for `plateau`."""
+class PlannedRates:
+    """Sets the rate of each step by the step's number in the plan.
+
+    A batch that is passed over, since its items are broken, is a step of the plan that updates nothing. torch's own
+    scheduler counts updates of the optimizer in its place, and warns where the first one is missing.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, config: CosineScheduleConfig | ConstantScheduleConfig, num_steps: int
+    ) -> None:
+        self.optimizer, self.config, self.num_steps = optimizer, config, num_steps
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self._go_to(0)
+
+    def _go_to(self, step: int) -> None:
+        self.next_step, factor = step, rate_factor(self.config, step, self.num_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def step(self) -> None:
+        """Go on to the next step's rate."""
+        self._go_to(self.next_step + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of the step that comes next, under torch's name for it."""
+        return {"last_epoch": self.next_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self._go_to(int(state["last_epoch"]))
+
+
+def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_steps: int) -> PlannedRates | ReduceLROnPlateau:
+    """A scheduler: stepped after every step of the plan, or after every evaluation for `plateau`."""
     if isinstance(config, PlateauScheduleConfig):
         mode: Literal["min", "max"] = "min" if is_loss(config.metric) else "max"
         return ReduceLROnPlateau(
             optimizer, mode=mode, factor=config.factor, patience=config.patience, threshold=config.min_delta
         )
-    return LambdaLR(optimizer, lambda step: rate_factor(config, step, num_steps))
+    return PlannedRates(optimizer, config, num_steps)
 
 
 def is_loss(metric: str) -> bool:

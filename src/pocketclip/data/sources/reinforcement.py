@@ -17,6 +17,7 @@ from pocketclip.config import Config, digest
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
+from pocketclip.preprocess import ImageSize
 
 MANIFEST = "reinforcement.json"
 StoredType = Literal["bfloat16", "float16"]
@@ -31,7 +32,7 @@ class StoredTeacher(Config):
     width: PositiveInt
     scale: PositiveFloat
     """Inverse temperature that training uses; nothing stored depends on it, so it may be changed here by hand."""
-    image_size: PositiveInt
+    image_size: ImageSize
     mark: str
     """Sixteen hex digits that change with its weights and with the settings that shape its features."""
 

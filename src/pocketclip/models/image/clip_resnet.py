@@ -12,7 +12,7 @@ from pocketclip.config import Config
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.origin.inherit import InheritConfig
 from pocketclip.models.tower import Checkpointed
-from pocketclip.preprocess import PreprocessConfig
+from pocketclip.preprocess import ImageSize, PreprocessConfig
 
 EXPANSION = 4
 HEAD_WIDTH = 64
@@ -32,7 +32,7 @@ class ClipResNetEncoderConfig(Config):
     """Of each stage."""
     pretrained: Literal["none"] = "none"
     """Weights come with the whole model: see `model.pretrained`."""
-    image_size: PositiveInt = Field(default=224, multiple_of=STRIDE)
+    image_size: ImageSize = Field(default=224, multiple_of=STRIDE)
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     normalization: Literal["clip", "imagenet", "none"] = "clip"

@@ -19,7 +19,7 @@ from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.image.timm_layers import as_tokens, drop_unused, keep_blocks, leading_layers, load_package
 from pocketclip.models.origin.inherit import InheritConfig
 from pocketclip.models.origin.weights import IMAGE_PACKAGES, load_weights, read_state_dict
-from pocketclip.preprocess import PreprocessConfig
+from pocketclip.preprocess import ImageSize, PreprocessConfig
 
 
 class TimmImageEncoderConfig(Config):
@@ -35,7 +35,7 @@ class TimmImageEncoderConfig(Config):
     num_layers: PositiveInt | None = None
     """Only the first blocks of a vision transformer (ViT, BEiT, DINO and their kin), without its final norm, which
     belongs to its last block; None keeps the whole tower."""
-    image_size: PositiveInt = 224
+    image_size: ImageSize = 224
     resize: Literal["squash", "crop"] = "crop"
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
