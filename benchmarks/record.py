@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pocketclip.hardware import describe_hardware
-from pocketclip.records import code_version, now
+from pocketclip.hardware import Load
+from pocketclip.records import Provenance, code_version, now
 
+LOAD = Load()  # from the start of the benchmark, whose own children do not count
 RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -42,14 +43,18 @@ def finish(script: str, values: dict[str, Any], *, write: bool, group: str | Non
         write: whether to keep the record.
         group: dependency group that brings the peer, for the command.
     """
-    name = Path(script).stem
+    name, provenance = Path(script).stem, Provenance.under(LOAD)
     record = {
         "command": f"uv run {f'--group {group} ' if group else ''}python benchmarks/{name}.py --write",
-        "hardware": describe_hardware(),
+        "hardware": provenance.hardware,
+        "other_load": provenance.other_load,
+        "num_cores": provenance.num_cores,
         "date": now(),
         "code_version": code_version(),
         **values,
     }
+    if provenance.is_busy:
+        print(f"Not plain facts: {provenance.machine}.", file=sys.stderr)
     text = json.dumps(record, indent=2)
     print(text)
     if write:

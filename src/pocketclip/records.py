@@ -15,7 +15,7 @@ from pydantic import Field
 from pocketclip.config import Config, kinds_of
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
-from pocketclip.hardware import describe_hardware
+from pocketclip.hardware import Load, available_cores, describe_hardware, is_busy
 
 
 class Interval(Config):
@@ -62,6 +62,26 @@ class Provenance(Config):
     code_version: str = Field(default_factory=code_version)
     date: str = Field(default_factory=now)
     command: str = Field(default_factory=lambda: " ".join(["pocketclip", *sys.argv[1:]]))
+    other_load: float | None = None  # cores that other work kept busy meanwhile; None where nobody looked or can know
+    num_cores: int | None = None  # of which these are
+
+    @classmethod
+    def under(cls, load: Load) -> "Provenance":
+        """Of a figure that depends on what else the machine did since `load` began."""
+        return cls(other_load=load.average(), num_cores=available_cores())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a time or a speed is no plain fact, since other work was in its way."""
+        return is_busy(self.other_load, self.num_cores)
+
+    @property
+    def machine(self) -> str:
+        """The hardware, and how busy it was."""
+        if not self.is_busy:
+            return self.hardware
+        busy = f"measured while {self.other_load:.1f} of {self.num_cores} cores were busy with other work"
+        return f"{self.hardware}, {busy}"
 
 
 class Result(Config):

@@ -66,7 +66,7 @@ def print_cost(cost: "CostResult") -> None:
     from pocketclip.report.table import COST_COLUMNS, cost_rows
 
     print_table(f"Cost of {cost.name}", COST_COLUMNS, cost_rows(cost))
-    lines = [*cost.notes, f"{cost.provenance.hardware}, {cost.metrics.get('num_threads')} threads"]
+    lines = [*cost.notes, f"{cost.provenance.machine}, {cost.metrics.get('num_threads')} threads"]
     plain_console().print(printable("\n".join(lines), keep="\n"), highlight=False)
 
 

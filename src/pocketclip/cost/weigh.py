@@ -11,11 +11,13 @@ from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.latency import latency
 from pocketclip.cost.memory import peak_mib
 from pocketclip.cost.parameters import count_parameters, parameters_by_part, parameters_by_side
+from pocketclip.hardware import Load
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import Precision, resolve_device
 from pocketclip.models.running.reparam import reparameterize
-from pocketclip.models.running.runner import Runner
-from pocketclip.records import CostResult
+from pocketclip.models.running.runner import MODALITIES, Runner
+from pocketclip.models.running.threads import THREADS
+from pocketclip.records import CostResult, Provenance
 
 CAPTION_TOKENS = 16
 
@@ -48,17 +50,22 @@ def measure_cost(
         "context_length": context_length,
     }
     del fused  # no part of the memory that is measured next
+    THREADS.fit()
+    load = Load()
     runner = Runner(model, device=where, precision=precision, image_size=image_size)
     metrics.update(_timings(runner, where, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
+    provenance = Provenance.under(load)
+    single = [part for part in MODALITIES if runner.suited_threads(part, 1) < torch.get_num_threads()]
+    alone = f" ({' and '.join(single)} with one thread)" if single else ""
     if bundle is not None:
         size = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
         metrics["bundle_mib"] = round(size / 2**20, 2)
     notes = [
         f"MACs of one image and of one text of {context_length} tokens, fused, heads and attention included",
-        f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs",
+        f"latency at batch 1{alone}, throughput at batch 32; texts of {num_tokens} tokens; random inputs",
         *more_notes,
     ]
-    return CostResult(name=name, metrics=metrics, notes=notes)
+    return CostResult(name=name, metrics=metrics, notes=notes, provenance=provenance)
 
 
 def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostResult:
@@ -73,8 +80,10 @@ def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostRe
         metrics["context_length"] = length
         num_tokens = length if reader.is_whole else min(CAPTION_TOKENS, length)
         notes[1] = f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs"
+    THREADS.fit()
+    load = Load()
     metrics.update(_timings(model, model.device, image_size=size, num_tokens=num_tokens, seconds=seconds))
-    return CostResult(name=model.name, metrics=metrics, notes=notes)
+    return CostResult(name=model.name, metrics=metrics, notes=notes, provenance=Provenance.under(load))
 
 
 def _timings(

@@ -20,6 +20,7 @@ from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Source, broken_item, readable_captions
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels, TextReader
 from pocketclip.errors import BrokenItemError
+from pocketclip.models.running.threads import THREADS
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.engine import Given, Result, in_order
 from pocketclip.stages.store import Block, Columns
@@ -114,17 +115,17 @@ def _blocks(source: Source, start: int, stop: int | None, block_size: int) -> li
 
 
 def in_threads(function: Callable[[Given], Result], items: Iterable[Given]) -> Generator[Result, None, None]:
-    """A function of each item, in order, by as many threads as torch would use, each with one torch thread.
+    """A function of each item, in order, by as many threads as torch has when idle, each with one torch thread.
 
     How many threads share a matrix product changes how it is summed and so the last bits of a feature; one thread
     a batch gives the same bits on every number of cores. It is faster too: no thread waits for another in every layer.
     """
-    num_threads = torch.get_num_threads()
+    before, num_threads = torch.get_num_threads(), THREADS.most
     pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield from in_order(pool, function, items, ahead=2 * num_threads)
     finally:
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(before)
 
 
 def text_blocks(

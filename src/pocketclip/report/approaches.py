@@ -53,6 +53,6 @@ def own_row(name: str, num_parameters: int, record: RunRecord | None) -> Approac
     hint = "; `pocketclip train --hourly-dollars` records a price" if record.price_dollars is None else ""
     source = (
         f"Parameters counted in the model; the rest from its run record: {record.num_images:,} images, "
-        f"{duration(record.seconds['total'])} on {record.provenance.hardware}{hint}."
+        f"{duration(record.seconds['total'])} on {record.provenance.machine}{hint}."
     )
     return Approach(name, count, pairs, price, source)

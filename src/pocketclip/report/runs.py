@@ -14,7 +14,7 @@ from pocketclip.report.curves import training_plots
 from pocketclip.report.gallery import Gallery, read_gallery
 from pocketclip.report.headline import comparison_headline, headline
 from pocketclip.report.page import write_page
-from pocketclip.report.table import cost_rows, time_rows
+from pocketclip.report.table import BUSY, cost_rows, time_rows
 
 MAX_NAMED = 8
 """Runs in the line that a message proposes."""
@@ -105,13 +105,17 @@ def _comparison(runs: list[RunReport]) -> dict[str, Any]:
                 *(own.get(label, "") for label in labels),
                 f"{result.split}, {result.num_images:,} images" if result else "",
                 f"{float(parameters) / 1e6:,.1f} M" if parameters else "",
-                f"{float(latency):,.1f} ms" if latency else "",
-                duration(run.run.seconds["total"]) if run.run else "",
+                f"{float(latency):,.1f} ms{_busy(run.cost)}" if latency else "",
+                duration(run.run.seconds["total"]) + _busy(run.run) if run.run else "",
             ]
         )
     columns = ["run", *labels, "measured on", "parameters", "latency, image + text", "whole run"]
     sentences = comparison_headline([(run.name, result) for run, result in zip(runs, results, strict=True)])
     return {"columns": columns, "rows": rows, "sentences": sentences}
+
+
+def _busy(record: CostResult | RunRecord | None) -> str:
+    return f" {BUSY}" if record is not None and record.provenance.is_busy else ""
 
 
 def _first_scores(result: EvalResult) -> dict[str, str]:

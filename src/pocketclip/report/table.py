@@ -19,13 +19,21 @@ _COSTS = (
     ("energy of this measurement", "energy_kwh", None, " kWh"),
 )
 """What it is called, its metric of an image or of the whole, that of a text, and the unit."""
+_TIMED = tuple(row[1] for row in _COSTS if row[1].startswith(("latency", "throughput", "dollars", "energy")))
+BUSY = "on a busy machine"
+"""Stands beside a time that other work was in the way of."""
 
 
 def cost_rows(cost: CostResult) -> list[list[str]]:
     """What an image and a text cost, as in `COST_COLUMNS`."""
     metrics = cost.metrics
+    busy = f" ({BUSY})" if cost.provenance.is_busy else ""
     return [
-        [label, _amount(metrics[image], unit), "" if text is None else _amount(metrics.get(text), unit)]
+        [
+            label + (busy if image in _TIMED else ""),
+            _amount(metrics[image], unit),
+            "" if text is None else _amount(metrics.get(text), unit),
+        ]
         for label, image, text, unit in _COSTS
         if image in metrics
     ]
@@ -52,7 +60,9 @@ def time_rows(run: RunRecord) -> list[tuple[str, float]]:
         what = "an epoch" if kind == "train" else "a validation"
         of = stages.get(stage, stage.replace("_", " "))
         rows.append((what if key == "train_validate" else f"{what} of {of}", seconds))
-    whole = "the whole run"
+    busy = f" {BUSY}" if run.provenance.is_busy else ""
+    rows = [(what + busy, seconds) for what, seconds in rows]
+    whole = f"the whole run{busy}"
     if run.price_dollars is not None:
         whole += f", ${run.price_dollars:.4f}"
     if run.energy_kwh is not None:

@@ -59,7 +59,7 @@ The validation split may have been used to choose settings, so its scores are sl
 ## Training
 
 {record.num_images:,} images{captions}. Seed {record.seed}, {record.num_steps} steps, {record.seconds["total"]:.0f} s on
-{record.provenance.hardware}. Code {record.provenance.code_version}, {record.provenance.date}.
+{record.provenance.machine}. Code {record.provenance.code_version}, {record.provenance.date}.
 Items left out because they could not be read: {len(record.broken_items)}.
 
 <details><summary>The recipe (hash {record.recipe_hash})</summary>

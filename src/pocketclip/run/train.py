@@ -9,12 +9,14 @@ from pocketclip import distributed
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.energy import measure_energy
 from pocketclip.cost.price import price_dollars
+from pocketclip.hardware import Load
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
-from pocketclip.records import RunRecord, write_record
+from pocketclip.records import Provenance, RunRecord, write_record
 from pocketclip.run.card import model_card
 from pocketclip.run.fit import fit_to_data
 from pocketclip.run.learning import note_chance
+from pocketclip.run.pace import Paced
 from pocketclip.run.repeats import note_shared_captions
 from pocketclip.run.scores import EvaluatedSplit, evaluate_split
 from pocketclip.run.setup import check_ranks_agree, prepare_folder
@@ -63,18 +65,21 @@ def train(
         UserError: anything the user can fix.
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
-    on = resolve_device(device)
+    on, load = resolve_device(device), Load()
     recipe, fitted = fit_to_data(recipe, watch)
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
-    run = Run(recipe, folder, watch, on, resume, with_profile, with_sharding, verify)
+    paced = Paced(watch)
+    run = Run(recipe, folder, paced, on, resume, with_profile, with_sharding, verify)
     run.notes["train"] += [fitted] if fitted else []
     note_shared_captions(run)
+    paced.fit()
     with measure_energy(with_energy) as energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     note_chance(run, splits)
-    record = _record(run, name, stages, energy.kwh, dollars_per_hour)
+    run.notes["threads"] = paced.notes
+    record = _record(run, name, stages, energy.kwh, dollars_per_hour, Provenance.under(load))
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)
     model.trained_on = run.trained_on()
@@ -84,7 +89,12 @@ def train(
 
 
 def _record(
-    run: Run, name: str, stages: Mapping[str, Progress], energy_kwh: float | None, dollars_per_hour: float | None
+    run: Run,
+    name: str,
+    stages: Mapping[str, Progress],
+    energy_kwh: float | None,
+    dollars_per_hour: float | None,
+    provenance: Provenance,
 ) -> RunRecord:
     total = run.earlier_seconds + time.perf_counter() - run.started
     return RunRecord(
@@ -102,4 +112,5 @@ def _record(
         metrics=stages["train"].evaluation,
         energy_kwh=energy_kwh,
         price_dollars=None if dollars_per_hour is None else price_dollars(total, dollars_per_hour),
+        provenance=provenance,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.errors import require
+from pocketclip.models.running.threads import THREADS
 
 Inputs = tuple[Tensor, ...]
 Call = Callable[..., Tensor]
@@ -18,13 +19,14 @@ Call = Callable[..., Tensor]
 
 @contextmanager
 def one_core_each() -> Iterator[int]:
-    """The number of torch's threads, while this thread has only one."""
-    num_threads = torch.get_num_threads()
+    """How many threads work at once on an idle machine, while this thread has only one."""
+    before = torch.get_num_threads()
+    num_threads = THREADS.most
     torch.set_num_threads(1)
     try:
         yield num_threads
     finally:
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(before)
 
 
 def in_chunks(call: Call, rows: int) -> Call:

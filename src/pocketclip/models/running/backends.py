@@ -24,6 +24,7 @@ from pocketclip.hardware import describe_hardware
 from pocketclip.models.running.backend_calls import Call, Inputs, in_chunks, one_core_each, onnx_session
 from pocketclip.models.running.backend_memory import Backend, Timing, recall, remember
 from pocketclip.models.running.precision import Precision, autocast
+from pocketclip.models.running.threads import THREADS
 
 Inference = Literal["auto", "eager", "compiled", "onnx"]
 
@@ -79,7 +80,7 @@ class Backends:
     ) -> None:
         self.eager, self.make, self.examples = eager, make, examples
         self.precision, self.device = precision, examples[0][0].device
-        machine = {"hardware": describe_hardware(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        machine = {"hardware": describe_hardware(), "threads": THREADS.most, "torch": torch.__version__}
         self.made_from = {**made_from, **machine, "device": self.device.type}
         self._calls: dict[Backend, Call] = {}
 

@@ -20,6 +20,7 @@ from pocketclip.models.running.backends import Backends, requested_inference
 from pocketclip.models.running.fused import FusedConvolution, fuse_activations
 from pocketclip.models.running.precision import Precision, autocast, resolve_precision
 from pocketclip.models.running.reparam import fuse_image_tower, fuse_text_tower
+from pocketclip.models.running.threads import THREADS
 
 Floats = npt.NDArray[np.float32]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -150,9 +151,22 @@ class Runner:
 
     @torch.inference_mode()
     def _encode(self, modality: Modality, *inputs: Tensor) -> Floats:
-        features = self._features(modality, *(tensor.to(self.device) for tensor in inputs)).float()
+        with THREADS.while_running(self.suited_threads(modality, len(inputs[0]))):
+            features = self._features(modality, *(tensor.to(self.device) for tensor in inputs)).float()
         array: Floats = features.cpu().numpy() if self._heads is None else unit(self._heads[modality](features))
         return array
+
+    def suited_threads(self, modality: Modality, count: int) -> int:
+        """How many of torch's threads run a tower over so many inputs."""
+        if self.device.type != "cpu" or self.backend[modality] != "eager":  # torch compiles anew for another number
+            return torch.get_num_threads()
+        return THREADS.suited(count, self._size(modality))
+
+    @functools.cache  # noqa: B019 (two entries, and a runner lives as long as its model)
+    def _size(self, modality: Modality) -> int:
+        tower = self.model.pathway(modality)[0]
+        words = sum(module.weight.numel() for module in tower.modules() if isinstance(module, nn.Embedding))
+        return sum(parameter.numel() for parameter in tower.parameters()) - words
 
     @torch.no_grad()
     def embed(self, modality: Modality, *inputs: Tensor) -> Tensor:
