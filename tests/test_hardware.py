@@ -73,3 +73,94 @@ def test_freed_memory_is_kept_where_the_c_library_is_glibc() -> None:
 def test_other_systems_are_left_alone(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     assert hardware.keep_freed_memory() is False
+
+
+class Clock:
+    """Time and work of the machine and of this process, as a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time, self.all_seconds, self.own_seconds = 100.0, 50.0, 20.0
+        self.slept = 0.0
+        monkeypatch.setattr(hardware, "_work_so_far", self.now)
+        monkeypatch.setattr(hardware.time, "monotonic", lambda: self.time)
+        monkeypatch.setattr(hardware.time, "sleep", self.sleep)
+        monkeypatch.setattr(hardware, "available_cores", lambda: 2)
+
+    def now(self) -> hardware._Work:
+        return hardware._Work(self.time, self.all_seconds, self.own_seconds)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.go(seconds, own=0.0, others=0.0)
+
+    def go(self, seconds: float, own: float, others: float) -> None:
+        self.time += seconds
+        self.own_seconds += own * seconds
+        self.all_seconds += (own + others) * seconds
+
+
+def test_the_load_is_what_others_do_on_our_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    load = hardware.Load()
+    clock.go(2.0, own=1.5, others=0.5)
+    assert load.look() == 0.5
+    clock.go(1.0, own=0.7, others=1.3)
+    assert load.look() == 1.3
+    assert load.average() == pytest.approx((2 * 0.5 + 1.3) / 3, abs=0.01)
+    clock.go(1000.0, own=2.0, others=0.0)
+    before = clock.time
+    assert load.look() == 0.0  # of the moment: what it is after a wait
+    assert clock.time == pytest.approx(before + hardware.MIN_WINDOW_SECONDS)
+
+
+def test_a_glance_never_waits_and_is_a_second_old_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    load = hardware.Load()
+    assert load.glance() is None
+    clock.go(0.5, own=1.0, others=1.0)
+    assert load.glance() == 1.0
+    clock.go(0.5, own=1.0, others=0.0)
+    assert load.glance() == 1.0
+    clock.go(0.6, own=1.0, others=0.0)
+    assert load.glance() == 0.0
+    clock.go(3600.0, own=0.0, others=2.0)
+    assert load.glance() is None  # an hour says nothing about the moment
+    clock.go(1.0, own=0.0, others=2.0)
+    assert load.glance() == 2.0
+    assert clock.slept == 0
+
+
+def test_without_proc_the_load_average_stands_in_and_without_that_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_all_seconds", lambda: float("no number"))
+    monkeypatch.setattr("os.getloadavg", lambda: (1.7, 1.0, 1.0), raising=False)
+    monkeypatch.setattr(hardware, "available_cores", lambda: 2)
+    monkeypatch.setattr(hardware, "MIN_WINDOW_SECONDS", 0.05)
+    others = hardware.Load().look()
+    assert others is not None
+    assert 0.5 <= others <= 1.7  # the loop of the test itself is ours
+    monkeypatch.delattr("os.getloadavg")
+    assert hardware.Load().look() is None
+    assert not hardware.is_busy(None)
+    assert hardware.free_cores(None) == 2
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_our_own_children_are_no_other_work() -> None:
+    load = hardware.Load()
+    before = hardware._work_so_far()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.4: pass"], check=True)
+    after = hardware._work_so_far()
+    assert after.own_seconds - before.own_seconds >= 0.35
+    assert after.all_seconds is not None
+    assert before.all_seconds is not None
+    assert after.all_seconds >= before.all_seconds
+    found = load.average()
+    assert found is not None
+    assert 0 <= found <= hardware.available_cores()
+
+
+@pytest.mark.parametrize(
+    ("others", "cores", "busy"), [(0.1, 2, False), (0.3, 2, True), (0.3, 16, False), (2.0, 16, True), (None, 2, False)]
+)
+def test_a_machine_is_busy_above_a_tenth(others: float | None, cores: int, busy: bool) -> None:
+    assert hardware.is_busy(others, cores) is busy

@@ -8,6 +8,7 @@ import pytest
 
 from pocketclip import records
 from pocketclip.errors import UserError
+from pocketclip.hardware import Load, available_cores
 from pocketclip.records import (
     CostResult,
     EvalResult,
@@ -126,3 +127,32 @@ def test_the_code_version_needs_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "+" not in records.code_version()
     finally:
         records.code_version.cache_clear()
+
+
+BUSY = Provenance(**{**vars(HERE), "other_load": 1.3, "num_cores": 2})
+QUIET = Provenance(**{**vars(HERE), "other_load": 0.05, "num_cores": 2})
+
+
+def test_the_load_of_other_work_stands_in_the_record_and_beside_the_machine(tmp_path: Path) -> None:
+    write_record(COST.model_copy(update={"provenance": BUSY}), tmp_path, "cost")
+    (read,) = read_records(tmp_path)
+    assert read.provenance == BUSY
+    assert read.provenance.is_busy
+    assert read.provenance.machine == "a machine, measured while 1.3 of 2 cores were busy with other work"
+    assert (QUIET.machine, HERE.machine) == ("a machine", "a machine")
+
+
+def test_records_from_before_loads_were_noted_are_read(tmp_path: Path) -> None:
+    path = write_record(RUN, tmp_path, "run")
+    values = json.loads(path.read_text())
+    for key in ("other_load", "num_cores"):
+        del values["provenance"][key]
+    path.write_text(json.dumps(values))
+    assert read_records(tmp_path) == [RUN]
+
+
+def test_the_load_is_the_average_since_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load()
+    monkeypatch.setattr(load, "average", lambda: 0.9)
+    found = Provenance.under(load)
+    assert (found.other_load, found.num_cores) == (0.9, available_cores())

@@ -10,6 +10,7 @@ from pocketclip.cost import latency
 from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.cost.weigh import measure_cost
+from pocketclip.hardware import available_cores
 from pocketclip.records import CostResult, read_records, write_record
 
 
@@ -59,3 +60,8 @@ def test_the_bundle_weighs_what_its_files_weigh(cost: CostResult, bundle: Path) 
 def test_the_record_can_be_written_and_read(cost: CostResult, tmp_path: Path) -> None:
     write_record(cost, tmp_path, "cost")
     assert read_records(tmp_path) == [cost]
+
+
+def test_the_load_of_other_work_stands_beside_the_timings(cost: CostResult) -> None:
+    assert cost.provenance.other_load is None or 0 <= cost.provenance.other_load <= (cost.provenance.num_cores or 0)
+    assert cost.provenance.num_cores == available_cores()

@@ -226,3 +226,16 @@ def test_a_place_that_cannot_be_written_is_named(run: Path) -> None:
         write_report([run], run / "recipe.yaml" / "report.html")
     with pytest.raises(UserError, match=r"--out .*run: is a folder; give the name of an HTML file, such as .*run/page"):
         write_report([run], run)
+
+
+def test_the_page_says_where_other_work_was_in_the_way(run: Path, tmp_path: Path) -> None:
+    for path in (run / "records").glob("*.json"):
+        values = json.loads(path.read_text())
+        values["provenance"] |= {"other_load": 1.3, "num_cores": 2}
+        path.write_text(json.dumps(values))
+    other = make_run(tmp_path / "other")
+    shown = report(run, other)[1].text
+    assert shown.count("measured while 1.3 of 2 cores were busy with other work") == 2  # the run's time and its cost
+    assert "11.0 ms on a busy machine" in shown
+    assert "84 s on a busy machine" in shown
+    assert "busy" not in report(other)[1].text

@@ -112,3 +112,20 @@ def test_the_readmes_table_has_a_row_a_recipe() -> None:
 )
 def test_times_are_rounded_to_the_nearest(seconds: float, shown: str) -> None:
     assert model_table([measured(seconds)]).endswith(f"| {shown} |")
+
+
+def test_times_beside_other_work_are_no_plain_facts() -> None:
+    busy = HERE.model_copy(update={"other_load": 1.0, "num_cores": 2})
+    found = cost(
+        parameters_image=1, latency_ms_p50_image=1.0, throughput_image_per_second=2.0, bundle_mib=1.0, energy_kwh=1.0
+    )
+    labels = [row[0] for row in cost_rows(found.model_copy(update={"provenance": busy}))]
+    assert labels == [
+        "parameters",
+        "latency at batch 1, p50 (on a busy machine)",
+        "throughput at batch 32 (on a busy machine)",
+        "size on disk",
+        "energy of this measurement (on a busy machine)",
+    ]
+    rows = time_rows(run(seconds_per_epoch={"train_train": 2.0}, provenance=busy))
+    assert rows == [("an epoch on a busy machine", 2.0), ("the whole run on a busy machine", 12.5)]

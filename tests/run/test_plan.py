@@ -10,6 +10,7 @@ from conftest import tiny_recipe_settings
 from pocketclip.cost.plan import Plan
 from pocketclip.errors import UserError
 from pocketclip.files import shipped
+from pocketclip.hardware import Load, available_cores
 from pocketclip.recipe import Recipe, list_recipes, load_recipe
 from pocketclip.report.table import plan_rows
 from pocketclip.run.measure import measure_throughput
@@ -129,3 +130,34 @@ def test_a_few_steps_are_measured() -> None:
     assert rate.source.startswith("measured now: 2 steps of 4 on drawn pictures")
     with pytest.raises(UserError, match="trains on cached features"):
         measure_throughput(recipe(cache={"views": ["centre"]}))
+
+
+def test_a_speed_beside_other_work_is_no_plain_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = json.loads((shipped("results") / "flickr8k_heads_cpu.json").read_text())
+    monkeypatch.setattr("pocketclip.run.speed.shipped", lambda folder: tmp_path)
+
+    def found() -> Plan:
+        return plan("laptop-cpu-2", HERE, load_recipe(HERE), num_samples=6000)
+
+    (tmp_path / "busy.json").write_text(json.dumps({**record, "other_load": 1.0, "num_cores": 2}))
+    busy = found()
+    assert busy.throughput.beside_other_work
+    assert busy.throughput.high == pytest.approx(2 * busy.throughput.value)
+    assert "while 1.0 of 2 cores were busy with other work" in busy.throughput.source
+    assert any("beside other work" in note for note in busy.notes)
+    rows = dict(plan_rows(busy))
+    assert "samples a second, measured on a busy machine" in rows
+    assert "to" in rows["time"]
+    (tmp_path / "quiet.json").write_text(json.dumps({**record, "other_load": 0.1, "num_cores": 2}))
+    quiet = found()  # the better one of the two
+    assert not quiet.throughput.beside_other_work
+    assert quiet.throughput.source.startswith("measured: results/quiet.json")
+    assert quiet.notes == [note for note in busy.notes if "beside other work" not in note]
+
+
+def test_measuring_beside_other_work_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Load, "average", lambda self: 0.5 * available_cores())
+    rate = measure_throughput(recipe(num_steps=None, num_epochs=3, num_workers=0), num_steps=5)
+    assert rate.beside_other_work
+    assert "cores were busy with other work" in rate.source
+    assert rate.high >= 2 * rate.value

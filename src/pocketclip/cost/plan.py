@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pocketclip.config import Config
 from pocketclip.cost.price import price_dollars
 from pocketclip.errors import unknown_choice
-from pocketclip.hardware import describe_hardware
+from pocketclip.hardware import available_cores, describe_hardware
 from pocketclip.records import Provenance
 
 UTILISATION = (0.08, 0.15, 0.35)
@@ -68,6 +68,17 @@ class Throughput(Config):
     high: PositiveFloat
     origin: Origin
     source: str
+    beside_other_work: bool = False
+    """Measured on a busy machine: no plain fact, and too low for an idle one."""
+
+    def beside(self, provenance: Provenance) -> "Throughput":
+        """What was measured there and then: where other work was in the way, at most what all cores would give."""
+        if not provenance.is_busy:
+            return self
+        cores, others = provenance.num_cores or available_cores(), provenance.other_load or 0.0
+        high = self.high * cores / max(cores - others, 0.25 * cores)
+        words = f"{self.source}, while {others:.1f} of {cores} cores were busy with other work"
+        return self.model_copy(update={"high": high, "source": words, "beside_other_work": True})
 
     @classmethod
     def exactly(cls, value: float, origin: Origin, source: str) -> "Throughput":

@@ -78,7 +78,7 @@ def plan_rows(plan: Plan) -> list[list[str]]:
     rows = [
         ["samples of an epoch", f"{plan.samples_per_epoch:,}"],
         ["samples of the whole run", f"{plan.samples_seen:,}"],
-        [f"samples a second, {rate.origin}", speed],
+        [f"samples a second, {rate.origin}" + (f" {BUSY}" if rate.beside_other_work else ""), speed],
         ["time", _duration(plan.hours)],
     ]
     if ranged:

@@ -38,12 +38,13 @@ def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Through
         raise UserError(f"--measure draws pictures of its own, and this recipe trains on {what}; give --throughput.")
     speeds = _Speeds()
     with tempfile.TemporaryDirectory() as place:
-        train(_small(recipe, num_steps), Path(place) / "run", name="measure", watch=speeds)
+        outcome = train(_small(recipe, num_steps), Path(place) / "run", name="measure", watch=speeds)
     counted = speeds.speeds[NUM_WARM_UP:]
     source = f"measured now: {len(counted)} steps of {recipe.train.batch_size} on drawn pictures, {describe_hardware()}"
-    return Throughput(
+    rate = Throughput(
         value=float(np.median(counted)), low=min(counted), high=max(counted), origin="measured", source=source
     )
+    return rate.beside(outcome.record.provenance)
 
 
 def _small(recipe: Recipe, num_steps: int) -> Recipe:

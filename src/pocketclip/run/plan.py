@@ -117,6 +117,8 @@ def _notes(recipe: Recipe, rate: Throughput, missing: str) -> list[str]:
         notes.append("an estimate; before a long run, measure: a few hundred steps on the machine, or --measure on it")
         if recipe.teachers:
             notes.append("live teachers are not in the estimate")
+    if rate.beside_other_work:
+        notes.append("the speed was measured beside other work; on an idle machine measure again, with --measure")
     if any(stage.early_stopping is not None for stage in recipe.stages.values()):
         notes.append("early stopping may end it sooner")
     if missing:
