@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketclip.hardware import is_busy
 from pocketclip.records import Interval
 
 
@@ -36,11 +37,18 @@ def model_table(results: Sequence[Mapping[str, Any]]) -> str:
             ", ".join([f"`{result['recipe']}`", *(f"`{change}`" for change in result["changes"])]),
             *scores,
             f"{cost['parameters_image'] / 1e6:.1f} + {cost['parameters_text'] / 1e6:.1f} M",
-            f"{cost['latency_ms_p50_image']:.1f} + {cost['latency_ms_p50_text']:.1f} ms",
-            trained,
+            f"{cost['latency_ms_p50_image']:.1f} + {cost['latency_ms_p50_text']:.1f} ms"
+            + _beside(cost.get("provenance", {})),
+            trained + _beside(result),
         ]
         lines.append(f"| {' | '.join(parts)} |")
     return "\n".join(lines)
+
+
+def _beside(measured: Mapping[str, Any]) -> str:
+    """A word where other work was in the way of a time; older records do not know."""
+    busy = is_busy(measured.get("other_load"), measured.get("num_cores"))
+    return " (on a busy machine)" if busy else ""
 
 
 if __name__ == "__main__":
