@@ -1,5 +1,6 @@
 """The page about runs: one file that fetches nothing, runs nothing, and shows what the records say."""
 
+import json
 import re
 import shlex
 from itertools import pairwise
@@ -237,5 +238,5 @@ def test_the_page_says_where_other_work_was_in_the_way(run: Path, tmp_path: Path
     shown = report(run, other)[1].text
     assert shown.count("measured while 1.3 of 2 cores were busy with other work") == 2  # the run's time and its cost
     assert "11.0 ms on a busy machine" in shown
-    assert "84 s on a busy machine" in shown
+    assert "on a busy machine" in shown.partition("1 min 24 s")[2][:20]
     assert "busy" not in report(other)[1].text
