@@ -84,7 +84,7 @@ def damaged(make_folder: Callable[..., Path]) -> Source:
     folder = make_folder(7, 3)
     (folder / "002.jpg").write_bytes(encode_picture(2)[:50])
     (folder / "005.txt").write_text("\n")
-    (folder / "006.txt").write_bytes(b"\xff\xfe")
+    (folder / "006.txt").write_bytes(b"\xff\xfb")
     return open_source(f"folder:{folder}")
 
 
