@@ -317,3 +317,12 @@ def test_an_epoch_over_captions_names_a_broken_picture(
     (batch,) = batches(source, BatchPlan(6, 6, seed=0), last_captions=np.array([2, 4, 6]))
     assert sorted(batch.indices.tolist()) == [0, 0, 2, 2]
     assert {message.split(":")[0] for message in batch.broken} == {str(folder / "001.jpg")}
+
+
+def test_a_copy_of_an_image_is_no_negative_of_it(batches: Callable[..., Iterator[ImageTextBatch]]) -> None:
+    source = Captioned([(f"caption {number}",) for number in range(4)], one_picture=True)
+    (batch,) = batches(source, BatchPlan(4, 4, seed=0), num_steps=1)
+    assert len(set(batch.image_ids.tolist())) == 1
+    assert batch.indices is not None
+    assert sorted(batch.indices.tolist()) == [0, 1, 2, 3]
+    assert bool(positive_pairs(batch.image_ids, batch.image_ids, batch.caption_ids).all())

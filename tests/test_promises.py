@@ -1,0 +1,107 @@
+"""What the data guide and the README promise of data, each with the test that holds it.
+
+A quotation that leaves the page, or a test that leaves the suite, is seen here. Sentences of the guide that are in no
+row are advice or examples; a new promise gets a row.
+"""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GUIDE, README = "docs/data.md", "README.md"
+PROMISES = [
+    # How a source is written
+    (GUIDE, "The place alone is enough where it tells the kind", "data/test_written.py::test_what_lies_at_a_place_tells_its_kind"),
+    (GUIDE, "the same on the command line and in a recipe", "data/test_written.py::test_a_plain_place_works_wherever_a_source_is_taken"),
+    (GUIDE, "you are told the line to type", "data/test_written.py::test_what_is_not_certain_is_told_with_the_line_to_type"),
+    (GUIDE, "`~` is your home folder", "data/test_written.py::test_a_home_folder_is_found_in_a_mapping_too"),
+    (GUIDE, "Relative paths are looked for where you stand, then below `$POCKETCLIP_DATA`", "data/sources/test_image_files.py::test_a_relative_place_is_looked_for_in_the_data_folder"),
+    # What is read
+    (GUIDE, "(or `dog.TXT`, `dog.jpg.txt`)", "data/sources/test_folder_walk.py::test_these_are_captions_of_a_picture"),
+    (GUIDE, "whose other keys are metadata; at any depth", "data/sources/test_folder_walk.py::test_further_keys_beside_captions_are_metadata"),
+    (GUIDE, "Links are followed, each real file once; hidden files are none", "data/sources/test_folder_walk.py::test_links_are_followed_and_each_real_file_is_read_once"),
+    (GUIDE, "takes each folder directly below as a class", "data/test_labels.py::test_a_folder_is_a_class_where_asked_for"),
+    (GUIDE, "The separator of a CSV is found from its header; `.gz` is unpacked", "data/sources/test_table_kinds.py::test_tables_are_read_as_they_are"),
+    (GUIDE, "Members of a key need not stand together", "data/sources/test_webdataset.py::test_members_are_joined_wherever_they_stand"),
+    (GUIDE, "`max_captions=5` keeps the first five of an image", "data/sources/test_coco.py::test_the_first_captions_of_an_image_are_kept_where_a_number_is_given"),
+    (GUIDE, "an id of two images is refused", "data/sources/test_coco.py::test_one_id_for_two_pictures_is_refused"),
+    (GUIDE, "images without a caption are counted", "data/sources/test_coco.py::test_what_coco_passes_over_is_counted"),
+    (GUIDE, "or all right in `images`", "data/sources/test_coco.py::test_karpathys_pictures_may_lie_flat"),
+    (GUIDE, "with a split list", "data/sources/test_flickr.py::test_a_split_list_chooses_images_with_and_without_their_ending"),
+    (GUIDE, "rows of equal pictures are joined", "data/sources/test_hub.py::test_rows_of_equal_pictures_are_one_sample"),
+    (GUIDE, "no concept is in two splits", "data/sources/test_openmoji.py::test_no_concept_is_in_two_splits"),
+    # The same picture
+    (GUIDE, "Rows of a table that name one file, or hold the same bytes, are joined", "data/sources/test_table_kinds.py::test_parquet_rows_of_equal_bytes_are_one_picture"),
+    (GUIDE, "a copy is never on both sides", "data/test_splits.py::test_copies_stay_together"),
+    (GUIDE, "drawings go by their bytes alone", "data/test_splits.py::test_drawings_are_compared_by_what_is_drawn"),
+    (GUIDE, "finding any of its copies is right", "evaluate/test_gallery.py::test_copies_score_what_joined_pictures_score"),
+    (GUIDE, "a copy of an image is no negative of it", "data/batches/test_loader.py::test_a_copy_of_an_image_is_no_negative_of_it"),
+    (GUIDE, "What two of them share is told with names", "run/test_data.py::test_a_small_overlap_is_told_and_a_large_one_refused"),
+    (GUIDE, "is refused unless `data.allow_overlap: true`", "run/test_data.py::test_an_overlap_is_allowed_by_name"),
+    (GUIDE, "at most 256 KiB", "test_sketch.py::test_it_is_read_back"),
+    (GUIDE, "The bytes are read once", "data/test_identity.py::test_pictures_are_read_once_for_as_long_as_they_stay"),
+    (GUIDE, "Bytes that were changed and dated back are seen", "data/test_identity.py::test_other_bytes_of_the_same_size_and_time_are_seen"),
+    (GUIDE, "files that were only touched or moved are told", "run/test_data.py::test_it_goes_on_with_files_that_were_touched_or_moved"),
+    (GUIDE, "is named and refused, since other pictures would be held out", "run/test_data.py::test_a_run_does_not_go_on_with_other_data"),
+    (GUIDE, "`--verify` reads every picture again", "cli/test_stages.py::test_verified_work_does_not_go_on_with_other_bytes"),
+    # Several sources in one
+    (GUIDE, "What each rule dropped is counted", "curate/test_filter.py::test_verdicts_equal_a_loop_over_the_samples"),
+    (GUIDE, "A smaller weight takes some of what a larger one takes", "curate/test_mix.py::test_a_draw_is_a_share_the_same_every_time_and_holds_the_smaller_ones"),
+    (GUIDE, "Captions of fewer than 2 or more than 128 words are dropped", "curate/test_clean.py::test_everything_stays_by_default_but_single_words_and_pages"),
+    (GUIDE, "The one with the most captions stays, of equals the first", "curate/test_mix_verdict.py::test_the_one_with_more_captions_stays"),
+    (GUIDE, "No two pictures that stay are near each other", "curate/test_near_duplicates.py::test_who_stays_equals_taking_turns_by_hand"),
+    (GUIDE, "Sources are interleaved evenly", "curate/test_mix_verdict.py::test_what_stays_is_spread_evenly_in_the_order_of_each_source"),
+    (GUIDE, "class labels are dropped", "curate/test_mix.py::test_samples_say_their_source_and_lose_their_label"),
+    (GUIDE, "`--dry-run` counts without writing", "curate/test_mix.py::test_a_dry_run_tells_the_plan_and_a_resumed_one_writes_it"),
+    # Broken items
+    (GUIDE, "From 20 of them on a share of 1 % of the whole source", "stages/test_watch.py::test_a_few_items_and_as_many_as_the_share_allows_may_be_broken"),
+    (GUIDE, "one on which a library fails in any other way", "cli/test_odd_photos.py::test_it_is_named_and_the_work_goes_on"),
+    (GUIDE, "all of them and why, one a line", "cli/test_inspect.py::test_broken_lists_all_that_training_leaves_out"),
+    (GUIDE, "the files of all pictures without a caption", "cli/test_inspect.py::test_uncaptioned_lists_the_files_alone"),
+    (GUIDE, "What a reader saw and passed over", "cli/test_inspect.py::test_what_was_passed_over_is_told"),
+    (GUIDE, "`json.loads` in Python gives the file's name back", "cli/test_odd_names.py::test_embed_index_and_search_give_the_names_back"),
+    (GUIDE, "and HEIC with the extra `heic`", "data/sources/test_folder_walk.py::test_these_are_pictures"),
+    (GUIDE, "greys are scaled by the range that they fill", "test_preprocess.py::test_greys_of_any_range_are_as_bright_as_they_were"),
+    (GUIDE, "EXIF rotation is applied", "data/pictures/test_decode.py::test_a_picture_with_exif_rotation_comes_out_upright"),
+    # Shards
+    (GUIDE, "A stopped conversion goes on when called again", "data/test_shards.py::test_a_stopped_conversion_goes_on_to_the_same_bytes"),
+    (GUIDE, "a shard is there whole or not at all", "data/test_shards.py::test_a_stop_inside_a_shard_leaves_no_part_of_it"),
+    (GUIDE, "Pictures are written byte for byte, with their EXIF orientation", "data/test_shards.py::test_pictures_keep_their_orientation_and_bytes"),
+    (GUIDE, "the names of classes into `classnames.txt`", "data/test_shards.py::test_classes_keep_their_names_and_order"),
+    (GUIDE, "`data filter` keeps all of these, too", "data/test_shards.py::test_content_survives_conversion_and_filtering"),
+    (GUIDE, "with the same verdict", "data/test_shards.py::test_a_repeated_conversion_tells_the_same_broken_items"),
+    (GUIDE, "sees each sample once an epoch", "data/sources/test_webdataset.py::test_any_shards_and_workers_give_every_sample_exactly_once"),
+    # README
+    (README, "`dog.jpg` with `dog.txt`, one caption a line", "data/sources/test_folder.py::test_a_text_beside_the_picture_holds_one_caption_a_line"),
+    (README, "WebDataset shards from anything", "data/test_shards.py::test_content_survives_conversion_and_filtering"),
+    (README, "without near duplicates", "curate/test_mix.py::test_shards_hold_what_stays_with_clean_captions"),
+]  # fmt: skip
+
+
+@functools.cache
+def words(page: str) -> str:
+    return re.sub(r"\s+", " ", (ROOT / page).read_text())
+
+
+@functools.cache
+def names_in(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / "tests" / path).read_text())
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize(("page", "promise", "held_by"), PROMISES, ids=[promise for _, promise, _ in PROMISES])
+def test_a_promise_stands_on_its_page_and_a_test_holds_it(page: str, promise: str, held_by: str) -> None:
+    path, _, name = held_by.partition("::")
+    assert promise in words(page)
+    assert name in names_in(path)
+
+
+@pytest.mark.parametrize("section", re.findall(r"^## (.*)$", (ROOT / GUIDE).read_text(), flags=re.MULTILINE))
+def test_no_section_of_the_guide_goes_without_a_test(section: str) -> None:
+    text = re.sub(r"\s+", " ", (ROOT / GUIDE).read_text().split(f"## {section}\n")[1].split("\n## ")[0])
+    if section != "Look before you train":  # what `inspect` shows is a section of its own, Broken items
+        assert any(promise in text for page, promise, _ in PROMISES if page == GUIDE)
