@@ -108,7 +108,13 @@ def row(name: str, recall: float | None, *, gain: float | None = None, seeds: in
     if recall is not None:
         mean = Interval(value=recall, low=recall - 0.02, high=recall + 0.03)
         metrics = {metric: Measure(mean=mean, difference=difference) for metric in RECALLS}
-    run = {"metrics": {}, "num_steps": 4, "seconds": 158.6, "recipe_hash": "ab", **HERE.model_dump(exclude={"command"})}
+    run = {
+        "metrics": {},
+        "num_steps": 4,
+        "seconds": 158.6,
+        "recipe_hash": "ab",
+        **HERE.model_dump(include={"hardware", "code_version", "date"}),
+    }
     return RowResult(
         name=name, folder=name[:8].strip().lower(), recipe="flickr/mine", set={"train.num_steps": 4}, samples_seen=1024,
         metrics=metrics, parameters={"parameters_image": 3_400_000, "parameters_total": 26_000_000},

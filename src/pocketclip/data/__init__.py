@@ -61,7 +61,7 @@ def open_source(spec: Any, *, place: str = "source") -> Source:
     try:
         config = TypeAdapter[Sources](SourceConfig).validate_python(spec)
     except ValidationError as error:
-        raise UserError(explain(error, place, SourceConfig)) from None
+        raise UserError(explain(error, place, SourceConfig).replace(f"{place}: (whole): ", f"{place}: ")) from None
     return config.open()
 
 

@@ -13,9 +13,9 @@ def uninformed_loss(objective: MethodConfig, num_images: int, captions_per_image
     """The loss of a batch in which every image and every text has the same embedding.
 
     It is ln B for CLIP's softmax over B pairs; a loss with a bias is given the bias that suits best. None where it
-    depends on what teachers say, and of a single pair.
+    depends on what teachers or further views say, and of a single pair.
     """
-    if objective.needs.asks_teachers or num_images < 2:
+    if objective.needs.asks_teachers or objective.needs.views > 1 or num_images < 2:
         return None
     image, text = torch.ones(num_images, 1), torch.ones(num_images * captions_per_image, 1)
     log_odds = -math.log(num_images - 1)  # of a match
@@ -35,5 +35,8 @@ def uninformed_loss(objective: MethodConfig, num_images: int, captions_per_image
         caption_ids=torch.arange(len(text)),
         labels=torch.arange(num_images // 2) % 2,
     )
-    loss = float(sum(objective.build(embed_dim=1)(features, batch).values()))
+    try:
+        loss = float(sum(objective.build(embed_dim=1)(features, batch).values()))
+    except Exception:  # one from another package may read what only a real batch has
+        return None
     return loss if math.isfinite(loss) else None
