@@ -194,11 +194,17 @@ def _expanded(place: Path) -> Path:
 def read_file(path: str | Path) -> bytes:
     """A picture file's bytes; BrokenItemError where it is missing, unreadable or larger than `MAX_FILE_BYTES`."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a third of the time that pathlib takes)
-            size = os.fstat(file.fileno()).st_size
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # half the time that pathlib takes
+        try:
+            size = os.fstat(handle).st_size
             if size > MAX_FILE_BYTES:
                 raise BrokenItemError(f"{path}: {size:,} bytes are over the limit of {MAX_FILE_BYTES:,}.")
-            return file.readall()
+            data = os.read(handle, size)
+            while len(data) < size and (more := os.read(handle, size - len(data))):
+                data += more  # over a network a read may end early
+            return data
+        finally:
+            os.close(handle)
     except OSError as error:
         raise BrokenItemError(f"{path}: cannot read the file ({error.strerror}).") from error
 

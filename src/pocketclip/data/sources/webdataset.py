@@ -97,8 +97,10 @@ class WebdatasetSource(Source):
         return self.broken[index] if index in self.broken else self._find(index)[1]
 
     def picture_id(self, index: int) -> int:
-        path, _, members = self._find(index)
-        return content_id(_read_member(path, members[IMAGE]))
+        if index in self.broken:
+            raise BrokenItemError(self.broken[index])
+        offset, size = self._table[index, 2 * IMAGE : 2 * IMAGE + 2].tolist()
+        return content_id(_read_member(self.shards[bisect_right(self._ends, index)], (offset, size)))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._text(*self._find(index)).captions
