@@ -40,7 +40,7 @@ def test_dry_run_writes_nothing_and_says_how_to(pocketclip: Run, photos: Path, t
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["fodler:x"], "Error: SOURCE: (whole): Unknown kind of source 'fodler'. Did you mean 'folder'?"),
+        (["fodler:x"], "Error: SOURCE: Unknown kind of source 'fodler'. Did you mean 'folder'?"),
         (["scenes:4@0"], "Error: scenes:4@0: the weight behind @ is the share of the source to take"),
         (["scenes:4@-2"], "(got -2)"),
         (["scenes:4", "--max-distance", "40"], "max_distance: Input should be less than or equal to 16 (got 40)"),
