@@ -6,6 +6,7 @@
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pocketclip.errors import UserError
@@ -37,18 +38,22 @@ _HOMES = {
 }
 
 
-def load(place: str) -> "PretrainedModel":
+def load(place: str, *, device: str = "auto") -> "PretrainedModel":
     """Load a trained model of ours from a bundle, a run folder, or a name on the Hugging Face hub.
 
-    `open_model` also opens those of other libraries.
+    `device` is `cpu`, `cuda`, or `auto` for the first GPU if there is one. `open_model` also opens models of other
+    libraries.
     """
     from pocketclip.asked import PretrainedModel
 
-    return PretrainedModel.from_pretrained(place)
+    loaded = PretrainedModel.from_pretrained(place)
+    return loaded if device == "auto" else loaded.to(device)
 
 
 def __getattr__(name: str) -> Any:
     """Import the heavy names when they are first asked for."""
+    if name == "__version__":
+        return version("pocketclip")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pocketclip' has no attribute '{name}'")

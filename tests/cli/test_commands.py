@@ -1,5 +1,6 @@
 """The words of the command line, its exit codes, and where its output goes."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -265,3 +266,19 @@ def test_ctrl_c_ends_in_one_line(
     assert "train: stopped at step 1 of 4. Nothing is lost; go on with the same command and --resume." in ended.err
     monkeypatch.setattr(loop, "train_step", original)
     assert pocketclip("train", file, "--out", tmp_path / "run", "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--version"], importlib.metadata.version("pocketclip")),
+        (["-h"], "POCKETCLIP_CACHE"),
+        (["help"], "Commands:"),
+        (["help", "data", "mix"], "--join-captions"),
+        (["data", "mix", "-h"], "--join-captions"),
+    ],
+)
+def test_what_may_be_asked_before_anything_else(words: list[str], expected: str) -> None:
+    told = subprocess.run([sys.executable, "-m", "pocketclip", *words], capture_output=True, text=True, check=True)
+    assert expected in told.stdout
+    assert told.stderr == ""

@@ -1,8 +1,10 @@
 """The `pocketclip` command."""
 
+import importlib.metadata
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -25,12 +27,24 @@ from pocketclip.errors import Interrupted, UserError, printable
 app = typer.Typer(
     name="pocketclip",
     help="Small image-text models on a small budget: train, distil, measure, ship.\n\n"
-    "Start with: pocketclip quickstart",
+    "Start with: pocketclip quickstart\n\n"
+    "\b\nEnvironment variables:\n"
+    "  POCKETCLIP_DATA    where relative places of data are looked for, too (./data)\n"
+    "  POCKETCLIP_CACHE   features and numbers of pictures ($HOME/.cache/pocketclip)\n"
+    "  OMP_NUM_THREADS    threads of torch; without it, the cores that are free",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # rich costs half of the time that --help may take
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(importlib.metadata.version("pocketclip"))
+        raise typer.Exit
+
+
 for command in (quickstart, train, evaluate, cost, plan, reinforce, study, embed, index, search, report):
     app.command()(command)
 app.add_typer(data_commands.app, name="data")
@@ -38,13 +52,26 @@ app.add_typer(demo_commands.app, name="demo")
 app.command("list")(list_command)
 
 
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What may stand before a command; its help is the app's."""
+    del version
+
+
 def main() -> None:
     """Run a command; problems the user can fix end in one line and exit code 1."""
     for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 ends no work; in JSON it is read back as it was
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:]
+    if words[:1] == ["help"]:  # `pocketclip help data mix`
+        words = [*words[1:], "--help"]
     try:
-        app()
+        app(words)
     except UserError as error:
         rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""  # by torchrun
         typer.echo(printable(f"{rank}Error: {error}", keep="\n\t"), err=True)
