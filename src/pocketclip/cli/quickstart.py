@@ -15,7 +15,7 @@ def quickstart(
     ),
     device: Device = "auto",
 ) -> None:
-    """The whole story on real drawings, about two minutes on a laptop: train, measure, weigh, search.
+    """The whole story on real drawings, under a minute on two cores: train, measure, weigh, search.
 
     \b
     Learns which emoji a sentence means from OpenMoji's drawings and their Unicode names, and is tested on emoji
