@@ -192,7 +192,7 @@ def test_the_feature_cache_is_the_local_one_to_the_byte(
         monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path / name))
         fill_cache(recipe, engine, SILENT)
         folders.append(cache_folder())
-    assert len(same_files(*folders)) == 2 * (3 + 4)
+    assert len(same_files(*folders)) == 2 * (4 + 4)
 
 
 @pytest.mark.slow

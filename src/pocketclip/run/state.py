@@ -48,8 +48,7 @@ class Run:
         if self.resume:
             check_unchanged(self.folder, splits, self.watch, verify=self.verify)
         self.notes = check_apart(splits, recipe.data, self.watch)
-        if not (self.folder / LISTS).is_file():
-            distributed.on_main(lambda: keep_lists(self.folder, splits, self.watch))
+        distributed.on_main(lambda: self._keep_lists(splits))
         self.left_out = left_out_lines(self.train_source, *self.measured.values())
         for line in self.left_out:
             self.watch.note(line)
@@ -77,6 +76,10 @@ class Run:
     def broken_messages(self) -> list[str]:
         """All items that were left out, each once."""
         return list(dict.fromkeys(message for one in self._broken.values() for message in one.messages))
+
+    def _keep_lists(self, splits: dict[str, Source]) -> None:
+        if not (self.folder / LISTS).is_file():
+            keep_lists(self.folder, splits, self.watch)
 
     def trained_on(self) -> Sketch:
         """The pictures of this run, and of the bundle that it started from."""

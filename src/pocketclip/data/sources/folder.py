@@ -121,5 +121,5 @@ def read_sidecar(path: Path, *, needed: bool = True) -> SampleText:
         return SampleText(given_captions(text.split("\n"), place=str(path)))
     except BrokenItemError:
         raise
-    except (UserError, ValueError, RecursionError) as error:
+    except (UserError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BrokenItemError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error

@@ -72,7 +72,9 @@ class HubSource(Source):
         rows = enumerate(dataset.select_columns(columns))
         texts = [told.read(row, f"{name}: row {number}") for number, row in rows]
         row_ids = _RowIds(dataset.select_columns([image]))
-        ids = kept_ids(["hub", dataset._fingerprint, image], len(dataset), iter(row_ids), lambda: row_ids.are_of_bytes)
+        ids = kept_ids(
+            name, ["hub", dataset._fingerprint, image], len(dataset), iter(row_ids), lambda: row_ids.are_of_bytes
+        )
         joined = JoinedRows.by_ids(ids)
         return cls(name, dataset, image, columns, joined, joined.join(texts), told.left_out)
 

@@ -45,15 +45,20 @@ class JoinedRows:
 
 
 def kept_ids(
-    stamp: Any, count: int, compute: Iterator[int], may_keep: Callable[[], bool] = lambda: True
+    place: str, stamp: Any, count: int, compute: Iterator[int], may_keep: Callable[[], bool] = lambda: True
 ) -> npt.NDArray[np.int64]:
-    """(N,) ids of `count` rows, from the cache where the data's stamp is the same; `may_keep` is asked in the end."""
+    """(N,) ids of `count` rows, from the cache where the data's stamp is the same; `may_keep` is asked in the end.
+
+    A UserError names `place` where `compute` gives another number of them.
+    """
     file = cache_root() / "identity" / f"{digest(stamp)}.rows.npy"
     with suppress(OSError, ValueError, EOFError):
         ids = np.load(file, allow_pickle=False)
         if ids.shape == (count,) and ids.dtype == np.int64:
             return np.asarray(ids)
-    ids = np.fromiter(compute, np.int64, count)
+    ids = np.fromiter(compute, np.int64)
+    if len(ids) != count:
+        raise UserError(f"{place}: damaged: {count:,} rows have captions, and {len(ids):,} pictures.")
     if not may_keep():
         return ids
     buffer = io.BytesIO()

@@ -128,7 +128,9 @@ class ParquetImages(Source):
         root = table.file.parent if images is None else locate(images)
         source = cls(name, table, column, [], JoinedRows.by_ids(np.zeros(0, np.int64)), root, left_out)
         stamp = ["parquet", [[str(file.absolute()), *file_stamp(file)] for file in table.files], column, str(root)]
-        source.rows = JoinedRows.by_ids(kept_ids(stamp, len(texts), source._row_ids(), lambda: not source._names_files))
+        source.rows = JoinedRows.by_ids(
+            kept_ids(str(table.file), stamp, len(texts), source._row_ids(), lambda: not source._names_files)
+        )
         source.texts = source.rows.join(texts)
         return source
 
