@@ -188,6 +188,7 @@ def quickstart_seconds(environment: dict[str, str]) -> float:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the other work would go on for ever
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="spent on each timing")
     parser.add_argument("--ways", nargs="*", default=[*WAYS, *OTHER_OPENMP], help=f"of {', '.join(WAYS)}")
