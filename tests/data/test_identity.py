@@ -9,10 +9,10 @@ import pytest
 
 from conftest import encode_picture
 from pocketclip.data import Source, open_source
-from pocketclip.data import identity as identity_of
 from pocketclip.data.identity import UNREADABLE, caption_ids, first_equal, overlap, picture_ids, verify_content
 from pocketclip.data.keys import content_id
 from pocketclip.data.splits import hold_out
+from pocketclip.files import cache_root
 
 MakeFolder = Callable[..., Path]
 
@@ -91,7 +91,7 @@ def test_without_a_cache_numbers_are_computed_again(
 def test_a_damaged_cache_is_made_again(make_folder: MakeFolder, damage: bytes) -> None:
     source = opened(make_folder(3))
     ids = picture_ids(source)
-    (kept,) = (identity_of.cache_root() / "identity").glob("*.npy")
+    (kept,) = (cache_root() / "identity").glob("*.npy")
     kept.write_bytes(damage)
     assert np.array_equal(picture_ids(source), ids)
 

@@ -4,12 +4,10 @@ The numbers are `Source.picture_id`s, read once and kept in the cache beside the
 """
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +16,11 @@ import numpy.typing as npt
 
 from pocketclip.config import digest
 from pocketclip.data.keys import content_id
+from pocketclip.data.number_cache import keep_numbers, read_numbers
 from pocketclip.data.pictures.perceptual_hash import FORMAT as PERCEPTUAL_FORMAT
 from pocketclip.data.pictures.perceptual_hash import perceptual_hash
 from pocketclip.data.source import Source, Subset
-from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.files import cache_root, write_atomically
+from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores
 from pocketclip.stages.engine import in_order
 from pocketclip.stages.watch import SILENT, Watch
@@ -73,8 +71,10 @@ def caption_ids(source: Source, watch: Watch = SILENT) -> Numbers:
 
 def verify_content(source: Source, watch: Watch = SILENT) -> None:
     """Read every picture again, and let the source's fingerprint hang on their bytes, whatever times of files say."""
-    ids = _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch, verify=True)
+    unverified = f"{source.fingerprint()}.pictures"
+    ids = keep_numbers(unverified, _computed(source, source.picture_id, np.int64(UNREADABLE), watch))
     object.__setattr__(source, "chosen_by", {**source.chosen_by, "pictures": digest(ids.tolist())})
+    keep_numbers(f"{source.fingerprint()}.pictures", ids)
 
 
 def content_fingerprint(source: Source) -> str:
@@ -151,16 +151,16 @@ def _kept(
     number_of: Callable[[int], int],
     unreadable: np.integer[Any],
     watch: Watch,
-    *,
-    verify: bool = False,
 ) -> npt.NDArray[Any]:
-    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed by a thread a core."""
-    file = cache_root() / "identity" / f"{source.fingerprint()}.{kind}.npy"
-    if not verify:
-        with suppress(OSError, ValueError, EOFError):
-            numbers = np.load(file, allow_pickle=False)
-            if numbers.shape == (len(source),) and numbers.dtype == unreadable.dtype:
-                return np.asarray(numbers)
+    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed."""
+    name = f"{source.fingerprint()}.{kind}"
+    numbers = read_numbers(name, len(source), unreadable.dtype)
+    return keep_numbers(name, _computed(source, number_of, unreadable, watch)) if numbers is None else numbers
+
+
+def _computed(
+    source: Source, number_of: Callable[[int], int], unreadable: np.integer[Any], watch: Watch
+) -> npt.NDArray[Any]:
     numbers = np.full(len(source), unreadable)
 
     def compute(block: range) -> int:
@@ -174,9 +174,4 @@ def _kept(
     blocks = [range(first, min(first + _BLOCK, len(source))) for first in range(0, len(source), _BLOCK)]
     for done in _in_threads_that_pay(compute, blocks):
         watch.work("comparing pictures", done, len(source))
-    buffer = io.BytesIO()
-    np.save(buffer, numbers, allow_pickle=False)
-    with suppress(OSError, UserError):  # without a cache it is computed again
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, buffer.getvalue())
     return numbers

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pocketclip.config import digest
-from pocketclip.data.captions import clean_captions
+from pocketclip.data.identity import UNREADABLE
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
+from pocketclip.data.source import Gift, LeftOut, Sample, SourceSettings
 from pocketclip.data.sources.delimited import IMAGE_COLUMNS
-from pocketclip.data.sources.joined_rows import NO_PICTURE, JoinedRows, kept_ids
+from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
 from pocketclip.data.sources.table import Captions, find_captions, find_column
 from pocketclip.errors import BrokenItemError, UserError, require
 
@@ -42,7 +42,7 @@ class HubSourceConfig(SourceSettings):
 
 
 @dataclass(frozen=True)
-class HubSource(Source):
+class HubSource(JoinedSource):
     """A loaded `datasets.Dataset` with an image column left undecoded."""
 
     name: str
@@ -78,9 +78,6 @@ class HubSource(Source):
         joined = JoinedRows.by_ids(ids)
         return cls(name, dataset, image, columns, joined, joined.join(texts), told.left_out)
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
     def sample(self, index: int) -> Sample:
         place = self.place(index)
         stored = self.dataset[int(self.rows.first[index])][self.image]
@@ -89,15 +86,6 @@ class HubSource(Source):
 
     def place(self, index: int) -> str:
         return f"{self.name}: row {self.rows.first[index]}"
-
-    def picture_id(self, index: int) -> int:
-        """Known since the data set was opened."""
-        if self.rows.ids[index] == NO_PICTURE:
-            raise BrokenItemError(f"{self.place(index)}: no picture.")
-        return int(self.rows.ids[index])
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        return clean_captions(self.texts[index])
 
     def stamp(self) -> Any:
         """The `datasets` library's own, which follows every transformation, and the pictures' ids."""
@@ -120,7 +108,7 @@ class _RowIds:
                 data = _bytes(stored, "")
             except BrokenItemError:
                 data = b""
-            yield content_id(data) if data else NO_PICTURE
+            yield content_id(data) if data else UNREADABLE
 
 
 def _bytes(stored: Any, place: str) -> bytes:

@@ -1,8 +1,6 @@
 """Rows whose pictures have equal bytes are one sample: which rows those are, hashed once and kept in the cache."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import digest
-from pocketclip.errors import UserError
-from pocketclip.files import cache_root, write_atomically
-
-NO_PICTURE = -1
+from pocketclip.data.captions import clean_captions
+from pocketclip.data.identity import UNREADABLE, first_equal
+from pocketclip.data.number_cache import keep_numbers, read_numbers
+from pocketclip.data.source import Source
+from pocketclip.errors import BrokenItemError, UserError
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,10 @@ class JoinedRows:
 
     @classmethod
     def by_ids(cls, ids: npt.NDArray[np.int64]) -> "JoinedRows":
-        """Rows without a picture stay alone."""
-        apart = ids.copy()
-        missing = np.flatnonzero(ids == NO_PICTURE)
-        apart[missing] = -2 - missing
-        _, first, of_each = np.unique(apart, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        return cls(first[order].astype(np.int64), ids[first[order]], rank[of_each].astype(np.int64))
+        """Rows without a picture, whose id is `UNREADABLE`, stay alone."""
+        same = first_equal(ids)
+        first = np.unique(same)
+        return cls(first, ids[first], np.searchsorted(first, same))
 
     def join(self, texts: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         """The captions of each sample from those of each row."""
@@ -44,6 +38,26 @@ class JoinedRows:
         return joined
 
 
+class JoinedSource(Source):
+    """A source of rows that are joined; it gives `sample`, `place` and `stamp`."""
+
+    rows: JoinedRows
+    texts: Sequence[tuple[str, ...]]
+    """Captions of each sample, as they are written."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def picture_id(self, index: int) -> int:
+        """Known since the rows were read."""
+        if self.rows.ids[index] == UNREADABLE:
+            raise BrokenItemError(f"{self.place(index)}: no picture.")
+        return int(self.rows.ids[index])
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return clean_captions(self.texts[index])
+
+
 def kept_ids(
     place: str, stamp: Any, count: int, compute: Iterator[int], may_keep: Callable[[], bool] = lambda: True
 ) -> npt.NDArray[np.int64]:
@@ -51,19 +65,10 @@ def kept_ids(
 
     A UserError names `place` where `compute` gives another number of them.
     """
-    file = cache_root() / "identity" / f"{digest(stamp)}.rows.npy"
-    with suppress(OSError, ValueError, EOFError):
-        ids = np.load(file, allow_pickle=False)
-        if ids.shape == (count,) and ids.dtype == np.int64:
-            return np.asarray(ids)
+    name = f"{digest(stamp)}.rows"
+    if (kept := read_numbers(name, count, np.int64)) is not None:
+        return kept
     ids = np.fromiter(compute, np.int64)
     if len(ids) != count:
         raise UserError(f"{place}: damaged: {count:,} rows have captions, and {len(ids):,} pictures.")
-    if not may_keep():
-        return ids
-    buffer = io.BytesIO()
-    np.save(buffer, ids, allow_pickle=False)
-    with suppress(OSError, UserError):  # without a cache it is computed again
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, buffer.getvalue())
-    return ids
+    return keep_numbers(name, ids) if may_keep() else ids

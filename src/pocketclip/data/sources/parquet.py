@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import digest
-from pocketclip.data.captions import clean_captions
+from pocketclip.data.identity import UNREADABLE
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import LeftOut, Sample, Source
+from pocketclip.data.source import LeftOut, Sample
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file
-from pocketclip.data.sources.joined_rows import NO_PICTURE, JoinedRows, kept_ids
+from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
 from pocketclip.errors import BrokenItemError, UserError, require
 from pocketclip.files import resolve_inside
 
@@ -98,7 +98,7 @@ def _files(place: Path) -> list[Path]:
 
 
 @dataclass
-class ParquetImages(Source):
+class ParquetImages(JoinedSource):
     """Pictures stored inside Parquet files; rows of equal bytes are one. One row group is held in memory at a time."""
 
     name: str
@@ -134,22 +134,19 @@ class ParquetImages(Source):
         source.texts = source.rows.join(texts)
         return source
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
     def _row_ids(self) -> Iterator[int]:
         for group, (_, _, size) in enumerate(self.table.groups):
             try:
                 values = self._read_group(group)
             except BrokenItemError:  # its samples are broken items
-                yield from [NO_PICTURE] * size
+                yield from [UNREADABLE] * size
                 continue
             for value in values:
                 try:
                     data = self._bytes(value.as_py())
                 except (BrokenItemError, UserError):
                     data = b""
-                yield content_id(data) if data else NO_PICTURE
+                yield content_id(data) if data else UNREADABLE
 
     def _bytes(self, value: Any) -> bytes:
         data = value.get("bytes") if isinstance(value, dict) else value
@@ -197,15 +194,6 @@ class ParquetImages(Source):
     def _first_groups(self) -> dict[int, int]:
         """The first group of each file that has one."""
         return {file: group for group, (file, _, _) in reversed(list(enumerate(self.table.groups)))}
-
-    def picture_id(self, index: int) -> int:
-        """Known since the table was opened."""
-        if self.rows.ids[index] == NO_PICTURE:
-            raise BrokenItemError(f"{self.place(index)}: no picture.")
-        return int(self.rows.ids[index])
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        return clean_captions(self.texts[index])
 
     def stamp(self) -> Any:
         return [[file_stamp(file) for file in self.table.files], list(self.texts), digest(self.rows.ids.tolist())]
