@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data import Source, hold_out
+from pocketclip.data import Source, SourceConfig, hold_out
 from pocketclip.data.identity import caption_ids, first_equal, overlap, picture_ids, verify_content
 from pocketclip.data.source import Subset
 from pocketclip.errors import UserError
@@ -26,20 +26,23 @@ Numbers = npt.NDArray[np.int64]
 
 
 def open_data(config: DataConfig, watch: Watch = SILENT, *, verify: bool = False) -> tuple[Source, Source]:
-    """The training and validation sources; with `verify` known by the bytes of every picture, not by times of files."""
-    source: Source = config.train.open()
-    if verify:
-        verify_content(source, watch)
+    """The training and validation sources."""
+    source = open_split(config.train, watch, verify=verify)
     if config.val is not None:
-        val: Source = config.val.open()
-        if verify:
-            verify_content(val, watch)
-        return source, val
+        return source, open_split(config.val, watch, verify=verify)
     if source.images_per_example > 1:
         raise UserError(
             f"data.val: is needed with {source.name}, from which held-out images would lose their partners."
         )
     return hold_out(source, config.hold_out, watch)
+
+
+def open_split(config: SourceConfig, watch: Watch = SILENT, *, verify: bool = False) -> Source:
+    """A source of a recipe; with `verify` known by the bytes of every picture, not by times of files."""
+    source: Source = config.open()
+    if verify:
+        verify_content(source, watch)
+    return source
 
 
 def check_apart(splits: Mapping[str, Source], config: DataConfig, watch: Watch) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
 from pocketclip.recipe import Recipe
-from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data
+from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data, open_split
 from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.run.teaching import open_teaching
 from pocketclip.sketch import Sketch
@@ -43,7 +43,7 @@ class Run:
         self.train_source, self.val_source = open_data(recipe.data, self.watch, verify=self.verify)
         self.measured = {"val": self.val_source}  # at the end, by split
         if recipe.data.test is not None:
-            self.measured["test"] = recipe.data.test.open()
+            self.measured["test"] = open_split(recipe.data.test, self.watch, verify=self.verify)
         splits = {"train": self.train_source, **self.measured}
         if self.resume:
             check_unchanged(self.folder, splits, self.watch, verify=self.verify)
