@@ -1,7 +1,7 @@
 """What the data guide and the README promise of data, each with the test that holds it.
 
-A quotation that leaves the page, or a test that leaves the suite, is seen here. Sentences of the guide that are in no
-row are advice or examples; a new promise gets a row.
+A quotation that leaves the page, or a test that leaves the suite, is seen here. The rows are not all that the pages say:
+a section of the guide has at least one, and a promise that somebody missed gets its own.
 """
 
 import ast
@@ -18,6 +18,8 @@ PROMISES = [
     (GUIDE, "The place alone is enough where it tells the kind", "data/test_written.py::test_what_lies_at_a_place_tells_its_kind"),
     (GUIDE, "the same on the command line and in a recipe", "data/test_written.py::test_a_plain_place_works_wherever_a_source_is_taken"),
     (GUIDE, "you are told the line to type", "data/test_written.py::test_what_is_not_certain_is_told_with_the_line_to_type"),
+    (GUIDE, "A comma, a colon or a bracket belongs to the name where such a file or folder is there", "data/test_written.py::test_what_lies_at_a_place_tells_its_kind"),
+    (GUIDE, "A folder that is called like a kind is `./scenes`", "data/test_written.py::test_a_folder_that_reinforce_wrote_is_reinforced_and_a_kind_that_opens_alone_is_no_folder"),
     (GUIDE, "`~` is your home folder", "data/test_written.py::test_a_home_folder_is_found_in_a_mapping_too"),
     (GUIDE, "Relative paths are looked for where you stand, then below `$POCKETCLIP_DATA`", "data/sources/test_image_files.py::test_a_relative_place_is_looked_for_in_the_data_folder"),
     # What is read
@@ -27,6 +29,9 @@ PROMISES = [
     (GUIDE, "takes each folder directly below as a class", "data/test_labels.py::test_a_folder_is_a_class_where_asked_for"),
     (GUIDE, "The separator of a CSV is found from its header; `.gz` is unpacked", "data/sources/test_table_kinds.py::test_tables_are_read_as_they_are"),
     (GUIDE, "Members of a key need not stand together", "data/sources/test_webdataset.py::test_members_are_joined_wherever_they_stand"),
+    (GUIDE, "All other members are counted", "data/sources/test_webdataset.py::test_what_is_no_sample_is_counted_by_name"),
+    (GUIDE, "names that lead to one file are one image", "data/sources/test_coco.py::test_coco_joins_what_is_one_picture"),
+    (GUIDE, "`train+restval` joins two", "data/sources/test_coco.py::test_karpathy_gives_the_images_of_its_splits"),
     (GUIDE, "`max_captions=5` keeps the first five of an image", "data/sources/test_coco.py::test_the_first_captions_of_an_image_are_kept_where_a_number_is_given"),
     (GUIDE, "an id of two images is refused", "data/sources/test_coco.py::test_one_id_for_two_pictures_is_refused"),
     (GUIDE, "images without a caption are counted", "data/sources/test_coco.py::test_what_coco_passes_over_is_counted"),
@@ -50,6 +55,10 @@ PROMISES = [
     (GUIDE, "`--verify` reads every picture again", "cli/test_stages.py::test_verified_work_does_not_go_on_with_other_bytes"),
     # Several sources in one
     (GUIDE, "What each rule dropped is counted", "curate/test_filter.py::test_verdicts_equal_a_loop_over_the_samples"),
+    (GUIDE, "Items are drawn by `--seed` before anything is dropped", "curate/test_mix.py::test_a_weight_takes_a_share_of_the_items"),
+    (GUIDE, "is never written", "curate/test_mix_verdict.py::test_held_out_comes_before_without_caption_before_duplicate"),
+    (GUIDE, "HTML entities and marks, web addresses, control and invisible characters go", "curate/test_clean.py::test_text_is_made_readable"),
+    (GUIDE, "`--join-captions` gives it the captions of the others", "curate/test_mix.py::test_captions_of_duplicates_may_be_joined"),
     (GUIDE, "A smaller weight takes some of what a larger one takes", "curate/test_mix.py::test_a_draw_is_a_share_the_same_every_time_and_holds_the_smaller_ones"),
     (GUIDE, "Captions of fewer than 2 or more than 128 words are dropped", "curate/test_clean.py::test_everything_stays_by_default_but_single_words_and_pages"),
     (GUIDE, "The one with the most captions stays, of equals the first", "curate/test_mix_verdict.py::test_the_one_with_more_captions_stays"),
@@ -61,6 +70,8 @@ PROMISES = [
     (GUIDE, "From 20 of them on a share of 1 % of the whole source", "stages/test_watch.py::test_a_few_items_and_as_many_as_the_share_allows_may_be_broken"),
     (GUIDE, "one on which a library fails in any other way", "cli/test_odd_photos.py::test_it_is_named_and_the_work_goes_on"),
     (GUIDE, "all of them and why, one a line", "cli/test_inspect.py::test_broken_lists_all_that_training_leaves_out"),
+    (GUIDE, "a picture of more than 100 million pixels", "data/pictures/test_decode.py::test_a_picture_over_the_limit_is_refused_by_its_header"),
+    (GUIDE, "On a terminal, control characters are shown as escapes", "test_errors.py::test_what_would_act_on_a_terminal_is_shown_as_an_escape"),
     (GUIDE, "the files of all pictures without a caption", "cli/test_inspect.py::test_uncaptioned_lists_the_files_alone"),
     (GUIDE, "What a reader saw and passed over", "cli/test_inspect.py::test_what_was_passed_over_is_told"),
     (GUIDE, "`json.loads` in Python gives the file's name back", "cli/test_odd_names.py::test_embed_index_and_search_give_the_names_back"),
@@ -75,6 +86,7 @@ PROMISES = [
     (GUIDE, "`data filter` keeps all of these, too", "data/test_shards.py::test_content_survives_conversion_and_filtering"),
     (GUIDE, "with the same verdict", "data/test_shards.py::test_a_repeated_conversion_tells_the_same_broken_items"),
     (GUIDE, "sees each sample once an epoch", "data/sources/test_webdataset.py::test_any_shards_and_workers_give_every_sample_exactly_once"),
+    (GUIDE, "two commands make the shards that the recipes read", "test_pasted_commands.py::test_the_commands_of_a_page_can_be_pasted"),
     # README
     (README, "`dog.jpg` with `dog.txt`, one caption a line", "data/sources/test_folder.py::test_a_text_beside_the_picture_holds_one_caption_a_line"),
     (README, "WebDataset shards from anything", "data/test_shards.py::test_content_survives_conversion_and_filtering"),

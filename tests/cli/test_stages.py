@@ -140,7 +140,7 @@ def dated_back(file: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@pytest.mark.parametrize("command", ["train", "embed", "convert"])
+@pytest.mark.parametrize("command", ["train", "train's test split", "embed", "convert"])
 def test_verified_work_does_not_go_on_with_other_bytes(
     pocketclip: Run,
     make_folder: Callable[..., Path],
@@ -152,9 +152,13 @@ def test_verified_work_does_not_go_on_with_other_bytes(
 ) -> None:
     """Even where no time of a file tells: here all of them are hidden."""
     monkeypatch.setattr("pocketclip.data.sources.folder.file_stamp", lambda path: [str(path)])
-    photos, out = make_folder(40), tmp_path / "out"
+    photos, others, out = make_folder(40), make_folder(48, name="others"), tmp_path / "out"
+    for picture in sorted(others.glob("*"))[:80]:  # the first 40 and their captions, which are the training pictures
+        picture.unlink()
+    recipe = ["train", tiny_recipe_file(), "--set", "data.val=", "--set"]
     words: dict[str, list[object]] = {
-        "train": ["train", tiny_recipe_file(), "--set", f"data.train=folder:{photos}", "--set", "data.val="],
+        "train": [*recipe, f"data.train=folder:{photos}"],
+        "train's test split": [*recipe, f"data.train=folder:{photos}", "--set", f"data.test=folder:{others}"],
         "embed": ["embed", f"folder:{photos}", "--model", bundle],
         "convert": ["data", "convert", f"folder:{photos}"],
     }
@@ -162,8 +166,9 @@ def test_verified_work_does_not_go_on_with_other_bytes(
     assert pocketclip(*asked).code == 0
     again = asked if command == "convert" else [*asked, "--resume"]
     assert pocketclip(*again).code == 0
-    dated_back(photos / "003.jpg")
+    dated_back(others / "043.jpg" if "test" in command else photos / "003.jpg")
     refused = pocketclip(*again)
     assert refused.code == 1
-    reasons = {"train": "1 with other bytes", "embed": "made_from.source", "convert": "of other data"}
+    trained = "1 with other bytes"
+    reasons = {"train": trained, "train's test split": trained, "embed": "made_from.source", "convert": "of other data"}
     assert reasons[command] in refused.err

@@ -1,0 +1,216 @@
+"""Every command of the pages and helps is pasted, as it stands, into a folder that has what the pages speak of.
+
+What cannot be had here is named with its reason; what would take hours is the same command with a smaller number.
+Commands that the output of a command hints at are pasted, too.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketclip.data import Source, open_source
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALLER = [
+    (r"^pip install [^&]*&& ", ""),  # the environment of the tests has all that it would install
+    (r"^uv (sync|tool) [^&]*&& ", ""),
+    (r"^source [^&]*&& ", ""),
+    (r"uv run (--(extra|group) \S+ )*", ""),
+    (r"\{00000\.\.\d+\}", "{00000..00001}"),
+    (r" --ray-address auto", ""),  # that is a cluster which somebody started
+    (r"--nproc-per-node 8", "--nproc-per-node 2"),
+    (r"\bRECIPE\b", "quickstart/your_photos"),
+    (r"folder:PHOTOS", "folder:photos"),
+    (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1"),
+    (r"^(pocketclip train s_smke/.*)", r"\1 --set train.num_steps=4 --set train.batch_size=16"),
+    (r"^(pocketclip study (mobileclip|s_smke)/.*)", r"\1 --set seeds=[0] --set train.batch_size=16"),
+    (r"^(pocketclip study mobileclip/.*)", r"\1 --set train.num_epochs=1"),
+    (r"^(pocketclip study s_smke/.*)", r"\1 --set train.num_steps=4"),
+]
+NOT_HERE = {
+    r"^(uv |pip |source |\.venv)": "what is installed is what these tests run in",
+    r"benchmarks/": "takes minutes to hours, and is kept in results/ with its command",
+    r"^pytest": "these are the tests",
+    r"/datacompdr|hf:|hub:": "weights or data on a hub",
+    r"mobileclip_s1\.pt": "published weights",
+    r"--nnodes|srun|scontrol": "several machines",
+    r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
+}
+
+
+TEACHERS = [
+    "pocketclip train mobileclip/flickr8k_teacher_cpu --out runs/teacher_lite2 --set train.num_epochs=1",
+    "pocketclip train mobileclip/flickr8k_teacher_cpu --set model.image_encoder.name=tf_efficientnet_lite1 "
+    "--out runs/teacher_lite1 --set train.num_epochs=1",
+    "pocketclip reinforce mobileclip/reinforce_flickr8k",
+]
+BEFORE = {"studies.md": TEACHERS}
+"""What a page says was done before; s_smke/flickr8k_ladder names these commands."""
+PROGRAMS = ("pocketclip", "torchrun", "uv", "pip", "cp", "source", "python", "srun")
+
+
+def commands_of(text: str) -> list[str]:
+    """Commands in the blocks of a page, fenced or indented, each whole and without its comment."""
+    whole = re.sub(r"\\\n\s*", " ", text)
+    found = []
+    for line in whole.splitlines():
+        command = re.sub(r"\s{2,}#.*", "", line).strip().removeprefix("$ ")
+        is_indented = line.startswith("  ") and not line.lstrip().startswith("#")
+        if re.match(rf"({'|'.join(PROGRAMS)}) (?!=)", command) and (is_indented or _in_fence(whole, line)):
+            found.append(command)
+    return found
+
+
+def _in_fence(text: str, line: str) -> bool:
+    return text[: text.index(line)].count("```") % 2 == 1
+
+
+def mentions_of(text: str) -> list[str]:
+    """Commands in running text that are whole: more than a command's name, and no placeholder."""
+    found = [" ".join(words.split()) for words in re.findall(r"`(pocketclip [^`]+)`", text)]
+    names = re.compile(r"pocketclip ((data|demo) )?[a-z]+( --[a-z-]+)?")
+    return [command for command in found if not names.fullmatch(command) and not re.search(r"[A-Z]{3}|\.\.\.", command)]
+
+
+def smaller(command: str) -> str:
+    """The same in seconds."""
+    for pattern, instead in SMALLER:
+        command = re.sub(pattern, instead, command)
+    return command
+
+
+def reason_against(command: str) -> str | None:
+    """Why a command cannot be run here."""
+    return next((reason for pattern, reason in NOT_HERE.items() if re.search(pattern, command)), None)
+
+
+def hints_of(output: str) -> list[str]:
+    """Commands that an output tells to type, to the end of their lines."""
+    found = [hint.strip().rstrip(".`)") for hint in re.findall(r"(?<![`/\w])pocketclip [a-z]+ [^\n`]+", output)]
+    return [smaller(hint) for hint in found]
+
+
+@pytest.fixture(scope="session")
+def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the pages name: pictures, tables, classes, shards, and a trained run."""
+    world = tmp_path_factory.mktemp("world")
+    drawn = open_source("scenes:60,image_size=64")
+    write_pictures(world / "photos", drawn, range(40))
+    for name in ("more_photos", "scraped"):
+        write_pictures(world / name, drawn, range(40, 60))
+    classes = open_source("scenes:48,image_size=64,classes=colour,num_colours=2")
+    for name, rows in (("train", range(32)), ("test", range(32, 48)), ("folder-test", range(32, 48))):
+        for index in rows:
+            place = world / name / str(classes.label(index))
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{index}.jpg").write_bytes(classes[index].image)
+    for name, rows in (("pairs.csv", range(10)), ("ours.csv", range(20, 30))):
+        with (world / name).open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["image", "caption"])
+            table.writerows([f"{index:02d}.jpg", caption] for index in rows for caption in drawn.captions(index))
+        for index in rows:
+            shutil.copy(world / "photos" / f"{index:02d}.jpg", world)
+    for name in ("train.tsv", "test.tsv"):
+        lines = [f"{'good' if row % 2 else 'bad'} film number {row}\t{row % 2}" for row in range(24)]
+        (world / name).write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
+    write_shards(world)
+    (world / "my_ladder.study.yaml").write_text(
+        "base: quickstart/your_photos\nrows:\n  - {name: plain}\n  - {name: narrow, set: {model.embed_dim: 64}}\n"
+        "seeds: [0, 1]\n"
+    )
+    run("pocketclip train quickstart/your_photos --set data.train=folder:photos --out runs/mine", world)
+    shutil.copytree(world / "runs" / "mine", world / "runs" / "theirs")
+    return world
+
+
+def write_pictures(folder: Path, source: Source, rows: range) -> None:
+    """Pictures with their captions beside them."""
+    folder.mkdir()
+    for index in rows:
+        (folder / f"{index:02d}.jpg").write_bytes(source[index].image)
+        (folder / f"{index:02d}.txt").write_text("\n".join(source.captions(index)) + "\n")
+
+
+def write_shards(world: Path) -> None:
+    """Flickr8k's shards, those of web data sets, tars of classes, and COCO and Flickr30k by Karpathy's files."""
+    data = world / "prepared" / "flickr8k"
+    for source, name in (("scenes:48,seed=1", "flickr8k-train"), ("scenes:16,seed=2", "flickr8k-val")):
+        convert(f"{source},image_size=64", data, name, world)
+    for seed, name in enumerate(("raw", "cc3m", "cc12m"), start=3):
+        convert(f"scenes:32,seed={seed},image_size=64", world / name, name, world)
+        for number in range(2):
+            (world / name / f"{name}-00000{number}.tar").rename(world / name / f"0000{number}.tar")
+    for name in ("train", "test"):
+        convert(f"folder:{name},classes=folders", world / "classes", name, world, samples=100)
+        (world / "classes" / f"{name}-000000.tar").rename(world / f"{name}.tar")
+    write_pictures(world / "Flicker8k_Dataset", drawn := open_source("scenes:30,seed=6,image_size=64"), range(30))
+    tokens = [f"{row:02d}.jpg#{k}\t{text}" for row in range(30) for k, text in enumerate(drawn.captions(row))]
+    (world / "Flickr8k.token.txt").write_text("\n".join(tokens) + "\n")
+    for name, rows in (("train", range(20)), ("dev", range(20, 30))):
+        (world / f"Flickr_8k.{name}Images.txt").write_text("".join(f"{row:02d}.jpg\n" for row in rows))
+    for seed, (name, folder) in enumerate((("coco", "coco"), ("flickr30k", "flickr30k")), start=7):
+        drawn, images = open_source(f"scenes:12,seed={seed},image_size=64"), []
+        (world / folder).mkdir()
+        for index in range(len(drawn)):
+            (world / folder / f"{index}.jpg").write_bytes(drawn[index].image)
+            sentences = [{"raw": caption} for caption in drawn.captions(index)]
+            split = ("train", "restval", "test")[index % 3]
+            images.append({"filename": f"{index}.jpg", "imgid": index, "split": split, "sentences": sentences})
+        (world / f"dataset_{name}.json").write_text(json.dumps({"images": images, "dataset": name}))
+
+
+def convert(source: str, out: Path, name: str, world: Path, samples: int = 16) -> None:
+    """Shards of a source."""
+    run(f"pocketclip data convert {source} --out {out} --name {name} --samples-per-shard {samples}", world)
+
+
+def run(command: str, world: Path) -> str:
+    """Type a command in a folder; returns all that it says."""
+    paths = {"POCKETCLIP_DATA": str(world / "prepared"), "POCKETCLIP_CACHE": str(world / "cache")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=world,
+        env={**os.environ, **paths, "PATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    said = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{said[-3000:]}"
+    return said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_can_be_pasted(page: Path, whole_world: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    commands = [smaller(command) for command in dict.fromkeys([*commands_of(text), *mentions_of(text)])]
+    world = tmp_path / "world"
+    shutil.copytree(whole_world, world)
+    done = set[str]()
+    for command in [*BEFORE.get(page.name, ()), *commands]:
+        if command in done or reason_against(command) is not None:
+            continue
+        done.add(command)
+        for hint in hints_of(run(command, world)):
+            if hint not in done and reason_against(hint) is None:
+                done.add(hint)
+                run(hint, world)
+
+
+def test_what_is_not_run_stands_on_a_page() -> None:
+    commands = [smaller(command) for page in PAGES for command in commands_of(page.read_text())]
+    for pattern in NOT_HERE:
+        assert any(re.search(pattern, command) for command in commands), f"{pattern} excuses nothing"
+    assert len([command for command in commands if reason_against(command) is None]) > 40
