@@ -97,3 +97,14 @@ def test_the_readmes_table_is_what_the_results_say() -> None:
     text = (ROOT / "README.md").read_text()
     written = text.partition("<!-- models -->")[2].partition("<!-- /models -->")[0].strip()
     assert written == table, f"should be:\n{table}"
+
+
+def test_the_readme_says_what_the_quickstart_scored() -> None:
+    values = json.loads((ROOT / "results" / "quickstart.json").read_text())
+    score = {key: f"{100 * value:.1f}" for key, value in values["text_to_image_recall@1"].items()}
+    words = " ".join((ROOT / "README.md").read_text().split())
+    assert f"tested on {values['num_images']} emoji" in words
+    assert f"{score['value']} of 100 sentences (95 % interval {score['low']} to {score['high']})" in words
+    assert f"by chance for {100 * values['chance_recall@1']:.2f}" in words
+    assert "learns in under a minute" in words
+    assert values["wall_seconds"] < 60

@@ -4,6 +4,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ class Provenance(Config):
     hardware: str = Field(default_factory=describe_hardware)
     code_version: str = Field(default_factory=code_version)
     date: str = Field(default_factory=now)
-    command: str = Field(default_factory=lambda: " ".join(["pocketclip", *sys.argv[1:]]))
+    command: str = Field(default_factory=lambda: shlex.join(["pocketclip", *sys.argv[1:]]))
     other_load: float | None = None  # cores that other work kept busy meanwhile; None where nobody looked or can know
     num_cores: int | None = None  # of which these are
 
