@@ -31,6 +31,8 @@ SMALLER = [
     (r"\bRECIPE\b", "quickstart/your_photos"),
     (r"folder:PHOTOS", "folder:photos"),
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
+    (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
+    (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
     (r"^(pocketclip train s_smke/.*)", r"\1 --set train.num_steps=4 --set train.batch_size=16"),
     (r"^(pocketclip study (mobileclip|s_smke)/.*)", r"\1 --set seeds=[0] --set train.batch_size=16"),
     (r"^(pocketclip study mobileclip/.*)", r"\1 --set train.num_epochs=1"),
@@ -106,8 +108,8 @@ def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pictures(world / "photos", drawn, range(40))
     for name in ("more_photos", "scraped"):
         write_pictures(world / name, drawn, range(40, 60))
-    classes = open_source("scenes:48,image_size=64,classes=colour,num_colours=2")
-    for name, rows in (("train", range(32)), ("test", range(32, 48)), ("folder-test", range(32, 48))):
+    classes = open_source("scenes:96,image_size=64,classes=colour,num_colours=2")
+    for name, rows in (("train", range(80)), ("test", range(80, 96))):
         for index in rows:
             place = world / name / str(classes.label(index))
             place.mkdir(parents=True, exist_ok=True)
@@ -166,6 +168,9 @@ def write_shards(world: Path) -> None:
             split = ("train", "restval", "test")[index % 3]
             images.append({"filename": f"{index}.jpg", "imgid": index, "split": split, "sentences": sentences})
         (world / f"dataset_{name}.json").write_text(json.dumps({"images": images, "dataset": name}))
+    shutil.copytree(world / "coco", world / "coco" / "images")
+    shutil.copy(world / "dataset_coco.json", world / "coco")
+    (world / "results").mkdir()
 
 
 def convert(source: str, out: Path, name: str, world: Path, samples: int = 16) -> None:
