@@ -113,7 +113,8 @@ def measure(side: str, model: str, source: str, count: int, out: Path) -> None:
 
 
 def recalls(path: Path) -> dict[str, float]:
-    from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
+    from pocketclip.evaluate.ranks import retrieval_ranks
+    from pocketclip.evaluate.tasks.retrieval import point_metrics
 
     arrays = np.load(path)
     metrics = point_metrics(retrieval_ranks(arrays["images"], arrays["texts"], arrays["owners"]))

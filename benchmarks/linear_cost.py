@@ -50,7 +50,8 @@ def measure(num_pairs: int) -> dict[str, float]:
     import torch
 
     from pocketclip.data import open_source
-    from pocketclip.evaluate.tasks.retrieval import retrieval_metrics, retrieval_ranks
+    from pocketclip.evaluate.ranks import retrieval_ranks
+    from pocketclip.evaluate.tasks.retrieval import retrieval_metrics
     from pocketclip.features.cache import CacheConfig
     from pocketclip.features.towers import FrozenTowers
     from pocketclip.models.build import build_model

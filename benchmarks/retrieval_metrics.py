@@ -17,7 +17,8 @@ from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 from record import arguments, finish
 from torch.nn import functional as F
 
-from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
+from pocketclip.evaluate.ranks import retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import point_metrics
 
 NUM_IMAGES, CAPTIONS, WIDTH, ROUNDS = 5000, 5, 512, 3
 

@@ -17,7 +17,8 @@ from record import arguments, finish
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
-from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
+from pocketclip.evaluate.ranks import retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.features.encode import embed_source
 from pocketclip.hardware import keep_freed_memory
 

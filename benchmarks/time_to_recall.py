@@ -39,7 +39,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from pocketclip.data import open_source
-from pocketclip.evaluate.tasks.retrieval import point_metrics, retrieval_ranks
+from pocketclip.evaluate.ranks import retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.hardware import available_cores, keep_freed_memory
 from pocketclip.losses.soft_target import soft_target_loss
 from pocketclip.models.heads import ResidualMlpHeadConfig

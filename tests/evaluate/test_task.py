@@ -11,6 +11,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.gallery import with_captions
+from pocketclip.evaluate.ranks import retrieval_ranks
 from pocketclip.evaluate.tasks import (
     EmbeddingTask,
     Retrieval,
@@ -23,7 +24,7 @@ from pocketclip.evaluate.tasks import (
 from pocketclip.evaluate.tasks.fine_tuning import FineTuning
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
-from pocketclip.evaluate.tasks.retrieval import mean_recall, point_metrics, retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import mean_recall, point_metrics
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval
 
@@ -121,7 +122,8 @@ def test_each_task_takes_its_own_of_the_settings() -> None:
     ("task", "settings", "reason"),
     [
         ("retrieval", {"num_epochs": 1}, "--set: has no effect on retrieval; it is for fine_tuning."),
-        ("retrieval", {"a": 1}, "--set: has no effect on retrieval: no task has such a setting."),
+        ("retrieval", {"a": 1}, "--set: has no effect on retrieval: unknown setting 'a'. Known: same_captions."),
+        ("nlvr2", {"a": 1}, "--set: has no effect on nlvr2: no task has such a setting."),
         ("linear_probe", {"sed": 1}, r"has no effect on linear_probe: unknown setting 'sed'\. Did you mean 'seed'"),
         ("fine_tuning", {"num_epochs": -1}, r"--set: num_epochs: Input should be greater than 0 \(got -1\)"),
         ("fine_tuning", {"kind": "x"}, "has no effect on fine_tuning: unknown setting 'kind'"),

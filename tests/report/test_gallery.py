@@ -9,7 +9,7 @@ import pytest
 
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks.retrieval import TIE, retrieval_ranks
+from pocketclip.evaluate.ranks import TIE, retrieval_ranks
 from pocketclip.features.encode import Embeddings
 from pocketclip.report.gallery import find_images, make_gallery, read_gallery, write_gallery
 
@@ -37,6 +37,17 @@ def test_ranks_and_matches_agree_with_the_metric() -> None:
         places = [number for number, result in enumerate(example.results, start=1) if result.is_match]
         assert places == ([example.rank] if example.rank <= 5 else [])
     assert {example.rank for example in gallery.image_to_text} <= set(ranks.image_to_text + 1)
+
+
+def test_another_picture_with_the_same_caption_is_marked_and_is_not_right() -> None:
+    vectors = replace(embeddings(20), caption_ids=np.arange(40) % 4)  # each caption is that of ten pictures
+    gallery = make_gallery("val", open_source("scenes:20"), vectors, num_image_queries=20)
+    results = [result for example in gallery.text_to_image for result in example.results]
+    assert 0.2 < np.mean([result.same_caption for result in results]) < 0.8
+    assert not any(result.same_caption and result.is_match for result in results)
+    assert any(result.same_caption for example in gallery.image_to_text for result in example.results)
+    plain = make_gallery("val", open_source("scenes:20"), embeddings(20))
+    assert not any(result.same_caption for example in plain.text_to_image for result in example.results)
 
 
 def test_ties_count_against_the_model_on_the_page_too() -> None:

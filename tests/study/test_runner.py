@@ -13,8 +13,9 @@ from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import Interrupted, UserError
+from pocketclip.evaluate.ranks import Ranks
 from pocketclip.evaluate.tasks import Retrieval
-from pocketclip.evaluate.tasks.retrieval import Ranks, point_metrics
+from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.features.encode import Embeddings
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import Provenance, RunRecord, write_record
@@ -178,7 +179,9 @@ def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
         carry_out(study(**one, changes=("train.max_grad_norm=0.5",)), folder, resume=True)
     with pytest.raises(UserError, match="is not empty and holds no study"):
         carry_out(study(**one), tmp_path)
-    with pytest.raises(UserError, match=r"metrics: recall was not measured on val. Known: image_to_text_median_rank"):
+    with pytest.raises(
+        UserError, match=r"metrics: recall was not measured on val. Known: image_to_text_mean_average_precision"
+    ):
         carry_out(study(**one, metrics=["recall"]), folder, resume=True)
     (folder / "plain" / "seed-0" / "ranks_val.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(UserError, match=r"the run is damaged .*; delete the folder and resume"):

@@ -1,7 +1,7 @@
 """`pocketclip evaluate`."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ def evaluate(
         str | None, typer.Option(metavar="SOURCE", help="What a probe learns from; without it, four fifths of --data.")
     ] = None,
     against_start: Annotated[bool, typer.Option(help="Compare probes with the towers before training.")] = True,
+    same_captions: Annotated[
+        Literal["own", "right"] | None,
+        typer.Option(help="Of a caption that several pictures have, count its own picture as right, or each of them."),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a task, such as num_epochs=10."),
@@ -50,11 +54,16 @@ def evaluate(
     settings: dict[str, Any] = {}
     for change in changes or []:
         apply_change(settings, change, example="num_epochs=10")
-    asked = make_tasks(tasks, settings, {"max_broken_share": max_broken_share, "against_start": against_start})
+    options = {"max_broken_share": max_broken_share, "against_start": against_start}
+    asked = make_tasks(
+        tasks, settings, options if same_captions is None else {**options, "same_captions": same_captions}
+    )
     if train_data is not None:
         _check_effect("--train-data", asked, lambda task: "training data" in task.needs)
     if not against_start:
         _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
+    if same_captions is not None:
+        _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
     given = _opened(asked, data, train_data)
     sources = [source for source in given.opened if source is not None]
     loaded = open_model(model, device=device, precision=precision_of_scores("auto"))

@@ -15,7 +15,9 @@ SMALL = 100
 """Pictures below which the score of a retrieval is mostly chance: its interval is wider than 15 points."""
 
 
-def gallery(embeddings: Embeddings, galleries: Int[ndarray, " N"]) -> tuple[Embeddings, list[str]]:
+def gallery(
+    embeddings: Embeddings, galleries: Int[ndarray, " N"], *, same_captions_are_right: bool = False
+) -> tuple[Embeddings, list[str]]:
     """What is ranked of N images in `galleries`: each picture once with a caption; and notes on what that changed."""
     distinct = distinct_pictures(embeddings, galleries)
     kept, num_without = with_captions(distinct)
@@ -25,7 +27,7 @@ def gallery(embeddings: Embeddings, galleries: Int[ndarray, " N"]) -> tuple[Embe
             f"{len(embeddings.images):,} images are {len(distinct.images):,} different pictures: each stands in the "
             f"gallery once, and finding any of its copies ({num_copies:,} in all) counts as right"
         )
-    return kept, [*notes, *_repeated_captions(kept)]
+    return kept, [*notes, *_repeated_captions(kept, same_captions_are_right)]
 
 
 def distinct_pictures(embeddings: Embeddings, galleries: Int[ndarray, " N"]) -> Embeddings:
@@ -56,17 +58,17 @@ def _only(embeddings: Embeddings, rows: Int[ndarray, " n"]) -> Embeddings:
     return replace(embeddings, images=embeddings.images[rows], indices=embeddings.indices[rows], pictures=pictures)
 
 
-def _repeated_captions(embeddings: Embeddings) -> list[str]:
+def _repeated_captions(embeddings: Embeddings, same_captions_are_right: bool) -> list[str]:
     """How many captions several pictures have, and what that leaves to reach."""
     if embeddings.caption_ids is None:
         return []
     num_shared, best = shared_captions(embeddings.caption_ids, embeddings.text_images)
     if not num_shared:
         return []
-    return [
-        f"{num_shared:,} of {len(embeddings.texts):,} captions are the caption of several pictures, too: text to image "
-        f"R@1 can reach {100 * best:.1f} % at most"
-    ]
+    shared = f"{num_shared:,} of {len(embeddings.texts):,} captions are the caption of several pictures, too"
+    if same_captions_are_right:
+        return [f"{shared}: each of these pictures counts as right (same_captions: right)"]
+    return [f"{shared}: text to image R@1 can reach {100 * best:.1f} % at most"]
 
 
 def shared_captions(caption_ids: Int[ndarray, " Q"], pictures: Int[ndarray, " Q"]) -> tuple[int, float]:

@@ -7,7 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pocketclip.data.source import Source, broken_item
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.evaluate.gallery import distinct_pictures
 from pocketclip.evaluate.gallery import gallery as gallery_of
-from pocketclip.evaluate.tasks.retrieval import TIE
+from pocketclip.evaluate.ranks import TIE
 from pocketclip.features.encode import Embeddings
 from pocketclip.files import write_atomically
 from pocketclip.preprocess import decode_image
@@ -43,6 +43,8 @@ class Result:
     """JPEG in base64; empty for a sentence, and for an image that could not be read."""
     text: str = ""
     """The sentence, or the first caption of an image."""
+    same_caption: bool = False
+    """Whether it is another picture's, and the caption the same: right in all but the protocol."""
 
 
 @dataclass(frozen=True)
@@ -126,20 +128,35 @@ class _Finder:
         """The images nearest to a caption of the source."""
         scores = self.embeddings.images @ self.embeddings.texts[text]
         right = np.arange(len(scores)) == self.embeddings.text_images[text]
-        return Example(self._caption(text), "", *_ranked(scores, right, self._image))
+        same = self._images_with(text)
+
+        def show(row: int, score: float, is_match: bool) -> Result:
+            return replace(self._image(row, score, is_match), same_caption=not is_match and row in same)
+
+        return Example(self._caption(text), "", *_ranked(scores, right, show))
 
     def texts_of(self, image: int) -> Example:
         """The captions nearest to an image of the source."""
         scores = self.embeddings.texts @ self.embeddings.images[image]
         shown, right = self._image(image, 0.0, True), self.embeddings.text_images == image
-        ranked = _ranked(scores, right, lambda text, score, is_match: Result(score, is_match, text=self._caption(text)))
-        return Example(shown.text, shown.image, *ranked)
+
+        def show(text: int, score: float, is_match: bool) -> Result:
+            same = not is_match and image in self._images_with(text)
+            return Result(score, is_match, text=self._caption(text), same_caption=same)
+
+        return Example(shown.text, shown.image, *_ranked(scores, right, show))
 
     def images_near(self, text: str, vector: npt.NDArray[np.float32]) -> Example:
         """The images nearest to any sentence."""
         scores = self.embeddings.images @ vector
         _, results, _ = _ranked(scores, np.zeros(len(scores), bool), self._image)
         return Example(_cut(text), "", None, results)
+
+    def _images_with(self, text: int) -> frozenset[int]:
+        """The images that have this caption, word for word."""
+        ids = self.embeddings.caption_ids
+        same = [text] if ids is None else ids == ids[text]
+        return frozenset(self.embeddings.text_images[same].tolist())
 
     def _image(self, row: int, score: float, is_match: bool) -> Result:
         index = int(self.embeddings.indices[row])

@@ -11,6 +11,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import Interrupted, UserError, first_line
@@ -107,7 +108,9 @@ def _keep(outcome: Outcome) -> None:
     if "captions" in task.needs:
         write_gallery(make_gallery("val", val.source, val.embeddings), folder)
     answers = task.answers(val.embeddings, val.source, outcome.model.judge_pairs)
-    arrays: dict[str, Any] = {name: values.astype(np.int32) for name, values in answers.items()}
+    arrays: dict[str, Any] = {
+        name: values.astype(np.int32) if values.dtype.kind == "i" else values for name, values in answers.items()
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(folder / ANSWERS, buffer.getvalue())
@@ -160,9 +163,13 @@ def read_finished(folder: Path, seed: int) -> FinishedRun:
         parameters = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
         if (folder / ANSWERS).is_file():
             with np.load(folder / ANSWERS, allow_pickle=False) as stored:
-                answers = {name: stored[name].astype(np.int64) for name in stored.files}
+                answers = {name: _widest(stored[name]) for name in stored.files}
     except (OSError, ValueError, BadZipFile) as error:
         raise UserError(f"{folder}: the run is damaged ({first_line(error)}); delete the folder and resume.") from error
     if run is None or not evaluations:
         raise UserError(f"{folder}: the run is damaged (records are missing); delete the folder and resume.")
     return FinishedRun(seed, run, evaluations, parameters, answers)
+
+
+def _widest(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return numbers.astype(np.int64 if numbers.dtype.kind == "i" else np.float64)

@@ -11,7 +11,8 @@ from numpy import ndarray
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.tasks.retrieval import RankingTask, Ranks, retrieval_ranks
+from pocketclip.evaluate.ranks import Ranks, retrieval_ranks
+from pocketclip.evaluate.tasks.retrieval import RankingTask
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult
 
@@ -23,6 +24,7 @@ def fold_ranks(
     text_embeddings: Float[ndarray, "Q D"],
     text_images: Int[ndarray, " Q"],
     indices: Int[ndarray, " N"],
+    same_texts: Int[ndarray, " Q"] | None = None,
 ) -> list[Ranks]:
     """`retrieval_ranks` of each fold: its captions and its images, none of the others.
 
@@ -36,7 +38,8 @@ def fold_ranks(
         rows = np.flatnonzero(folds == fold)
         texts = np.flatnonzero(folds[text_images] == fold)
         own_images = np.searchsorted(rows, text_images[texts])  # rows of the fold are in order
-        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images))
+        same = None if same_texts is None else same_texts[texts]
+        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images, same))
     return ranks
 
 
@@ -57,7 +60,8 @@ class Folds(RankingTask):
         return embeddings.indices // FOLD
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
-        return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices)
+        same = self.same_texts(embeddings)
+        return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices, same)
 
     def notes(self, embeddings: Embeddings, left_out: list[str]) -> list[str]:
         """How many folds, and whether images have more captions than the five that COCO's protocols count."""

@@ -6,30 +6,25 @@ captions is. Ties count against the model.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy import ndarray
-from torch import Tensor
 
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.gallery import gallery, small_gallery
+from pocketclip.evaluate.ranks import DIRECTIONS, PRECISIONS, Ranks, retrieval_ranks
 from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval, percent
 
-TIE = 1e-6
-"""Cosines closer than this are a tie: float32 products of equal vectors differ by about 1e-7 with their place."""
 RANKS = (1, 5, 10)
-DIRECTIONS = ("text_to_image", "image_to_text")
 RECALLS = tuple(f"{direction}_recall@{k}" for direction in DIRECTIONS for k in RANKS)
 MEANS = {"mean_recall": RECALLS}
 LABELS = {
@@ -37,80 +32,33 @@ LABELS = {
     for direction, arrow in zip(DIRECTIONS, ("T→I", "I→T"), strict=True)
     for score, label in [*((f"recall@{k}", f"R@{k}") for k in RANKS), ("median_rank", "median rank")]
 }
-_BLOCK_ELEMENTS = 1 << 24  # scores held at a time: 64 MiB
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Where each query's answer stands, 0 for first."""
-
-    text_to_image: npt.NDArray[np.int64]
-    """(Q,), rank of a caption's image among all images."""
-    image_to_text: npt.NDArray[np.int64]
-    """(N,), rank of an image's best caption among the captions of all other images."""
-    text_images: npt.NDArray[np.int64]
-    """(Q,), the image each caption was written for."""
-
-
-def retrieval_ranks(
-    image_embeddings: Float[ndarray, "N D"], text_embeddings: Float[ndarray, "Q D"], text_images: Int[ndarray, " Q"]
-) -> Ranks:
-    """Rank every query in both directions, block by block, so that memory does not grow with N x Q.
-
-    Args:
-        image_embeddings: (N, D), unit length per row.
-        text_embeddings: (Q, D), unit length per row.
-        text_images: (Q,), row of the image each text was written for; every image has a text.
-
-    Raises:
-        UserError: no data, an image without a caption, or embeddings that are not finite.
-    """
-    num_images, num_texts = len(image_embeddings), len(text_embeddings)
-    captions = np.bincount(text_images, minlength=num_images) if num_texts else np.zeros(num_images)
-    if num_images == 0 or (captions == 0).any():
-        raise UserError(f"Retrieval needs a caption for every image ({int((captions == 0).sum())} images have none).")
-    if not (np.isfinite(image_embeddings).all() and np.isfinite(text_embeddings).all()):
-        raise UserError("Retrieval: the model gave embeddings that are not finite.")
-    images, texts = torch.from_numpy(image_embeddings).float(), torch.from_numpy(text_embeddings).float()
-    owners = torch.from_numpy(text_images).long()
-    own = torch.cat(
-        [(part * images[of]).sum(1) for part, of in zip(texts.split(65536), owners.split(65536), strict=True)]
-    )
-    best = torch.full((num_images,), -torch.inf).scatter_reduce(0, owners, own, "amax")
-
-    text_ranks = torch.zeros(num_texts, dtype=torch.int64)
-    image_ranks = torch.zeros(num_images, dtype=torch.int64)
-    rows = max(1, _BLOCK_ELEMENTS // num_texts)
-    for start in range(0, num_images, rows):
-        scores = images[start : start + rows] @ texts.T
-        inside = ((owners >= start) & (owners < start + rows)).nonzero().squeeze(1)
-        scores[owners[inside] - start, inside] = -torch.inf  # an image and its own captions are no rivals
-        text_ranks += _count(scores >= own - TIE, dim=0)
-        image_ranks[start : start + rows] += _count(scores >= best[start : start + rows, None] - TIE, dim=1)
-    return Ranks(text_ranks.numpy(), image_ranks.numpy(), owners.numpy())
-
-
-def _count(flags: Tensor, dim: int) -> Tensor:
-    return flags.sum(dim, dtype=torch.int32).long()
 
 
 def point_metrics(*galleries: Ranks) -> dict[str, float]:
-    """Recall at 1, 5 and 10 as fractions and the median rank (1 for first), both directions, mean over galleries."""
+    """Recall at 1, 5 and 10 as fractions, and median and mean rank (1 for first), both directions, mean over galleries.
+
+    Mean average precision and R-precision, too, where the ranks know of all right answers.
+    """
     metrics: dict[str, float] = {}
     for direction in DIRECTIONS:
         ranks: list[npt.NDArray[np.int64]] = [getattr(gallery, direction) for gallery in galleries]
         metrics |= {f"{direction}_recall@{k}": float(np.mean([(own < k).mean() for own in ranks])) for k in RANKS}
         metrics[f"{direction}_median_rank"] = float(np.mean([np.median(own) + 1 for own in ranks]))
+        metrics[f"{direction}_mean_rank"] = float(np.mean([own.mean() + 1 for own in ranks]))
+        for name, called in PRECISIONS.items():
+            if all(f"{direction}_{name}" in gallery.precisions for gallery in galleries):
+                own = [gallery.precisions[f"{direction}_{name}"].mean() for gallery in galleries]
+                metrics[f"{direction}_{called}"] = float(np.mean(own))
     return metrics
 
 
 def retrieval_metrics(*galleries: Ranks) -> dict[str, Interval | float]:
-    """`point_metrics` with 95 % intervals around recalls and their mean, images resampled within their gallery."""
+    """`point_metrics` with 95 % intervals around all that are means, images resampled within their gallery."""
     return {**point_metrics(*galleries), **bootstrap_ratios([recall_units(ranks) for ranks in galleries], MEANS)}
 
 
 def recall_units(ranks: Ranks) -> Units:
-    """Of each recall, queries of each image that were answered within 1, 5 or 10, and queries."""
+    """Of each recall, queries of each image that were answered within 1, 5 or 10, and queries; then the precisions."""
     num_images = len(ranks.image_to_text)
     captions = np.bincount(ranks.text_images, minlength=num_images).astype(np.float64)
     units: dict[str, tuple[Floats, Floats]] = {}
@@ -119,7 +67,16 @@ def recall_units(ranks: Ranks) -> Units:
         units[f"text_to_image_recall@{k}"] = hits, captions
     for k in RANKS:
         units[f"image_to_text_recall@{k}"] = (ranks.image_to_text < k).astype(np.float64), np.ones(num_images)
+    for name, called in PRECISIONS.items():
+        if (found := ranks.precisions.get(f"text_to_image_{name}")) is not None:
+            units[f"text_to_image_{called}"] = _sums(ranks.text_images, found, num_images), captions
+        if (found := ranks.precisions.get(f"image_to_text_{name}")) is not None:
+            units[f"image_to_text_{called}"] = found, np.ones(num_images)
     return units
+
+
+def _sums(owners: npt.NDArray[np.int64], values: Floats, num_owners: int) -> Floats:
+    return np.bincount(owners, values, num_owners).astype(np.float64)
 
 
 def mean_recall(metrics: Mapping[str, float]) -> float:
@@ -144,11 +101,17 @@ class RankingTask(EmbeddingTask):
     means = MEANS
     scores = RECALLS
     labels = LABELS
+    same_captions: Literal["own", "right"] = "own"
+    """Whether of captions that several pictures have only their own picture is right, or every one that has it."""
     curves = ("recall", {f"{way}_recall@1": f"{way.replace('_', ' ')} R@1" for way in DIRECTIONS})
 
     def guessing(self, num_images: int) -> Mapping[str, float]:
         """Of the recalls from text to image: any image is as likely to come first."""
         return {f"text_to_image_recall@{k}": k / num_images for k in RANKS if k < num_images}
+
+    def same_texts(self, embeddings: Embeddings) -> Int[ndarray, " Q"] | None:
+        """Of `retrieval_ranks`."""
+        return embeddings.caption_ids if self.same_captions == "right" else None
 
     @abstractmethod
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
@@ -162,7 +125,7 @@ class RankingTask(EmbeddingTask):
         """What is ranked, each picture once, and what a reader has to know of it."""
         if len(embeddings.texts) == 0:
             raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
-        return gallery(embeddings, self.gallery_of(embeddings))
+        return gallery(embeddings, self.gallery_of(embeddings), same_captions_are_right=self.same_captions == "right")
 
     def result(
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
@@ -195,6 +158,8 @@ class RankingTask(EmbeddingTask):
         sizes = np.array([len(own.image_to_text) for own in ranks])
         firsts = np.cumsum(sizes) - sizes
         answers = {way: np.concatenate([getattr(own, way) for own in ranks]) for way in DIRECTIONS}
+        for name in ranks[0].precisions:
+            answers[name] = np.concatenate([own.precisions[name] for own in ranks])
         owners = [own.text_images + first for own, first in zip(ranks, firsts, strict=True)]
         answers["text_images"] = np.concatenate(owners)
         return answers if len(ranks) == 1 else {**answers, "galleries": sizes}
@@ -205,7 +170,13 @@ class RankingTask(EmbeddingTask):
         galleries = []
         for first, end in pairwise([0, *ends]):
             own = (owners >= first) & (owners < end)
-            ranks = Ranks(answers["text_to_image"][own], image_ranks[first:end], owners[own] - first)
+            precisions = {
+                f"{way}_{name}": answers[f"{way}_{name}"][rows]
+                for way, rows in zip(DIRECTIONS, (own, slice(first, end)), strict=True)
+                for name in PRECISIONS
+                if f"{way}_{name}" in answers  # those of an earlier version have none
+            }
+            ranks = Ranks(answers["text_to_image"][own], image_ranks[first:end], owners[own] - first, precisions)
             galleries.append(recall_units(ranks))
         return galleries
 
@@ -219,7 +190,15 @@ class RankingTask(EmbeddingTask):
 
     def remarks(self, result: EvalResult) -> list[str]:
         mean = result.metrics.get("mean_recall")  # records of earlier versions have none
-        return [*([f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []), *result.notes]
+        lines = [f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []
+        for direction in DIRECTIONS:
+            if (rank := result.metrics.get(f"{direction}_mean_rank")) is not None:
+                scores = [percent(result.metrics[f"{direction}_{called}"]) for called in PRECISIONS.values()]
+                way = direction.replace("_to_", " → ")
+                lines.append(
+                    f"{way}: mean average precision {scores[0]}, R-precision {scores[1]}, mean rank {rank:.1f}"
+                )
+        return [*lines, *result.notes]
 
 
 class Retrieval(RankingTask):
@@ -229,7 +208,8 @@ class Retrieval(RankingTask):
     heading = "Retrieval"
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
-        return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images)]
+        same = self.same_texts(embeddings)
+        return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images, same)]
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
         return "R@1", 1 / result.num_images
