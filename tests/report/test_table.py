@@ -92,12 +92,14 @@ def measured(seconds: float, again: float | None = None, changes: Sequence[str] 
 
 
 def test_the_readmes_table_has_a_row_a_recipe() -> None:
-    lines = model_table([measured(83.6, 12.4), measured(900, changes=["seed=1"])]).splitlines()
+    changed, other = measured(900, changes=["seed=1"]), {**measured(900), "recipe": "flickr/other"}
+    lines = model_table([measured(83.6, 12.4), changed, other]).splitlines()
     assert lines[2] == (
         "| `flickr/mine` | 25.0 [20.0, 30.0] | 30.0 [20.0, 30.0] | 3.4 + 22.6 M | 7.0 + 4.0 ms | 84 s, again 12 s |"
     )
-    assert lines[3].startswith("| `flickr/mine`, `seed=1` |")
+    assert lines[3].startswith("| `flickr/other` |")
     assert lines[3].endswith("| 15 min |")
+    assert len(lines) == 4, "a recipe that was changed has no row"
     assert len({line.count("|") for line in lines}) == 1
 
 
