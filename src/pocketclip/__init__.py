@@ -7,17 +7,20 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketclip.errors import UserError
 
 if TYPE_CHECKING:
     from pocketclip.asked import PretrainedModel, open_model
+    from pocketclip.asked.index import Index
     from pocketclip.asked.published import load_published
     from pocketclip.data import open_source
     from pocketclip.recipe import Recipe, load_recipe
 
 __all__ = [
+    "Index",
     "PretrainedModel",
     "Recipe",
     "UserError",
@@ -29,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Index": "pocketclip.asked.index",
     "PretrainedModel": "pocketclip.asked",
     "Recipe": "pocketclip.recipe",
     "load_published": "pocketclip.asked.published",
@@ -38,14 +42,16 @@ _HOMES = {
 }
 
 
-def load(place: str, *, device: str = "auto") -> "PretrainedModel":
+def load(place: str | Path, *, device: str = "auto") -> "PretrainedModel":
     """Load a trained model of ours from a bundle, a run folder, or a name on the Hugging Face hub.
 
     `device` is `cpu`, `cuda`, or `auto` for the first GPU if there is one. `open_model` also opens models of other
     libraries.
     """
-    from pocketclip.asked import PretrainedModel
+    from pocketclip.asked import PretrainedModel, library_model
 
+    if library_model(place) is not None:
+        raise UserError(f"{place}: a model of another library; open it with pocketclip.open_model({str(place)!r}).")
     loaded = PretrainedModel.from_pretrained(place)
     return loaded if device == "auto" else loaded.to(device)
 
@@ -57,3 +63,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pocketclip' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """With the names that are not imported yet, for completion."""
+    return sorted({*globals(), *__all__, "__version__"})

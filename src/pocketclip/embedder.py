@@ -5,18 +5,36 @@ one adapter in `asked/`, which fills in what is abstract here; what users call i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketclip.errors import UserError
-from pocketclip.preprocess import ImageLike, PreprocessConfig, open_image, resize_image
+from pocketclip.inputs import (
+    TAKEN,
+    ImageLike,
+    called,
+    is_array,
+    is_picture,
+    is_text,
+    items_of,
+    read_image,
+    read_text,
+    to_numpy,
+)
+from pocketclip.preprocess import PreprocessConfig, resize_image
 from pocketclip.sketch import Sketch
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+Images = ImageLike | Iterable[ImageLike]
+Things = ImageLike | Iterable[ImageLike]
+"""Sentences and pictures, one or several, mixed."""
+Named = tuple[str, Any]
+"""An item with the name that errors call it by."""
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 JudgePairs = Callable[[Floats, Floats], Floats]
@@ -82,27 +100,89 @@ class Embedder(ABC):
         """The same model as exact as reported numbers ask for; itself where there is nothing to choose."""
         return self
 
-    def encode_image(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32) -> Floats:
-        """Paths, encoded bytes or Pillow images, one or several, to (B, D) float32 of unit length.
+    def __repr__(self) -> str:
+        reader, device = self.tokenizer, getattr(self, "device", "cuda" if self.is_on_gpu else "cpu")
+        context_length = "no texts" if reader is None else f"context_length={reader.context_length}"
+        return (
+            f"{type(self).__name__}({self.name!r}, num_parameters={self.num_parameters:_}, embed_dim={self.embed_dim}, "
+            f"image_size={self.preprocess.image_size}, {context_length}, device={str(device)!r})"
+        )
+
+    def encode_image(self, images: Images, *, batch_size: int = 32) -> Floats:
+        """Pictures, one or several, to (B, D) float32 of unit length; see `read_image` for what they may be.
+
+        Several come as a list, a tuple, anything that gives them in turn, or an array (B, H, W, 3); no more than a
+        batch of them is held.
 
         Raises:
-            UserError: a file is missing or is not a picture.
+            UserError: one is missing, damaged or no picture; the message has its number.
         """
-        wanted = list(images) if isinstance(images, Sequence) and not isinstance(images, (str, bytes)) else [images]
-        rows = []
-        for first in range(0, len(wanted), batch_size):
-            opened = [open_image(image) for image in wanted[first : first + batch_size]]
-            rows.append(self.encode_images(np.stack([resize_image(image, self.preprocess) for image in opened])))
+        return self._join(list(self._encode_images(items_of(images, "images"), batch_size)))
+
+    def encode_text(self, texts: str | Iterable[str], *, batch_size: int = 128) -> Floats:
+        """Sentences, one or several, cut at the context length, to (B, D) float32 of unit length.
+
+        Raises:
+            UserError: the model knows images only, or one is no sentence; the message has its number.
+        """
+        return self._encode_texts(items_of(texts, "texts", is_text), batch_size)
+
+    def encode(self, things: Things, *, batch_size: int = 32) -> Floats:
+        """Sentences and pictures, one or several, mixed, to (B, D) float32 of unit length, in their order.
+
+        A text is a sentence unless it ends as files of pictures do (`a.jpg`): then that file is meant. All else is
+        what `encode_image` takes. Where that is in the way, call `encode_text` or `encode_image`.
+
+        Raises:
+            UserError: as of those two.
+        """
+        items = list(items_of(things, "things", lambda given: is_text(given) or is_picture(given)))
+        for place, item in items:
+            if not (is_text(item) or is_picture(item)):
+                raise UserError(f"{place}: is {called(item)}; give a sentence, or a picture: {TAKEN}.")
+        pictured = np.array([is_picture(item) for _, item in items], bool)
+        rows = np.zeros((len(items), self.embed_dim), np.float32)
+        pictures = (item for item, own in zip(items, pictured, strict=True) if own)
+        sentences = (item for item, own in zip(items, pictured, strict=True) if not own)
+        rows[~pictured] = self._encode_texts(sentences, batch_size) if not pictured.all() else 0
+        rows[pictured] = self._join(list(self._encode_images(pictures, batch_size)))
+        return rows
+
+    def similarity(self, left: Things, right: Things) -> Floats:
+        """(A, B) cosines between two lists of what `encode` takes, or of embeddings: (A, D) or (D,) floats.
+
+        Raises:
+            UserError: as of `encode`, or embeddings are of another width.
+        """
+        return self._vectors(left, "left") @ self._vectors(right, "right").T
+
+    def _vectors(self, things: Any, what: str) -> Floats:
+        several = isinstance(things, (list, tuple)) and len(things) > 0
+        if several and all(is_array(thing) and thing.ndim == 1 for thing in things):
+            things = np.stack([to_numpy(thing) for thing in things])
+        if not is_array(things) or things.ndim not in (1, 2) or "float" not in str(things.dtype):
+            return self.encode(things)
+        vectors = np.atleast_2d(to_numpy(things)).astype(np.float32)
+        if vectors.shape[1] != self.embed_dim:
+            raise UserError(
+                f"similarity: {what} has vectors of {vectors.shape[1]} numbers, those of {self.name} have "
+                f"{self.embed_dim}; another model made them. (A grey picture as floats goes to encode_image.)"
+            )
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
+
+    def _join(self, rows: list[Floats]) -> Floats:
         return np.concatenate(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
 
-    def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 128) -> Floats:
-        """Sentences, cut at the context length, to (B, D) float32 of unit length.
+    def _encode_images(self, items: Iterator[Named], batch_size: int) -> Iterator[Floats]:
+        check_batch_size(batch_size)
+        while batch := [read_image(item, place) for place, item in islice(items, batch_size)]:
+            yield self.encode_images(np.stack([resize_image(image, self.preprocess) for image in batch]))
 
-        Raises:
-            UserError: the model knows images only.
-        """
+    def _encode_texts(self, items: Iterator[Named], batch_size: int) -> Floats:
         reader = self.text_reader()
-        wanted = [texts] if isinstance(texts, str) else list(texts)
+        check_batch_size(batch_size)
+        wanted = [read_text(item, place) for place, item in items]
         order = sorted(range(len(wanted)), key=lambda number: len(wanted[number]))
         rows = np.zeros((len(wanted), self.embed_dim), np.float32)
         for first in range(0, len(order), batch_size):
@@ -117,7 +197,7 @@ class Embedder(ABC):
         return self.tokenizer
 
     def classify(
-        self, images: ImageLike | Sequence[ImageLike], class_names: Sequence[str], *, template: str = "{}"
+        self, images: Images, class_names: Iterable[str], *, template: str = "{}"
     ) -> list[dict[str, float]]:
         """Zero-shot classification: the probability of each class for each picture.
 
@@ -129,16 +209,23 @@ class Embedder(ABC):
         Returns:
             One mapping an image, most probable class first; values sum to 1.
         """
-        if not class_names:
+        if isinstance(class_names, str):
+            raise UserError(f"classify: class_names should be a list, such as ['dog', 'cat'] (got {class_names!r}).")
+        names = [read_text(name, place) for place, name in items_of(class_names, "class_names", is_text)]
+        if not names:
             raise UserError("classify: class_names is empty.")
-        if len(set(class_names)) < len(class_names):
-            raise UserError(f"classify: class_names should differ (got {list(class_names)}).")
-        if "{}" not in template:
+        if len(set(names)) < len(names):
+            raise UserError(f"classify: class_names should differ (got {names}).")
+        if not isinstance(template, str) or "{}" not in template:
             raise UserError(f"classify: template should hold {{}} for the class name (got {template!r}).")
-        texts = self.encode_text([template.replace("{}", name) for name in class_names])
+        texts = self.encode_text([template.replace("{}", name) for name in names])
         logits = (self.inverse_temperature or 1.0) * self.encode_image(images) @ texts.T
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = shifted / shifted.sum(axis=1, keepdims=True)
-        return [
-            {class_names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares
-        ]
+        return [{names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """A UserError where it is none."""
+    if batch_size < 1:
+        raise UserError(f"batch_size should be at least 1 (got {batch_size}).")

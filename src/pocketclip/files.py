@@ -4,6 +4,8 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -60,6 +62,40 @@ def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> Use
         f"Cannot write {path}: {error.strerror or error}. Nothing already written was lost; "
         f"free some space or choose another place with {elsewhere}."
     )
+
+
+_COMPARED = 2000
+"""Names of a folder that are compared with a misspelt one."""
+
+
+def no_such(what: str, place: str | Path) -> UserError:
+    """The error for a place that is not there, with the nearest name that is."""
+    return UserError(f"{place}: no such {what}.{did_you_mean(Path(place))}")
+
+
+def did_you_mean(path: Path) -> str:
+    """A sentence with the file or folder that a misspelt path was probably meant for; empty where none is like it."""
+    near = _nearest(path)
+    return f" Did you mean '{near}'?" if near is not None else ""
+
+
+def _nearest(path: Path) -> Path | None:
+    """The path with each part that is not there exchanged for the nearest one that is, whatever its case."""
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if part == ".." or os.path.lexists(found / part):
+            found /= part
+            continue
+        try:
+            with os.scandir(found) as entries:
+                names = {entry.name.casefold(): entry.name for entry in islice(entries, _COMPARED)}
+        except (OSError, ValueError):
+            return None
+        near = get_close_matches(part.casefold(), names, n=1)
+        if not near:
+            return None
+        found /= names[near[0]]
+    return found if path.parts else None
 
 
 def resolve_inside(root: Path, name: str, *, place: str) -> Path:

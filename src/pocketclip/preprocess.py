@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import BrokenItemError, UserError, first_line
+from pocketclip.files import did_you_mean
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels (100 MP, 300 MB as RGB); larger ones are refused unread."""
@@ -36,8 +37,6 @@ MAX_SAMPLE_VALUE = 281
 MAX_IMAGE_SIZE = 4096
 """Largest side of a tower's picture; published towers take 1,024 pixels at most, and a side more costs its square."""
 ImageSize = Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)]
-
-ImageLike = str | Path | bytes | Image.Image
 
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # all are antialiased
 
@@ -218,17 +217,23 @@ def _grey_bytes(values: npt.NDArray[np.float64], named_white: float | None, *, i
     return np.clip((values - low) / (white - low) * 255, 0, 255).round().astype(np.uint8)
 
 
-def open_image(image: ImageLike) -> Image.Image:
+def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
     """A picture from a path, encoded bytes or a Pillow image, as upright RGB."""
     if isinstance(image, Image.Image):
-        return _to_rgb(_upright(image), _named_white(image))
+        return load_image(image, place="(picture in memory)")
     if isinstance(image, bytes):
         return decode_image(image, place="(picture in memory)")
-    path = Path(image)
+    path = Path(image).expanduser()
     try:
         return decode_image(path.read_bytes(), place=str(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the picture ({error.strerror}).") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: cannot read the picture ({error.strerror}).{did_you_mean(path)}") from error
+    except IsADirectoryError as error:
+        some = f"sorted(Path({str(path)!r}).glob('*.jpg'))"
+        raise UserError(f"{path}: cannot read the picture: it is a folder; give its files, such as {some}") from error
+    except (OSError, ValueError) as error:  # a name may hold what no path may
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot read the picture ({reason}).") from error
 
 
 def scaled_size(size: tuple[int, int], config: PreprocessConfig) -> tuple[int, int]:
