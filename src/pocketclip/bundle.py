@@ -10,6 +10,7 @@
 Reading needs no torch.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from pydantic import PositiveInt
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.files import cannot_write, encode_text
+from pocketclip.files import cannot_write, did_you_mean, encode_text, no_such
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.sketch import FILE as SKETCH
 from pocketclip.sketch import Sketch
@@ -67,21 +68,21 @@ def find_bundle(place: str | Path) -> Path:
     A path may be the bundle itself or a run folder with `bundle/` inside. Anything that is not an existing path
     and looks like `owner/name` is fetched from the Hugging Face hub.
     """
-    path = Path(place)
+    path = Path(place).expanduser()
     for candidate in (path, path / "bundle"):
         if (candidate / "config.json").is_file():
             return candidate
     if path.exists():
         raise UserError(f"{path}: no bundle here (no config.json, and no bundle/config.json). Did training finish?")
     text = str(place)
-    if text.count("/") == 1 and not text.startswith((".", "/")):
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
         hub = require("huggingface_hub", extra="train")
         try:
             return Path(hub.snapshot_download(text, allow_patterns=[*FILES, SKETCH]))
         except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
-            reason = first_line(error)
-            raise UserError(f"{text}: not a folder here, and the hub did not answer with it ({reason}).") from error
-    raise UserError(f"{place}: no such bundle or run folder.")
+            reason = f"not a folder here, and the hub did not answer with it ({first_line(error)})"
+            raise UserError(f"{text}: {reason}.{did_you_mean(path)}") from error
+    raise no_such("bundle or run folder", place)
 
 
 def read_bundle(place: str | Path) -> Bundle:
@@ -95,6 +96,15 @@ def read_bundle(place: str | Path) -> Bundle:
     preprocess = PreprocessConfig.from_hugging_face(_read_json(preprocessor), place=str(preprocessor))
     _check_size(tokenizer)
     return Bundle(folder, config, Tokenizer.from_file(tokenizer, config.context_length), preprocess)
+
+
+def content_digest(place: str | Path) -> str:
+    """Sixteen hex digits that change with a bundle's weights or with what shapes its embeddings."""
+    folder, digest = find_bundle(place), hashlib.blake2b(digest_size=8)
+    for name in FILES[:4]:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
 
 
 def _check_size(path: Path) -> None:

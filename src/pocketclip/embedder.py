@@ -169,7 +169,8 @@ class Embedder(ABC):
                 f"{self.embed_dim}; another model made them. (A grey picture as floats goes to encode_image.)"
             )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(lengths > 0, lengths, 1)
+        vectors /= np.where(lengths > 0, lengths, 1)
+        return vectors
 
     def _join(self, rows: list[Floats]) -> Floats:
         return np.concatenate(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
@@ -196,9 +197,14 @@ class Embedder(ABC):
             raise UserError(f"{self.name}: knows images only, and this asks it about texts; choose a model of both.")
         return self.tokenizer
 
-    def classify(
-        self, images: Images, class_names: Iterable[str], *, template: str = "{}"
-    ) -> list[dict[str, float]]:
+    def is_cut(self, text: str) -> bool:
+        """Whether a sentence is longer than what is read of it: then its last letter changes nothing."""
+        text = text.rstrip()
+        ids, mask = self.text_reader().encode([text])
+        shorter, _ = self.text_reader().encode([text[:-1]])
+        return bool(mask.all()) and np.array_equal(ids, shorter)
+
+    def classify(self, images: Images, class_names: Iterable[str], *, template: str = "{}") -> list[dict[str, float]]:
         """Zero-shot classification: the probability of each class for each picture.
 
         Args:

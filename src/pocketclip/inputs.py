@@ -58,7 +58,7 @@ def items_of(given: Any, what: str, is_one: Callable[[Any], bool] = _is_image) -
         UserError: it is neither an item nor several in an order.
     """
     if is_array(given) and given.ndim == 0:
-        given = given.item()  # type: ignore[union-attr]
+        given = given.item()
     if is_one(given):
         yield what, given
         return

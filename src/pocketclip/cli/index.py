@@ -1,6 +1,7 @@
 """`pocketclip index`."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,17 +25,28 @@ def index(
       pocketclip search "two dogs in the snow" --index index
     """
     from pocketclip.asked import lasting_name, open_model
+    from pocketclip.asked.index import Index, fingerprint_of
     from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.data import open_source
     from pocketclip.features.encode import embed_source
     from pocketclip.run.embedding import item_lines
-    from pocketclip.search import Index, Item
+    from pocketclip.search import Item
 
     opened = open_source(source, place="SOURCE")
     loaded = open_model(model, device=device)
+    lasting = lasting_name(model)
+    fingerprint = fingerprint_of(lasting, loaded)  # before the work: the bundle may be trained again meanwhile
     with reporter(max_broken_share, len(opened)) as shown:
         tell_left_out(shown, opened)
         embeddings = embed_source(loaded, opened, shown)
-    items = [Item(**json.loads(line)) for line in item_lines(opened, embeddings.indices)]
-    Index.write(out, model=lasting_name(model), source=opened.name, embeddings=embeddings.images, items=items)
-    typer.echo(f'{len(items):,} images. Search them: pocketclip search "a red boat" --index {out}', err=True)
+    Index.write(
+        out,
+        model=lasting,
+        model_fingerprint=fingerprint,
+        source=source,
+        typed_in=str(Path.cwd()),
+        embeddings=embeddings.images,
+        items=[Item(**json.loads(line)) for line in item_lines(opened, embeddings.indices)],
+    )
+    command = f'pocketclip search "a red boat" --index {shlex.quote(str(out))}'
+    typer.echo(f"{len(embeddings.images):,} images. Search them: {command}", err=True)

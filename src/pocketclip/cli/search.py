@@ -1,39 +1,79 @@
 """`pocketclip search`."""
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pocketclip.cli.options import Json
 from pocketclip.errors import printable
 
+if TYPE_CHECKING:
+    from pocketclip.asked.index import Index
+    from pocketclip.search import Hit
+
 
 def search(
-    query: Annotated[str, typer.Argument(help="A sentence.")],
+    query: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="A sentence; or a picture's file.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture, to find those that are like it.")
+    ] = None,
     index: Annotated[Path, typer.Option("--index", help="Folder that `pocketclip index` made.")] = Path("index"),
-    count: Annotated[int, typer.Option("-n", min=1, help="How many results.")] = 10,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many results.")] = 10,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="PLACE", help="Where the index's model is now, if it was moved.")
+    ] = None,
     json_lines: Json = False,
 ) -> None:
-    """Find images by a sentence.
+    """Find images by a sentence, or by a picture.
 
     \b
-    Example:
+    Examples:
       pocketclip search "two dogs in the snow" --index index -n 5
+      pocketclip search --image dog.jpg --index index
     """
-    from pocketclip.search import Index
+    from pocketclip.errors import UserError
+    from pocketclip.search import Index as StoredIndex
 
-    opened = Index.open(index)  # before the model: a wrong folder should not cost ten seconds
+    if (query is None or not query.strip()) == (image is None):
+        raise UserError(
+            'search: give one thing to search for: a sentence, such as "two dogs in the snow", or --image FILE.'
+        )
+    StoredIndex.open(index)  # before the model: a wrong folder should not cost ten seconds
 
-    from pocketclip.asked import open_model
+    from pocketclip.asked.index import Index
 
-    model = open_model(opened.model, text_only=True)
-    for hit in opened.search(model.encode_text(query)[0], count):
-        item = hit.item
+    opened = Index.open(index, model=model)
+    hits = opened.by_picture(image, count) if query is None else _by_query(opened, query, count)
+    for hit in hits:
         if json_lines:
-            values = {"score": round(hit.score, 4), "key": item.key, "place": item.place, "captions": item.captions}
-            typer.echo(json.dumps(values, ensure_ascii=False))
+            typer.echo(json.dumps(hit.to_json(), ensure_ascii=False))
         else:
-            caption = item.captions[0] if item.captions else ""
-            typer.echo(f"{hit.score:6.3f}  {printable(item.place)}  {printable(caption)}")
+            gone = "  (gone)" if hit.exists is False else ""
+            caption = hit.item.captions[0] if hit.item.captions else ""
+            typer.echo(f"{hit.score:6.3f}  {printable(hit.place)}{gone}  {printable(caption)}")
+    for remark in opened.remarks(hits):
+        typer.echo(printable(remark), err=True)
+    if len(hits) == len(opened) < count:
+        typer.echo(f"The index holds no more than these {len(hits)} images.", err=True)
+
+
+def _by_query(opened: "Index", query: str, count: int) -> "list[Hit]":
+    """What a sentence finds, or the picture that it names; with a word where either may surprise."""
+    from pocketclip.inputs import is_picture
+
+    hits = opened.search(query, count)
+    shown = printable(query)
+    if is_picture(query):
+        typer.echo(f"{shown} is a picture: these are like it.", err=True)
+        return hits
+    if os.path.isfile(query):  # noqa: PTH113 (a Path refuses long sentences)
+        typer.echo(f"{shown} is a file, too, and was searched for as words; as a picture: --image {shown}", err=True)
+    if opened.reader.is_cut(query):
+        length = opened.reader.text_reader().context_length
+        typer.echo(f"The sentence is too long: only its first {length} tokens were read.", err=True)
+    return hits

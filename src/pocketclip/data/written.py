@@ -5,12 +5,14 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, columns_of
 from pocketclip.data.sources.image_files import find, locate, read_text
 from pocketclip.errors import UserError, unknown_choice
+from pocketclip.files import did_you_mean
 from pocketclip.preprocess import IMAGE_SUFFIXES
 
 KINDS = {
@@ -111,7 +113,7 @@ def _suffix_help(place: str) -> str:
     """What to add to an unknown kind where the text may be meant for a place."""
     if "://" in place:
         return f" Data are read from disk: fetch them first, as with: wget {place}"
-    return f" Nor is there a file or folder {place!r}."
+    return f" Nor is there a file or folder {place!r}.{did_you_mean(Path(place))}"
 
 
 def kind_of_place(place: str, kinds: Mapping[str, type[Any]]) -> str:
@@ -126,7 +128,7 @@ def kind_of_place(place: str, kinds: Mapping[str, type[Any]]) -> str:
                 f"{place}: a pattern stands for .tar or .parquet files; for pictures give their folder: "
                 f"folder:{re.split(r'[*?{]', place)[0].rpartition('/')[0] or '.'}"
             )
-        if suffix or "/" in place:
+        if place and (suffix or "/" in place or not get_close_matches(place, kinds, n=1)):
             locate(Path(place))  # says where it looked
         raise ValueError(f"{unknown_choice('kind of source', place, kinds)}{_suffix_help(place)}")
     if path.is_dir():

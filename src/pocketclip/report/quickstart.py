@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pocketclip.bundle import content_digest
 from pocketclip.cost.weigh import measure_cost
 from pocketclip.records import CostResult, write_record
 from pocketclip.report.gallery import make_gallery, write_gallery
@@ -32,6 +33,7 @@ def finish(outcome: Outcome, *, device: str) -> tuple[CostResult, Path]:
     Index.write(
         folder / "index",
         model=folder / "bundle",
+        model_fingerprint=content_digest(folder / "bundle"),
         source=test.source.name,
         embeddings=test.embeddings.images,
         items=items,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import Task, task_of
+from pocketclip.files import no_such
 from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
 from pocketclip.report.amounts import duration
 from pocketclip.report.curves import training_plots
@@ -54,7 +55,7 @@ class RunReport:
 def read_run(folder: Path) -> RunReport:
     """Collect a run's records, metrics and gallery; a UserError where the folder is not one of a run."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder.")
+        raise no_such("run folder", folder)
     records = read_records(folder)
     if not records:
         raise UserError(f"{folder}: no records here yet; did the run finish?{_runs_below(folder)}")

@@ -10,6 +10,7 @@ from pocketclip.cost.energy import measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.cost.weigh import measure_cost, measure_library_cost
 from pocketclip.errors import UserError, unknown_choice
+from pocketclip.files import did_you_mean
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.running.precision import Precision, resolve_device
@@ -88,4 +89,4 @@ def _find_bundle_unless_recipe(place: str) -> Path | None:
         if path.exists():
             raise
         near = unknown_choice("recipe or size", place, names)
-        raise UserError(f"{place}: neither a bundle nor a run folder. {near}") from error
+        raise UserError(f"{place}: neither a bundle nor a run folder.{did_you_mean(path) or f' {near}'}") from error

@@ -1,40 +1,27 @@
 """A searchable folder of embeddings: exact cosine search with numpy. No torch here.
 
-index.json          which model made it, from what, how many
+index.json          which model made it, from what, where, how many
 embeddings.npy      (N, D) float32, unit length per row
-items.jsonl         one line an image: key, place, captions
+items.jsonl         one line an image: key, place, captions, file
 """
 
 import json
-import os
-import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.config import Config
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.files import cannot_write, no_such, write_atomically
 from pocketclip.records import now
+from pocketclip.search.config import VERSION, IndexConfig, written_model
+from pocketclip.search.places import find_again, first_gone, lasting, source_is_gone
 
 Floats = npt.NDArray[np.float32]
-_LIBRARY = re.compile(r"[\w-]{2,}:")
-
-
-class IndexConfig(Config):
-    """The content of `index.json`."""
-
-    format_version: int = 1
-    model: str
-    """What made the embeddings: a bundle, whose relative path starts at the index's folder, or `LIBRARY:NAME`."""
-    source: str
-    num_images: int
-    embed_dim: int
-    date: str
 
 
 @dataclass(frozen=True)
@@ -43,7 +30,10 @@ class Item:
 
     key: str
     place: str
+    """The picture's file, or a file and where in it; absolute."""
     captions: list[str]
+    file: str = ""
+    """The file of `place`; empty where the picture lies in none."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +43,22 @@ class Hit:
     score: float
     """Cosine similarity."""
     item: Item
+    exists: bool | None = None
+    """Whether its file is still there; None of a picture that lies in no file."""
+
+    @property
+    def place(self) -> str:
+        """Where the image lies."""
+        return self.item.place
+
+    def to_json(self) -> dict[str, Any]:
+        """What `pocketclip search --json` prints."""
+        item = self.item
+        values = {"score": round(self.score, 4), "key": item.key, "place": item.place, "captions": item.captions}
+        return {**values, "exists": self.exists}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Index:
     """Embeddings with what they belong to."""
 
@@ -64,63 +67,135 @@ class Index:
     embeddings: Floats
     items: list[Item]
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({str(self.folder)!r}, num_images={len(self):_}, embed_dim={self.config.embed_dim}, "
+            f"source={self.config.source!r}, model={str(self.model)!r})"
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Read an index."""
+    def open(cls, folder: str | Path) -> Self:
+        """Read an index.
+
+        Raises:
+            UserError: there is none, or a part of it is missing, damaged or of a later version.
+        """
+        folder = Path(folder).expanduser()
         path = folder / "index.json"
         if not path.is_file():
-            raise UserError(f"{folder}: no index here. Make one: pocketclip index FOLDER --model MODEL --out {folder}")
+            problem = f"{folder}: no index here." if folder.exists() else str(no_such("folder of an index", folder))
+            out = shlex.quote(str(folder))
+            raise UserError(f"{problem} Make one: pocketclip index FOLDER --model MODEL --out {out}")
+        config = IndexConfig.read(path)
+        cure = f"Index again: {config.again(folder)}"
+        for name in ("embeddings.npy", "items.jsonl"):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name}: missing; the index is incomplete. {cure}")
         try:
-            config = IndexConfig.parse(json.loads(path.read_text(encoding="utf-8")), place=str(path))
             embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
             text = (folder / "items.jsonl").read_text(encoding="utf-8")
             items = [Item(**json.loads(line)) for line in text.split("\n")[:-1]]  # captions may hold other line ends
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{folder}: the index is damaged ({error}). Make it again.") from error
-        if not len(items) == len(embeddings) == config.num_images:
-            raise UserError(f"{folder}: the index is damaged (its files do not fit together). Make it again.")
+            raise UserError(f"{folder}: the index is damaged ({error}). {cure}") from error
+        if len(items) != config.num_images or embeddings.shape != (config.num_images, config.embed_dim):
+            raise UserError(f"{folder}: the index is damaged (its files do not fit together). {cure}")
         return cls(folder, config, embeddings, items)
 
     @classmethod
-    def write(cls, folder: Path, *, model: Path | str, source: str, embeddings: Floats, items: Sequence[Item]) -> Self:
-        """Write an index of N items and their (N, D) embeddings of unit length; `source` is for people to read.
+    def write(
+        cls,
+        folder: Path,
+        *,
+        model: Path | str,
+        source: str,
+        embeddings: Floats,
+        items: Sequence[Item],
+        model_fingerprint: str = "",
+        typed_in: str = "",
+    ) -> Self:
+        """Write an index of N items and their (N, D) embeddings of unit length.
 
-        The model is a bundle's folder, or a name of another library. `index.json` comes last, so a half-written index
-        is never opened.
+        The model is a bundle's folder, or a name of another library; for other settings see `IndexConfig`. `index.json`
+        comes last, so a half-written index is never opened.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "index.json").unlink(missing_ok=True)
-            with (folder / "embeddings.npy").open("wb") as file:
-                np.save(file, embeddings.astype(np.float32))
+            with (folder / "embeddings.npy").open("wb") as opened:
+                np.save(opened, embeddings.astype(np.float32))
         except OSError as error:
             raise cannot_write(folder, error) from error
-        lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in items)
+        kept = (replace(item, place=place, file=file) for item in items for place, file in [lasting(item.place)])
+        lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in kept)
         write_atomically(folder / "items.jsonl", lines)
-        if isinstance(model, Path):  # the way from here to the bundle, which no library's name looks like
-            way = os.path.relpath(model, folder)
-            model = f"./{way}" if _LIBRARY.match(way) else way
         count, width = embeddings.shape
-        config = IndexConfig(model=model, source=source, num_images=count, embed_dim=width, date=now())
+        config = IndexConfig(
+            model=written_model(model, folder),
+            model_fingerprint=model_fingerprint,
+            source=source,
+            typed_in=typed_in,
+            written_to=str(folder.absolute()),
+            num_images=count,
+            embed_dim=width,
+            date=now(),
+        )
         write_atomically(folder / "index.json", json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
         return cls.open(folder)
 
     @property
     def model(self) -> Path | str:
         """What encodes queries: a bundle's folder, or the name of another library's model."""
-        if _LIBRARY.match(self.config.model):
-            return self.config.model
-        return Path(os.path.normpath(self.folder / self.config.model))
+        return self.config.model_of(self.folder)
 
-    def search(self, query: Floats, count: int) -> list[Hit]:
-        """The nearest images to a query of unit length, (D,), at most `count`."""
+    @property
+    def again(self) -> str:
+        """The command that makes this index again."""
+        return self.config.again(self.folder)
+
+    def search(self, query: Floats, count: int = 10) -> list[Hit]:
+        """The nearest images to a query of unit length, (D,), at most `count`, best first."""
         if query.shape != (self.config.embed_dim,):
             raise UserError(
                 f"{self.folder}: holds vectors of {self.config.embed_dim} numbers, the query has {query.shape[-1]}; "
                 "another model made this index."
             )
+        if count < 1:
+            raise UserError(f"{self.folder}: count should be at least 1 (got {count}).")
         scores = self.embeddings @ query
         count = min(count, len(scores))
         nearest = np.argpartition(-scores, count - 1)[:count] if count else np.zeros(0, np.int64)
         ordered = sorted(nearest, key=lambda number: (-scores[number], number))
-        return [Hit(float(scores[number]), self.items[number]) for number in ordered]
+        return [self._hit(float(scores[number]), self.items[number]) for number in ordered]
+
+    def _hit(self, score: float, item: Item) -> Hit:
+        """With the place where the image is now."""
+        if self.config.format_version < VERSION:
+            return Hit(score, item, exists=bool(lasting(item.place)[1]) or None)
+        if not item.file:
+            return Hit(score, item)
+        found = find_again(item.file, self.config.written_to, self.folder)
+        if found is None:
+            return Hit(score, item, exists=False)
+        return Hit(score, replace(item, place=found + item.place[len(item.file) :], file=found), exists=True)
+
+    def remarks(self, hits: Sequence[Hit]) -> list[str]:
+        """What to know of some results, with the cure: pictures that are gone, places that are relative."""
+        told = []
+        if gone := [hit.item.file for hit in hits if hit.exists is False]:
+            outermost = list(dict.fromkeys(map(first_gone, gone)))
+            moved = outermost != gone and source_is_gone(self.config.source, self.config.typed_in)
+            more = ", ..." if len(outermost) > 1 else ""
+            is_are = "is" if len(gone) == 1 else "are"
+            told.append(
+                f"{len(gone)} of {len(hits)} results {is_are} gone from disk ({outermost[0]}{more}). "
+                f"Index again: {self.config.again(self.folder, source_is_gone=moved)}"
+            )
+        if self.config.format_version < VERSION:
+            told.append(
+                f"{self.folder}: an earlier version made this index; relative places in it start at the folder in "
+                f"which that was done. Index again to have them whole: {self.again}"
+            )
+        return told

@@ -14,7 +14,7 @@ from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id, unique_keys
 from pocketclip.data.source import LeftOut, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.files import resolve_inside
+from pocketclip.files import did_you_mean, resolve_inside
 from pocketclip.preprocess import IMAGE_SUFFIXES
 
 MAX_FILE_BYTES = 256 << 20
@@ -173,9 +173,10 @@ def locate(place: Path) -> Path:
         return found
     place, root = _expanded(place), Path(os.environ.get("POCKETCLIP_DATA", "data"))
     tried = f"{place}" if place.is_absolute() else f"{place} and {root / place}"
+    hint = did_you_mean(place) or did_you_mean(root / place)
     raise UserError(
-        f"No such file or folder: {place} (looked at {tried}). Give the right place, or set POCKETCLIP_DATA to the "
-        "folder that holds your data sets."
+        f"No such file or folder: {place} (looked at {tried}).{hint} Give the right place, or set POCKETCLIP_DATA to "
+        "the folder that holds your data sets."
     )
 
 
