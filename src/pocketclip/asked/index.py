@@ -77,7 +77,7 @@ class Index(search.Index):
         except UserError as error:
             raise UserError(
                 f"{self.folder}: the model that made this index cannot be opened. {error} If it was moved, say where "
-                f"it is: search --model PLACE. Or index again: {self.again}"
+                f"it is: search --model PLACE (in Python model=PLACE). Or index again: {self.again}"
             ) from error
         if changed:
             raise UserError(
