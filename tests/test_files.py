@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write, resolve_inside, write_atomically
+from pocketclip.files import cannot_write, did_you_mean, no_such, resolve_inside, write_atomically
 
 
 @pytest.mark.parametrize("content", ["grün 狗\n", b"\x00\xff\n"])
@@ -101,3 +101,30 @@ def test_a_linked_image_folder_counts_as_inside(tmp_path: Path) -> None:
 def test_a_name_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"pairs\.csv: .* is not a file name"):
         resolve_inside(tmp_path, name, place="pairs.csv")
+
+
+@pytest.mark.parametrize(
+    ("place", "near"),
+    [
+        ("photo", "photos"),
+        ("PHOTOS", "photos"),
+        ("photos/dg.jpg", "photos/dog.jpg"),
+        ("fotos/dog.jpeg", "photos/dog.jpg"),
+        ("photos/../phtos", "photos/../photos"),
+        ("nowhere", None),
+        ("photos/dog.jpg/x", None),
+        ("", None),
+        ("a\0b", None),
+    ],
+)
+def test_a_misspelt_place_is_told_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, near: str | None
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "dog.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    hint = f" Did you mean '{near}'?" if near else ""
+    assert str(no_such("file", place)) == f"{place}: no such file.{hint}"
+    if near:
+        assert did_you_mean(tmp_path / place) == f" Did you mean '{tmp_path / near}'?"
+        assert (tmp_path / near).exists()

@@ -15,6 +15,7 @@ LAYERS = (
         "errors",
         "files",
         "hardware",
+        "inputs",
         "records",
         "sketch",
         "preprocess",

@@ -235,7 +235,8 @@ def test_a_mapping_and_a_text_open_the_same_source() -> None:
     ("spec", "expected"),
     [
         ("flder:photos", ["Unknown kind of source 'flder'", "Did you mean 'folder'?", "webdataset"]),
-        ("photos", ["Unknown kind of source 'photos'", "Known: "]),
+        ("photos", ["No such file or folder: photos (looked at photos and "]),
+        ("folders", ["Unknown kind of source 'folders'. Did you mean 'folder'?", "Known: ", "Nor is there a file"]),
         ("csv:a.csv,captoin=text", ["Unknown setting of csv 'captoin'", "Did you mean 'caption'?", "separator"]),
         ("folder:a,dir=b", ["'dir' is given twice"]),
         ("folder:a,b", ["'b' is one place too many", "folder takes dir"]),

@@ -86,3 +86,124 @@ def test_another_librarys_model_is_kept_by_its_name(tmp_path: Path) -> None:
     assert index.config.model == index.model == "open_clip:a/b"
     index = Index.write(tmp_path, model=tmp_path / "hf:mine", source="x", embeddings=vectors, items=items)
     assert index.model == tmp_path / "hf:mine"
+
+
+# Where pictures lie
+
+
+def indexed(root: Path, folder: Path) -> Index:
+    """Three photos below `root`, named from there, and a drawn one."""
+    (root / "photos").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        (root / "photos" / name).write_bytes(b"x")
+    (root / "c.tar").write_bytes(b"x")
+    places = [f"{root}/photos/a.jpg", f"{root}/photos/b.jpg", f"{root}/c.tar: c", "scenes: scene 3"]
+    items = [Item(place[-5:], place, []) for place in places]
+    source, typed_in = "photos", str(root)
+    (root / "model").mkdir()
+    vectors = np.eye(4, dtype=np.float32)
+    return Index.write(folder, model=root / "model", source=source, typed_in=typed_in, embeddings=vectors, items=items)
+
+
+def found(index: Index) -> list[tuple[str, bool | None]]:
+    return [(hit.place, hit.exists) for hit in index.search(np.ones(4, np.float32))]
+
+
+def test_places_are_whole_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "c.tar").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    items = [Item("a", "photos/a.jpg", []), Item("c", "c.tar: c", []), Item("s", "scenes: scene 3", [])]
+    Index.write(Path("index"), model="hf:x", source="photos", embeddings=np.ones((3, 4), np.float32), items=items)
+    monkeypatch.chdir("/")
+    assert found(Index.open(str(tmp_path / "index"))) == [
+        (str(tmp_path / "photos" / "a.jpg"), True),
+        (f"{tmp_path / 'c.tar'}: c", True),
+        ("scenes: scene 3", None),
+    ]
+
+
+def test_pictures_that_are_gone_are_marked_and_told(tmp_path: Path) -> None:
+    root = tmp_path / "here"
+    index = indexed(root, tmp_path / "index")
+    (root / "photos" / "b.jpg").unlink()
+    assert [exists for _, exists in found(index)] == [True, False, True, None]
+    (told,) = index.remarks(index.search(np.ones(4, np.float32)))
+    assert told.startswith(f"1 of 4 results is gone from disk ({root}/photos/b.jpg). Index again: cd {root} && ")
+    assert "pocketclip index photos --model" in told
+    (root / "photos").rename(root / "fotos")
+    (told,) = index.remarks(index.search(np.ones(4, np.float32)))
+    assert told.startswith(f"2 of 4 results are gone from disk ({root}/photos). Index again: pocketclip index SOURCE ")
+    (root / "c.tar").unlink()
+    assert f"({root}/photos, ...)" in index.remarks(index.search(np.ones(4, np.float32)))[0]
+    assert index.remarks(index.search(np.array([0, 0, 0, 1], np.float32), 1)) == []
+
+
+def test_pictures_and_model_that_moved_with_the_index_are_found(tmp_path: Path) -> None:
+    indexed(tmp_path / "a", tmp_path / "a" / "index")
+    (tmp_path / "a").rename(tmp_path / "b")
+    index = Index.open(tmp_path / "b" / "index")
+    assert found(index)[0] == (f"{tmp_path}/b/photos/a.jpg", True)
+    assert found(index)[2] == (f"{tmp_path}/b/c.tar: c", True)
+    assert index.model == tmp_path / "b" / "model"
+
+
+def test_an_index_that_moved_alone_still_knows_pictures_and_model(tmp_path: Path) -> None:
+    indexed(tmp_path / "a", tmp_path / "a" / "index")
+    (tmp_path / "else" / "where").mkdir(parents=True)
+    (tmp_path / "a" / "index").rename(tmp_path / "else" / "where" / "index")
+    index = Index.open(tmp_path / "else" / "where" / "index")
+    assert found(index)[0] == (f"{tmp_path}/a/photos/a.jpg", True)
+    assert index.model == tmp_path / "a" / "model"
+
+
+# What an index says
+
+
+def test_it_shows_itself_in_one_line(tmp_path: Path) -> None:
+    index = make(tmp_path)
+    told = f"num_images=50, embed_dim=8, source='folder:x', model='{tmp_path}/bundle'"
+    assert (repr(index), len(index)) == (f"Index('{tmp_path}/index', {told})", 50)
+
+
+def test_an_index_of_an_earlier_version_is_searched_with_a_word(tmp_path: Path) -> None:
+    folder = make(tmp_path).folder
+    values = json.loads((folder / "index.json").read_text())
+    kept = {key: values[key] for key in ("model", "source", "num_images", "embed_dim", "date")}
+    (folder / "index.json").write_text(json.dumps({"format_version": 1, **kept}))
+    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["file"]
+    (folder / "items.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    index = Index.open(folder)
+    hits = index.search(np.ones(8, np.float32), 2)
+    assert [hit.exists for hit in hits] == [None, None]
+    assert "an earlier version made this index" in index.remarks(hits)[0]
+    assert index.remarks(hits)[0].endswith(f"pocketclip index SOURCE --model MODEL --out {folder}")
+
+
+def test_an_index_of_a_later_version_asks_for_an_update(tmp_path: Path) -> None:
+    folder = make(tmp_path).folder
+    (folder / "index.json").write_text('{"format_version": 9, "secret": 1}')
+    with pytest.raises(UserError, match=r"index\.json: of version 9, and this pocketclip reads up to 2; update it"):
+        Index.open(folder)
+
+
+@pytest.mark.parametrize("part", ["items.jsonl", "embeddings.npy"])
+def test_a_missing_part_is_named_with_the_command(tmp_path: Path, part: str) -> None:
+    index = indexed(tmp_path / "a", tmp_path / "a" / "index")
+    (index.folder / part).unlink()
+    with pytest.raises(UserError, match=f"index/{part}: missing; the index is incomplete. Index again: cd .* photos"):
+        Index.open(index.folder)
+
+
+def test_a_misspelt_index_is_told_with_the_nearest(tmp_path: Path) -> None:
+    folder = make(tmp_path).folder
+    with pytest.raises(UserError, match=rf"indx: no such folder of an index\. Did you mean '{folder}'\?"):
+        Index.open(folder.with_name("indx"))
+
+
+def test_fewer_than_one_is_no_count(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"count should be at least 1 \(got 0\)"):
+        make(tmp_path).search(np.ones(8, np.float32), 0)
