@@ -10,7 +10,6 @@
 Reading needs no torch.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from pydantic import PositiveInt
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.files import cannot_write, did_you_mean, encode_text, no_such
+from pocketclip.files import cannot_write, did_you_mean, encode_text, files_digest, no_such
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.sketch import FILE as SKETCH
 from pocketclip.sketch import Sketch
@@ -100,11 +99,8 @@ def read_bundle(place: str | Path) -> Bundle:
 
 def content_digest(place: str | Path) -> str:
     """Sixteen hex digits that change with a bundle's weights or with what shapes its embeddings."""
-    folder, digest = find_bundle(place), hashlib.blake2b(digest_size=8)
-    for name in FILES[:4]:
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
+    folder = find_bundle(place)
+    return files_digest([folder / name for name in FILES[:4]])
 
 
 def _check_size(path: Path) -> None:

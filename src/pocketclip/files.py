@@ -1,8 +1,9 @@
 """Files written whole or not at all, and paths that cannot leave their folder."""
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
@@ -62,6 +63,15 @@ def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> Use
         f"Cannot write {path}: {error.strerror or error}. Nothing already written was lost; "
         f"free some space or choose another place with {elsewhere}."
     )
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Sixteen hex digits that change with the names and contents of files, not with their folder."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'blake2b').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 _COMPARED = 2000

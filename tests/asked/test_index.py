@@ -113,6 +113,8 @@ def test_another_librarys_model_is_known_by_its_weights(tmp_path: Path) -> None:
     name = f"hf:{tmp_path / 'clip'}"
     place = make_index(tmp_path, name, open_model(name, device="cpu"))
     assert keys(Index.open(place).search(tmp_path / "photos" / "2.jpg", 1)) == ["2"]
+    shutil.copytree(tmp_path / "clip", tmp_path / "copy")
+    assert keys(Index.open(place, model=f"hf:{tmp_path / 'copy'}").search(tmp_path / "photos" / "2.jpg", 1)) == ["2"]
     shutil.rmtree(tmp_path / "clip")
     tiny.write_huggingface_teacher(tmp_path / "clip", seed=1)
     with pytest.raises(UserError, match="another model made this index"):

@@ -12,6 +12,7 @@ from pocketclip.asked import library_model, open_model
 from pocketclip.bundle import content_digest
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
+from pocketclip.files import files_digest
 from pocketclip.inputs import is_array, is_picture, is_text
 from pocketclip.search.index import Hit
 
@@ -87,5 +88,12 @@ class Index(search.Index):
 
 
 def fingerprint_of(model: Path | str, loaded: Embedder) -> str:
-    """What changes with the weights and settings of a model that is named so."""
-    return content_digest(model) if library_model(model) is None else str(loaded.made_from()["model"])
+    """What changes with the weights and settings of a model that is named so, and not with its folder."""
+    library = library_model(model)
+    if library is None:
+        return content_digest(model)
+    text = library.lasting_text()
+    local = Path(text[text.find("/") :])  # an absolute path behind whatever names the library
+    if "/" not in text or not local.exists():
+        return str(loaded.made_from()["model"])
+    return files_digest(sorted(path for path in local.rglob("*") if path.is_file()) if local.is_dir() else [local])
