@@ -30,6 +30,7 @@ SMALLER = [
     (r"--nproc-per-node 8", "--nproc-per-node 2"),
     (r"\bRECIPE\b", "quickstart/your_photos"),
     (r"folder:PHOTOS", "folder:photos"),
+    (r"--image dog\.jpg", "--image photos/00.jpg"),
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
     (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),

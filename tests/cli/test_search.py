@@ -72,7 +72,10 @@ def test_a_deleted_picture_is_marked_and_the_printed_command_mends_it(
     assert {Path(hit["place"]).name for hit in hits(ended) if not hit["exists"]} == {"002.jpg"}
     assert "1 of 5 results is gone from disk" in ended.err
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "002.jpg  (gone)" in pocketclip("search", "red", "--index", "../my index").out
+    assert f"{here}/photos/002.jpg  (gone)" in pocketclip("search", "red", "--index", "../my index").out
+    monkeypatch.chdir(here)
+    assert " photos/002.jpg  (gone)" in pocketclip("search", "red", "--index", "my index").out
+    monkeypatch.chdir(here / "other")
     again = paste(pocketclip, ended.err, monkeypatch)
     assert again.code == 0, again.err
     monkeypatch.undo()

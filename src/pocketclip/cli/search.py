@@ -55,7 +55,8 @@ def search(
         else:
             gone = "  (gone)" if hit.exists is False else ""
             caption = hit.item.captions[0] if hit.item.captions else ""
-            typer.echo(f"{hit.score:6.3f}  {printable(hit.place)}{gone}  {printable(caption)}")
+            place = hit.place.removeprefix(f"{Path.cwd()}{os.sep}")  # short, and it can still be opened from here
+            typer.echo(f"{hit.score:6.3f}  {printable(place)}{gone}  {printable(caption)}")
     for remark in opened.remarks(hits):
         typer.echo(printable(remark), err=True)
     if len(hits) == len(opened) < count:
