@@ -192,6 +192,7 @@ def test_what_is_no_sentence_is_named(given: Any, told: str) -> None:
         ("two dogs in the snow", False),
         ("dog.jpg", True),
         ("My Dog.JPEG", True),
+        ("IMG_1.HEIC", True),
         ("https://example.org/x", True),
         ("note: a dog", False),
         ("ratio 3:/4", False),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pocketclip.errors import UserError
-from pocketclip.preprocess import IMAGE_SUFFIXES, decode_image, load_image, open_image
+from pocketclip.preprocess import HEIC_SUFFIXES, IMAGE_SUFFIXES, decode_image, load_image, open_image
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | npt.NDArray[Any]
 """A path, an encoded picture, an opened file, a Pillow image, or pixels: see `read_image`."""
@@ -36,7 +36,9 @@ def is_array(given: Any) -> bool:
 def is_picture(given: Any) -> bool:
     """Whether it is one picture; of a text where it ends as files of pictures do, or is an address on the web."""
     if isinstance(given, str):
-        return Path(given).suffix.lower() in IMAGE_SUFFIXES or bool(_ADDRESS.match(given) and " " not in given)
+        return Path(given).suffix.lower() in IMAGE_SUFFIXES | HEIC_SUFFIXES or bool(
+            _ADDRESS.match(given) and " " not in given
+        )
     return _is_image(given)
 
 

@@ -204,6 +204,12 @@ def test_a_misspelt_index_is_told_with_the_nearest(tmp_path: Path) -> None:
         Index.open(folder.with_name("indx"))
 
 
+def test_an_index_inside_a_folder_is_pointed_at(tmp_path: Path) -> None:
+    folder = make(tmp_path).folder
+    with pytest.raises(UserError, match=f"{tmp_path}: no index here. There is one inside: {folder}"):
+        Index.open(tmp_path)
+
+
 def test_fewer_than_one_is_no_count(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"count should be at least 1 \(got 0\)"):
         make(tmp_path).search(np.ones(8, np.float32), 0)

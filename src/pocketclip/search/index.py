@@ -87,6 +87,8 @@ class Index:
         path = folder / "index.json"
         if not path.is_file():
             problem = f"{folder}: no index here." if folder.exists() else str(no_such("folder of an index", folder))
+            if (folder / "index" / "index.json").is_file():
+                raise UserError(f"{problem} There is one inside: {folder / 'index'}")
             out = shlex.quote(str(folder))
             raise UserError(f"{problem} Make one: pocketclip index FOLDER --model MODEL --out {out}")
         config = IndexConfig.read(path)
