@@ -99,7 +99,7 @@ def read_image(item: Any, place: str) -> Image.Image:
     if hasattr(item, "read") and not isinstance(item, Image.Image):
         item = _read_opened(item, place)
     if isinstance(item, (bytes, bytearray, memoryview)):
-        return decode_image(bytes(item), place=place)
+        return decode_image(bytes(item), place=f"{place} (picture in memory)")
     if is_array(item):
         item = _from_pixels(item, place)
     if not isinstance(item, Image.Image):
