@@ -28,9 +28,18 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 def unknown_choice(what: str, got: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a fixed set, with the nearest known name."""
     names = sorted(known)
-    near = get_close_matches(got, names, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    near = nearest(got, names)
+    hint = f" Did you mean '{near}'?" if near else ""
     return UserError(f"Unknown {what} '{got}'.{hint} Known: {', '.join(names)}.")
+
+
+def nearest(got: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, whatever its case; of a path its last part may stand alone."""
+    names = list(known)
+    spelt = {name.rpartition("/")[2].casefold(): name for name in reversed(names)}
+    spelt |= {name.casefold(): name for name in reversed(names)}  # a whole name goes before another one's part
+    near = get_close_matches(got.casefold(), spelt, n=1)
+    return spelt[near[0]] if near else None
 
 
 def first_line(error: BaseException) -> str:

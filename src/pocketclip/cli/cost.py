@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pocketclip.cli.options import MODEL_HELP, Device, Json
+from pocketclip.cli.options import MODEL_HELP, Device, Json, Price
 
 
 def cost(
@@ -15,9 +15,7 @@ def cost(
     device: Device = "auto",
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the timings.")] = "auto",
     seconds: Annotated[float, typer.Option(help="Spent on each of the four timings.")] = 1.0,
-    hourly_dollars: Annotated[
-        float | None, typer.Option(help="Price of this machine; adds the price of a million images and texts.")
-    ] = None,
+    price: Price = None,
     energy: Annotated[bool, typer.Option("--energy", help="Measure the energy too (needs codecarbon).")] = False,
     json_lines: Json = False,
 ) -> None:
@@ -28,13 +26,13 @@ def cost(
       pocketclip cost runs/mine
       pocketclip cost mobileclip_s0
       pocketclip cost open_clip:MobileCLIP-S1/datacompdr
-      pocketclip cost flickr/resnet50_distilbert_flickr30k --hourly-dollars 0.50
+      pocketclip cost flickr/resnet50_distilbert_flickr30k --price 0.50
     """
     from pocketclip.cli.tables import print_cost
     from pocketclip.run.cost import cost_of
 
     weighed = cost_of(
-        model, device=device, precision=precision, seconds=seconds, dollars_per_hour=hourly_dollars, with_energy=energy
+        model, device=device, precision=precision, seconds=seconds, dollars_per_hour=price, with_energy=energy
     )
     if json_lines:
         typer.echo(json.dumps(weighed.to_json()))

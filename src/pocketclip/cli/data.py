@@ -6,13 +6,16 @@ import typer
 
 from pocketclip.cli.features import features
 from pocketclip.cli.filter import filter_source
+from pocketclip.cli.group import Commands
 from pocketclip.cli.inspect import inspect
 from pocketclip.cli.mix import mix
 from pocketclip.cli.options import MaxBrokenShare, SourceText, Verify
 from pocketclip.cli.stages import ShardFolder, ShardName
 from pocketclip.cli.tables import tell_shards
 
-app = typer.Typer(help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Look at a data source, write it as WebDataset shards, encode it once.", no_args_is_help=True
+)
 app.command()(inspect)
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from pocketclip.cli.group import Commands
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
 
-app = typer.Typer(help="Pages that show what a model does.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Pages that show what a model does.", no_args_is_help=True)
 
 
 @app.callback()
@@ -18,7 +19,7 @@ def _demo() -> None:
 
 @app.command()
 def retrieval(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[
         str,
         typer.Option("--data", metavar="SOURCE", help="Pictures with captions, as KIND:PLACE."),
@@ -34,13 +35,13 @@ def retrieval(
 ) -> None:
     """Write one HTML page with what a model finds, its recalls and its cost.
 
-    \b
     Ten sentences with the five nearest images each and ten images with the five nearest sentences, drawn at random;
     the recalls over the whole source. The page needs no network.
 
     \b
     Example:
-      pocketclip demo retrieval runs/mine --data folder:more_photos --sentence "two dogs in the snow"
+      pocketclip demo retrieval runs/mine --data folder:more_photos \\
+        --sentence "two dogs in the snow"
     """
     from pocketclip.asked import open_model
     from pocketclip.cli.progress import reporter, tell_left_out

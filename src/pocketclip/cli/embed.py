@@ -8,6 +8,7 @@ import typer
 
 from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText, Verify
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
+from pocketclip.cli.telling import tell
 
 
 def embed(
@@ -23,7 +24,6 @@ def embed(
 ) -> None:
     """Embed a source's images and captions as numpy arrays.
 
-    \b
     Writes images.npy (N, D), texts.npy (Q, D), text_images.npy (Q,) and items.jsonl to --out.
 
     \b
@@ -40,4 +40,4 @@ def embed(
         stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:
             num_images, num_texts = write_embeddings(stage, open_stage, out, compute, shown, resume=resume)
-    typer.echo(f"{num_images:,} images and {num_texts:,} captions in {out}", err=True)
+    tell(f"{num_images:,} images and {num_texts:,} captions in {out}")

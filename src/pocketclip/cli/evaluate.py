@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")],
     tasks: Annotated[
         list[str], typer.Option("--task", help="Task name, see `pocketclip list tasks`; may be repeated.")
@@ -36,11 +36,13 @@ def evaluate(
     """Measure a model; one JSON line a task, or tables on a terminal.
 
     \b
-    Example:
+    Examples:
       pocketclip evaluate runs/mine --task retrieval --data folder:more_photos
-      pocketclip evaluate open_clip:MobileCLIP-S1/datacompdr --data folder:more_photos
-      pocketclip evaluate runs/mine --task linear_probe --data folder:test,classes=folders --train-data \
-        folder:train,classes=folders
+      pocketclip evaluate open_clip:MobileCLIP-S1/datacompdr \\
+        --data folder:more_photos
+      pocketclip evaluate runs/mine --task linear_probe \\
+        --data folder:test,classes=folders \\
+        --train-data folder:train,classes=folders
     """
     from pocketclip.asked import open_model
     from pocketclip.cli.progress import reporter, tell_left_out

@@ -15,7 +15,6 @@ def features(
 ) -> None:
     """Fill the feature cache that training with RECIPE reads: the towers run here, and `train` finds it all done.
 
-    \b
     The cache is $POCKETCLIP_CACHE. A stopped call goes on where it was when called again.
 
     \b

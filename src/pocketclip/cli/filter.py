@@ -10,6 +10,7 @@ import typer
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
 from pocketclip.cli.tables import print_one, tell_shards
+from pocketclip.cli.telling import tell
 
 if TYPE_CHECKING:
     from pocketclip.curate.filter import FilterConfig, FilterReport
@@ -43,13 +44,14 @@ def filter_source(
 ) -> None:
     """Write the samples that pass the given rules as WebDataset shards, and count what each rule dropped.
 
-    \b
     Rules apply in the order of this list. Those about captions drop captions; an image goes with its last one.
     How similar caption and image are, from -1 to 1, is what --model says.
 
     \b
-    Example:
-      pocketclip data filter folder:photos --out kept --min-image-side 64 --model runs/mine --keep-share 0.5
+    Examples:
+      pocketclip data filter folder:photos --out kept --min-image-side 64
+      pocketclip data filter folder:photos --out best --model runs/mine \\
+        --keep-share 0.5
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.curate.curation import carry_out
@@ -97,7 +99,7 @@ def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> Non
     """Counts to stdout, what each rule dropped and where the shards lie to stderr."""
     for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
         for rule, count in dropped.items():
-            typer.echo(f"{rule}: {count:,} {what} dropped", err=True)
+            tell(f"{rule}: {count:,} {what} dropped")
     tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
     rows = [
         ["images", f"{report.num_images:,}", f"{report.num_kept_images:,}"],

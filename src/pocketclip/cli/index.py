@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText
+from pocketclip.cli.telling import tell
 
 
 def index(
@@ -49,4 +50,4 @@ def index(
         items=[Item(**json.loads(line)) for line in item_lines(opened, embeddings.indices)],
     )
     command = f'pocketclip search "a red boat" --index {shlex.quote(str(out))}'
-    typer.echo(f"{len(embeddings.images):,} images. Search them: {command}", err=True)
+    tell(f"{len(embeddings.images):,} images. Search them: {command}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import SourceText, wants_json
-from pocketclip.cli.tables import print_table
+from pocketclip.cli.options import JSON_HELP, SourceText, asks_json, wants_json
+from pocketclip.cli.tables import print_line, print_table
+from pocketclip.cli.telling import tell
 from pocketclip.errors import printable
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ def inspect(
     uncaptioned: Annotated[
         bool, typer.Option("--uncaptioned", help="List all pictures without a caption instead, one a line.")
     ] = False,
-    json_lines: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Count, measure and check a source: captions, sizes, broken items, duplicates, what was passed over.
 
     \b
-    Example:
+    Examples:
       pocketclip data inspect folder:photos --sheet photos.png
       pocketclip data inspect folder:photos --broken
     """
@@ -49,11 +50,11 @@ def inspect(
             contact_sheet(opened).save(sheet, "PNG")
         except OSError as error:
             raise cannot_write(sheet, error) from error
-        typer.echo(f"Contact sheet: {printable(str(sheet))}", err=True)
+        tell(f"Contact sheet: {printable(str(sheet))}")
     if broken:
-        _list("broken", inspection.unusable, as_json=json_lines)
+        _list("broken", inspection.unusable, as_json=asks_json(json_lines))
     if uncaptioned:
-        _list("without_caption", inspection.without_caption, as_json=json_lines)
+        _list("without_caption", inspection.without_caption, as_json=asks_json(json_lines))
     if broken or uncaptioned:
         return
     if wants_json(json_lines):
@@ -86,7 +87,7 @@ def _show(inspection: "Inspection") -> None:
             f"so R@1 text to image is at most {highest:.1%}."
         )
     for left in inspection.left_out:
-        typer.echo(f"left out: {printable(str(left))}")
+        print_line(f"left out: {left}")
     _first("broken", inspection.broken, "--broken")
     _first("without caption", inspection.without_caption, "--uncaptioned")
     _first("same picture", [f"{first} and {second}" for first, second in inspection.same_image])
@@ -95,7 +96,7 @@ def _show(inspection: "Inspection") -> None:
 def _first(what: str, lines: Sequence[str], option: str = "") -> None:
     """The first lines of a kind, and how to list the others."""
     for line in lines[:SHOWN]:
-        typer.echo(f"{what}: {printable(line)}")
+        print_line(f"{what}: {line}")
     if len(lines) > SHOWN:
         others = f"; {option} lists all" if option else ""
         typer.echo(f"{what}: {len(lines) - SHOWN:,} more{others}")

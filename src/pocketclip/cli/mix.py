@@ -9,6 +9,7 @@ import typer
 from pocketclip.cli.options import Json, MaxBrokenShare
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
 from pocketclip.cli.tables import print_table, tell_shards
+from pocketclip.cli.telling import tell
 
 if TYPE_CHECKING:
     from pocketclip.curate.mix_report import MixReport
@@ -47,13 +48,13 @@ def mix(
 ) -> None:
     """Mix sources into WebDataset shards: a share of each, captions cleaned, near duplicates left out.
 
-    \b
     A weight is the share of a source's items that is taken, drawn by the seed before anything is dropped. Of pictures
     that are nearly the same in any of the sources, the one with the most captions stays; of equals, the first.
 
     \b
     Example:
-      pocketclip data mix csv:ours.csv folder:scraped@0.5 --without folder:test --out mixed
+      pocketclip data mix csv:ours.csv folder:scraped@0.5 \\
+        --without folder:test --out mixed
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.curate.curation import carry_out
@@ -90,11 +91,11 @@ def _show(report: "MixReport", out: Path, name: str, *, is_held_out: bool, as_js
     if report.num_shards:
         tell_shards(counts, out, name, report.num_shards)
     else:
-        typer.echo(f"{counts} would be written; write them with --resume instead of --dry-run", err=True)
+        tell(f"{counts} would be written; write them with --resume instead of --dry-run")
     if is_held_out:
-        typer.echo(f"{sum(source.num_held_out for source in report.sources):,} images near held-out ones", err=True)
+        tell(f"{sum(source.num_held_out for source in report.sources):,} images near held-out ones")
     else:
-        typer.echo("No source is held out: name the test splits you will measure on with --without.", err=True)
+        tell("No source is held out: name the test splits you will measure on with --without.")
     if as_json:
         typer.echo(json.dumps(report.model_dump(), ensure_ascii=False))
         return

@@ -5,10 +5,19 @@ from typing import Annotated
 
 import typer
 
+from pocketclip.cli import telling
+
+
+def asks_json(asked: bool) -> bool:
+    """Whether JSON was asked for, by `--json` or `--format json`."""
+    if asked and telling.asked.format == "table":
+        raise typer.BadParameter("is --format json, and --format table was given; leave one of them out.")
+    return asked or telling.asked.format == "json"
+
 
 def wants_json(asked: bool) -> bool:
-    """JSON when asked for, or when the output goes to a file or another program."""
-    return asked or not sys.stdout.isatty()
+    """JSON when asked for, or when the output goes to a file or another program and no table was asked for."""
+    return asks_json(asked) or (telling.asked.format is None and not sys.stdout.isatty())
 
 
 MODEL_HELP = (
@@ -16,7 +25,10 @@ MODEL_HELP = (
     "hf:NAME or timm:NAME."
 )
 Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
-Recipe = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (pocketclip list recipes).")]
+Recipe = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (pocketclip list recipes)."),
+]
 Changes = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")]
 SourceText = Annotated[
     str,
@@ -32,4 +44,9 @@ Verify = Annotated[
     bool, typer.Option("--verify", help="Read every picture again instead of trusting the times of files.")
 ]
 MaxBrokenShare = Annotated[float, typer.Option(min=0, max=1, help="Stop above this share of broken items.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.", callback=wants_json)]
+JSON_HELP = "The same as --format json."
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP, callback=wants_json)]
+Price = Annotated[
+    float | None,
+    typer.Option("--price", min=0, metavar="DOLLARS_PER_HOUR", help="Of this machine; adds what the work costs."),
+]

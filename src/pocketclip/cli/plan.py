@@ -7,6 +7,7 @@ import typer
 
 from pocketclip.cli.options import Changes, Json, Recipe
 from pocketclip.cli.tables import print_table
+from pocketclip.cli.telling import tell
 
 
 def plan(
@@ -21,7 +22,8 @@ def plan(
         int | None, typer.Option(metavar="N", help="Samples of an epoch, where the data are not on this machine.")
     ] = None,
     price: Annotated[
-        float | None, typer.Option(metavar="DOLLARS_PER_HOUR", help="In the place of the listed price.")
+        float | None,
+        typer.Option(min=0, metavar="DOLLARS_PER_HOUR", help="Of the machine, in the place of the listed price."),
     ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train a few steps on this machine first.")] = False,
     changes: Changes = [],  # noqa: B006 (typer copies it)
@@ -29,13 +31,13 @@ def plan(
 ) -> None:
     """Say what a training takes before you spend it: hours, dollars, storage.
 
-    \b
     The speed is the one you give, else a record's, else a published one, else an estimate with a range
     (docs/plan.md).
 
     \b
     Example:
-      pocketclip plan flickr/flickr8k_heads_cpu --hardware laptop-cpu-2 --price 0.10
+      pocketclip plan flickr/flickr8k_heads_cpu --hardware laptop-cpu-2 \\
+        --price 0.10
     """
     from pocketclip.files import shipped
     from pocketclip.recipe import find_recipe, list_recipes, load_recipe
@@ -59,8 +61,8 @@ def plan(
         typer.echo(json.dumps(planned.model_dump(mode="json")))
         return
     print_table(f"{planned.recipe} on {planned.hardware}", ["", ""], plan_rows(planned))
-    typer.echo(f"Samples: {planned.samples_source}.\nSpeed: {planned.throughput.source}.", err=True)
+    tell(f"Samples: {planned.samples_source}.\nSpeed: {planned.throughput.source}.")
     if planned.dollars_per_hour is not None:
-        typer.echo(f"Price: {planned.price_source}.", err=True)
+        tell(f"Price: {planned.price_source}.")
     for note in planned.notes:
-        typer.echo(f"Note: {note}.", err=True)
+        tell(f"Note: {note}.")

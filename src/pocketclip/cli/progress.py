@@ -3,11 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
+from pocketclip.cli.telling import asked
 from pocketclip.errors import printable
 from pocketclip.stages.watch import BrokenItems, Watch
 
@@ -15,6 +18,18 @@ if TYPE_CHECKING:
     from pocketclip.data.source import Source
 
 LINE_EVERY_SECONDS = 10.0
+
+
+class CutColumn(TextColumn):
+    """Gives way where a line is too narrow, with the bar and before the numbers, and is cut then."""
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+    def get_table_column(self) -> Column:
+        return Column(overflow="ellipsis")  # one that may not be wrapped would be the last to shrink
 
 
 class Reporter(Watch):
@@ -47,7 +62,18 @@ class Reporter(Watch):
             self._show(done, "")
 
     def note(self, message: str) -> None:
-        self.console.print(printable(message, keep="\n\t"), emoji=False, highlight=False, markup=False, soft_wrap=True)
+        """Whole: the terminal breaks it, so that a command or a path in it can still be copied."""
+        self._print(message, soft_wrap=True)
+
+    def item(self, message: str) -> None:
+        """On a terminal one line, cut to its width unless more was asked for."""
+        if self.console.is_terminal and not asked.verbose:
+            self._print(message, no_wrap=True, overflow="ellipsis")
+        else:
+            self.note(message)
+
+    def _print(self, message: str, **layout: Any) -> None:
+        self.console.print(printable(message, keep="\n\t"), emoji=False, highlight=False, markup=False, **layout)
 
     def _open(self, name: str, total: int, done: int) -> None:
         self._name, self._total, self._speed = name, total, 0.0
@@ -79,18 +105,19 @@ def tell_left_out(watch: Watch, *sources: "Source | None") -> None:
 def reporter(
     max_broken_share: float | None = None, num_samples: int | None = None, *, quiet: bool = False
 ) -> Iterator[Watch]:
-    """What shows progress on stderr, its bar removed at the end; nothing where `quiet`.
+    """What shows progress on stderr, its bar removed at the end; nothing where `quiet`, or with --quiet.
 
     The work stops above `max_broken_share` of a source's items; None leaves counting to whoever works. `num_samples`
     are those of the source; None counts each work by itself.
     """
+    quiet = quiet or asked.quiet
     console = Console(stderr=True, quiet=quiet)
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[info]}", markup=False),
-        TimeRemainingColumn(),
+        CutColumn("{task.description}", markup=False),
+        BarColumn(bar_width=40 if console.width >= 120 else 10),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        CutColumn("{task.fields[info]}", markup=False),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
     )
     bars = Progress(*columns, console=console, transient=True)
     with bars if console.is_terminal and not quiet else nullcontext() as progress:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pocketclip.cli.options import Device
+from pocketclip.cli.telling import tell
 
 
 def quickstart(
@@ -17,14 +18,12 @@ def quickstart(
 ) -> None:
     """The whole story on real drawings, under a minute on two cores: train, measure, weigh, search.
 
-    \b
     Learns which emoji a sentence means from OpenMoji's drawings and their Unicode names, and is tested on emoji
     whose concepts it never saw. Downloads nothing.
     """
-    typer.echo(
+    tell(
         "Learning to find emoji by their names (drawings by OpenMoji, CC BY-SA 4.0).\n"
-        "Loading torch and the pretrained towers takes a few seconds...",
-        err=True,
+        "Loading torch and the pretrained towers takes a few seconds..."
     )
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost, print_results

@@ -8,6 +8,7 @@ import typer
 from pocketclip.cli.options import Changes, Device, Json, MaxBrokenShare, Recipe
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 from pocketclip.cli.tables import print_one
+from pocketclip.cli.telling import tell
 
 if TYPE_CHECKING:
     from pocketclip.data.sources.reinforcement import Manifest
@@ -30,13 +31,17 @@ def reinforce(
 ) -> None:
     """Store what teachers say of a data set, once.
 
-    \b
     Writes pictures, captions, random views and the teachers' embeddings of them as WebDataset shards,
     which `pocketclip train` reads as reinforced:DIR (docs/reinforcement.md).
 
     \b
-    Example:
-      pocketclip reinforce mobileclip/reinforce_flickr8k --out reinforced --dry-run
+    Example, its two teachers first:
+      pocketclip train mobileclip/flickr8k_teacher_cpu --out runs/teacher_lite2
+      pocketclip train mobileclip/flickr8k_teacher_cpu \\
+        --set model.image_encoder.name=tf_efficientnet_lite1 \\
+        --out runs/teacher_lite1
+      pocketclip reinforce mobileclip/reinforce_flickr8k --dry-run
+      pocketclip reinforce mobileclip/reinforce_flickr8k
     """
     from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.distill.estimate import estimate
@@ -79,7 +84,7 @@ def _show_estimate(cost: "ReinforceEstimate", *, as_json: bool) -> None:
 def _show(manifest: "Manifest", folder: Path, *, as_json: bool) -> None:
     """Counts to stdout, how to train on the folder to stderr."""
     num_bytes = sum(shard.num_bytes for shard in manifest.shards)
-    typer.echo(f"Train on it with --set data.train=reinforced:{folder}", err=True)
+    tell(f"Train on it with --set data.train=reinforced:{folder}")
     values = {
         "folder": str(folder),
         "num_samples": manifest.num_samples,

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from pocketclip.cli.options import Device, Json
+from pocketclip.cli.options import Device, Json, Price
 from pocketclip.cli.tables import print_table
+from pocketclip.cli.telling import tell
 
 
 def study(
     study: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped study (pocketclip list studies).")
+        str,
+        typer.Argument(metavar="STUDY", help="A YAML file, or the name of a shipped study (pocketclip list studies)."),
     ],
     changes: Annotated[
         list[str],
@@ -24,14 +26,11 @@ def study(
     resume: Annotated[bool, typer.Option("--resume", help="Leave finished runs alone, go on with the others.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, which share the cores.")] = 1,
     device: Device = "auto",
-    price: Annotated[
-        float | None, typer.Option(min=0, metavar="DOLLARS_PER_HOUR", help="Of this machine; adds what a run costs.")
-    ] = None,
+    price: Price = None,
     json_lines: Json = False,
 ) -> None:
     """Train several recipes with several seeds and compare them in one table, on the validation split.
 
-    \b
     Each run lies in OUT/ROW/seed-N; the table in OUT/study.json, OUT/study.md and, with pictures, OUT/study.html
     (docs/studies.md).
 
@@ -59,9 +58,9 @@ def study(
         print_table(title, score_columns(record), score_rows(record))
         print_table("parameters, time", size_columns(record), size_rows(record))
         for line in study_notes(record):
-            typer.echo(line, err=True)
+            tell(line)
     page = f"   Page: {folder}/study.html" if (folder / "study.html").is_file() else ""
-    typer.echo(f"Record: {folder}/study.json   Table: {folder}/study.md{page}", err=True)
+    tell(f"Record: {folder}/study.json   Table: {folder}/study.md{page}")
     if record.failed:
         listed = "\n".join(f"{name}: {problem}" for name, problem in record.failed.items())
         raise UserError(f"{len(record.failed)} of {record.num_runs} runs failed; --resume tries them again.\n{listed}")

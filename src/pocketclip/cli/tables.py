@@ -1,12 +1,14 @@
 """Results on stdout, as tables for people or JSON lines for programs, and where shards lie on stderr."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pocketclip.cli.telling import asked, tell
 from pocketclip.errors import printable
 
 if TYPE_CHECKING:
@@ -16,25 +18,70 @@ if TYPE_CHECKING:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; numbers to the right, and on more lines where the terminal is too narrow for them."""
+    """A table; numbers to the right. One that is wider than the terminal comes in parts, each with the first column.
+
+    No number is broken: the first column is cut where it takes more than a third of the room. Of only two columns the
+    second is text, which goes on in the next line.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(
-        title=printable(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(printable(cell, keep="\n") for cell in row))
-    plain_console().print(table)
+    console = plain_console()
+    texts = [[printable(cell, keep="\n") for cell in row] for row in [columns, *rows]]
+    for number, part in enumerate(_parts(texts, console.width)):
+        table = Table(title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.title = printable(title) if number == 0 else None
+        for place in part:
+            cut = place == 0 and len(columns) > 2
+            table.add_column(
+                columns[place],
+                justify="left" if place == 0 else "right",
+                overflow="ellipsis" if cut else "fold",
+                no_wrap=cut or None,
+                max_width=console.width // 3 if cut and len(part) < len(columns) else None,
+            )
+        for row in texts[1:]:
+            table.add_row(*(row[place] for place in part))
+        console.print(table)
+
+
+def _parts(texts: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Numbers of the columns that stand side by side in a part of a table, the first in each."""
+    from rich.cells import cell_len
+
+    margin = 2  # of a column, and of the table itself
+    widths = [
+        max(cell_len(line) for cell in column for line in cell.split("\n")) for column in zip(*texts, strict=True)
+    ]
+    if len(widths) < 3 or sum(widths) + margin * (len(widths) + 1) <= width:
+        return [list(range(len(widths)))]
+    first = min(widths[0], width // 3) + 2 * margin
+    parts, used = [[0]], first
+    for place, own in enumerate(widths[1:], start=1):
+        if used + own + margin > width and len(parts[-1]) > 1:
+            parts.append([0])
+            used = first
+        parts[-1].append(place)
+        used += own + margin
+    return parts
+
+
+def print_line(text: str) -> None:
+    """One line of many, on a terminal cut to its width unless --verbose; whole in a pipe or a file."""
+    plain_console().print(printable(text), highlight=False, no_wrap=not asked.verbose or None, overflow="ellipsis")
 
 
 def plain_console() -> "Console":
-    """Standard output, on which names and captions stand as they are: `[red]` is no colour, `:cat:` no picture."""
+    """Standard output, on which names and captions stand as they are: `[red]` is no colour, `:cat:` no picture.
+
+    Lines are as long as the terminal is wide, and as they come in a pipe or a file.
+    """
     from rich.console import Console
 
-    return Console(markup=False, emoji=False)
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 10_000
+    return console
 
 
 def print_one(
@@ -73,4 +120,4 @@ def print_cost(cost: "CostResult") -> None:
 def tell_shards(what: str, out: Path, name: str, num_shards: int) -> None:
     """How many shards hold `what`, and the source that they are, to stderr."""
     numbers = "000000" if num_shards == 1 else f"{{000000..{num_shards - 1:06d}}}"
-    typer.echo(f"{what} in {num_shards} shards: webdataset:{out}/{name}-{numbers}.tar", err=True)
+    tell(f"{what} in {num_shards} shards: webdataset:{out}/{name}-{numbers}.tar")

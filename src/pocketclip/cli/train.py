@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketclip.cli.options import Changes, Device, Json, Recipe, Verify
+from pocketclip.cli.options import Changes, Device, Json, Price, Recipe, Verify
+from pocketclip.cli.telling import tell
 
 if TYPE_CHECKING:
     from pocketclip.run import Outcome
@@ -19,9 +20,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     verify: Verify = False,
     device: Device = "auto",
-    hourly_dollars: Annotated[
-        float | None, typer.Option(help="Price of this machine; the record then holds the run's price.")
-    ] = None,
+    price: Price = None,
     energy: Annotated[bool, typer.Option("--energy", help="Measure the run's energy (needs codecarbon).")] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Write where the time of some early steps went to OUT/profile.")
@@ -36,7 +35,8 @@ def train(
 
     \b
     Example, on your own pictures with captions beside them (dog.jpg, dog.txt):
-      pocketclip train quickstart/your_photos --set data.train=folder:photos --out runs/mine
+      pocketclip train quickstart/your_photos \\
+        --set data.train=folder:photos --out runs/mine
 
     \b
     On several GPUs or machines (docs/distributed.md):
@@ -69,7 +69,7 @@ def train(
             watch=shown,
             resume=resume,
             device=device,
-            dollars_per_hour=hourly_dollars,
+            dollars_per_hour=price,
             with_energy=energy,
             with_profile=profile,
             with_sharding=fsdp,
@@ -94,5 +94,5 @@ def _show(outcome: "Outcome", *, as_json: bool) -> None:
     print_results((evaluated.result for evaluated in outcome.splits.values()), as_json=as_json)
     if broken := outcome.record.broken_items:
         items = "1 item was" if len(broken) == 1 else f"{len(broken):,} items were"
-        typer.echo(f"{items} left out; see broken_items in {folder}/records/run.json.", err=True)
-    typer.echo(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}", err=True)
+        tell(f"{items} left out; see broken_items in {folder}/records/run.json.")
+    tell(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}")

@@ -50,7 +50,7 @@ def own_row(name: str, num_parameters: int, record: RunRecord | None) -> Approac
         return Approach(name, count, NOT_RECORDED, NOT_RECORDED, "Counted in the model; it came without a run record.")
     pairs = NOT_RECORDED if record.num_captions is None else short_count(record.num_captions)
     price = NOT_RECORDED if record.price_dollars is None else short_dollars(record.price_dollars)
-    hint = "; `pocketclip train --hourly-dollars` records a price" if record.price_dollars is None else ""
+    hint = "; `pocketclip train --price` records a price" if record.price_dollars is None else ""
     source = (
         f"Parameters counted in the model; the rest from its run record: {record.num_images:,} images, "
         f"{duration(record.seconds['total'])} on {record.provenance.machine}{hint}."

@@ -55,3 +55,6 @@ class Paced(Watch):
 
     def note(self, message: str) -> None:
         self.watch.note(message)
+
+    def item(self, message: str) -> None:
+        self.watch.item(message)

@@ -25,6 +25,10 @@ class Watch:
     def note(self, message: str) -> None:
         """One line worth reading."""
 
+    def item(self, message: str) -> None:
+        """A line on one item of many, which may be cut where there is little room."""
+        self.note(message)
+
 
 SILENT = Watch()
 
@@ -71,7 +75,7 @@ class BrokenItems(Watch):
         self.messages.update(dict.fromkeys(new))
         self._counts[name] += len(new)
         for message in new:
-            self.watch.note(f"left out: {printable(message)}")
+            self.watch.item(f"left out: {printable(message)}")
         if new and self._are_too_many(self._counts[name], total):
             shown = "\n  ".join(map(printable, list(self.messages)[:5]))
             raise TooManyBrokenError(
@@ -99,3 +103,6 @@ class BrokenItems(Watch):
 
     def note(self, message: str) -> None:
         self.watch.note(message)
+
+    def item(self, message: str) -> None:
+        self.watch.item(message)
