@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pocketclip.errors import UserError, unknown_choice
+from pocketclip.errors import UserError, nearest, unknown_choice
 
 
 class Config(BaseModel):
@@ -114,6 +114,9 @@ def explain(error: ValidationError, place: str, expected: Any) -> str:
         elif problem["type"] == "union_tag_invalid":
             kinds = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
             reason = str(unknown_choice("kind", problem["ctx"]["tag"], kinds))
+        elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
+            choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            reason = f"did you mean '{near}'? {reason}" if (near := nearest(problem["input"], choices)) else reason
         shown = repr(problem["input"])
         lines.append(f"{place}: {key}: {reason} (got {shown[:80]})")
     return "\n".join(dict.fromkeys(lines))

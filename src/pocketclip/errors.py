@@ -27,10 +27,15 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
 def unknown_choice(what: str, got: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a fixed set, with the nearest known name."""
+    return UserError(f"Unknown {what} '{got}'.{and_known(got, known)}")
+
+
+def and_known(got: str, known: Iterable[str]) -> str:
+    """What follows a sentence on a name that is unknown: the one that was probably meant, then all there are."""
     names = sorted(known)
     near = nearest(got, names)
     hint = f" Did you mean '{near}'?" if near else ""
-    return UserError(f"Unknown {what} '{got}'.{hint} Known: {', '.join(names)}.")
+    return f"{hint} Known: {', '.join(names)}."
 
 
 def nearest(got: str, known: Iterable[str]) -> str | None:

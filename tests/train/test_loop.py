@@ -135,7 +135,9 @@ def test_training_stops_early_and_the_best_weights_are_kept(tmp_path: Path) -> N
 
 def test_an_unknown_metric_lists_the_known_ones(tmp_path: Path) -> None:
     run = trainer(tmp_path, evaluate=lambda _: {"mean_recall": 0.1}, keep="best", keep_metric="recal")
-    with pytest.raises(UserError, match=r"no validation metric 'recal'\. Known: mean_recall"):
+    with pytest.raises(
+        UserError, match=r"no validation metric 'recal'\. Did you mean 'mean_recall'\? Known: mean_recall"
+    ):
         run.run(resume=False)
 
 

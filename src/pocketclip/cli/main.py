@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -86,7 +87,8 @@ def main() -> None:
         if error.filename is not None or error.errno not in FULL:
             raise
         drop_unwritten()  # of the two streams the other one may still be read
-        typer.echo(f"Error: Cannot write the output: {error.strerror or error}.", err=True)
+        with suppress(OSError):
+            typer.echo(f"Error: Cannot write the output: {error.strerror or error}.", err=True)
         code = 1
     drop_unwritten()
     sys.exit(code)

@@ -24,12 +24,14 @@ class CutColumn(TextColumn):
     """Gives way where a line is too narrow, with the bar and before the numbers, and is cut then."""
 
     def render(self, task: Task) -> Text:
+        """The text of a column, on one line."""
         text = super().render(task)
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
 
     def get_table_column(self) -> Column:
-        return Column(overflow="ellipsis")  # one that may not be wrapped would be the last to shrink
+        """One that may be wrapped, since others would be the last to shrink."""
+        return Column(overflow="ellipsis")
 
 
 class Reporter(Watch):

@@ -50,9 +50,8 @@ def _parts(texts: Sequence[Sequence[str]], width: int) -> list[list[int]]:
     from rich.cells import cell_len
 
     margin = 2  # of a column, and of the table itself
-    widths = [
-        max(cell_len(line) for cell in column for line in cell.split("\n")) for column in zip(*texts, strict=True)
-    ]
+    columns = zip(*texts, strict=True)
+    widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in columns]
     if len(widths) < 3 or sum(widths) + margin * (len(widths) + 1) <= width:
         return [list(range(len(widths)))]
     first = min(widths[0], width // 3) + 2 * margin

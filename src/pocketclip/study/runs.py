@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.cost.parameters import parameters_by_part
-from pocketclip.errors import Interrupted, UserError, first_line
+from pocketclip.errors import Interrupted, UserError, and_known, first_line
 from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.evaluate.tasks import embedding_task
@@ -142,7 +142,7 @@ class FinishedRun:
     def value(self, metric: str) -> float:
         """One metric of the validation split; a UserError where the run was not measured so."""
         if metric not in self.metrics:
-            raise UserError(f"metrics: {metric} was not measured on val. Known: {', '.join(sorted(self.metrics))}.")
+            raise UserError(f"metrics: {metric} was not measured on val.{and_known(metric, self.metrics)}")
         return self.metrics[metric]
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, and_known
 from pocketclip.train.schedule import is_loss
 
 
@@ -26,7 +26,7 @@ class Progress:
     def metric(self, name: str, stage: str) -> float:
         """A metric of the newest evaluation; a UserError where it was not measured."""
         if name not in self.evaluation:
-            raise UserError(f"{stage}: no validation metric '{name}'. Known: {', '.join(self.evaluation)}.")
+            raise UserError(f"{stage}: no validation metric '{name}'.{and_known(name, self.evaluation)}")
         return self.evaluation[name]
 
     def is_best(self, name: str, stage: str) -> bool:
