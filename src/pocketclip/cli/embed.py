@@ -37,7 +37,8 @@ def embed(
 
     open_stage = partial(open_embedding, source, model, str(resolve_device(device)), verify=verify)
     with open_engine(engine, ray_address) as compute:
-        stage = open_stage()
+        with reporter() as shown:
+            stage = open_stage(watch=shown)
         with reporter(max_broken_share, stage.num_samples) as shown:
             num_images, num_texts = write_embeddings(stage, open_stage, out, compute, shown, resume=resume)
     tell(f"{num_images:,} images and {num_texts:,} captions in {out}")

@@ -39,6 +39,7 @@ def plan(
       pocketclip plan flickr/flickr8k_heads_cpu --hardware laptop-cpu-2 \\
         --price 0.10
     """
+    from pocketclip.cli.progress import reporter
     from pocketclip.files import shipped
     from pocketclip.recipe import find_recipe, list_recipes, load_recipe
     from pocketclip.report.table import plan_rows
@@ -47,16 +48,18 @@ def plan(
     loaded = load_recipe(recipe, changes)
     path = find_recipe(recipe)
     names = {shipped("recipes") / f"{name}.yaml": name for name in list_recipes()}
-    planned = plan_run(
-        loaded,
-        names.get(path.resolve(), names.get(path, recipe)),
-        hardware,
-        changes=tuple(changes),
-        throughput=throughput,
-        num_samples=samples,
-        dollars_per_hour=price,
-        measure=measure,
-    )
+    with reporter() as shown:
+        planned = plan_run(
+            loaded,
+            names.get(path.resolve(), names.get(path, recipe)),
+            hardware,
+            changes=tuple(changes),
+            throughput=throughput,
+            num_samples=samples,
+            dollars_per_hour=price,
+            measure=measure,
+            watch=shown,
+        )
     if json_lines:
         typer.echo(json.dumps(planned.model_dump(mode="json")))
         return

@@ -37,7 +37,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
                 columns[place],
                 justify="left" if place == 0 else "right",
                 overflow="ellipsis" if cut else "fold",
-                no_wrap=cut or None,
+                no_wrap=cut,
                 max_width=console.width // 3 if cut and len(part) < len(columns) else None,
             )
         for row in texts[1:]:

@@ -42,14 +42,15 @@ def train(
     On several GPUs or machines (docs/distributed.md):
       torchrun --nproc-per-node 8 -m pocketclip train RECIPE --out runs/mine
     """
+    from pocketclip.cli.progress import reporter
     from pocketclip.errors import UserError
     from pocketclip.recipe import dump_recipe, find_recipe, load_recipe
     from pocketclip.run.fit import fit_to_data
 
     loaded = load_recipe(recipe, changes)
     if dry_run:
-        with suppress(UserError):  # data that are not here are fitted when they are
-            loaded, _ = fit_to_data(loaded)
+        with suppress(UserError), reporter() as shown:  # data that are not here are fitted when they are
+            loaded, _ = fit_to_data(loaded, shown)
         typer.echo(dump_recipe(loaded), nl=False)
         return
     name = find_recipe(recipe).stem
@@ -58,7 +59,6 @@ def train(
         name = folder.name
 
     from pocketclip import distributed
-    from pocketclip.cli.progress import reporter
     from pocketclip.run import train as run_training
 
     with distributed.started(device), reporter(quiet=not distributed.is_main()) as shown:

@@ -19,7 +19,7 @@ from pocketclip.files import cannot_write, encode_text
 from pocketclip.stages.columns import appearing, join
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
-from pocketclip.stages.watch import Watch
+from pocketclip.stages.watch import SILENT, Watch
 
 COLUMNS: Columns = {
     "images": np.zeros((0, 0), np.float32),
@@ -29,12 +29,12 @@ COLUMNS: Columns = {
 """The arrays of the whole source; blocks have `indices` too."""
 
 
-def open_embedding(source: str, model: str, device: str, *, verify: bool = False) -> Stage:
+def open_embedding(source: str, model: str, device: str, *, verify: bool = False, watch: Watch = SILENT) -> Stage:
     """The stage of `pocketclip embed`, from what a user writes; with `verify` it hangs on every picture's bytes."""
     loaded = open_model(model, device=device)
     opened = open_source(source, place="SOURCE")
     if verify:
-        verify_content(opened)
+        verify_content(opened, watch)
     return embedding_stage(opened, loaded)
 
 

@@ -18,7 +18,7 @@ from pocketclip.run.fit import fit_to_data
 from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.stages.engine import Engine
 from pocketclip.stages.store import Stage
-from pocketclip.stages.watch import BrokenItems, Watch
+from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 
 
 def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "auto") -> dict[str, int]:
@@ -36,7 +36,7 @@ def fill_cache(recipe: Recipe, engine: Engine, watch: Watch, *, device: str = "a
         )
     recipe, _ = fit_to_data(recipe, watch)
     on = resolve_device(device)
-    towers, sources = _open(recipe, on)
+    towers, sources = _open(recipe, on, watch=watch)
     for line in left_out_lines(*sources.values()):
         watch.note(line)
     counts, of_whole = {}, dict[int, BrokenItems]()
@@ -73,9 +73,11 @@ def _stages(recipe: Recipe, towers: FrozenTowers, source: Source, split: str) ->
     return [*stages, towers.text_stage(source, for_scores=exact)] if recipe.caches_texts else stages
 
 
-def _open(recipe: Recipe, device: torch.device, *, inference: str = "auto") -> tuple[FrozenTowers, dict[str, Source]]:
+def _open(
+    recipe: Recipe, device: torch.device, *, inference: str = "auto", watch: Watch = SILENT
+) -> tuple[FrozenTowers, dict[str, Source]]:
     """The towers as training builds them, and the sources whose features it caches."""
-    train, val = open_data(recipe.data)
+    train, val = open_data(recipe.data, watch)
     sources = {"train": train, "val": val}
     if recipe.data.test is not None and len(recipe.stages) == 1:  # later stages give the towers other weights
         sources["test"] = recipe.data.test.open()

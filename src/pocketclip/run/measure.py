@@ -12,7 +12,7 @@ from pocketclip.errors import UserError
 from pocketclip.hardware import describe_hardware
 from pocketclip.recipe import Recipe
 from pocketclip.run.train import train
-from pocketclip.stages.watch import Watch
+from pocketclip.stages.watch import SILENT, Watch
 
 NUM_STEPS, NUM_WARM_UP = 8, 3
 
@@ -20,14 +20,16 @@ NUM_STEPS, NUM_WARM_UP = 8, 3
 class _Speeds(Watch):
     """Remembers how fast each step was."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
         self.speeds: list[float] = []
 
     def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
         self.speeds.append(images_per_second)
+        self.watch.step(name, done, total, images_per_second, metrics)
 
 
-def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Throughput:
+def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS, watch: Watch = SILENT) -> Throughput:
     """Train some steps with the recipe's own model, batch size and objective on drawn pictures; nothing is kept.
 
     Weights from the hub are left out, which does not change the speed. The range is that of the single steps, of which
@@ -36,7 +38,7 @@ def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS) -> Through
     if recipe.train.cache is not None or recipe.data.train.kind == "reinforced":
         what = "cached features" if recipe.train.cache is not None else "reinforced data"
         raise UserError(f"--measure draws pictures of its own, and this recipe trains on {what}; give --throughput.")
-    speeds = _Speeds()
+    speeds = _Speeds(watch)
     with tempfile.TemporaryDirectory() as place:
         outcome = train(_small(recipe, num_steps), Path(place) / "run", name="measure", watch=speeds)
     counted = speeds.speeds[NUM_WARM_UP:]

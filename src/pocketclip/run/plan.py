@@ -12,12 +12,13 @@ from pocketclip.run.fit import fit_batches, fit_to_data, items_of_epoch
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.speed import known_throughput, samples_of_stage
 from pocketclip.run.storage import storage_bytes
+from pocketclip.stages.watch import SILENT, Watch
 
 
-def samples_seen(recipe: Recipe) -> int:
+def samples_seen(recipe: Recipe, watch: Watch = SILENT) -> int:
     """Pairs that pass through the model in the whole run: steps times batch size, over its stages."""
-    recipe, _ = fit_to_data(recipe)
-    train, _ = open_data(recipe.data)
+    recipe, _ = fit_to_data(recipe, watch)
+    train, _ = open_data(recipe.data, watch)
     return sum(samples_of_stage(stage, items_of_epoch(train, stage)) for stage in recipe.stages.values())
 
 
@@ -31,12 +32,14 @@ def plan_run(
     num_samples: int | None = None,
     dollars_per_hour: float | None = None,
     measure: bool = False,
+    watch: Watch = SILENT,
 ) -> Plan:
     """Hours, dollars and storage of a run on hardware of the table in `cost/hardware.json`, or on `this` machine.
 
     The throughput in samples a second is, in this order: the given one, one measured now over a few steps if asked for,
     that of a record of this recipe by its `name`, with the same `changes`, on such a machine, a published one, or an
     estimate with a range. `num_samples` of an epoch and `dollars_per_hour` replace what the data and the table say.
+    `watch` is told how far reading the data is, and a measured training.
 
     Raises:
         UserError: unknown hardware, no way to know the number of samples or the speed, or settings without effect.
@@ -45,8 +48,8 @@ def plan_run(
     _check(hardware_name, throughput, num_samples, dollars_per_hour, measure)
     source, missing, fitted = None, "", None
     try:
-        recipe, fitted = fit_to_data(recipe)
-        source, _ = open_data(recipe.data)
+        recipe, fitted = fit_to_data(recipe, watch)
+        source, _ = open_data(recipe.data, watch)
     except UserError as error:
         missing = str(error)
     items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
@@ -59,7 +62,7 @@ def plan_run(
     if throughput is not None:
         rate = Throughput.exactly(throughput, "given", "given with --throughput")
     elif measure:
-        rate = measure_throughput(recipe)
+        rate = measure_throughput(recipe, watch=watch)
     else:
         rate = known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
     price = hardware.dollars_per_hour if dollars_per_hour is None else dollars_per_hour

@@ -16,6 +16,7 @@ from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.files import shipped
 from pocketclip.recipe import STUDY_SUFFIX, Recipe, load_recipe, read_settings
 from pocketclip.run.plan import samples_seen
+from pocketclip.stages.watch import SILENT, Watch
 
 
 class RowConfig(Config):
@@ -192,13 +193,13 @@ def _check_comparable(rows: Sequence[Row], path: Path) -> None:
                 raise UserError(f"{path}: rows '{other.name}' and '{row.name}' are the same run; leave one out.")
 
 
-def samples_of_rows(study: Study) -> dict[str, int]:
+def samples_of_rows(study: Study, watch: Watch = SILENT) -> dict[str, int]:
     """Samples that every row's run sees, by the row's name; opens the data.
 
     Raises:
         UserError: rows differ and the study does not say `equal_steps: false`, or data cannot be opened.
     """
-    seen = {row.name: samples_seen(row.recipe) for row in study.rows}
+    seen = {row.name: samples_seen(row.recipe, watch) for row in study.rows}
     if study.config.equal_steps and len(set(seen.values())) > 1:
         listed = ", ".join(f"'{name}' {count:,}" for name, count in seen.items())
         raise UserError(

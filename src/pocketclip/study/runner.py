@@ -41,7 +41,7 @@ def run_study(
         UserError: anything the user can fix before the first run, or no run came to an end.
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
-    samples = samples_of_rows(study)
+    samples = samples_of_rows(study, watch)
     _prepare(study, folder, resume=resume)
     results = StudyResults(study, samples, dollars_per_hour, num_jobs, {row.name: [] for row in study.rows})
     planned = []
