@@ -172,3 +172,36 @@ def test_verified_work_does_not_go_on_with_other_bytes(
     trained = "1 with other bytes"
     reasons = {"train": trained, "train's test split": trained, "embed": "made_from.source", "convert": "of other data"}
     assert reasons[command] in refused.err
+
+
+CAPTION_RULES = [["--min-caption-words", "2"], ["--max-caption-words", "9"], ["--drop-duplicate-captions"]]
+
+
+@pytest.mark.parametrize("rule", CAPTION_RULES)
+def test_filter_says_that_photos_have_no_captions_and_leaving_the_rule_out_helps(
+    pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path, rule: list[str]
+) -> None:
+    folder = make_folder(4)
+    for file in folder.glob("*.txt"):
+        file.unlink()
+    command = ("data", "filter", folder, "--out", tmp_path / "out")
+    ended = pocketclip(*command, *rule)
+    assert ended.code == 1
+    assert f"none of its 4 images has a caption, and {rule[0]} can only choose by captions." in ended.err
+    ended = pocketclip(*command, "--min-image-side", "3", "--json", "--resume")
+    assert json.loads(ended.out)["num_kept_images"] == 4
+    assert "4 of 4 images never had a caption: not dropped" in ended.err
+
+
+def test_filter_tells_photos_without_captions_from_those_that_lost_theirs(
+    pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_folder(6)
+    for number in (1, 3):
+        (folder / f"{number:03d}.txt").unlink()
+    (folder / "004.txt").write_text("short")
+    ended = pocketclip("data", "filter", folder, "--out", tmp_path / "out", "--min-caption-words", "2", "--json")
+    values = json.loads(ended.out)
+    assert (values["num_kept_images"], values["num_without_caption"]) == (3, 2)
+    assert values["dropped_images"] == {"no_caption_left": 3}
+    assert "2 of 6 images never had a caption: dropped with those that lost theirs" in ended.err

@@ -68,6 +68,7 @@ def test_shards_hold_the_samples_and_captions_that_stay(folder: Path, tmp_path: 
         "num_kept_images": 8,
         "num_kept_captions": 16,
         "num_broken": 1,
+        "num_without_caption": 0,
         "dropped_images": {"drop_duplicate_images": 1, "no_caption_left": 1},
         "dropped_captions": {"min_caption_words": 1, "max_caption_words": 1},
         "num_shards": 3,

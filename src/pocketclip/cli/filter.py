@@ -44,7 +44,8 @@ def filter_source(
 ) -> None:
     """Write the samples that pass the given rules as WebDataset shards, and count what each rule dropped.
 
-    Rules apply in the order of this list. Those about captions drop captions; an image goes with its last one.
+    Rules apply in the order of this list. Those about captions drop captions; an image goes with its last
+    one, and one that never had any goes, too.
     How similar caption and image are, from -1 to 1, is what --model says.
 
     \b
@@ -100,6 +101,9 @@ def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> Non
     for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
         for rule, count in dropped.items():
             tell(f"{rule}: {count:,} {what} dropped")
+    if bare := report.num_without_caption:
+        then = "dropped with those that lost theirs" if "no_caption_left" in report.dropped_images else "not dropped"
+        tell(f"{bare:,} of {report.num_images:,} images never had a caption: {then}")
     tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
     rows = [
         ["images", f"{report.num_images:,}", f"{report.num_kept_images:,}"],

@@ -1,5 +1,6 @@
 """`pocketclip data inspect`."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pocketclip.errors import printable
 
 if TYPE_CHECKING:
     from pocketclip.curate.inspect import Inspection
+    from pocketclip.data import Source
 
 SHOWN = 10
 """Lines of a kind; an option lists all."""
@@ -21,7 +23,9 @@ SHOWN = 10
 
 def inspect(
     source: SourceText,
-    sheet: Annotated[Path | None, typer.Option(help="Write a PNG with random images and their captions here.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a PNG with random images, their names and captions here.")
+    ] = None,
     broken: Annotated[
         bool, typer.Option("--broken", help="List all that training leaves out instead, an item a line, and why.")
     ] = False,
@@ -38,19 +42,14 @@ def inspect(
       pocketclip data inspect folder:photos --broken
     """
     from pocketclip.cli.progress import reporter
-    from pocketclip.curate.inspect import contact_sheet, inspect_source
+    from pocketclip.curate.inspect import inspect_source
     from pocketclip.data import open_source
-    from pocketclip.files import cannot_write
 
     opened = open_source(source, place="SOURCE")
     with reporter() as shown:
         inspection = inspect_source(opened, shown)
     if sheet is not None:
-        try:
-            contact_sheet(opened).save(sheet, "PNG")
-        except OSError as error:
-            raise cannot_write(sheet, error) from error
-        tell(f"Contact sheet: {printable(str(sheet))}")
+        _draw(opened, sheet)
     if broken:
         _list("broken", inspection.unusable, as_json=asks_json(json_lines))
     if uncaptioned:
@@ -61,6 +60,27 @@ def inspect(
         typer.echo(json.dumps(inspection.to_json(), ensure_ascii=False))
     else:
         _show(inspection)
+
+
+def _draw(source: "Source", file: Path) -> None:
+    """The sheet, and which letters of its captions are not on it."""
+    from pocketclip.curate.fonts import Fonts
+    from pocketclip.curate.sheet import FONT_SIZE, contact_sheet
+    from pocketclip.files import cannot_write, write_atomically
+
+    fonts, picture = Fonts(FONT_SIZE), io.BytesIO()
+    contact_sheet(source, fonts=fonts).save(picture, "PNG")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(file, error, elsewhere="--sheet") from error
+    write_atomically(file, picture.getvalue(), elsewhere="--sheet")
+    tell(f"Contact sheet: {file}")
+    if fonts.missing:
+        scripts, some = ", ".join(sorted(set(fonts.missing.values()))), "".join(list(fonts.missing)[:10])
+        tell(
+            f"No font of this machine has {len(fonts.missing)} of its letters ({some}), of {scripts}. Those of Noto do."
+        )
 
 
 def _list(what: str, lines: Sequence[str], *, as_json: bool) -> None:

@@ -28,9 +28,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     console = plain_console()
     texts = [[printable(cell, keep="\n") for cell in row] for row in [columns, *rows]]
-    for number, part in enumerate(_parts(texts, console.width)):
-        table = Table(title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.title = printable(title) if number == 0 else None
+    console.print(printable(title), style="bold", highlight=False, no_wrap=True, overflow="ellipsis")
+    for part in _parts(texts, console.width):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for place in part:
             cut = place == 0 and len(columns) > 2
             table.add_column(

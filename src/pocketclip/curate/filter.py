@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # it loads torch, which filtering without a model does not ne
 class FilterConfig(Config):
     """The rules, in the order in which they are applied; None and False are off.
 
-    Rules about captions drop captions, and an image goes when it has lost its last one.
+    Rules about captions drop captions, and an image goes when it has lost its last one, or never had any.
     """
 
     min_image_side: PositiveInt | None = None
@@ -199,11 +199,25 @@ class FilterReport(Config):
     num_kept_images: int
     num_kept_captions: int
     num_broken: int
+    num_without_caption: int = 0
+    """Readable images that never had one."""
     dropped_images: dict[str, int]
-    """By the first rule that dropped them; `no_caption_left` counts those that rules about captions left bare."""
+    """By the first rule that dropped them; `no_caption_left` counts those that rules about captions left bare, and
+    those that never had one."""
     dropped_captions: dict[str, int]
     """By the first rule that dropped them; captions of an image that a rule dropped are not counted."""
     num_shards: int
+
+
+def _check_captioned(source: str, signals: Signals, rules: FilterConfig) -> None:
+    """Rules about captions need some: without any, they would drop every image, and not for what they say."""
+    given = [rule for rule in rules.model_dump(exclude_defaults=True) if rule in CAPTION_RULES]
+    if given and len(signals.counts) and not signals.counts.any():
+        names = " and ".join(f"--{rule.replace('_', '-')}" for rule in given)
+        raise UserError(
+            f"{source}: none of its {len(signals.counts):,} images has a caption, and {names} can only choose by "
+            f"captions. Leave {'it' if len(given) == 1 else 'them'} out, or give the images captions (docs/data.md)."
+        )
 
 
 def filtering(
@@ -213,6 +227,7 @@ def filtering(
 
     def decide(measured: Sequence[Block], _: Watch) -> tuple[Selection, Integers, Tell[FilterReport]]:
         signals, num_broken = Signals(**measured[0].arrays), len(measured[0].broken)
+        _check_captioned(source, signals, rules)
         verdict = judge(signals, rules)
         if len(verdict.selection) == 0:
             counts = json.dumps({**verdict.dropped_images, **verdict.dropped_captions})
@@ -226,6 +241,7 @@ def filtering(
                 num_kept_images=images,
                 num_kept_captions=captions,
                 num_broken=num_broken + broken,
+                num_without_caption=int((signals.counts == 0).sum()),
                 dropped_images=verdict.dropped_images,
                 dropped_captions=verdict.dropped_captions,
                 num_shards=num_shards,

@@ -1,14 +1,12 @@
-"""What is in a source: counts, sizes, broken and repeated items, and a sheet of examples."""
+"""What is in a source: counts, sizes, broken and repeated items."""
 
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from pocketclip.curate.curation import measure_each
 from pocketclip.data.identity import content_fingerprint
@@ -117,37 +115,3 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
         result.highest_recall = round(reached / result.num_captions, 4)
     result.content = content_fingerprint(source)
     return result
-
-
-def contact_sheet(source: Source, *, columns: int = 6, rows: int = 4, side: int = 160, seed: int = 0) -> Image.Image:
-    """Randomly drawn images with their first caption below, as one picture."""
-    order = np.random.default_rng(seed).permutation(len(source)).tolist()
-    text_height = 44
-    sheet = Image.new("RGB", (columns * (side + 8) + 8, rows * (side + text_height + 8) + 8), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    readable = measure_each(source, order, decode_image, [])
-    for place, (_, sample, image) in enumerate(itertools.islice(readable, columns * rows)):
-        image.thumbnail((side, side))
-        x = 8 + (place % columns) * (side + 8)
-        y = 8 + (place // columns) * (side + text_height + 8)
-        sheet.paste(image, (x + (side - image.width) // 2, y + (side - image.height) // 2))
-        label = "" if sample.label is None else f"class {sample.label}"
-        caption = sample.captions[0] if sample.captions else label
-        for number, line in enumerate(_wrap(caption, font, side)[:3]):
-            draw.text((x, y + side + 2 + 14 * number), line, fill="black", font=font)
-    return sheet
-
-
-def _wrap(text: str, font: Any, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-            continue
-        lines.append("")
-        for letter in word:  # a word wider than a line is broken, as are scripts without blanks
-            if font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return [line for line in lines if line]

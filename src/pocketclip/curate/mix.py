@@ -130,7 +130,10 @@ def mixing(config: MixConfig, out: Path) -> Curation[MixReport]:
         tell = functools.partial(report_mix, verdict, hashed, stages, sources, places)
         if len(verdict.selection) == 0:
             losses = tell(verdict.planned, 0).losses()
-            raise UserError(f"{out}: nothing is left to write ({losses}); use milder settings with --resume.")
+            raise UserError(
+                f"{out}: nothing is left to write ({losses}). Only pictures with captions are mixed; bring some, "
+                "or use milder settings with --resume."
+            )
         return verdict.selection, verdict.planned, tell
 
     return Curation(
