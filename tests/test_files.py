@@ -2,12 +2,13 @@ import errno
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write, did_you_mean, no_such, resolve_inside, write_atomically
+from pocketclip.files import cannot_write, did_you_mean, holds_only, no_such, resolve_inside, write_atomically
 
 
 @pytest.mark.parametrize("content", ["grün 狗\n", b"\x00\xff\n"])
@@ -128,3 +129,18 @@ def test_a_misspelt_place_is_told_with_the_nearest(
     if near:
         assert did_you_mean(tmp_path / place) == f" Did you mean '{tmp_path / near}'?"
         assert (tmp_path / near).exists()
+
+
+def test_what_killed_writers_left_is_nothing(tmp_path: Path) -> None:
+    assert holds_only(tmp_path)
+    handle, left = tempfile.mkstemp(dir=tmp_path, prefix=".recipe.yaml.")
+    os.close(handle)
+    assert holds_only(tmp_path), left
+    (tmp_path / "recipe.yaml").write_text("")
+    assert holds_only(tmp_path, "recipe.yaml")
+    assert not holds_only(tmp_path)
+    (tmp_path / "row").mkdir()
+    assert not holds_only(tmp_path, "recipe.yaml")
+    assert holds_only(tmp_path, "recipe.yaml", below=True)
+    (tmp_path / "row" / ".bashrc").write_text("")
+    assert not holds_only(tmp_path, "recipe.yaml", below=True)

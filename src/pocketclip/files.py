@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from pocketclip.errors import UserError
+
+_LEFT = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of files that `new_file` had not finished."""
 
 
 def shipped(name: str) -> Path:
@@ -55,6 +59,15 @@ def new_file(path: Path, *, elsewhere: str = "--out") -> Iterator[IO[bytes]]:
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def holds_only(folder: Path, *names: str, below: bool = False) -> bool:
+    """Whether nothing in a folder has another name, but for what writers left that were killed.
+
+    With `below` files in folders below it count, too, and those folders may have any name.
+    """
+    paths = (path for path in folder.rglob("*") if not path.is_dir()) if below else folder.iterdir()
+    return all(path.name in names or _LEFT.fullmatch(path.name) for path in paths)
 
 
 def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> UserError:

@@ -251,10 +251,12 @@ def test_a_finished_folder_is_left_alone(settings: Settings, tmp_path: Path) -> 
         write(reinforcer, tmp_path / "out", resume=True)
 
 
-def test_an_unfinished_folder_needs_to_be_resumed(settings: Settings, tmp_path: Path) -> None:
+def test_the_same_command_goes_on_with_an_unfinished_folder(settings: Settings, tmp_path: Path) -> None:
     reinforcer = opened(settings())
+    whole = write(reinforcer, tmp_path / "whole")
     stop(reinforcer, tmp_path / "out", at=3)
-    with pytest.raises(UserError, match="Go on with --resume, choose another --out"):
+    assert write(reinforcer, tmp_path / "out") == whole
+    with pytest.raises(UserError, match="is reinforced already"):
         write(reinforcer, tmp_path / "out")
 
 

@@ -68,12 +68,11 @@ def test_files_hold_what_embedding_at_once_gives(
 
 
 @pytest.mark.parametrize("stop_at", [0, 6, 10])
-def test_a_stopped_run_ends_with_the_same_files(stage: Stage, tmp_path: Path, stop_at: int) -> None:
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_stopped_run_ends_with_the_same_files(stage: Stage, tmp_path: Path, stop_at: int, resume: bool) -> None:
     with pytest.raises(KeyboardInterrupt):
         write(stage, tmp_path / "cut", stop_at=stop_at)
-    with pytest.raises(UserError, match="--resume"):
-        write(stage, tmp_path / "cut")
-    assert write(stage, tmp_path / "cut", resume=True) == write(stage, tmp_path / "whole")
+    assert write(stage, tmp_path / "cut", resume=resume) == write(stage, tmp_path / "whole")
     for name in NAMES:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 

@@ -30,6 +30,7 @@ class Progress(Watch):
     def __init__(self, stop_at: int | None = None) -> None:
         self.told: list[tuple[str, int, int]] = []
         self.broken: list[str] = []
+        self.notes: list[str] = []
         self.stop_at = stop_at
 
     def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
@@ -37,6 +38,9 @@ class Progress(Watch):
         self.broken += broken
         if done == self.stop_at:
             raise KeyboardInterrupt
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def counting(computed: list[int]) -> object:
@@ -125,10 +129,22 @@ def test_writing_a_block_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert folder.file(0).read_bytes() == first
 
 
-def test_a_folder_with_blocks_needs_resume(tmp_path: Path) -> None:
-    run(tmp_path)
-    with pytest.raises(UserError, match=r"unfinished run\. Go on with --resume"):
-        run(tmp_path)
+def test_the_same_command_goes_on_with_an_unfinished_run_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, progress=Progress(stop_at=6))
+    progress = Progress()
+    assert run(tmp_path, progress=progress) == [2]
+    assert progress.notes == ["squaring: going on with 2 of 3 blocks of an unfinished run."]
+    assert run(tmp_path, progress=Progress(), resume=True) == []
+    with pytest.raises(UserError, match=r"made_from\.power is 2 there and 3 here"):
+        run(tmp_path, squares(power=3))
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"made_from": "something else"}'])
+def test_a_start_without_any_block_is_begun_again(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    (tmp_path / ".000000.npz.x8rq_0az").write_bytes(b"PK")
+    assert run(tmp_path) == [0, 1, 2]
 
 
 def test_a_run_that_stopped_for_its_broken_items_may_be_called_again(tmp_path: Path) -> None:
@@ -146,7 +162,7 @@ def test_a_run_that_stopped_for_its_broken_items_may_be_called_again(tmp_path: P
     assert verdicts[1] == verdicts[0]
     assert "made_from.power is 2 there and 3 here" in called(0.5, squares(power=3))
     assert called(0.5) == "computed [1, 2]"
-    assert "Go on with --resume" in called(0.5)  # nothing stopped this one
+    assert called(0.5) == "computed []"
 
 
 @pytest.mark.parametrize(

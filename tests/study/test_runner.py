@@ -179,9 +179,8 @@ def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
         carry_out(study(**one, changes=("train.max_grad_norm=0.5",)), folder, resume=True)
     with pytest.raises(UserError, match="is not empty and holds no study"):
         carry_out(study(**one), tmp_path)
-    with pytest.raises(
-        UserError, match=r"metrics: recall was not measured on val. Known: image_to_text_mean_average_precision"
-    ):
+    told = r"metrics: recall was not measured on val\. Did you mean 'mean_recall'\? Known: image_to_text_mean_average"
+    with pytest.raises(UserError, match=told):
         carry_out(study(**one, metrics=["recall"]), folder, resume=True)
     (folder / "plain" / "seed-0" / "ranks_val.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(UserError, match=r"the run is damaged .*; delete the folder and resume"):
@@ -195,3 +194,18 @@ def test_runs_at_once_give_the_same_table(study: Callable[..., Study], tmp_path:
     assert [row.metrics.keys() for row in together.rows] == [row.metrics.keys() for row in alone.rows]
     assert together.num_finished == 4
     assert "2 at a time" in " ".join(study_notes(together))
+
+
+@pytest.mark.parametrize(
+    "left", [[], ["plain/seed-0/recipe.yaml"], ["plain/seed-0/recipe.yaml", "plain/seed-0/data.npz"]]
+)
+def test_a_study_that_came_to_no_step_is_begun_again(
+    study: Callable[..., Study], tmp_path: Path, training: QuickTraining, left: list[str]
+) -> None:
+    folder = tmp_path / "out"
+    for name in ["study.yaml", ".study.yaml.k3_a0z9x", *left]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("seed: 7")
+    record, notes = carry_out(study(), folder)
+    assert record.num_finished == 4
+    assert f"{folder}: holds a study that was stopped before its first step; it is begun again." in notes

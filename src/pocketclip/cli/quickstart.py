@@ -28,15 +28,17 @@ def quickstart(
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost, print_results
     from pocketclip.errors import UserError
+    from pocketclip.files import holds_only
     from pocketclip.recipe import dump_recipe, load_recipe
     from pocketclip.report.quickstart import finish
     from pocketclip.run import train
+    from pocketclip.run.setup import START
 
     recipe = load_recipe("quickstart/openmoji")
     theirs = out / "recipe.yaml"
     if theirs.is_file() and theirs.read_text(encoding="utf-8") == dump_recipe(recipe):
         shutil.rmtree(out)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and not holds_only(out, *START):
         raise UserError(f"{out}: holds something other than a quickstart of this version; choose another --out.")
     with reporter() as shown:
         outcome = train(recipe, out, name="quickstart", watch=shown, device=device)

@@ -55,18 +55,17 @@ def reinforcing_stage(reinforcer: Reinforcer, out: Path, watch: Watch = SILENT) 
 def write_reinforced(reinforcer: Reinforcer, out: Path, engine: Engine, watch: Watch, *, resume: bool) -> Manifest:
     """Reinforce into `out`: reinforced-000000.tar, ... and then `reinforcement.json`, which it returns.
 
-    The folder is made if missing, and holds `blocks/` until everything is written. With `resume` it goes on with the
-    shards of an earlier call, or does nothing where that was finished; other teachers or settings are a UserError.
+    The folder is made if missing, and holds `blocks/` until everything is written. It goes on with the shards of an
+    unfinished call, and with `resume` does nothing where one was finished; other teachers or settings are a UserError.
     """
     blocks, stage = out / "blocks", reinforcing_stage(reinforcer, out.absolute(), watch)
     if (out / MANIFEST).is_file():
         return _finished(out, reinforcer.manifest, resume=resume)
     if not blocks.is_dir() and any(out.glob(SHARDS)):
         raise UserError(f"{out}: holds shards {SHARDS} that no unfinished run left here; choose another --out.")
-    if resume:
-        for left in out.glob(f".{SHARDS}.*"):  # of killed workers
-            left.unlink(missing_ok=True)
-        _forget_lost_shards(BlockFolder(blocks, stage), out)
+    for left in out.glob(f".{SHARDS}.*"):  # of killed workers
+        left.unlink(missing_ok=True)
+    _forget_lost_shards(BlockFolder(blocks, stage), out)
     values = reinforcer.config.model_dump(mode="json")
     open_stage = partial(open_reinforcing, values, out.absolute(), str(reinforcer.device))
     folder = fill(blocks, stage, open_stage, engine, watch, resume=resume)

@@ -11,17 +11,20 @@ from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.features.cache import cache_folder
 from pocketclip.features.towers import FrozenTowers
-from pocketclip.files import write_atomically
+from pocketclip.files import holds_only, write_atomically
 from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import resolve_precision
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.run.data import LISTS
+from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer, train_tokenizer
 from pocketclip.vocabulary import keep_occurring
 
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
+START = ("recipe.yaml", LISTS)
+"""All that a run leaves that was stopped before its first step."""
 
 
 def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
@@ -47,13 +50,14 @@ def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
             )
 
 
-def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
+def prepare_folder(recipe: Recipe, folder: Path, watch: Watch = SILENT, *, resume: bool) -> None:
     """Make the run's folder and put the resolved recipe there; one that holds another run is refused.
 
-    A run that ended before its first step, since its data were refused, leaves nothing that would be lost.
+    A run that ended before its first step, since its data were refused or it was killed, leaves nothing that would be
+    lost, and is begun again.
     """
     saved = folder / "recipe.yaml"
-    if saved.is_file() and (resume or {path.name for path in folder.iterdir()} - {"recipe.yaml", LISTS}):
+    if saved.is_file() and (resume or not holds_only(folder, *START)):
         text, before = dump_recipe(recipe), saved.read_text(encoding="utf-8")
         if resume and _but_for_broken(before) != _but_for_broken(text):
             raise UserError(f"{folder}: was begun with another recipe. {_first_difference(before, text)}")
@@ -63,12 +67,14 @@ def prepare_folder(recipe: Recipe, folder: Path, *, resume: bool) -> None:
             )
         write_atomically(saved, text)
         return
-    if folder.is_dir() and not saved.is_file() and any(folder.iterdir()):
+    if folder.is_dir() and not saved.is_file() and not holds_only(folder):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
+    if saved.is_file():
+        watch.note(f"{folder}: holds a run that was stopped before its first step; it is begun again.")
     (folder / LISTS).unlink(missing_ok=True)
     write_atomically(saved, dump_recipe(recipe))
 

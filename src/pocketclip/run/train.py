@@ -68,7 +68,7 @@ def train(
     on, load = resolve_device(device), Load()
     recipe, fitted = fit_to_data(recipe, watch)
     check_ranks_agree(recipe, on)
-    distributed.on_main(lambda: prepare_folder(recipe, folder, resume=resume))
+    distributed.on_main(lambda: prepare_folder(recipe, folder, watch, resume=resume))
     paced = Paced(watch)
     run = Run(recipe, folder, paced, on, resume, with_profile, with_sharding, verify)
     run.notes["train"] += [fitted] if fitted else []

@@ -94,9 +94,10 @@ class BlockFolder:
 
     @classmethod
     def open(cls, path: Path, stage: Stage, *, resume: bool) -> Self:
-        """Make the folder, or go on in one; a UserError where it holds other blocks, or any and `resume` is off.
+        """Make the folder, or go on in one; a UserError where it holds other blocks.
 
-        After a run that stopped for its broken items, the same command goes on, and so does one that allows more.
+        Blocks depend on nothing but what the manifest says, so the same command goes on with them, `resume` or not.
+        With none in it a folder is begun again: nothing was done yet that would be lost.
         """
         folder, manifest = cls(path, stage), path / MANIFEST
         try:
@@ -105,13 +106,8 @@ class BlockFolder:
                 left.unlink()
         except OSError as error:
             raise cannot_write(path, error, elsewhere=stage.elsewhere) from error
-        if not manifest.is_file():
+        if not manifest.is_file() or not (resume or any(path.glob("*.npz"))):
             write_atomically(manifest, json.dumps(folder.manifest(), indent=2) + "\n", elsewhere=stage.elsewhere)
-        elif not resume and not (path / REFUSED).is_file():
-            raise UserError(
-                f"{path}: holds blocks of an unfinished run. Go on with --resume, choose another --out, "
-                "or delete that folder."
-            )
         folder.check_manifest()
         (path / REFUSED).unlink(missing_ok=True)
         return folder

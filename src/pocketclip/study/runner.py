@@ -1,6 +1,7 @@
 """Carries out a study: every row with every seed, an ordinary run each, then the table."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import product
@@ -9,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from pocketclip.errors import UserError
-from pocketclip.files import write_atomically
+from pocketclip.files import holds_only, write_atomically
+from pocketclip.run.setup import START
 from pocketclip.stages.watch import Watch
 from pocketclip.study.comparison import StudyResults, compare
 from pocketclip.study.grid import Study, samples_of_rows
@@ -42,7 +44,7 @@ def run_study(
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
     samples = samples_of_rows(study, watch)
-    _prepare(study, folder, resume=resume)
+    _prepare(study, folder, watch, resume=resume)
     results = StudyResults(study, samples, dollars_per_hour, num_jobs, {row.name: [] for row in study.rows})
     planned = []
     for seed, row in product(study.config.seeds, study.rows):  # stopped early, a study has something of all rows
@@ -75,12 +77,18 @@ def _one_by_one(planned: Sequence[PlannedRun], watch: Watch) -> Iterator[tuple[P
         yield run, carry_out(run, watch)
 
 
-def _prepare(study: Study, folder: Path, *, resume: bool) -> None:
-    """Make the folder, unless it holds a study already or something else, and put the study there."""
+def _prepare(study: Study, folder: Path, watch: Watch, *, resume: bool) -> None:
+    """Make the folder, unless it holds a study already or something else, and put the study there.
+
+    A study none of whose runs came to a step is begun again.
+    """
     mark = folder / SETTINGS
+    if mark.is_file() and not resume and holds_only(folder, SETTINGS, *START, below=True):
+        watch.note(f"{folder}: holds a study that was stopped before its first step; it is begun again.")
+        shutil.rmtree(folder)
     if mark.is_file() and not resume:
         raise UserError(f"{folder}: holds a study already. Go on with --resume, choose another --out, or delete it.")
-    if not mark.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not mark.is_file() and folder.is_dir() and not holds_only(folder):
         raise UserError(f"{folder}: is not empty and holds no study; choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
