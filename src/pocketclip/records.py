@@ -135,7 +135,7 @@ class RunRecord(Config):
     notes: list[str] = []  # what a careful reader has to know of the data
     left_out: list[str] = []
     """What the readers of the data saw and passed over."""
-    seconds: dict[str, float]  # wall time of each phase
+    seconds: dict[str, float]  # wall time of each phase; of `total`, `caches` went into what other runs find there
     seconds_per_epoch: dict[str, float] = {}  # a pass over the training data, and one validation, of each stage
     metrics: dict[str, float] = {}
     energy_kwh: float | None = None  # of this process; None where it was not measured

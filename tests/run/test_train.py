@@ -397,3 +397,12 @@ def test_a_small_model_learns_the_scenes(tmp_path: Path) -> None:
     outcome = train(Recipe.parse(settings, place="x"), tmp_path / "run", name="x", watch=QuietWatch())
     recall = outcome.splits["val"].result.metrics["text_to_image_recall@10"]
     assert recall.low > 0.2  # type: ignore[union-attr] # chance is 0.1
+
+
+def test_who_fills_a_cache_is_told_apart_from_who_finds_it_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path / "cache"))
+    first, second = (run(tmp_path / name, cache={"views": ["centre"]}).record.seconds for name in ("one", "two"))
+    assert 0 < first["caches"] < first["total"]
+    assert second["caches"] == 0

@@ -9,6 +9,7 @@ from pages import ATTACK, Page
 from pocketclip.errors import UserError
 from pocketclip.study.page import study_headline, write_study_page
 from pocketclip.study.record import RECORD, SETTINGS, is_study, read_study
+from pocketclip.study.table import size_columns, size_rows, study_notes
 
 
 def page(folder: Path) -> tuple[str, Page]:
@@ -108,3 +109,15 @@ def test_a_study_without_a_record_or_with_a_damaged_one_is_one_line(tmp_path: Pa
         with pytest.raises(UserError, match=r"study\.json: "):
             write_study_page(tmp_path)
     assert not (tmp_path / "study.html").exists()
+
+
+def test_the_row_that_fills_the_caches_is_not_charged_for_them(tmp_path: Path) -> None:
+    paid = {"minutes_own": 1.5, "minutes_caches": 4.0, "dollars_own": 0.02, "dollars_caches": 0.05}
+    free = {"minutes_own": 1.5, "minutes_caches": 0.0, "dollars_own": 0.02, "dollars_caches": 0.0}
+    rows = [row("first", 0.2).model_copy(update=paid), row("second", 0.25).model_copy(update=free)]
+    record = read_study(make_study(tmp_path / "study", *rows))
+    assert size_columns(record)[4:] == ["minutes", "minutes of caches", "dollars", "dollars of caches"]
+    assert [cells[4:] for cells in size_rows(record)] == [["1.5", "4.0", "0.0200", "0.0500"], ["1.5", "", "0.0200", ""]]
+    assert any(line.startswith("Of caches: ") for line in study_notes(record))
+    shown = page(tmp_path / "study")[1].text
+    assert "first 3.40 M 26.0 M 1 min 30 s 4 min $0.02 $0.05 second 3.40 M 26.0 M 1 min 30 s $0.02" in shown

@@ -23,6 +23,7 @@ from pocketclip.data.source import Source, Subset
 from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores
 from pocketclip.stages.engine import in_order
+from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import SILENT, Watch
 
 Numbers = npt.NDArray[np.int64]
@@ -155,7 +156,10 @@ def _kept(
     """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed."""
     name = f"{source.fingerprint()}.{kind}"
     numbers = read_numbers(name, len(source), unreadable.dtype)
-    return keep_numbers(name, _computed(source, number_of, unreadable, watch)) if numbers is None else numbers
+    if numbers is not None:
+        return numbers
+    with FILLING.counted():
+        return keep_numbers(name, _computed(source, number_of, unreadable, watch))
 
 
 def _computed(

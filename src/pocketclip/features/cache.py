@@ -22,6 +22,7 @@ from pocketclip.errors import UserError
 from pocketclip.files import cache_root, cannot_write
 from pocketclip.stages.columns import join, read_joined
 from pocketclip.stages.engine import Engine, fill
+from pocketclip.stages.filling import FILLING
 from pocketclip.stages.store import MANIFEST, Block, BlockFolder, Columns, OpenStage, Stage
 from pocketclip.stages.watch import Watch
 
@@ -75,7 +76,7 @@ def cached(root: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watc
     entry = root / digest([FORMAT, stage.made_from])
     whole = _read(entry, stage, columns)
     if whole is None:
-        with _lock(root, entry.name):  # another process waits, and then finds the entry filled
+        with FILLING.counted(), _lock(root, entry.name):  # another process waits, and then finds the entry filled
             whole = _read(entry, stage, columns)
             if whole is None:
                 _clear_damage(entry, stage)

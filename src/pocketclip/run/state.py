@@ -18,6 +18,7 @@ from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists,
 from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.run.teaching import open_teaching
 from pocketclip.sketch import Sketch
+from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train.causes import Settings
 
@@ -38,6 +39,7 @@ class Run:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.started, self.earlier_seconds = time.perf_counter(), 0.0
+        self.filled = FILLING.seconds  # by what this process did before
         self.seconds: dict[str, float] = {}
         self.seconds_per_epoch: dict[str, float] = {}
         self.train_source, self.val_source = open_data(recipe.data, self.watch, verify=self.verify)

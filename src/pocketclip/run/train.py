@@ -22,6 +22,7 @@ from pocketclip.run.scores import EvaluatedSplit, evaluate_split
 from pocketclip.run.setup import check_ranks_agree, prepare_folder
 from pocketclip.run.stage import train_stage
 from pocketclip.run.state import Run
+from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import Watch
 from pocketclip.train import Progress
 
@@ -107,7 +108,7 @@ def _record(
         broken_items=run.broken_messages(),
         left_out=run.left_out,
         notes=[note for notes in run.notes.values() for note in notes],
-        seconds={**run.seconds, "total": total},
+        seconds={**run.seconds, "caches": FILLING.seconds - run.filled, "total": total},
         seconds_per_epoch=run.seconds_per_epoch,
         metrics=stages["train"].evaluation,
         energy_kwh=energy_kwh,

@@ -61,7 +61,7 @@ def fill(path: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watch:
     ready = ((number, folder.read(number, "broken").broken) for number in there)
     computed = engine(open_stage, folder, missing) if missing else iter(())
     done = 0
-    if there and missing and not resume:  # nobody asked to go on, so it is said
+    if there and missing:
         watch.note(f"{stage.work}: going on with {len(there):,} of {stage.num_blocks:,} blocks of an unfinished run.")
     for line in stage.remarks:
         watch.note(line)

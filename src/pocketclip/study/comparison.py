@@ -127,7 +127,9 @@ def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Fl
 
 def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
     runs, first = results.finished[row.name], results.finished[results.study.rows[0].name]
-    seconds = float(np.mean([run.record.seconds["total"] for run in runs])) if runs else None
+    total = float(np.mean([run.record.seconds["total"] for run in runs])) if runs else None
+    caches = sum(run.record.seconds.get("caches", 0.0) for run in runs) if runs else None
+    own = None if total is None or caches is None else total - caches / len(runs)
     price = results.dollars_per_hour
     return RowResult(
         name=row.name,
@@ -137,17 +139,30 @@ def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
         samples_seen=results.samples[row.name],
         metrics=_measures(results.study.config.metrics, runs, first, paired=paired),
         parameters=runs[0].parameters if runs else {},
-        minutes=None if seconds is None else round(seconds / 60, 3),
-        dollars=None if seconds is None or price is None else round(price_dollars(seconds, price), 6),
+        minutes=_minutes(total),
+        dollars=_dollars(total, price),
+        minutes_own=_minutes(own),
+        minutes_caches=_minutes(caches),
+        dollars_own=_dollars(own, price),
+        dollars_caches=_dollars(caches, price),
         runs=[
             SeedResult(
                 seed=run.seed,
                 metrics=run.metrics,
                 num_steps=run.record.num_steps,
                 seconds=round(run.record.seconds["total"], 2),
+                seconds_caches=round(run.record.seconds.get("caches", 0.0), 2),
                 recipe_hash=run.record.recipe_hash,
                 **run.record.provenance.model_dump(include={"hardware", "code_version", "date"}),
             )
             for run in runs
         ],
     )
+
+
+def _minutes(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds / 60, 3)
+
+
+def _dollars(seconds: float | None, price: float | None) -> float | None:
+    return None if seconds is None or price is None else round(price_dollars(seconds, price), 6)

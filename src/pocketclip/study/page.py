@@ -10,10 +10,13 @@ from pocketclip.report.gallery import Example, read_gallery
 from pocketclip.report.page import write_page
 from pocketclip.study.grid import as_text
 from pocketclip.study.record import Measure, RowResult, StudyRecord, read_study
-from pocketclip.study.table import metrics_of, row_name, score_columns, score_rows, study_notes
+from pocketclip.study.table import metrics_of, own_price, own_time, row_name, score_columns, score_rows, study_notes
 
 NUM_EXAMPLES = 4
 """Sentences of each row's gallery, which are the same ones in all rows; keeps the page at a MiB a row."""
+SIZES = [
+    "row", "image", "text", "whole model", "time of a run", "once, for caches", "price of a run", "price of the caches"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def write_study_page(folder: Path, out: Path | None = None) -> Path:
         meaning=_meaning(record),
         measures=_all_bars(record),
         scores=(score_columns(record), score_rows(record)),
-        sizes=(["row", "image", "text", "whole model", "time of a run", "price of a run"], _sizes(record)),
+        sizes=(SIZES, _sizes(record)),
         rows=[(row.name, _settings(row)) for row in record.rows],
         galleries=_galleries(record, folder),
         notes=study_notes(record),
@@ -107,8 +110,10 @@ def _sizes(record: StudyRecord) -> list[list[str]]:
             [
                 row_name(record, row),
                 *("" if count is None else short_count(count) for count in counts),
-                "" if row.minutes is None else duration(60 * row.minutes),
-                "" if row.dollars is None else short_dollars(row.dollars),
+                "" if (minutes := own_time(row)) is None else duration(60 * minutes),
+                duration(60 * row.minutes_caches) if row.minutes_caches else "",
+                "" if (dollars := own_price(row)) is None else short_dollars(dollars),
+                short_dollars(row.dollars_caches) if row.dollars_caches else "",
             ]
         )
     return rows

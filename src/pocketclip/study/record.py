@@ -19,6 +19,9 @@ class SeedResult(Config):
     metrics: dict[str, float]
     num_steps: int
     seconds: float
+    """All, those for the caches among them."""
+    seconds_caches: float = 0.0
+    """Of these, what went into caches that other runs found filled."""
     recipe_hash: str
     hardware: str
     code_version: str
@@ -45,9 +48,15 @@ class RowResult(Config):
     metrics: dict[str, Measure]
     parameters: dict[str, int]
     minutes: float | None
-    """Of a run, mean over seeds."""
+    """Of a run, mean over seeds, those for the caches among them."""
     dollars: float | None
     """Of a run at the study's price; None where none was given."""
+    minutes_own: float | None = None
+    """Of a run, mean over seeds, without those for the caches; None in records of earlier versions."""
+    minutes_caches: float | None = None
+    """Of all of the row's runs: what they put into caches that other runs found filled, and paid for once."""
+    dollars_own: float | None = None
+    dollars_caches: float | None = None
     runs: list[SeedResult]
 
 

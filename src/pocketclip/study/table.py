@@ -18,8 +18,15 @@ def score_rows(record: StudyRecord) -> list[list[str]]:
 
 def size_columns(record: StudyRecord) -> list[str]:
     """The head of what a study's rows are and take."""
-    priced = ["dollars"] if record.dollars_per_hour is not None else []
-    return ["", "image", "text", "whole model", "minutes", *priced]
+    names = ["minutes", "dollars"] if record.dollars_per_hour is not None else ["minutes"]
+    if pays_for_caches(record):
+        names = [each for name in names for each in (name, f"{name} of caches")]
+    return ["", "image", "text", "whole model", *names]
+
+
+def pays_for_caches(record: StudyRecord) -> bool:
+    """Whether a row put something into caches, which others then found there."""
+    return any(row.minutes_caches for row in record.rows)
 
 
 def size_rows(record: StudyRecord) -> list[list[str]]:
@@ -28,11 +35,26 @@ def size_rows(record: StudyRecord) -> list[list[str]]:
     for row in record.rows:
         counts = [row.parameters.get(f"parameters_{part}") for part in ("image", "text", "total")]
         cells = ["" if count is None else f"{count / 1e6:.2f} M" for count in counts]
-        cells.append("" if row.minutes is None else f"{row.minutes:.1f}")
+        minutes, dollars = own_time(row), own_price(row)
+        amounts = [(minutes, row.minutes_caches, 1)]
         if record.dollars_per_hour is not None:
-            cells.append("" if row.dollars is None else f"{row.dollars:.4f}")
+            amounts.append((dollars, row.dollars_caches, 4))
+        for own, caches, digits in amounts:
+            cells.append("" if own is None else f"{own:.{digits}f}")
+            if pays_for_caches(record):
+                cells.append("" if not caches else f"{caches:.{digits}f}")
         rows.append([row_name(record, row), *cells])
     return rows
+
+
+def own_time(row: RowResult) -> float | None:
+    """Minutes of a run without those for the caches; of a record that does not tell them apart, all."""
+    return row.minutes if row.minutes_own is None else row.minutes_own
+
+
+def own_price(row: RowResult) -> float | None:
+    """Dollars of the same minutes."""
+    return row.dollars if row.dollars_own is None else row.dollars_own
 
 
 def metrics_of(record: StudyRecord) -> list[str]:
@@ -80,6 +102,11 @@ def study_notes(record: StudyRecord) -> list[str]:
         f"Parameters are those of the towers and, heads included, the whole model. Minutes are of one run on "
         f"{record.provenance.hardware}" + (f", {record.num_jobs} at a time." if record.num_jobs > 1 else "."),
     ]
+    if pays_for_caches(record):
+        lines.append(
+            "Of caches: all that a row's runs computed that is kept, such as features of frozen towers. The first run "
+            "that needs it pays, once, and others find it there. It is not in the minutes and dollars of a run."
+        )
     samples = {row.samples_seen for row in record.rows}
     if len(samples) == 1:
         lines.append(f"Every row sees {samples.pop():,} samples.")
