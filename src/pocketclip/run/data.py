@@ -15,7 +15,7 @@ from pocketclip.data import Source, SourceConfig, hold_out
 from pocketclip.data.identity import caption_ids, first_equal, overlap, picture_ids, verify_content
 from pocketclip.data.source import Subset
 from pocketclip.errors import UserError
-from pocketclip.files import write_atomically
+from pocketclip.files import holds_only, write_atomically
 from pocketclip.recipe import DataConfig
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -132,7 +132,8 @@ def check_unchanged(folder: Path, splits: Mapping[str, Source], watch: Watch, *,
     Files that were only touched or moved are noted. Nothing is compared with a run that was begun without a list.
     """
     if not (folder / LISTS).is_file():
-        watch.note(f"{folder}: was begun without a list of its data; whether they changed is not known.")
+        if not holds_only(folder, "recipe.yaml"):  # there is something to go on with
+            watch.note(f"{folder}: was begun without a list of its data; whether they changed is not known.")
         return
     there = _read_lists(folder / LISTS)
     for name, source in _listed(splits):
