@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,10 +88,15 @@ def _write(draw: ImageDraw.ImageDraw, fonts: Fonts, place: _Place, below: int, r
     sample = place.sample
     label = "" if sample.label is None else f"class {sample.label}"
     caption = fonts.drawable(printable((sample.captions[0] if sample.captions else label)[:MOST_LETTERS]))
-    name = cut_to_fit(fonts.drawable(printable(sample.place.rpartition("/")[2])), fonts, room)
+    name = cut_to_fit(fonts.drawable(printable(_name(sample.place))), fonts, room)
     lines = [(name, "#666666"), *((line, "black") for line in wrap(caption, fonts, room, LINES - 1))]
     for number, (line, colour) in enumerate(lines):
         fonts.draw(draw, place.x, below + 12 + LINE * number, line, room=room, fill=colour)
+
+
+def _name(place: str) -> str:
+    """A picture's file, or its key in an archive."""
+    return re.sub(r"^.*\.tar: ", "", place.rpartition("/")[2])
 
 
 def cut_to_fit(name: str, fonts: Fonts, room: float) -> str:
