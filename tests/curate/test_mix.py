@@ -191,6 +191,7 @@ def stop_at(work: str, done: int) -> Watch:
 @pytest.mark.parametrize(
     ("work", "done", "measured", "written"), [("reading", 4, 2, 3), ("writing", 0, 0, 3), ("writing", 4, 0, 1)]
 )
+@pytest.mark.parametrize("resume", [False, True])
 def test_a_stopped_mix_goes_on_where_it_was(
     sources: tuple[Path, Path, Path],
     tmp_path: Path,
@@ -199,11 +200,11 @@ def test_a_stopped_mix_goes_on_where_it_was(
     done: int,
     measured: int,
     written: int,
+    resume: bool,
 ) -> None:
+    """Asked for or not."""
     with pytest.raises(KeyboardInterrupt):
         run(sources, tmp_path / "cut", stop_at(work, done))
-    with pytest.raises(UserError, match="--resume"):
-        run(sources, tmp_path / "cut")
     counts = {"measure": 0, "_write_shard": 0}
 
     def counting(module: Any, name: str) -> None:
@@ -217,7 +218,7 @@ def test_a_stopped_mix_goes_on_where_it_was(
 
     counting(mix_module, "measure")
     counting(selection_module, "_write_shard")
-    resumed = run(sources, tmp_path / "cut", resume=True)
+    resumed = run(sources, tmp_path / "cut", resume=resume)
     assert counts["_write_shard"] == written
     assert (counts["measure"] == 0) == (measured == 0)
     assert resumed == run(sources, tmp_path / "whole")
