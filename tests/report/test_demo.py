@@ -208,7 +208,7 @@ def test_the_models_row_says_what_the_run_recorded(show: Show, bundle: Path) -> 
 def test_what_a_record_lacks_is_not_guessed() -> None:
     row = own_row("mine", 117_200_000, RECORD.model_copy(update={"num_captions": None, "price_dollars": None}))
     assert (row.parameters, row.pairs, row.dollars) == ("117 M", NOT_RECORDED, NOT_RECORDED)
-    assert "--hourly-dollars" in row.source
+    assert "--price" in row.source
 
 
 def test_emoji_name_their_makers(show: Show, tmp_path: Path) -> None:
