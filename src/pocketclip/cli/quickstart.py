@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pocketclip.cli.options import Device
-from pocketclip.cli.telling import tell
+from pocketclip.cli.telling import asked, tell
 
 
 def quickstart(
@@ -37,6 +37,7 @@ def quickstart(
     recipe = load_recipe("quickstart/openmoji")
     theirs = out / "recipe.yaml"
     if theirs.is_file() and theirs.read_text(encoding="utf-8") == dump_recipe(recipe):
+        tell(f"{out}: an earlier quickstart, which is replaced.")
         shutil.rmtree(out)
     elif out.exists() and not holds_only(out, *START):
         raise UserError(f"{out}: holds something other than a quickstart of this version; choose another --out.")
@@ -48,7 +49,11 @@ def quickstart(
     test = outcome.splits["test"].result
     typer.echo(
         f"\nThe test emoji are of concepts never seen in training. Chance R@1: {1 / test.num_images:.2%}.\n\n"
-        f"Look at it:          {page}\n"
+        f"Look at it:          {page}"
+    )
+    if asked.quiet:
+        return
+    typer.echo(
         f'Search the emoji:    pocketclip search "something sweet to eat" --index {out}/index -n 5\n'
         "Train on your own:   pocketclip train quickstart/your_photos --set data.train=folder:PHOTOS --out runs/mine\n"
         "                     (PHOTOS holds dog.jpg with its captions in dog.txt, one a line)"
