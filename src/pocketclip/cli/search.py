@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocketclip.cli.options import Json
+from pocketclip.cli.tables import print_line
+from pocketclip.cli.telling import tell
 from pocketclip.errors import printable
 
 if TYPE_CHECKING:
@@ -56,11 +58,11 @@ def search(
             gone = "  (gone)" if hit.exists is False else ""
             caption = hit.item.captions[0] if hit.item.captions else ""
             place = hit.place.removeprefix(f"{Path.cwd()}{os.sep}")  # short, and it can still be opened from here
-            typer.echo(f"{hit.score:6.3f}  {printable(place)}{gone}  {printable(caption)}")
+            print_line(f"{hit.score:6.3f}  {place}{gone}  {caption}")
     for remark in opened.remarks(hits):
-        typer.echo(printable(remark), err=True)
+        tell(remark)
     if len(hits) == len(opened) < count:
-        typer.echo(f"The index holds no more than these {len(hits)} images.", err=True)
+        tell(f"The index holds no more than these {len(hits)} images.")
 
 
 def _by_query(opened: "Index", query: str, count: int) -> "list[Hit]":
@@ -70,11 +72,11 @@ def _by_query(opened: "Index", query: str, count: int) -> "list[Hit]":
     hits = opened.search(query, count)
     shown = printable(query)
     if is_picture(query):
-        typer.echo(f"{shown} is a picture: these are like it.", err=True)
+        tell(f"{shown} is a picture: these are like it.")
         return hits
     if os.path.isfile(query):  # noqa: PTH113 (a Path refuses long sentences)
-        typer.echo(f"{shown} is a file, too, and was searched for as words; as a picture: --image {shown}", err=True)
+        tell(f"{shown} is a file, too, and was searched for as words; as a picture: --image {shown}")
     if opened.reader.is_cut(query):
         length = opened.reader.text_reader().context_length
-        typer.echo(f"The sentence is too long: only its first {length} tokens were read.", err=True)
+        tell(f"The sentence is too long: only its first {length} tokens were read.")
     return hits

@@ -67,7 +67,11 @@ def _parts(texts: Sequence[Sequence[str]], width: int) -> list[list[int]]:
 
 def print_line(text: str) -> None:
     """One line of many, on a terminal cut to its width unless --verbose; whole in a pipe or a file."""
-    plain_console().print(printable(text), highlight=False, no_wrap=not asked.verbose or None, overflow="ellipsis")
+    console = plain_console()
+    if asked.verbose or not console.is_terminal:
+        typer.echo(printable(text))
+    else:
+        console.print(printable(text), highlight=False, no_wrap=True, overflow="ellipsis")
 
 
 def plain_console() -> "Console":
