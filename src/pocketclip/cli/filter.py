@@ -32,7 +32,9 @@ def filter_source(
     ] = False,
     min_similarity: Annotated[float | None, typer.Option(help="Drop captions that are less similar.")] = None,
     keep_share: Annotated[float | None, typer.Option(help="Keep this share of captions, the most similar.")] = None,
-    model: Annotated[str | None, typer.Option(help=f"To compare captions with their images. {MODEL_HELP}")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help=f"To compare captions with their images. {MODEL_HELP}")
+    ] = None,
     name: ShardName = "data",
     samples_per_shard: SamplesPerShard = 1000,
     device: Device = "auto",

@@ -24,7 +24,7 @@ MODEL_HELP = (
     "A bundle, a run folder, or a bundle's name on the Hugging Face hub; of other libraries open_clip:NAME/PRETRAINED, "
     "hf:NAME or timm:NAME."
 )
-Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+Model = Annotated[str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP)]
 Recipe = Annotated[
     str,
     typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (pocketclip list recipes)."),

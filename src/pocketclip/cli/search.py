@@ -27,7 +27,7 @@ def search(
     index: Annotated[Path, typer.Option("--index", help="Folder that `pocketclip index` made.")] = Path("index"),
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many results.")] = 10,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="PLACE", help="Where the index's model is now, if it was moved.")
+        str | None, typer.Option("--model", metavar="MODEL", help="Where the index's model is now, if it was moved.")
     ] = None,
     json_lines: Json = False,
 ) -> None:
@@ -58,7 +58,7 @@ def search(
             gone = "  (gone)" if hit.exists is False else ""
             caption = hit.item.captions[0] if hit.item.captions else ""
             place = hit.place.removeprefix(f"{Path.cwd()}{os.sep}")  # short, and it can still be opened from here
-            print_line(f"{hit.score:6.3f}  {place}{gone}  {caption}")
+            print_line(caption, before=f"{hit.score:6.3f}  {place}{gone}  ")
     for remark in opened.remarks(hits):
         tell(remark)
     if len(hits) == len(opened) < count:

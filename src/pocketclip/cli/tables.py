@@ -65,13 +65,18 @@ def _parts(texts: Sequence[Sequence[str]], width: int) -> list[list[int]]:
     return parts
 
 
-def print_line(text: str) -> None:
-    """One line of many, on a terminal cut to its width unless --verbose; whole in a pipe or a file."""
-    console = plain_console()
-    if asked.verbose or not console.is_terminal:
-        typer.echo(printable(text))
-    else:
-        console.print(printable(text), highlight=False, no_wrap=True, overflow="ellipsis")
+def print_line(text: str, *, before: str = "") -> None:
+    """One line of many, on a terminal cut to its width unless --verbose; whole in a pipe or a file.
+
+    What stands `before` the text is never cut, such as a path that somebody will copy.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    console, text, before = plain_console(), printable(text), printable(before)
+    room = console.width - cell_len(before)
+    if console.is_terminal and not asked.verbose and cell_len(text) > room:
+        text = f"{set_cell_size(text, room - 1).rstrip()}…" if room > 1 else ""
+    typer.echo(before + text)
 
 
 def plain_console() -> "Console":
