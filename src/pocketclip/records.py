@@ -99,6 +99,33 @@ class Result(Config):
         return {"kind": values["kind"], **values, **metrics}
 
 
+class Protocol(Config):
+    """What a model was asked in words, so that two scores can be told to answer the same question."""
+
+    name: str
+    """Of a published protocol, or `own`."""
+    class_names: str
+    """Where the names of the classes are from."""
+    num_classes: int
+    """That a model chooses among."""
+    templates: str
+    """Name or file of the sentences that a class's name was put into."""
+    num_templates: int
+    hash: str
+    """Of all names and templates, in their order."""
+
+
+class ClassScore(Config):
+    """How one class fared."""
+
+    name: str
+    num_images: int
+    top1_accuracy: float | None = None
+    """None where no image is of this class."""
+    answers: list[tuple[int, int]] = []
+    """What was answered of its images, the commonest first: the number of a class, and of how many images."""
+
+
 class EvalResult(Result):
     """The outcome of one task on one split."""
 
@@ -111,6 +138,15 @@ class EvalResult(Result):
     metrics: dict[str, Interval | float]
     seed: int | None = None  # of the training run; None for a model of unknown origin
     recipe_hash: str | None = None
+    protocol: Protocol | None = None
+    """Of a task that asks in words."""
+    classes: list[ClassScore] = []
+    """Of a task that tells classes apart, where their number allows it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat JSON object, without what only some tasks have and this one has not."""
+        values = super().to_json()
+        return {key: value for key, value in values.items() if key not in ("protocol", "classes") or value}
 
 
 class CostResult(Result):

@@ -60,3 +60,25 @@ def bootstrap_ratios(groups: Sequence[Units], means: Means = {}, *, seed: int = 
 def bootstrap_ratio(hits: Floats, counts: Floats, *, seed: int = 0) -> Interval:
     """The only score of `bootstrap_ratios`, from (N,) successes and (N,) trials of the units."""
     return bootstrap_ratios([{"": (hits, counts)}], seed=seed)[""]
+
+
+def mean_of_classes(hits: Floats, classes: npt.NDArray[np.int64]) -> float:
+    """The mean of each class's own share of (N,) `hits`, over the classes that occur in (N,) `classes`."""
+    counts = np.bincount(classes)
+    return float((np.bincount(classes, hits)[counts > 0] / counts[counts > 0]).mean())
+
+
+def bootstrap_mean_of_classes(hits: Floats, classes: npt.NDArray[np.int64], *, seed: int = 0) -> Interval:
+    """`mean_of_classes` with its 95 % percentile interval over units, in the draws of `resampled_ratios`.
+
+    A class that is in no unit of a draw is left out of that draw's mean.
+    """
+    random, size = np.random.default_rng(seed), len(hits)
+    resampled = np.empty(NUM_RESAMPLES)
+    for number in range(NUM_RESAMPLES):
+        times = np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
+        counts = np.bincount(classes, times)
+        there = counts > 0
+        resampled[number] = (np.bincount(classes, times * hits)[there] / counts[there]).mean()
+    low, high = np.percentile(resampled, [2.5, 97.5]).tolist()
+    return Interval(value=mean_of_classes(hits, classes), low=low, high=high)

@@ -44,6 +44,7 @@ class TaskData:
         self._source, self._train = source, train
         self._texts, self._train_texts = texts, train_texts
         self._embedded: tuple[Embedder, Embeddings] | None = None
+        self._embedded_images: tuple[Embedder, Embeddings] | None = None
 
     @property
     def opened(self) -> tuple[Source | None, Source | None]:
@@ -73,6 +74,14 @@ class TaskData:
         if self._embedded is None or self._embedded[0] is not model:
             self._embedded = model, embed_source(model.for_scores(), self.source, watch)
         return self._embedded[1]
+
+    def image_embeddings(self, model: Embedder, watch: Watch) -> Embeddings:
+        """The same without texts, which need not be encoded then; made once for a model."""
+        if self._embedded is not None and self._embedded[0] is model:
+            return self._embedded[1]
+        if self._embedded_images is None or self._embedded_images[0] is not model:
+            self._embedded_images = model, embed_source(model.for_scores(), self.source, watch, with_texts=False)
+        return self._embedded_images[1]
 
 
 class Task(Config):

@@ -13,10 +13,11 @@ from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
 from pocketclip.evaluate.tasks.retrieval import Retrieval
 from pocketclip.evaluate.tasks.text_probe import TextProbe
+from pocketclip.evaluate.tasks.zero_shot import ZeroShot
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, Watch
 
-Tasks = Retrieval | Folds | Nlvr2 | LinearProbe | FineTuning | TextProbe
+Tasks = Retrieval | Folds | ZeroShot | Nlvr2 | LinearProbe | FineTuning | TextProbe
 """The registry: a new task is a file here, and its class in this line."""
 if not TYPE_CHECKING:
     Tasks = with_registered(Tasks, "pocketclip.tasks")
