@@ -47,14 +47,13 @@ def embed_known(model: Embedder, spec: str, protocol: str, watch: Watch) -> Floa
     return embed_source(model.for_scores(), known_images(spec, protocol), watch, with_texts=False).images
 
 
-def area_of_unknown(model: Embedder, unknown: Floats, known: Floats, classes: Floats) -> Interval:
+def area_of_unknown(unknown: Floats, known: Floats, classes: Floats, inverse_temperature: float) -> Interval:
     """The area under precision over recall of finding (U, D) `unknown` images among (K, D) `known` ones.
 
     An image counts as unknown the more, the smaller its largest probability among the (C, D) `classes`. By chance the
     area is U / (U + K). The interval resamples the images of each side among themselves.
     """
-    temperature = model.inverse_temperature or 1.0
-    sure = np.concatenate([largest_probability(temperature, images, classes) for images in (unknown, known)])
+    sure = np.concatenate([largest_probability(inverse_temperature, images, classes) for images in (unknown, known)])
     found = np.arange(len(sure)) < len(unknown)
     random, draws = np.random.default_rng(0), np.empty(NUM_RESAMPLES)
     order = Order(-sure, found)
@@ -84,7 +83,7 @@ class Order:
         self._ends = np.append(np.flatnonzero(np.diff(sorted_scores)), len(scores) - 1)
 
     def average_precision(self, times: npt.NDArray[np.float64]) -> float:
-        """The area below precision over recall, in steps, each item counted (N,) `times`; equal scores count at once."""
+        """The area below precision over recall, in steps, each item counted (N,) `times`, equal scores at once."""
         drawn = times[self._order]
         hits, counts = np.cumsum(drawn * self._found)[self._ends], np.cumsum(drawn)[self._ends]
         precision = np.divide(hits, counts, out=np.zeros_like(hits), where=counts > 0)

@@ -88,7 +88,7 @@ class ZeroShot(Task):
         if AUPR in wanted:
             known = embed_known(model, self.in_distribution, self.protocol, watch)
             check_finite(known, model, self.in_distribution)
-            metrics[AUPR] = area_of_unknown(model, images, known, classes)
+            metrics[AUPR] = area_of_unknown(images, known, classes, model.inverse_temperature or 1.0)
         notes = [*asked.notes, *_left_out(len(source), has_answer, embeddings, len(images))]
         return EvalResult(
             task=self.kind,
