@@ -108,5 +108,5 @@ def test_a_file_that_is_no_list_of_templates_is_an_error(tmp_path: Path, content
 def test_unknown_names_are_errors_that_name_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"Unknown protocol 'imagenet_v3'\. Did you mean 'imagenet_v2'"):
         class_set("imagenet_v3")
-    with pytest.raises(UserError, match="templates=nine: no such templates. Known: eighty, one, seven"):
+    with pytest.raises(UserError, match=r"templates=nine: no such templates\. Known: eighty, one, seven"):
         read_templates("nine")

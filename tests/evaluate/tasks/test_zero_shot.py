@@ -13,7 +13,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.embedder import Floats, Pixels
 from pocketclip.errors import UserError
-from pocketclip.evaluate.class_sets import class_set
+from pocketclip.evaluate.class_sets import class_set, read_templates
 from pocketclip.evaluate.class_sets.asked import ask_own, ask_set
 from pocketclip.evaluate.task import TaskData, measure
 from pocketclip.evaluate.tasks import make_tasks
@@ -62,9 +62,7 @@ def test_the_accuracy_is_that_of_the_nearest_class(tiny_pretrained: PretrainedMo
 
 
 def result_classes(model: PretrainedModel, names: Sequence[str]) -> Floats:
-    templates = json.loads(
-        (Path(str(__import__("pocketclip").__file__)).parent / "evaluate/class_sets/templates/seven.json").read_text()
-    )["templates"]
+    templates = read_templates("seven")
     rows = [model.encode_text([template.replace("{}", name) for template in templates]).mean(axis=0) for name in names]
     return np.stack([row / np.linalg.norm(row) for row in rows])
 
