@@ -12,7 +12,16 @@ from PIL import Image
 from pages import ATTACK
 from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.files import write_atomically
-from pocketclip.records import CostResult, EvalResult, Interval, Provenance, RunRecord, write_record
+from pocketclip.records import (
+    ClassScore,
+    CostResult,
+    EvalResult,
+    Interval,
+    Protocol,
+    Provenance,
+    RunRecord,
+    write_record,
+)
 from pocketclip.report.demo import Demo, write_demo
 from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
 from pocketclip.report.runs import write_report
@@ -34,6 +43,25 @@ def evaluation(split: str, recall: float, images: int = 8) -> EvalResult:
     return EvalResult(
         task="retrieval", dataset="x", split=split, num_images=images, num_captions=2 * images, metrics=metrics,
         notes=[f"one note on {split}"], provenance=HERE,
+    )  # fmt: skip
+
+
+def classified(protocol: str, accuracy: float, num_classes: int, name: str = "a class") -> EvalResult:
+    """A record of zero-shot classification, of which the first class is mostly taken for the second."""
+    classes = [
+        ClassScore(name=f"{name} {number}", num_images=10, top1_accuracy=0.9, answers=[(number, 9), (0, 1)])
+        for number in range(num_classes)
+    ]
+    classes[0] = ClassScore(name=f"{name} 0", num_images=10, top1_accuracy=0.3, answers=[(1, 7), (0, 3)])
+    classes[-1] = ClassScore(name=f"{name} without images", num_images=0)
+    asked = Protocol(
+        name=protocol, class_names="x", num_classes=num_classes, templates="eighty", num_templates=80, hash="0" * 16
+    )
+    top1 = Interval(value=accuracy, low=accuracy - 0.03, high=accuracy + 0.04)
+    return EvalResult(
+        task="zero_shot", dataset="x", split="all", num_images=10 * num_classes - 10, num_captions=0,
+        metrics={"top1_accuracy": top1, "mean_class_accuracy": top1, "chance": 1 / num_classes},
+        notes=[f"one note on {protocol}"], provenance=HERE, protocol=asked, classes=classes,
     )  # fmt: skip
 
 
@@ -145,6 +173,9 @@ def write_pages(folder: Path) -> list[Path]:
     write_gallery(full_gallery(f"{ATTACK} and on. " * 6), one)
     others = [make_run(folder / name, name="heads") for name in ("two", "three")]
     (others[0] / "records" / "cost.json").unlink()
+    classes = make_run(folder / "classes", name="told apart")
+    for protocol, num_classes, called in (("imagenet", 1000, "a class"), ("imagenet_a", 19, LONG), ("own", 10, ATTACK)):
+        write_record(classified(protocol, 0.5, num_classes, called), classes, protocol)
     study = make_study(
         folder / "study",
         row("as shipped", 0.2),
@@ -161,6 +192,7 @@ def write_pages(folder: Path) -> list[Path]:
     return [
         write_report([one], folder / "report.html"),
         write_report([one, *others], folder / "reports.html"),
+        write_report([classes], folder / "classes.html"),
         write_demo(demo, folder / "demo.html"),
         write_study_page(study, folder / "study.html"),
     ]

@@ -29,7 +29,7 @@ axe.run({resultTypes: ["violations"]}).then(found => parent.postMessage(JSON.str
   dark: matchMedia("(prefers-color-scheme: dark)").matches,
   cut: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   wide: [...document.querySelectorAll("main *:not(pre)")].filter(
-    part => part.getBoundingClientRect().right > innerWidth + 1 && !part.closest("thead, pre")
+    part => part.getBoundingClientRect().right > innerWidth + 1 && !part.closest("thead, pre, .scrolls")
   ).map(part => part.outerHTML.slice(0, 160)),
 }), "*"));
 </script></body>

@@ -115,6 +115,10 @@ class Task(Config):
         """What was measured, on what and how many."""
         return f"{self.heading} on {result.split}: {self.counts(result)}; percent [95 % interval]"
 
+    def measured_on(self, result: EvalResult) -> str:
+        """What a page calls the data of one of several records: here their split."""
+        return result.split
+
     def sizes(self, result: EvalResult) -> dict[str, int]:
         """On how many, by the word for them."""
         return {"images": result.num_images, "captions": result.num_captions}

@@ -11,6 +11,7 @@ from pocketclip.evaluate.tasks import Task, task_of
 from pocketclip.files import no_such
 from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
 from pocketclip.report.amounts import duration
+from pocketclip.report.classes import CLASS_COLUMNS, SHIFT_COLUMNS, ClassPage, Shift, class_page, shifts
 from pocketclip.report.curves import training_plots
 from pocketclip.report.gallery import Gallery, read_gallery
 from pocketclip.report.headline import comparison_headline, headline
@@ -43,6 +44,17 @@ class RunReport:
     def times(self) -> list[tuple[str, str]]:
         """What took how long."""
         return [] if self.run is None else [(label, duration(seconds)) for label, seconds in time_rows(self.run)]
+
+    @property
+    def class_pages(self) -> list[tuple[str, ClassPage]]:
+        """How classes fared, of each record that says so, by what it was measured on."""
+        pages = [(task_of(own).measured_on(own), class_page(own)) for own in self.evaluations]
+        return [(on, page) for on, page in pages if page is not None]
+
+    @property
+    def shift(self) -> Shift | None:
+        """What other kinds of pictures cost."""
+        return shifts(self.evaluations)
 
     @property
     def tables(self) -> list[tuple[Task, list[EvalResult]]]:
@@ -88,7 +100,8 @@ def write_report(folders: list[Path], out: Path) -> Path:
         for run, folder in zip(runs, folders, strict=True)
     ]
     comparison = _comparison(runs) if len(runs) > 1 else None
-    return write_page(out, "runs.html", runs=runs, comparison=comparison, cost_rows=cost_rows)
+    columns = {"class_columns": CLASS_COLUMNS, "shift_columns": SHIFT_COLUMNS}
+    return write_page(out, "runs.html", runs=runs, comparison=comparison, cost_rows=cost_rows, **columns)
 
 
 def _comparison(runs: list[RunReport]) -> dict[str, Any]:

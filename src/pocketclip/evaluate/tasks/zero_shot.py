@@ -162,6 +162,13 @@ class ZeroShot(Task):
             "percent [95 % interval]"
         )
 
+    def measured_on(self, result: EvalResult) -> str:
+        """The protocol, or the data where they belong to none; with the templates."""
+        if result.protocol is None:
+            return result.split
+        data = result.dataset if result.protocol.name == OWN else result.protocol.name
+        return f"{data}, templates {result.protocol.templates}"
+
     def sizes(self, result: EvalResult) -> dict[str, int]:
         return {"images": result.num_images}
 
