@@ -72,7 +72,8 @@ def read_run(folder: Path) -> RunReport:
     if not records:
         raise UserError(f"{folder}: no records here yet; did the run finish?{_runs_below(folder)}")
     run = next((record for record in records if isinstance(record, RunRecord)), None)
-    evaluations = sorted((own for own in records if isinstance(own, EvalResult)), key=lambda own: own.split)
+    evaluations = [own for own in records if isinstance(own, EvalResult)]
+    evaluations.sort(key=lambda own: (own.split == "all", own.split))  # the run's own splits first
     recipe = folder / "recipe.yaml"
     return RunReport(
         name=run.name if run is not None else folder.name,
