@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import teachers
 from conftest import Told, encode_picture
+from pocketclip.asked import open_model
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.embedder import Floats, Pixels
@@ -18,6 +20,7 @@ from pocketclip.evaluate.class_sets.asked import ask_own, ask_set
 from pocketclip.evaluate.task import TaskData, measure
 from pocketclip.evaluate.tasks import make_tasks
 from pocketclip.evaluate.tasks.zero_shot import ZeroShot
+from pocketclip.preprocess import open_image
 from pocketclip.records import EvalResult, Interval, read_records, write_record
 
 Tree = Callable[..., str]
@@ -328,3 +331,32 @@ def test_a_model_of_images_alone_is_refused(tiny_pretrained: PretrainedModel, tr
     tiny_pretrained.__class__ = Images
     with pytest.raises(UserError, match="knows images only"):
         ZeroShot().run(tiny_pretrained, TaskData(open_source(tree(["cat", "dog"]))))
+
+
+def test_the_accuracy_of_an_open_clip_model_is_that_of_its_own_functions(tmp_path: Path, tree: Tree) -> None:
+    import open_clip
+    import torch
+
+    folders = ["red_circle", "blue_square", "green_star", "dog", "cat", "two_dogs"]
+    spec = tree([f"{folder}/{number}" for number in range(8) for folder in folders])
+    source = open_source(spec)
+    name = f"local-dir:{teachers.write_open_clip_folder(tmp_path / 'model')}"
+    library, _, transform = open_clip.create_model_and_transforms(name)
+    model = open_model(f"open_clip:{name}", device="cpu", precision="float32")
+    result = ZeroShot(templates="seven").run(model, TaskData(source))
+    assert source.class_names is not None
+    names = [folder.replace("_", " ") for folder in source.class_names]
+    pictures = torch.stack([transform(open_image(source[number].image)) for number in range(len(source))])
+    labels = torch.tensor([source.label(number) for number in range(len(source))])
+    templates = open_clip.SIMPLE_IMAGENET_TEMPLATES
+    with torch.no_grad():
+        classes = open_clip.build_zero_shot_classifier(
+            library.eval(), open_clip.get_tokenizer(name), names, templates, num_classes_per_batch=2
+        )
+        logits = 100 * library.encode_image(pictures, normalize=True) @ classes
+    found = logits.topk(5, 1, True, True)[1].eq(labels[:, None])  # as CLIP_benchmark's accuracy
+    for metric, share in (("top1_accuracy", found[:, 0]), ("top5_accuracy", found.any(1))):
+        value = result.metrics[metric]
+        assert isinstance(value, Interval)
+        assert value.value == pytest.approx(share.float().mean().item())
+    assert result.metrics["commonest_class_accuracy"] == pytest.approx(1 / 6)
