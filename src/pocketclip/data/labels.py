@@ -56,7 +56,8 @@ def read_labels(source: Source) -> Labels:
     if not (values != NO_LABEL).any():
         raise UserError(
             f'{source.name}: no image has a class. Classes come from KEY.cls or "label" in the JSON of '
-            "webdataset:SHARDS, and from one folder a class with folder:DIR,classes=folders."
+            "webdataset:SHARDS, from one folder a class with folder:DIR,classes=folders, and from a column of a table "
+            "with csv:FILE,label=COLUMN."
         )
     names = source.class_names
     if names is not None and values.max() >= len(names):
@@ -125,6 +126,24 @@ def write_class_names(folder: Path, source: Source, name: str) -> None:
         if not label or label != label.strip() or "\n" in label:
             raise UserError(f"{source.name}: class {label!r} cannot stand in a line of {file}; give it another name.")
     write_atomically(file, "".join(f"{label}\n" for label in names).encode(errors="surrogateescape"))
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The classes of samples as a table writes them: numbers as they are, else names in the order of the alphabet."""
+
+    values: Sequence[int | None]
+    names: tuple[str, ...] | None
+
+    @classmethod
+    def read(cls, written: Sequence[str | None]) -> "LabelColumn":
+        """From one cell a sample, None or empty where there is no class."""
+        there = {text for text in written if text}
+        if all(text.isascii() and text.isdecimal() for text in there):
+            return cls([int(text) if text else None for text in written], None)
+        names = tuple(sorted(there))
+        place = {name: number for number, name in enumerate(names)}
+        return cls([place[text] if text else None for text in written], names)
 
 
 def number_texts(place: str, texts: Sequence[str]) -> Labels:

@@ -286,3 +286,59 @@ def test_damaged_captions_in_parquet_are_named_when_opened(tmp_path: Path) -> No
     file.write_bytes(file.read_bytes().replace(b"a brown dog", b"a br\xffwn dog"))
     with pytest.raises(UserError, match=r"pairs\.parquet: damaged in the columns image, caption \(.*utf-8"):
         open_source(spec)
+
+
+def classes_of(spec: str) -> tuple[list[int | None], tuple[str, ...] | None]:
+    source = open_source(spec)
+    assert "classes" in source.gives
+    assert [source[number].label for number in range(len(source))] == [source.label(n) for n in range(len(source))]
+    return [source.label(number) for number in range(len(source))], source.class_names
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "names"),
+    [
+        (("dog", "cat"), [1, 0], ("cat", "dog")),
+        (("3", "0"), [3, 0], None),
+        (("dog", ""), [0, None], ("dog",)),
+        (("-1", "2"), [None, 2], None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "bytes"])
+def test_a_column_holds_classes_with_captions_or_without(
+    tmp_path: Path, kind: str, cells: tuple[str, str], labels: list[int | None], names: tuple[str, ...] | None
+) -> None:
+    images: list[Any] = ["a.jpg", "b.jpg"]
+    if kind == "csv":
+        lines = [f"{image},{cell}" for image, cell in zip(images, cells, strict=True)]
+        spec = write_csv(tmp_path, "\n".join(["image,kind", *lines, ""]))
+    elif kind == "jsonl":
+        spec = write_jsonl(tmp_path, *({"image": a, "kind": b} for a, b in zip(images, cells, strict=True)))
+    else:
+        pytest.importorskip("pyarrow")
+        held = [{"bytes": (tmp_path / name).read_bytes()} for name in images] if kind == "bytes" else images
+        numbers = all(cell.lstrip("-").isdecimal() for cell in cells)
+        spec = write_parquet(tmp_path, {"image": held, "kind": [int(cell) if numbers else cell for cell in cells]})
+    assert classes_of(f"{spec},label=kind") == (labels, names)
+
+
+def test_classes_change_the_fingerprint_and_a_table_without_them_keeps_its_own(tmp_path: Path) -> None:
+    spec = write_csv(tmp_path, "image,caption,kind\na.jpg,a dog,dog\nb.jpg,a cat,cat\n")
+    plain, classed = open_source(spec), open_source(f"{spec},label=kind")
+    assert "label" not in plain.chosen_by
+    assert plain.gives == {"captions"}
+    assert plain.fingerprint() != classed.fingerprint()
+    assert classed.captions(0) == ("a dog",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "reason"),
+    [
+        ("image,kind\na.jpg,dog\na.jpg,cat\n", "label=kind", r"line 3: a\.jpg is of class 'cat' here and 'dog' above"),
+        ("image,kind\na.jpg,dog\n", "label=sort", r"no column 'sort'\. Columns: image, kind\. Name .* label="),
+        ("image,kind\na.jpg,dog\n", "label=kind,caption=text", "no column 'text'"),
+    ],
+)
+def test_a_column_of_classes_that_does_not_fit_is_named(tmp_path: Path, rows: str, settings: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        open_source(f"{write_csv(tmp_path, rows)},{settings}")

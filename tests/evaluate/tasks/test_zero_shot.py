@@ -138,7 +138,10 @@ def test_real_labels_are_several_or_none_and_go_by_the_images_number(
     )
     assert (result.num_images, result.classes) == (3, [])  # the first has no right class
     assert "mean_class_accuracy" not in result.metrics
-    assert result.notes[0] == "1 images without a right class are not asked about"
+    assert [note for note in result.notes if "asked about" in note] == [
+        "1 images without a right class are not asked about"
+    ]
+    assert result.metrics["num_left_out"] == 1
 
 
 def test_flat_validation_images_go_by_the_map_of_a_package(
@@ -190,6 +193,7 @@ def test_the_version_of_imagenet_v2_is_told_from_its_folder(tree: Tree) -> None:
         (["a", "b"], {"templates": "ninety"}, "templates=ninety: no such templates"),
         (["a", "b"], {"metrics": "top1"}, "Unknown metric 'top1'. Known: aupr, mean_class_accuracy, top1_accuracy"),
         (["a", "b"], {"metrics": "aupr"}, "metrics=aupr: needs images of known classes beside those of none"),
+        (["a", "b"], {"metrics": "top5_accuracy"}, "metrics=top5_accuracy: says nothing among 2 classes; leave it out"),
         (["a", "b"], {"missing_classes": "allowed"}, "missing_classes: has no effect without --set protocol=NAME"),
         (["a", "b"], {"protocol": "mnist", "class_names": "f.txt"}, "class_names: protocol=mnist has its own"),
         (["a", "b"], {"in_distribution": "folder:x"}, "in_distribution: has no effect without --set metrics=aupr"),
@@ -360,3 +364,14 @@ def test_the_accuracy_of_an_open_clip_model_is_that_of_its_own_functions(tmp_pat
         assert isinstance(value, Interval)
         assert value.value == pytest.approx(share.float().mean().item())
     assert result.metrics["commonest_class_accuracy"] == pytest.approx(1 / 6)
+
+
+def test_a_table_with_a_column_of_classes_is_measured(tiny_pretrained: PretrainedModel, tmp_path: Path) -> None:
+    lines = ["image,kind"]
+    for number, kind in enumerate(["red_circle", "blue_square", "red_circle", ""]):
+        (tmp_path / f"{number}.jpg").write_bytes(encode_picture(number))
+        lines.append(f"{number}.jpg,{kind}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    result = ZeroShot().run(tiny_pretrained, TaskData(open_source(f"csv:{tmp_path / 'table.csv'},label=kind")))
+    assert [(own.name, own.num_images) for own in result.classes] == [("blue square", 1), ("red circle", 2)]
+    assert result.notes[-1] == "1 images without a class that is asked about left out"

@@ -12,7 +12,8 @@ from typing import Any
 
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id, unique_keys
-from pocketclip.data.source import LeftOut, Sample, Source
+from pocketclip.data.labels import LabelColumn
+from pocketclip.data.source import Gift, LeftOut, Sample, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import did_you_mean, resolve_inside
 from pocketclip.preprocess import IMAGE_SUFFIXES
@@ -39,6 +40,7 @@ class ImageFiles(Source):
     left_out: Sequence[LeftOut] = ()
     metadata: Sequence[Mapping[str, Any]] = ()
     """What else the annotations say of each image; empty where they say nothing."""
+    classes: LabelColumn | None = None
 
     @classmethod
     def annotated(
@@ -51,6 +53,7 @@ class ImageFiles(Source):
         *,
         written: tuple[str, str],
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        classes: Mapping[str, str] | None = None,
     ) -> "ImageFiles":
         """From what an annotation file says: captions by the name of an image, which may not lead out of `root`.
 
@@ -63,7 +66,8 @@ class ImageFiles(Source):
         names = [name for name, _ in joined.values()]
         keys = unique_keys([str(Path(name).with_suffix("")) for name in names])
         further = [metadata.get(name, {}) for name in names] if metadata else ()
-        return cls(name, list(joined), [tuple(texts) for _, texts in joined.values()], keys, left_out, further)
+        labels = None if classes is None else LabelColumn.read([classes.get(name) for name in names])
+        return cls(name, list(joined), [tuple(texts) for _, texts in joined.values()], keys, left_out, further, labels)
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.texts) == len(self.keys)
@@ -75,7 +79,19 @@ class ImageFiles(Source):
     def sample(self, index: int) -> Sample:
         path = self.paths[index]
         metadata = self.metadata[index] if self.metadata else {}
-        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), metadata=metadata)
+        label = self.label(index)
+        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), label, metadata)
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        return super().gives | ({"classes"} if self.classes is not None else set())
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return None if self.classes is None else self.classes.names
+
+    def label(self, index: int) -> int | None:
+        return None if self.classes is None else self.classes.values[index]
 
     def place(self, index: int) -> str:
         return str(self.paths[index])
@@ -89,8 +105,9 @@ class ImageFiles(Source):
     def stamp(self) -> Any:
         """From captions, file names, sizes and modification times: contents are not read."""
         entries = zip(self.keys, self.texts, self.paths, strict=True)
-        stamp = [[key, texts, file_stamp(path)] for key, texts, path in entries]
-        return [stamp, [dict(values) for values in self.metadata]] if self.metadata else stamp
+        stamp: Any = [[key, texts, file_stamp(path)] for key, texts, path in entries]
+        stamp = [stamp, [dict(values) for values in self.metadata]] if self.metadata else stamp
+        return stamp if self.classes is None else [stamp, list(self.classes.values), self.classes.names]
 
 
 def _join_files(

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pocketclip.config import digest
 from pocketclip.data.identity import UNREADABLE
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import LeftOut, Sample
+from pocketclip.data.labels import LabelColumn
+from pocketclip.data.source import Gift, LeftOut, Sample
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file
 from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
 from pocketclip.errors import BrokenItemError, UserError, require
@@ -109,6 +110,7 @@ class ParquetImages(JoinedSource):
     root: Path
     """Folder of pictures that a row only names."""
     left_out: Sequence[LeftOut] = ()
+    classes: LabelColumn | None = None
     _held: tuple[int, Any] = (-1, None)
     """Number and images of the row group read last."""
     _names_files: bool = False
@@ -123,8 +125,9 @@ class ParquetImages(JoinedSource):
         texts: Sequence[Sequence[str]],
         left_out: Sequence[LeftOut],
         images: Path | None,
+        labels: Sequence[str] | None = None,
     ) -> "ParquetImages":
-        """From the captions of each row."""
+        """From the captions of each row, and its class."""
         root = table.file.parent if images is None else locate(images)
         source = cls(name, table, column, [], JoinedRows.by_ids(np.zeros(0, np.int64)), root, left_out)
         stamp = ["parquet", [[str(file.absolute()), *file_stamp(file)] for file in table.files], column, str(root)]
@@ -132,7 +135,20 @@ class ParquetImages(JoinedSource):
             kept_ids(str(table.file), stamp, len(texts), source._row_ids(), lambda: not source._names_files)
         )
         source.texts = source.rows.join(texts)
+        if labels is not None:
+            source.classes = LabelColumn.read([labels[row] for row in source.rows.first.tolist()])
         return source
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        return super().gives | ({"classes"} if self.classes is not None else set())
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return None if self.classes is None else self.classes.names
+
+    def label(self, index: int) -> int | None:
+        return None if self.classes is None else self.classes.values[index]
 
     def _row_ids(self) -> Iterator[int]:
         for group, (_, _, size) in enumerate(self.table.groups):
@@ -173,7 +189,7 @@ class ParquetImages(JoinedSource):
         if held[0] != group:
             self._held = held = (group, self._read_group(group))
         data = self._bytes(held[1][offset].as_py())
-        return Sample(f"{index:08d}", data, self.captions(index), self.place(index))
+        return Sample(f"{index:08d}", data, self.captions(index), self.place(index), self.label(index))
 
     def _read_group(self, group: int) -> Any:
         parquet = require("pyarrow.parquet", extra="parquet")
@@ -196,4 +212,5 @@ class ParquetImages(JoinedSource):
         return {file: group for group, (file, _, _) in reversed(list(enumerate(self.table.groups)))}
 
     def stamp(self) -> Any:
-        return [[file_stamp(file) for file in self.table.files], list(self.texts), digest(self.rows.ids.tolist())]
+        stamp = [[file_stamp(file) for file in self.table.files], list(self.texts), digest(self.rows.ids.tolist())]
+        return stamp if self.classes is None else [*stamp, list(self.classes.values)]

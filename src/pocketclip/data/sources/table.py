@@ -8,7 +8,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from pocketclip.data.captions import is_empty_word, parse_captions
 from pocketclip.data.source import Gift, LeftOut, Source, SourceSettings
@@ -25,7 +27,6 @@ class TableSourceConfig(SourceSettings):
 
     positional: ClassVar[tuple[str, ...]] = ("file", "images")
     places: ClassVar[frozenset[str]] = frozenset({"file", "images"})
-    gives: ClassVar[frozenset[Gift]] = frozenset({"captions"})
     kind: Literal["csv", "jsonl", "parquet"]
     file: Path
     """The table; for Parquet also a folder of them or a pattern such as `data/*.parquet`."""
@@ -38,41 +39,76 @@ class TableSourceConfig(SourceSettings):
     separator: str = ","
     """Between the columns of a CSV: a character, `tab` or `comma`; as it is, the one that the header shows."""
 
+    label: str | None = None
+    """Column of the class, a number or a name; None: images have no class."""
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        """What the opened source gives."""
+        return frozenset({"captions"} if self.label is None else {"captions", "classes"})
+
+    @model_serializer(mode="wrap")
+    def _without_label(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A table without classes has the fingerprint that it had before there were any."""
+        values: dict[str, Any] = handler(self)
+        return values if self.label is not None else {key: value for key, value in values.items() if key != "label"}
+
     def read(self) -> Source:
         """Read the table; pictures are read later."""
         name = f"{self.kind}:{self.file}"
         if self.kind == "parquet":
             table = Parquet.open(self.file)
             image = find_column(table.file, table.columns, "image", self.image, IMAGE_COLUMNS)
-            captions = find_captions(table.file, table.columns, self.caption)
+            captions = self._captions(table.file, table.columns)
+            label = [] if self.label is None else [find_column(table.file, table.columns, "label", self.label, ())]
             if table.holds_bytes(image):
                 told = Captions(captions)
-                texts = [told.read(row, place) for place, row in table.rows(captions)]
+                texts, labels = list[list[str]](), list[str]()
+                for place, row in table.rows([*captions, *label]):
+                    texts.append(told.read(row, place))
+                    labels += [_class(row[column], place, column) for column in label]
                 if not texts:
                     raise UserError(f"{table.file}: the table is empty.")
-                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images)
-            return self._files(table.rows([image, *captions]), table.file, name)
+                of_rows = labels if label else None
+                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images, of_rows)
+            return self._files(table.rows([image, *captions, *label]), table.file, name)
         file = locate(self.file)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
         return self._files(((f"{file}: line {line}", row) for line, row in rows), file, name)
 
+    def _captions(self, place: Path | str, columns: Collection[str]) -> list[str]:
+        """The columns of captions; a table of classes may have none."""
+        try:
+            return find_captions(place, columns, self.caption)
+        except UserError:
+            if self.label is None or self.caption is not None:
+                raise
+            return []
+
     def _files(self, rows: Iterable[tuple[str, Row]], file: Path, name: str) -> ImageFiles:
         """Captions by picture, both in the order of the table."""
         grouped: dict[str, list[str]] = {}
+        classes: dict[str, str] = {}
         told: Captions | None = None
         image = self.image
         for number, (place, row) in enumerate(rows, start=1):
             where = str(file) if told is None else f"{file}: row {number}"
             image = find_column(where, row, "image", image, IMAGE_COLUMNS)
             if told is None:
-                told = Captions(find_captions(where, row, self.caption))
+                told = Captions(self._captions(where, row))
             for column in told.columns:
                 find_column(where, row, "caption", column, ())
-            grouped.setdefault(_name(row[image], place, image), []).extend(told.read(row, place))
+            picture = _name(row[image], place, image)
+            grouped.setdefault(picture, []).extend(told.read(row, place))
+            if self.label is not None:
+                found = _class(row[find_column(where, row, "label", self.label, ())], place, self.label)
+                if classes.setdefault(picture, found) != found:
+                    raise UserError(f"{place}: {picture} is of class {found!r} here and {classes[picture]!r} above.")
         if told is None:
             raise UserError(f"{file}: the table is empty.")
         root = file.parent if self.images is None else locate(self.images)
-        return ImageFiles.annotated(name, file, root, grouped, told.left_out, written=(name, ""))
+        of_pictures = None if self.label is None else classes
+        return ImageFiles.annotated(name, file, root, grouped, told.left_out, written=(name, ""), classes=of_pictures)
 
 
 class Captions:
@@ -84,6 +120,8 @@ class Captions:
     def read(self, row: Row, place: str) -> list[str]:
         """A row's captions without empty words; a UserError names place and type where there is something else."""
         texts: list[str] = []
+        if not self.columns:
+            return texts
         for column in self.columns:
             try:
                 texts += parse_captions(row[column], place=place)
@@ -132,6 +170,18 @@ def find_captions(place: Path | str, columns: Collection[str], wanted: str | Non
     if wanted is None and not known and numbered:
         return numbered
     return [find_column(place, columns, "caption", wanted, CAPTION_COLUMNS)]
+
+
+def _class(value: object, place: str, column: str) -> str:
+    """A picture's class in a row, as text; empty where it has none."""
+    if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
+        value = int(value)
+    if value is None or value != value:
+        return ""
+    if isinstance(value, (dict, list, bytes, bool, float)) or (isinstance(value, int) and value < -1):
+        raise UserError(f"{place}: column '{column}' holds no class but {str(value)[:60]!r}; set label=COLUMN.")
+    text = str(value).strip()
+    return "" if text == "-1" else text
 
 
 def _name(value: object, place: str, column: str) -> str:

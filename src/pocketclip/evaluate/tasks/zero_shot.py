@@ -76,6 +76,7 @@ class ZeroShot(Task):
         has_answer = (asked.right != NO_CLASS).any(axis=1)
         if not has_answer.any():
             raise UserError(f"{source.name}: no image has a class that is asked about.")
+        self._check_metrics(asked)
         classes = class_embeddings(model, asked.class_names, templates, watch)
         embeddings, kept = _embedded(model, data, has_answer, watch)
         images, indices = embeddings.images[kept], embeddings.indices[kept]
@@ -89,7 +90,7 @@ class ZeroShot(Task):
             known = embed_known(model, self.in_distribution, self.protocol, watch)
             check_finite(known, model, self.in_distribution)
             metrics[AUPR] = area_of_unknown(images, known, classes, model.inverse_temperature or 1.0)
-        notes = [*asked.notes, *_left_out(len(source), has_answer, embeddings, len(images))]
+        notes = [*asked.notes, *_left_out(has_answer, len(images), asked.num_told)]
         return EvalResult(
             task=self.kind,
             dataset=source.name,
@@ -130,6 +131,17 @@ class ZeroShot(Task):
         if given and AUPR not in wanted:
             raise UserError(f"--set in_distribution: has no effect without --set metrics={AUPR}.")
         return wanted if given else tuple(name for name in wanted if name != AUPR)
+
+    def _check_metrics(self, asked: Asked) -> None:
+        """A UserError for a metric that was asked for and says nothing here."""
+        size = len(asked.class_names)
+        if MEAN_CLASS in self.metrics and asked.groups is None:
+            raise UserError(
+                f"--set metrics={MEAN_CLASS}: images of {self.protocol} have no single class; leave it out."
+            )
+        for name, k in TOP.items():
+            if name in self.metrics and 1 < k >= size:
+                raise UserError(f"--set metrics={name}: says nothing among {size} classes; leave it out.")
 
     def _templates_name(self) -> str:
         if self.templates != OWN:
@@ -217,10 +229,10 @@ def _embedded(model: Embedder, data: TaskData, wanted: Flags, watch: Watch) -> "
     return embeddings, wanted[embeddings.indices]
 
 
-def _left_out(size: int, asked: Flags, embeddings: "Embeddings", measured: int) -> list[str]:
-    """How many images were not measured, and why."""
-    without = int((~asked).sum())
-    broken = size - without - measured
+def _left_out(asked: Flags, measured: int, num_told: int) -> list[str]:
+    """How many images were not measured, and why, where no other note tells of them."""
+    without = int((~asked).sum()) - num_told
+    broken = int(asked.sum()) - measured
     notes = [f"{without:,} images without a class that is asked about left out"] if without else []
     return [*notes, *([f"{broken:,} broken items left out"] if broken else [])]
 
