@@ -40,6 +40,8 @@ def evaluate(
       pocketclip evaluate runs/mine --task retrieval --data folder:more_photos
       pocketclip evaluate open_clip:MobileCLIP-S1/datacompdr \\
         --data folder:more_photos
+      pocketclip evaluate runs/mine --task zero_shot --set protocol=pets \\
+        --data folder:pets,classes=folders
       pocketclip evaluate runs/mine --task linear_probe \\
         --data folder:test,classes=folders \\
         --train-data folder:train,classes=folders
