@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import Told
 from pocketclip.asked.bundle import PretrainedModel
@@ -33,6 +34,10 @@ def test_prompts_are_encoded_once_for_a_model_names_and_templates(tiny_pretraine
     assert len(told) == 1
     class_embeddings(tiny_pretrained, NAMES, TEMPLATES[:1], watch)
     assert len(told) == 2
+    with torch.no_grad():
+        next(tiny_pretrained.model.text_head.parameters()).mul_(-1)
+    assert not np.allclose(class_embeddings(tiny_pretrained, NAMES, TEMPLATES, watch), first)
+    assert len(told) == 3
 
 
 def test_the_hash_changes_with_names_templates_and_their_order() -> None:
@@ -46,7 +51,6 @@ def test_the_hash_changes_with_names_templates_and_their_order() -> None:
 
 
 def test_the_ensemble_equals_open_clips() -> None:
-    import torch
     from open_clip import build_zero_shot_classifier
 
     random = torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ SLOT = "{}"
 _BLOCK = 4096
 """Sentences encoded at a time."""
 _MADE: WeakKeyDictionary[Embedder, dict[str, Floats]] = WeakKeyDictionary()
-"""Embeddings of classes by the hash of their names and templates, as long as their model is there."""
+"""Embeddings of classes by the hashes of weights and of names and templates, as long as their model is there."""
 
 
 def prompts_hash(class_names: Sequence[str], templates: Sequence[str]) -> str:
@@ -32,7 +32,8 @@ def class_embeddings(
     Raises:
         UserError: the model knows images only, or gave what is not finite.
     """
-    made, key = _MADE.setdefault(model, {}), prompts_hash(class_names, templates)
+    weights = str(getattr(model, "fingerprint", ""))  # a model may have learned since
+    made, key = _MADE.setdefault(model, {}), f"{weights} {prompts_hash(class_names, templates)}"
     if key not in made:
         made[key] = _encode(model.for_scores(), class_names, templates, watch)
     return made[key]

@@ -89,6 +89,8 @@ class ZeroShot(Task):
         if AUPR in wanted:
             known = embed_known(model, self.in_distribution, self.protocol, watch)
             check_finite(known, model, self.in_distribution)
+            share = len(images) / (len(images) + len(known))
+            asked.notes.append(f"aupr beside {len(known):,} images of known classes; by chance {100 * share:.1f} %")
             metrics[AUPR] = area_of_unknown(images, known, classes, model.inverse_temperature or 1.0)
         notes = [*asked.notes, *_left_out(has_answer, len(images), asked.num_told)]
         return EvalResult(
