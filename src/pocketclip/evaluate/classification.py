@@ -63,7 +63,7 @@ def classify(images: Floats, classes: Floats, right: Ids, class_names: Sequence[
         np.put_along_axis(scores, own, -np.inf, axis=1)  # right classes are no rivals of each other
         for first, others in later.items():
             scores[np.ix_((own == first).any(axis=1), others)] = -np.inf
-        ranks[part] = (scores >= (best - TIE)[:, None]).sum(axis=1, dtype=np.int32)
+        ranks[part] = np.count_nonzero(scores >= (best - TIE)[:, None], axis=1)
         first_right = np.take_along_axis(own, own_scores.argmax(axis=1)[:, None], axis=1)[:, 0]
         predicted[part] = np.where(ranks[part] == 0, first_right, scores.argmax(axis=1))
     return Answers(ranks, predicted, confidence)
