@@ -25,10 +25,11 @@ from pocketclip.losses.clip import clip_loss
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.heads import ResidualMlpHeadConfig
+from pocketclip.models.joints import ResidualMlpHeadConfig
 from pocketclip.models.running.precision import autocast
 from pocketclip.models.running.runner import Runner
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.huggingface import HuggingFaceTextEncoder
 from pocketclip.models.tower import CachedTower
 from pocketclip.stages.store import Block
 from pocketclip.tokenizer import Tokenizer

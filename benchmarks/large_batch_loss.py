@@ -25,10 +25,11 @@ def measure(loss: str, side: str, batch: int) -> dict[str, float]:
 
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.losses.affinity import affinity_loss
-    from pocketclip.losses.clip import ClipLossConfig, clip_loss
+    from pocketclip.losses.clip import clip_loss
+    from pocketclip.losses.config import ClipLossConfig, SigmoidLossConfig
     from pocketclip.losses.contrastive import ContrastiveInputs
     from pocketclip.losses.large import large_affinity_loss
-    from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
+    from pocketclip.losses.sigmoid import sigmoid_loss
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -81,7 +81,8 @@ def live_teacher(size: str) -> Any:
     """One with random weights, through a bundle as a recipe names it."""
     import torch
 
-    from pocketclip.asked.bundle import BundleModelConfig, PretrainedModel
+    from pocketclip.asked.bundle import PretrainedModel
+    from pocketclip.asked.config import BundleModelConfig
     from pocketclip.distill import build_teachers
     from pocketclip.models.build import build_model
     from pocketclip.models.config import DualEncoderConfig
@@ -107,10 +108,10 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     from pocketclip.data.pictures.augment import AugmentConfig
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.running.precision import autocast
-    from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
-    from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
+    from pocketclip.objectives.config import ContrastiveObjectiveConfig, ReinforcedObjectiveConfig
     from pocketclip.tokenizer import train_tokenizer
-    from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
+    from pocketclip.train.config import AdamWConfig, LearningRates
+    from pocketclip.train.optimizer import build_optimizer
     from pocketclip.train.step import train_step
 
     keep_freed_memory()

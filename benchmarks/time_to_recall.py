@@ -43,10 +43,10 @@ from pocketclip.evaluate.ranks import retrieval_ranks
 from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.hardware import available_cores, keep_freed_memory
 from pocketclip.losses.soft_target import soft_target_loss
-from pocketclip.models.heads import ResidualMlpHeadConfig
+from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.image.pixels import IMAGENET_MEAN, IMAGENET_STD
-from pocketclip.models.image.timm import TimmImageEncoderConfig
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoderConfig
+from pocketclip.models.joints import ResidualMlpHeadConfig
+from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
 from pocketclip.train.metrics import read_metrics
 
 GOAL, TIMES = 0.17, 100

@@ -38,9 +38,10 @@ def our_step(batch_size: int) -> Callable[[], object]:
     from pocketclip.hardware import keep_freed_memory
     from pocketclip.models.build import build_model
     from pocketclip.models.running.precision import autocast
-    from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+    from pocketclip.objectives.config import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
-    from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
+    from pocketclip.train.config import AdamWConfig, LearningRates
+    from pocketclip.train.optimizer import build_optimizer
     from pocketclip.train.step import train_step
     from pocketclip.types import ImageTextBatch
 

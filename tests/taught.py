@@ -15,7 +15,7 @@ from pocketclip.data.pictures.augment import AugmentConfig, draw_view
 from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
 from pocketclip.data.sources.reinforcement import Manifest, StoredTeacher, write_manifest
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
+from pocketclip.run.train import train
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 WIDTHS, SCALES = (5, 7), (30.0, 12.0)

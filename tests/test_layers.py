@@ -17,6 +17,7 @@ LAYERS = (
         "hardware",
         "inputs",
         "records",
+        "shipped_recipes",
         "sketch",
         "preprocess",
         "tokenizer",

@@ -9,7 +9,8 @@ import yaml
 from conftest import tiny_recipe_settings
 from pocketclip.config import digest
 from pocketclip.errors import UserError
-from pocketclip.recipe import Recipe, dump_recipe, find_recipe, list_recipes, load_recipe
+from pocketclip.recipe import Recipe, dump_recipe, load_recipe
+from pocketclip.shipped_recipes import find_recipe, list_recipes
 
 Write = Callable[..., Path]
 

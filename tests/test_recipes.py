@@ -12,8 +12,9 @@ from conftest import QuietWatch
 from pocketclip.asked import AskedModelConfig, TimmModelConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
-from pocketclip.recipe import Recipe, find_recipe, list_recipes, load_recipe, load_reinforcement
-from pocketclip.run import train
+from pocketclip.recipe import Recipe, load_recipe, load_reinforcement
+from pocketclip.run.train import train
+from pocketclip.shipped_recipes import find_recipe, list_recipes
 from pocketclip.stages.engine import compute_here
 from pocketclip.stages.watch import SILENT
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from pocketclip.study.grid import find_study, list_studies, load_study
+from pocketclip.shipped_recipes import find_study, list_studies
+from pocketclip.study.grid import load_study
 
 
 @pytest.mark.parametrize("name", list_studies())

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import AddedToken, models, pre_tokenizers, processors
 
 from pocketclip.errors import UserError
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
 from pocketclip.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerKind, train_tokenizer
 from pocketclip.vocabulary import keep_occurring
 

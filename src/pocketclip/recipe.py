@@ -13,17 +13,15 @@ from pocketclip.asked import AskedModelConfig
 from pocketclip.config import Config, apply_change
 from pocketclip.data import SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig
-from pocketclip.distill.reinforce import ReinforceConfig
-from pocketclip.errors import UserError, unknown_choice
-from pocketclip.files import shipped
+from pocketclip.distill.config import ReinforceConfig
+from pocketclip.errors import UserError
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import check_fit
+from pocketclip.shipped_recipes import STUDY_SUFFIX, find_recipe
 from pocketclip.train.config import EarlyStageConfig, TrainConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
-STUDY_SUFFIX = ".study.yaml"
-"""Of the files of `pocketclip study`, which lie among the recipes they compare."""
 
 
 class DataConfig(Config):
@@ -113,22 +111,6 @@ class Recipe(Config):
                     "the same shards as webdataset:"
                 )
         return self
-
-
-def list_recipes() -> list[str]:
-    """Names as `pocketclip train` takes them, such as `flickr/flickr8k_heads_cpu`."""
-    root = shipped("recipes")
-    files = [path for path in root.rglob("*.yaml") if not path.name.endswith(STUDY_SUFFIX)]
-    return sorted(str(path.relative_to(root).with_suffix("")) for path in files)
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe file from its path, its run folder or its name."""
-    of_that_name = shipped("recipes") / f"{name.removesuffix('.yaml').removeprefix('recipes/')}.yaml"
-    for path in (Path(name), Path(name) / "recipe.yaml", of_that_name):
-        if path.is_file():
-            return path
-    raise unknown_choice("recipe", name, list_recipes())
 
 
 class _UniqueKeys(yaml.SafeLoader):

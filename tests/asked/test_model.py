@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 import teachers as tiny
 from conftest import encode_picture
 from pocketclip.asked import AskedModel, AskedModelConfig
-from pocketclip.asked.bundle import BundleModelConfig, PretrainedModel
+from pocketclip.asked.bundle import PretrainedModel
+from pocketclip.asked.config import BundleModelConfig
 from pocketclip.asked.open_clip import OpenClipModelConfig
 from pocketclip.asked.transformers import HuggingFaceModelConfig
 from pocketclip.config import explain

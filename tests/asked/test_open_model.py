@@ -25,7 +25,7 @@ from pocketclip.evaluate.tasks.fine_tuning import FineTuning
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.features.encode import embed_source
 from pocketclip.models.build import build_model
-from pocketclip.models.image.timm import TimmImageEncoderConfig
+from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.preprocess import open_image, resize_image
 
 CAPTIONS = ["picture 1 caption 2", "scene 3", "picture 4 caption 4 picture 4 caption 4 picture 4 caption 4"]
@@ -228,7 +228,7 @@ def test_a_model_judges_pairs_where_it_has_a_head_for_it() -> None:
 
 
 def pair_head() -> Config:
-    from pocketclip.models.pair_head import PairHeadConfig
+    from pocketclip.models.joints import PairHeadConfig
 
     return PairHeadConfig(hidden_width=8)
 

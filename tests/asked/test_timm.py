@@ -8,7 +8,7 @@ import torch
 
 from pocketclip.asked import AskedModel, LibraryModel, TimmModelConfig
 from pocketclip.distill import build_teachers
-from pocketclip.distill.reinforce import ReinforceConfig
+from pocketclip.distill.config import ReinforceConfig
 from pocketclip.errors import UserError
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run, trained once for this file."""
     from conftest import QuietWatch, tiny_recipe_settings
     from pocketclip.recipe import Recipe
-    from pocketclip.run import train
+    from pocketclip.run.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     recipe = Recipe.parse(tiny_recipe_settings(), place="test")

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.flops import count_macs, tower_macs
-from pocketclip.models.image.timm import TimmImageEncoderConfig
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.image.config import TimmImageEncoderConfig
+from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.huggingface import HuggingFaceTextEncoder
 
 
 def module_macs(module: nn.Module, *inputs: Tensor) -> int:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import teachers as tiny
-from pocketclip.distill.captioner import Captioner, CaptionerConfig, _NucleusChoice, first_sentence
+from pocketclip.distill.captioner import Captioner, _NucleusChoice, first_sentence, load_captioner
+from pocketclip.distill.config import CaptionerConfig
 from pocketclip.errors import UserError
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ SEEDS = [[7, number] for number in range(4)]
 @pytest.fixture(scope="module", params=["blip", "vision_encoder_decoder"])
 def captioner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
     folder = tiny.write_captioner(tmp_path_factory.mktemp("captioner"), request.param)
-    return CaptionerConfig(name=str(folder), num_captions=3, max_tokens=8).build(CPU, "float32")
+    return load_captioner(CaptionerConfig(name=str(folder), num_captions=3, max_tokens=8), CPU, "float32")
 
 
 def test_every_picture_gets_sentences_that_differ(captioner: Captioner) -> None:
@@ -74,11 +75,11 @@ def test_only_the_first_sentence_is_kept(text: str, kept: str) -> None:
 
 def test_a_silent_captioner_gives_no_caption(tmp_path: Path) -> None:
     folder = tiny.write_captioner(tmp_path / "silent", silent=True)
-    assert CaptionerConfig(name=str(folder)).build(CPU, "float32").write(PICTURES[:2], SEEDS[:2]) == [(), ()]
+    assert load_captioner(CaptionerConfig(name=str(folder)), CPU, "float32").write(PICTURES[:2], SEEDS[:2]) == [(), ()]
 
 
 def test_a_model_that_is_no_captioner_is_named(tmp_path: Path) -> None:
     clip = tiny.write_huggingface_teacher(tmp_path / "clip")
     for name in (str(clip), str(tmp_path / "nothing"), "nobody/nothing"):
         with pytest.raises(UserError, match=rf"captioner\.name: {name}: cannot be loaded"):
-            CaptionerConfig(name=name).build(CPU)
+            load_captioner(CaptionerConfig(name=name), CPU)

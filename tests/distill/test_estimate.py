@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from pocketclip.distill.config import ReinforceConfig
 from pocketclip.distill.estimate import estimate, feature_bytes
-from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
+from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.errors import UserError
 from pocketclip.stages.engine import compute_here

@@ -13,7 +13,8 @@ from pocketclip.data.pictures.augment import AugmentConfig, draw_view, render_vi
 from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.sources.reinforced import ReinforcedSample
 from pocketclip.distill import reinforce as reinforce_module
-from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
+from pocketclip.distill.config import ReinforceConfig
+from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.errors import UserError
 
 Settings = Callable[..., dict[str, Any]]

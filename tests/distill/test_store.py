@@ -15,7 +15,8 @@ from pocketclip.data import Sample, open_source
 from pocketclip.data.identity import content_fingerprint
 from pocketclip.data.shards import add_sample, new_shard, write_shards
 from pocketclip.data.sources.reinforcement import Manifest, read_manifest
-from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer
+from pocketclip.distill.config import ReinforceConfig
+from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import open_reinforcing, reinforcing_stage, write_reinforced
 from pocketclip.errors import UserError
 from pocketclip.stages import cluster

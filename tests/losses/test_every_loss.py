@@ -15,7 +15,8 @@ from torch import Tensor
 from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
 from pocketclip.losses import LossConfig
-from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.config import ContrastiveLossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs
 from processes import run_ranks
 
 LOSSES = kinds_of(LossConfig)

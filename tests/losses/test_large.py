@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from pocketclip.losses import tiles
 from pocketclip.losses.affinity import affinity_loss
-from pocketclip.losses.clip import ClipLossConfig, clip_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.config import ClipLossConfig, MultiPositiveLossConfig, SigmoidLossConfig, SoftTargetLossConfig
 from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import large_affinity_loss
 from pocketclip.losses.matches import positive_pairs
-from pocketclip.losses.multi_positive import MultiPositiveLossConfig, multi_positive_loss
-from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
-from pocketclip.losses.soft_target import SoftTargetLossConfig, soft_target_loss
+from pocketclip.losses.multi_positive import multi_positive_loss
+from pocketclip.losses.sigmoid import sigmoid_loss
+from pocketclip.losses.soft_target import soft_target_loss
 from processes import run_ranks
 
 KINDS = ["clip", "smoothed", "soft_target", "multi_positive", "sigmoid", "affinity"]

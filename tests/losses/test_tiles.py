@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip.losses.affinity import affinity_loss
-from pocketclip.losses.clip import ClipLossConfig, clip_loss
+from pocketclip.losses.clip import clip_loss
+from pocketclip.losses.config import ClipLossConfig, MultiPositiveLossConfig, SigmoidLossConfig
 from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import large_affinity_loss
 from pocketclip.losses.matches import matching_pairs, positive_pairs
-from pocketclip.losses.multi_positive import MultiPositiveLossConfig, multi_positive_loss
-from pocketclip.losses.sigmoid import SigmoidLossConfig, sigmoid_loss
+from pocketclip.losses.multi_positive import multi_positive_loss
+from pocketclip.losses.sigmoid import sigmoid_loss
 
 SIZES = [(8, 8, 3), (7, 7, 7), (5, 10, 4), (16, 48, 64), (33, 33, 16), (1, 3, 2)]
 

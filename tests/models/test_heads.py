@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pocketclip.errors import UserError
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.heads import IdentityHeadConfig, LinearHeadConfig, ResidualMlpHeadConfig
+from pocketclip.models.joints import IdentityHeadConfig, LinearHeadConfig, ResidualMlpHeadConfig
 
 
 def features(count: int = 3, width: int = 12) -> Tensor:

@@ -11,7 +11,8 @@ from pocketclip.errors import UserError
 from pocketclip.models.build import build_model, start_from_bundle
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.pair_head import PairHead, PairHeadConfig
+from pocketclip.models.joints import PairHeadConfig
+from pocketclip.models.pair_head import PairHead
 from pocketclip.types import ImageTextBatch
 
 

@@ -20,9 +20,10 @@ from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.joints import SharedMlpConfig, SharedTransformerConfig
 from pocketclip.models.running.reparam import reparameterize
 from pocketclip.models.running.runner import Runner, unit
-from pocketclip.models.shared_encoder import SharedMlp, SharedMlpConfig, SharedTransformer, SharedTransformerConfig
+from pocketclip.models.shared_encoder import SharedMlp, SharedTransformer
 from pocketclip.models.tower import NoTower
 from pocketclip.recipe import Recipe
 from pocketclip.tokenizer import train_tokenizer

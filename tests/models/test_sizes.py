@@ -11,9 +11,9 @@ from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.image.timm import TimmImageEncoderConfig
+from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.sizes import list_sizes, read_size, text_architecture, with_size
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
 
 PUBLISHED = {  # millions of parameters, heads included; text without word embeddings where the name says so
     "mobileclip_s0": (11.406, 42.441),

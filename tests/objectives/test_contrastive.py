@@ -12,7 +12,7 @@ from pocketclip.losses.matches import positive_pairs
 from pocketclip.losses.multi_positive import multi_positive_loss
 from pocketclip.losses.sigmoid import sigmoid_loss
 from pocketclip.losses.soft_target import soft_target_loss
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.config import ContrastiveObjectiveConfig
 from pocketclip.types import Features, ImageTextBatch, Objective
 
 

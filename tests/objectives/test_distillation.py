@@ -17,7 +17,9 @@ from pocketclip.losses.clip import clip_loss
 from pocketclip.losses.feature import feature_loss
 from pocketclip.losses.gradient import gradient_loss
 from pocketclip.losses.interactive import interactive_loss
-from pocketclip.objectives.distillation import DistillationObjective, DistillationObjectiveConfig, TermConfig
+from pocketclip.objectives.config import DistillationObjectiveConfig
+from pocketclip.objectives.distillation import DistillationObjective
+from pocketclip.objectives.terms import TermConfig
 from pocketclip.types import Features, ImageTextBatch
 from processes import run_ranks
 from taught import WIDTHS, make_taught

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from pocketclip.errors import UserError
 from pocketclip.losses.affinity import affinity_loss
 from pocketclip.losses.clip import clip_loss
-from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
+from pocketclip.objectives.config import ReinforcedObjectiveConfig
 from pocketclip.types import Features, ImageTextBatch, Objective
 from taught import make_taught
 

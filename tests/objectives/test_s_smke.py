@@ -12,7 +12,8 @@ from pocketclip import distributed
 from pocketclip.errors import UserError
 from pocketclip.losses.clip import clip_loss
 from pocketclip.losses.queue import NOBODY
-from pocketclip.objectives.s_smke import SSmkeObjective, SSmkeObjectiveConfig
+from pocketclip.objectives.config import SSmkeObjectiveConfig
+from pocketclip.objectives.s_smke import SSmkeObjective
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures, TeacherFeatures
 from processes import run_ranks
 

@@ -18,8 +18,8 @@ from pocketclip.records import CostResult, RunRecord, read_records, write_record
 from pocketclip.report import quickstart
 from pocketclip.report.gallery import make_gallery, read_gallery
 from pocketclip.report.quickstart import finish
-from pocketclip.run import Outcome
 from pocketclip.run.scores import EvaluatedSplit
+from pocketclip.run.train import Outcome
 from pocketclip.search import Index
 
 

@@ -10,8 +10,8 @@ from conftest import QuietWatch, Told, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.features.cache import cache_folder
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
 from pocketclip.run.features import fill_cache
+from pocketclip.run.train import train
 from pocketclip.stages.engine import compute_here
 from pocketclip.stages.store import BlockFolder, OpenStage
 from pocketclip.stages.watch import SILENT

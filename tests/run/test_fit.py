@@ -8,8 +8,8 @@ import pytest
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe, load_recipe
-from pocketclip.run import train
 from pocketclip.run.fit import fit_to_data
+from pocketclip.run.train import train
 
 
 def recipe(folder: Path, batch_size: int = 32, *, fit: bool = True) -> Recipe:

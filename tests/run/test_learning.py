@@ -6,7 +6,7 @@ import pytest
 
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
+from pocketclip.run.train import train
 
 
 def notes_of(folder: Path, rate: float) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ import pytest
 import pocketclip
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
+from pocketclip.run.train import train
 
 SMALL = {
     "size": "pocket_xs",

@@ -11,10 +11,10 @@ from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
-from pocketclip.objectives.pairs import PairsObjectiveConfig
+from pocketclip.objectives.config import PairsObjectiveConfig
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, read_records
-from pocketclip.run import train
+from pocketclip.run.train import train
 from pocketclip.train.gradient_cache import chunked_backward
 from pocketclip.types import Features, ImageTextBatch
 

@@ -11,10 +11,11 @@ from pocketclip.cost.plan import Plan
 from pocketclip.errors import UserError
 from pocketclip.files import shipped
 from pocketclip.hardware import Load, available_cores
-from pocketclip.recipe import Recipe, list_recipes, load_recipe
+from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.report.table import plan_rows
 from pocketclip.run.measure import measure_throughput
 from pocketclip.run.plan import plan_run, samples_seen
+from pocketclip.shipped_recipes import list_recipes
 
 HERE = "flickr/flickr8k_heads_cpu"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
+from pocketclip.run.train import train
 
 
 def shared(folder: Path, out: Path) -> list[str]:

@@ -11,9 +11,9 @@ from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.losses.queue import NOBODY
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
 from pocketclip.run.setup import prepare_folder
 from pocketclip.run.teaching import open_teaching
+from pocketclip.run.train import train
 from pocketclip.train.metrics import read_metrics
 from taught import run_and_resume
 

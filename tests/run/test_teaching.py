@@ -14,8 +14,8 @@ from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.errors import UserError
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
 from pocketclip.run.teaching import open_teaching
+from pocketclip.run.train import train
 from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.metrics import read_metrics
 from processes import run_ranks

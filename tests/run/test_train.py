@@ -22,7 +22,7 @@ from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.features.encode import embed_source
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, read_records
-from pocketclip.run import Outcome, train
+from pocketclip.run.train import Outcome, train
 
 
 def recipe(**changes: object) -> Recipe:
@@ -141,7 +141,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from conftest import QuietWatch
 from pocketclip.recipe import load_recipe
-from pocketclip.run import train
+from pocketclip.run.train import train
 
 killed_after = int(sys.argv[4])
 

@@ -10,15 +10,9 @@ import pytest
 from conftest import tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks.retrieval import RECALLS
-from pocketclip.recipe import list_recipes, load_recipe, read_settings
-from pocketclip.study.grid import (
-    as_text,
-    find_study,
-    list_studies,
-    load_study,
-    samples_of_rows,
-    slug,
-)
+from pocketclip.recipe import load_recipe, read_settings
+from pocketclip.shipped_recipes import find_study, list_recipes, list_studies
+from pocketclip.study.grid import as_text, load_study, samples_of_rows, slug
 
 Write = Callable[..., Path]
 FLIP: dict[str, Any] = {"name": "with flips", "set": {"train.augment": {"flip": True}}}

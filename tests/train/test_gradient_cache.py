@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.config import kinds_of
-from pocketclip.losses.clip import ClipLossConfig
-from pocketclip.losses.multi_positive import MultiPositiveLossConfig
-from pocketclip.losses.sigmoid import SigmoidLossConfig
-from pocketclip.losses.soft_target import SoftTargetLossConfig
+from pocketclip.losses.config import ClipLossConfig, MultiPositiveLossConfig, SigmoidLossConfig, SoftTargetLossConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
-from pocketclip.objectives.distillation import DistillationObjectiveConfig, TermConfig
-from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
+from pocketclip.objectives.config import (
+    ContrastiveObjectiveConfig,
+    DistillationObjectiveConfig,
+    ReinforcedObjectiveConfig,
+)
+from pocketclip.objectives.terms import TermConfig
 from pocketclip.train.gradient_cache import chunk_bounds, chunked_backward
 from pocketclip.types import Features, ImageTextBatch
 from taught import WIDTHS, make_taught

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from pocketclip.errors import Interrupted
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
+from pocketclip.objectives.config import ContrastiveObjectiveConfig
 from pocketclip.stages.watch import BrokenItems
-from pocketclip.train import TrainConfig, Trainer
+from pocketclip.train.config import TrainConfig
 from pocketclip.train.interrupt import listen
+from pocketclip.train.loop import Trainer
 from pocketclip.types import Features, ImageTextBatch
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
-from pocketclip.objectives.distillation import DistillationObjectiveConfig
+from pocketclip.objectives.config import ContrastiveObjectiveConfig, DistillationObjectiveConfig
 from pocketclip.stages.watch import BrokenItems, Watch
-from pocketclip.train import Teach, TrainConfig, Trainer
+from pocketclip.train.config import CosineScheduleConfig, TrainConfig
+from pocketclip.train.loop import Teach, Trainer
 from pocketclip.train.metrics import read_metrics
-from pocketclip.train.schedule import CosineScheduleConfig, rate_factor
+from pocketclip.train.schedule import rate_factor
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 STEPS_PER_EPOCH = 5

@@ -8,7 +8,8 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
+from pocketclip.train.config import AdamWConfig, LearningRates
+from pocketclip.train.optimizer import build_optimizer
 
 
 def tiny_model(**changes: object) -> DualEncoder:

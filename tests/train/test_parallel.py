@@ -14,11 +14,15 @@ from pocketclip.config import kinds_of
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
-from pocketclip.objectives.distillation import DistillationObjectiveConfig, TermConfig
-from pocketclip.objectives.reinforced import ReinforcedObjectiveConfig
+from pocketclip.objectives.config import (
+    ContrastiveObjectiveConfig,
+    DistillationObjectiveConfig,
+    ReinforcedObjectiveConfig,
+)
+from pocketclip.objectives.terms import TermConfig
 from pocketclip.stages.watch import BrokenItems
-from pocketclip.train import TrainConfig, Trainer
+from pocketclip.train.config import TrainConfig
+from pocketclip.train.loop import Trainer
 from pocketclip.train.parallel import blocks_of
 from pocketclip.types import ImageTextBatch, Objective, TeacherFeatures
 from processes import run_ranks

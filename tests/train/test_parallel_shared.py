@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pocketclip import distributed
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.shared_encoder import SharedTransformerConfig
+from pocketclip.models.joints import SharedTransformerConfig
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.train.gradient_cache import chunked_backward
 from pocketclip.train.parallel import Alone, Replicated, Sharded

@@ -9,7 +9,7 @@ from torch.profiler import record_function
 
 from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.recipe import Recipe
-from pocketclip.run import train
+from pocketclip.run.train import train
 from pocketclip.train.profile import MEASURED, PHASES, SKIPPED, WARM_UP, phase_table, step_profiler
 
 

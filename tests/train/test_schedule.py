@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pocketclip.train.schedule import (
-    ConstantScheduleConfig,
-    CosineScheduleConfig,
-    PlateauScheduleConfig,
-    build_schedule,
-    is_loss,
-    rate_factor,
-)
+from pocketclip.train.config import ConstantScheduleConfig, CosineScheduleConfig, PlateauScheduleConfig
+from pocketclip.train.schedule import build_schedule, is_loss, rate_factor
 
 
 def rates(config: CosineScheduleConfig | ConstantScheduleConfig, num_steps: int) -> list[float]:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import autocast
 from pocketclip.models.tower import CachedTower, ImageTower, TextTower
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
-from pocketclip.train.optimizer import AdamWConfig, LearningRates, build_optimizer
+from pocketclip.objectives.config import ContrastiveObjectiveConfig
+from pocketclip.train.config import AdamWConfig, LearningRates
+from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.step import train_step
 from pocketclip.types import Features, ImageTextBatch
 

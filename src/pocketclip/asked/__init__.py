@@ -5,13 +5,14 @@ take it as a teacher and every command as a model.
 """
 
 import re
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import Field
 
-from pocketclip.asked.bundle import BundleModelConfig, PretrainedModel
-from pocketclip.asked.model import AskedModel, LibraryModel, LibraryModelConfig
+from pocketclip.asked.config import BundleModelConfig
+from pocketclip.asked.library import LibraryModelConfig
 from pocketclip.asked.open_clip import OpenClipModelConfig
 from pocketclip.asked.timm import TimmModelConfig
 from pocketclip.asked.transformers import HuggingFaceModelConfig
@@ -19,6 +20,10 @@ from pocketclip.bundle import find_bundle
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.models.running.precision import Precision, resolve_device
+
+if TYPE_CHECKING:
+    from pocketclip.asked.bundle import PretrainedModel
+    from pocketclip.asked.model import AskedModel, LibraryModel
 
 Models = BundleModelConfig | OpenClipModelConfig | HuggingFaceModelConfig | TimmModelConfig
 AskedModelConfig = Annotated[Models, Field(discriminator="kind")]
@@ -46,6 +51,8 @@ def open_model(
     """
     library = library_model(place)
     if library is None:
+        from pocketclip.asked.bundle import PretrainedModel
+
         return PretrainedModel.from_pretrained(place, text_only=text_only).to(device, precision=precision)
     return library.build(resolve_device(device), precision)
 
@@ -75,6 +82,14 @@ def lasting_name(place: str) -> Path | str:
     """
     library = library_model(place)
     return find_bundle(place).absolute() if library is None else library.lasting_text()
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    homes = {"AskedModel": "model", "LibraryModel": "model", "PretrainedModel": "bundle"}
+    if name in homes:
+        return getattr(import_module(f"pocketclip.asked.{homes[name]}"), name)
+    raise AttributeError(f"module 'pocketclip.asked' has no attribute '{name}'")
 
 
 __all__ = [

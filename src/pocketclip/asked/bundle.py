@@ -4,15 +4,15 @@ import copy
 import threading
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.asked.model import PACKAGES, AskedModel, Scale
+from pocketclip.asked.library import PACKAGES
+from pocketclip.asked.model import AskedModel
 from pocketclip.bundle import BundleConfig, read_bundle, write_bundle
-from pocketclip.config import Config, digest
+from pocketclip.config import digest
 from pocketclip.data.keys import safe_key
 from pocketclip.embedder import Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, first_line, require
@@ -22,7 +22,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.pair_head import judge_of
 from pocketclip.models.running.precision import Precision, precision_of_scores, resolve_device
-from pocketclip.models.running.runner import MODALITIES, Runner, module_fingerprint
+from pocketclip.models.running.runner import Runner, module_fingerprint
 from pocketclip.models.tower import NoTower
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.sketch import Sketch
@@ -182,30 +182,3 @@ class PretrainedModel(AskedModel):
     def _need_image_tower(self) -> None:
         if isinstance(self.model.image_encoder, NoTower):
             raise UserError("This model was loaded with text_only=True and has no image tower; load it without.")
-
-
-class BundleModelConfig(Config):
-    """A bundle, a run folder, or a bundle's name on the Hugging Face hub."""
-
-    kind: Literal["bundle"] = "bundle"
-    path: str
-    scale: Scale = "own"
-
-    @property
-    def knows(self) -> frozenset[str]:
-        """As of `LibraryModelConfig`."""
-        return frozenset({"images", "captions"})
-
-    def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> AskedModel:
-        """Load it.
-
-        Raises:
-            UserError: it is not there or not complete.
-        """
-        del role  # errors name the file
-        model = PretrainedModel.from_pretrained(self.path).to(str(device), precision=precision)
-        for modality in MODALITIES:
-            model.runner.encoder(modality)  # made outside of inference mode, as losses keep its vectors
-        if self.scale != "own":
-            model.inverse_temperature = self.scale
-        return model

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 
-from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryTokenizer, Scale, loading, normalized
+from pocketclip.asked.library import LibraryModelConfig, LibraryTokenizer, Scale, loading
 from pocketclip.embedder import Ids, Mask
 from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import PreprocessConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from pocketclip.asked.model import LibraryModel
 
 LOCAL = "local-dir:"
 
@@ -46,7 +50,9 @@ class OpenClipModelConfig(LibraryModelConfig):
             return super().lasting_text()
         return f"{self.prefix}:{LOCAL}{Path(self.name.removeprefix(LOCAL)).absolute()}"
 
-    def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
+    def build(self, device: "torch.device", precision: Precision = "auto", *, role: str = "Model") -> "LibraryModel":
+        from pocketclip.asked.model import LibraryModel, normalized
+
         open_clip = require("open_clip", package="open-clip-torch")
         self._check(open_clip, role)
         place = f"{role} open_clip {self.name}, {self.pretrained}"

@@ -2,17 +2,20 @@
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field
-from torch import nn
 
-from pocketclip.asked.model import LibraryModel, LibraryModelConfig
+from pocketclip.asked.library import LibraryModelConfig
 from pocketclip.errors import UserError, require
-from pocketclip.models.image.timm import TimmImageEncoderConfig
+from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import ImageSize
+
+if TYPE_CHECKING:
+    import torch
+
+    from pocketclip.asked.model import LibraryModel
 
 
 class TimmModelConfig(LibraryModelConfig):
@@ -60,8 +63,12 @@ class TimmModelConfig(LibraryModelConfig):
     def text(self) -> str:
         return f"{self.prefix}:{self.name}" + ("" if self.pretrained == "hub" else f"/{self.pretrained}")
 
-    def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
+    def build(self, device: "torch.device", precision: Precision = "auto", *, role: str = "Model") -> "LibraryModel":
         """Load it; also errors where it takes no pictures of such a size, or has no such feature."""
+        from torch import nn
+
+        from pocketclip.asked.model import LibraryModel
+
         tower = TimmImageEncoderConfig(
             name=self.name,
             pretrained=self.pretrained,

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from pocketclip.asked.model import LibraryModel, LibraryModelConfig, LibraryTokenizer, Scale, loading, normalized
+from pocketclip.asked.library import LibraryModelConfig, LibraryTokenizer, Scale, loading
 from pocketclip.embedder import Ids, Mask
 from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import PreprocessConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pocketclip.asked.model import LibraryModel
 
 IS_WHOLE = {"clip": False, "siglip": True}
 """By transformers' `model_type`, whether a model was trained to read the padding of its texts."""
@@ -39,7 +43,11 @@ class HuggingFaceModelConfig(LibraryModelConfig):
     def text(self) -> str:
         return f"{self.prefix}:{self.name}"
 
-    def build(self, device: torch.device, precision: Precision = "auto", *, role: str = "Model") -> LibraryModel:
+    def build(self, device: "torch.device", precision: Precision = "auto", *, role: str = "Model") -> "LibraryModel":
+        import torch
+
+        from pocketclip.asked.model import LibraryModel, normalized
+
         transformers = require("transformers", extra="train")
         transformers.utils.logging.disable_progress_bar()  # it would run into ours
         place = f"{role} huggingface {self.name}"
@@ -52,7 +60,7 @@ class HuggingFaceModelConfig(LibraryModelConfig):
             processor = transformers.AutoImageProcessor.from_pretrained(self.name)
         preprocess, is_whole = _preprocess(processor.to_dict(), place), IS_WHOLE[config.model_type]
 
-        def encode_text(tokens: Tensor, mask: Tensor) -> Tensor:
+        def encode_text(tokens: "Tensor", mask: "Tensor") -> "Tensor":
             masked = {} if is_whole else {"attention_mask": mask.long()}
             return _pooled(model.get_text_features(input_ids=tokens, **masked))
 
@@ -91,7 +99,7 @@ class HuggingFaceTokenizer(LibraryTokenizer):
         return dict(self.tokenizer.get_vocab())
 
 
-def _pooled(output: Any) -> Tensor:
+def _pooled(output: Any) -> "Tensor":
     """The embeddings, which transformers 5 returns among other things."""
     pooled: Tensor = getattr(output, "pooler_output", output)
     return pooled

@@ -8,13 +8,13 @@ import typer
 
 
 def _recipes() -> Iterable[str]:
-    from pocketclip.recipe import find_recipe, list_recipes
+    from pocketclip.shipped_recipes import find_recipe, list_recipes
 
     return (_with_first_line(name, find_recipe(name)) for name in list_recipes())
 
 
 def _studies() -> Iterable[str]:
-    from pocketclip.study.grid import find_study, list_studies
+    from pocketclip.shipped_recipes import find_study, list_studies
 
     return (_with_first_line(name, find_study(name)) for name in list_studies())
 
@@ -69,7 +69,7 @@ def _losses() -> Iterable[str]:
     from pocketclip.config import kinds_of
     from pocketclip.losses import LossConfig
     from pocketclip.objectives import ObjectiveConfig
-    from pocketclip.objectives.distillation import TermConfig
+    from pocketclip.objectives.terms import TermConfig
 
     unions = ((LossConfig, ""), (TermConfig, " (objective distillation)"), (ObjectiveConfig, " (an objective)"))
     return (
@@ -88,7 +88,7 @@ def _tasks() -> Iterable[str]:
 def _towers() -> Iterable[str]:
     from pocketclip.config import kinds_of
     from pocketclip.models.image import ImageEncoderConfig
-    from pocketclip.models.origin.weights import IMAGE_PACKAGES, TEXT_PACKAGES
+    from pocketclip.models.origin.packages import IMAGE_PACKAGES, TEXT_PACKAGES
     from pocketclip.models.text import TextEncoderConfig
 
     for part, union in (("image", ImageEncoderConfig), ("text", TextEncoderConfig)):

@@ -41,9 +41,10 @@ def plan(
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.files import shipped
-    from pocketclip.recipe import find_recipe, list_recipes, load_recipe
+    from pocketclip.recipe import load_recipe
     from pocketclip.report.table import plan_rows
     from pocketclip.run.plan import plan_run
+    from pocketclip.shipped_recipes import find_recipe, list_recipes
 
     loaded = load_recipe(recipe, changes)
     path = find_recipe(recipe)

@@ -31,8 +31,8 @@ def quickstart(
     from pocketclip.files import holds_only
     from pocketclip.recipe import dump_recipe, load_recipe
     from pocketclip.report.quickstart import finish
-    from pocketclip.run import train
     from pocketclip.run.setup import START
+    from pocketclip.run.train import train
 
     recipe = load_recipe("quickstart/openmoji")
     theirs = out / "recipe.yaml"

@@ -10,7 +10,7 @@ from pocketclip.cli.options import Changes, Device, Json, Price, Recipe, Verify
 from pocketclip.cli.telling import tell
 
 if TYPE_CHECKING:
-    from pocketclip.run import Outcome
+    from pocketclip.run.train import Outcome
 
 
 def train(
@@ -44,8 +44,9 @@ def train(
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.errors import UserError
-    from pocketclip.recipe import dump_recipe, find_recipe, load_recipe
+    from pocketclip.recipe import dump_recipe, load_recipe
     from pocketclip.run.fit import fit_to_data
+    from pocketclip.shipped_recipes import find_recipe
 
     loaded = load_recipe(recipe, changes)
     if dry_run:
@@ -59,7 +60,7 @@ def train(
         name = folder.name
 
     from pocketclip import distributed
-    from pocketclip.run import train as run_training
+    from pocketclip.run.train import train as run_training
 
     with distributed.started(device), reporter(quiet=not distributed.is_main()) as shown:
         outcome = run_training(

@@ -1,18 +1,22 @@
 """Learning from trained models: teachers, and reinforcement, which asks them once and stores the answers."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from pocketclip.asked import AskedModel, AskedModelConfig
+from pocketclip.asked import AskedModelConfig
 from pocketclip.data.keys import unique_keys
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.running.precision import Precision
 
+if TYPE_CHECKING:
+    import torch
+
+    from pocketclip.asked import AskedModel
+
 
 def build_teachers(
-    configs: Sequence[AskedModelConfig], device: torch.device, precision: Precision = "auto"
-) -> list[AskedModel]:
+    configs: Sequence[AskedModelConfig], device: "torch.device", precision: Precision = "auto"
+) -> "list[AskedModel]":
     """Load teachers, or raise a UserError; of two with the same name the second gets a number behind it."""
     if device.type == "cpu":
         keep_freed_memory()

@@ -3,47 +3,19 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from pocketclip.config import Config
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.pictures.decode import Pixels
+from pocketclip.distill.config import CaptionerConfig
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.running.precision import Precision, autocast, resolve_precision
 from pocketclip.models.running.runner import cast_weights, module_fingerprint
-
-
-class CaptionerConfig(Config):
-    """An image-to-text model of the transformers library, such as BLIP: a folder, or a name on the hub."""
-
-    name: str
-    """Such as `Salesforce/blip-image-captioning-large`."""
-    num_captions: PositiveInt = 5
-    """Of each picture; MobileCLIP stores five, and two are nearly as good."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Words are drawn among the most probable ones that have this probability together."""
-    max_tokens: PositiveInt = 40
-
-    def build(self, device: torch.device, precision: Precision = "auto") -> "Captioner":
-        """Load it; a UserError where it cannot be had."""
-        transformers = require("transformers", extra="train")
-        transformers.utils.logging.disable_progress_bar()  # it would run into ours
-        try:
-            model = transformers.AutoModelForImageTextToText.from_pretrained(self.name, dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.name)
-            processor = transformers.AutoImageProcessor.from_pretrained(self.name)
-        except Exception as error:  # offline, no such repository, another type of model: a dozen types
-            raise UserError(f"captioner.name: {self.name}: cannot be loaded ({first_line(error)}).") from error
-        fingerprint = module_fingerprint(model, "")
-        if resolve_precision(precision, device) == "bfloat16":
-            cast_weights(model)
-        return Captioner(self, fingerprint, model.to(device).eval(), tokenizer, processor, precision)
 
 
 @dataclass(frozen=True)
@@ -85,6 +57,22 @@ class Captioner:
             )
         texts = [first_sentence(text) for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
         return [clean_captions(texts[first : first + count]) for first in range(0, len(texts), count)]
+
+
+def load_captioner(config: CaptionerConfig, device: torch.device, precision: Precision = "auto") -> Captioner:
+    """The model that a config names; a UserError where it cannot be had."""
+    transformers = require("transformers", extra="train")
+    transformers.utils.logging.disable_progress_bar()  # it would run into ours
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(config.name, dtype=torch.float32)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(config.name)
+        processor = transformers.AutoImageProcessor.from_pretrained(config.name)
+    except Exception as error:  # offline, no such repository, another type of model: a dozen types
+        raise UserError(f"captioner.name: {config.name}: cannot be loaded ({first_line(error)}).") from error
+    fingerprint = module_fingerprint(model, "")
+    if resolve_precision(precision, device) == "bfloat16":
+        cast_weights(model)
+    return Captioner(config, fingerprint, model.to(device).eval(), tokenizer, processor, precision)
 
 
 def first_sentence(text: str) -> str:

@@ -10,69 +10,29 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from pocketclip.asked import AskedModelConfig, LibraryModelConfig
-from pocketclip.asked.model import PACKAGES
-from pocketclip.config import Config
-from pocketclip.data import Source, SourceConfig
-from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters, draw_view, render_view, shortest_side
+from pocketclip.asked.library import PACKAGES
+from pocketclip.data import Source
+from pocketclip.data.pictures.augment import ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.pictures.decode import Picture, decode_picture
 from pocketclip.data.source import Sample, broken_item, readable_captions
 from pocketclip.data.sources.reinforced import ReinforcedSample
-from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher, StoredType
+from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher
 from pocketclip.distill import build_teachers
-from pocketclip.distill.captioner import Captioner, CaptionerConfig
+from pocketclip.distill.captioner import Captioner, load_captioner
+from pocketclip.distill.config import ReinforceConfig
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.features.encode import in_threads
 from pocketclip.models.running.backends import requested_inference
-from pocketclip.models.running.precision import Precision, resolve_precision
+from pocketclip.models.running.precision import resolve_precision
 
 Thing = TypeVar("Thing")
 WRITING_SEED = 1 << 32
 """Takes the place of a view's number where captions are drawn."""
-
-
-class ReinforceConfig(Config):
-    """A recipe of `pocketclip reinforce`."""
-
-    source: SourceConfig
-    teachers: Annotated[tuple[AskedModelConfig, ...], Field(min_length=1)]
-    augment: AugmentConfig
-    num_views: PositiveInt
-    """Of each picture; MobileCLIP stores 30 for 12 million pairs, and finds about 5 enough."""
-    captioner: CaptionerConfig | None = None
-    """None writes no synthetic captions."""
-    dtype: StoredType = "bfloat16"
-    precision: Precision = "auto"
-    """What teachers compute in."""
-    batch_size: PositiveInt = 64
-    """Views, or captions, that a teacher is asked about together."""
-    samples_per_shard: PositiveInt = 1000
-    out: str | None = None
-    """Folder for the shards; None leaves it to --out."""
-    seed: NonNegativeInt = 0
-    """Of views and synthetic captions."""
-
-    @model_validator(mode="after")
-    def _views_differ(self) -> Self:
-        if self.num_views > 1 and self.augment == AugmentConfig():
-            raise ValueError("num_views above 1 needs something in augment that differs, such as crop_scale: [0.08, 1]")
-        return self
-
-    @model_validator(mode="after")
-    def _teachers_know_captions(self) -> Self:
-        for teacher in self.teachers:
-            if isinstance(teacher, LibraryModelConfig) and "captions" not in teacher.knows:
-                raise ValueError(
-                    f"teachers: {teacher.kind} {teacher.name} knows images only, and what is stored is of captions "
-                    "too; ask it live, in a recipe of `pocketclip train` with objective.kind s_smke"
-                )
-        return self
 
 
 @dataclass(frozen=True)
@@ -97,7 +57,9 @@ class Reinforcer:
         if len(self.source) == 0:
             raise UserError(f"{self.source.name}: no images.")
         self.teachers = build_teachers(config.teachers, device, config.precision)
-        self.captioner = None if config.captioner is None else config.captioner.build(device, config.precision)
+        self.captioner = (
+            None if config.captioner is None else load_captioner(config.captioner, device, config.precision)
+        )
         self.manifest = Manifest(
             teachers=tuple(
                 StoredTeacher(

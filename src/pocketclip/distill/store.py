@@ -12,7 +12,8 @@ from pocketclip.data.labels import write_class_names
 from pocketclip.data.sources import reinforcement
 from pocketclip.data.sources.reinforced import ReinforcedSample, write_shard
 from pocketclip.data.sources.reinforcement import MANIFEST, Manifest, StoredShard, check_shard
-from pocketclip.distill.reinforce import ReinforceConfig, Reinforcer, settings_of
+from pocketclip.distill.config import ReinforceConfig
+from pocketclip.distill.reinforce import Reinforcer, settings_of
 from pocketclip.errors import UserError
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.stages.engine import Engine, fill

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from filelock import FileLock
 from pydantic import Field
 
 from pocketclip.config import Config, digest
@@ -113,6 +112,8 @@ def _clear_damage(entry: Path, stage: Stage) -> None:
 
 def _lock(root: Path, name: str) -> AbstractContextManager[object]:
     """Only one process fills an entry."""
+    from filelock import FileLock
+
     try:
         locks = root.with_name(f"{root.name}-locks")
         locks.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pocketclip.config import with_registered
-from pocketclip.losses.clip import ClipLossConfig
-from pocketclip.losses.multi_positive import MultiPositiveLossConfig
-from pocketclip.losses.sigmoid import SigmoidLossConfig
-from pocketclip.losses.soft_target import SoftTargetLossConfig
+from pocketclip.losses.config import (
+    ClipLossConfig,
+    MultiPositiveLossConfig,
+    SigmoidLossConfig,
+    SoftTargetLossConfig,
+)
 
 LossConfig = Annotated[
     ClipLossConfig | SigmoidLossConfig | SoftTargetLossConfig | MultiPositiveLossConfig, Field(discriminator="kind")

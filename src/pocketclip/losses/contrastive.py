@@ -1,17 +1,13 @@
-"""What a loss over all pairs of a batch sees, and the base of the configs of such losses."""
+"""What a loss over all pairs of a batch sees."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip import distributed
-from pocketclip.config import Config
-from pocketclip.errors import UserError
 from pocketclip.losses.matches import matching_pairs, positive_pairs
 from pocketclip.types import Features, ImageTextBatch
 
@@ -67,33 +63,3 @@ class ContrastiveInputs:
     def are_large(self) -> bool:
         """Whether one process cannot hold the matrix of all pairs: it is too large, or the texts are on other ranks."""
         return len(self.shares) > 1 or len(self.image) * len(self.text) > MATRIX_LIMIT
-
-
-class ContrastiveLossConfig(Config, ABC):
-    """Base of the losses over all pairs of a batch; the members of `LossConfig` are told apart by `kind`."""
-
-    kind: str
-    takes_several_captions: ClassVar[bool] = False
-    """Whether an image may have several texts; without it row i of images and texts is a pair."""
-    uses_bias: ClassVar[bool] = False
-    """Whether it adds `model.logit_bias` to the logits."""
-
-    def value(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """The loss of a batch of any size; of a rank's share, such that the mean over ranks is that of the batch."""
-        return self.large(inputs) if inputs.are_large else self.plain(inputs)
-
-    @abstractmethod
-    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """The loss of a whole batch, whose matrix of all pairs fits in memory."""
-
-    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        """The same without that matrix, and over ranks (see `losses/large.py`); a loss may do without this form.
-
-        Raises:
-            UserError: it does.
-        """
-        raise UserError(
-            f"objective.loss: {self.kind} has no form for several processes, nor for more than {MATRIX_LIMIT:,} pairs "
-            f"(got {len(inputs.image)} images and {len(inputs.text)} texts, processes: {len(inputs.shares) or 1}); "
-            "train on one process with a smaller train.batch_size, or choose another loss."
-        )

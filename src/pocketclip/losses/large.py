@@ -6,8 +6,8 @@ over a row, so blocks of texts travel round a ring and no rank ever holds all of
 batch is the case of one rank.
 
 Each large form equals its plain loss up to rounding. It gives a rank's share, scaled so that **the mean over ranks is
-the loss of the whole batch**; the gradients of the features are exact. Those of losses with a config are there, as
-`large`.
+the loss of the whole batch**; the gradients of the features are exact. Those of losses with a config are beside them,
+as `large_NAME_loss`.
 """
 
 from collections.abc import Sequence

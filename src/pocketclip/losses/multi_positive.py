@@ -1,14 +1,12 @@
 """Softmax loss in which captions of one image, and equal captions, are not each other's negatives."""
 
-from typing import ClassVar, Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip import distributed
-from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import own_columns
 from pocketclip.losses.tiles import log_sum_exp
 
@@ -31,25 +29,17 @@ def multi_positive_loss(
     return (image_to_text + text_to_image) / 2
 
 
-class MultiPositiveLossConfig(ContrastiveLossConfig):
-    """Softmax in which captions of one image, and equal captions, are not each other's negatives."""
-
-    kind: Literal["multi_positive"] = "multi_positive"
-    takes_several_captions: ClassVar[bool] = True
-
-    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        return multi_positive_loss(*inputs.unit, inputs.logit_scale, inputs.positives)
-
-    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        image, text = inputs.unit
-        shares, text_shares = inputs.sizes
-        texts, num_images, num_texts = distributed.gather(text, text_shares), sum(shares), sum(text_shares)
-        image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale)
-        own_text_lse = own_columns(text_lse, text_shares)
-        rows, columns = inputs.matches.unbind(1)
-        texts_of_image = torch.bincount(rows, minlength=len(image)).to(image.dtype)
-        images_of_text = distributed.sum_over_ranks(torch.bincount(columns, minlength=num_texts), shares)
-        weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text.to(image.dtype)[columns])
-        matching = (weight * (image[rows] * texts[columns]).sum(1)).sum()
-        loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - inputs.logit_scale * matching
-        return loss / 2 * len(shares)
+def large_multi_positive_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+    """`multi_positive_loss` of the whole batch, as a mean over ranks; see `losses/large.py`."""
+    image, text = inputs.unit
+    shares, text_shares = inputs.sizes
+    texts, num_images, num_texts = distributed.gather(text, text_shares), sum(shares), sum(text_shares)
+    image_lse, text_lse = log_sum_exp(image, texts, inputs.logit_scale)
+    own_text_lse = own_columns(text_lse, text_shares)
+    rows, columns = inputs.matches.unbind(1)
+    texts_of_image = torch.bincount(rows, minlength=len(image)).to(image.dtype)
+    images_of_text = distributed.sum_over_ranks(torch.bincount(columns, minlength=num_texts), shares)
+    weight = 1 / (num_images * texts_of_image[rows]) + 1 / (num_texts * images_of_text.to(image.dtype)[columns])
+    matching = (weight * (image[rows] * texts[columns]).sum(1)).sum()
+    loss = image_lse.sum() / num_images + own_text_lse.sum() / num_texts - inputs.logit_scale * matching
+    return loss / 2 * len(shares)

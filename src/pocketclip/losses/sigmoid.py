@@ -1,13 +1,11 @@
 """SigLIP's sigmoid loss."""
 
-from typing import ClassVar, Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.ring import sum_round_the_ring
 from pocketclip.losses.tiles import softplus_sum
 
@@ -33,27 +31,18 @@ def sigmoid_loss(
     return -F.logsigmoid(signs * logits).sum() / len(logits)
 
 
-class SigmoidLossConfig(ContrastiveLossConfig):
-    """SigLIP's sigmoid; set `model.logit_bias` to about -ln(B - 1)."""
+def large_sigmoid_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+    """`sigmoid_loss` of the whole batch, as a mean over ranks; see `losses/large.py`."""
+    shares, text_shares = inputs.sizes
+    starts = [sum(text_shares[:number]) for number in range(len(shares))]
+    pairs = inputs.matches
 
-    kind: Literal["sigmoid"] = "sigmoid"
-    takes_several_captions: ClassVar[bool] = True
-    uses_bias: ClassVar[bool] = True
+    def block_loss(owner: int, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        columns = pairs[:, 1] - starts[owner]
+        here = (columns >= 0) & (columns < text_shares[owner])
+        cosines = (image[pairs[here, 0]] * text[columns[here]]).sum(1)
+        # softplus(-x) = softplus(x) - x
+        return softplus_sum(image, text, scale, bias) - (scale * cosines + bias).sum()
 
-    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        return sigmoid_loss(*inputs.unit, inputs.logit_scale, inputs.logit_bias, positives=inputs.positives)
-
-    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        shares, text_shares = inputs.sizes
-        starts = [sum(text_shares[:number]) for number in range(len(shares))]
-        pairs = inputs.matches
-
-        def block_loss(owner: int, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-            columns = pairs[:, 1] - starts[owner]
-            here = (columns >= 0) & (columns < text_shares[owner])
-            cosines = (image[pairs[here, 0]] * text[columns[here]]).sum(1)
-            # softplus(-x) = softplus(x) - x
-            return softplus_sum(image, text, scale, bias) - (scale * cosines + bias).sum()
-
-        total = sum_round_the_ring(block_loss, text_shares, *inputs.unit, inputs.logit_scale, inputs.logit_bias)
-        return total * (len(shares) / sum(shares))
+    total = sum_round_the_ring(block_loss, text_shares, *inputs.unit, inputs.logit_scale, inputs.logit_bias)
+    return total * (len(shares) / sum(shares))

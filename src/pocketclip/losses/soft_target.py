@@ -1,13 +1,11 @@
 """The soft-target loss of the small-encoder study, exactly as published."""
 
-from typing import Literal
-
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from pocketclip import distributed
-from pocketclip.losses.contrastive import ContrastiveInputs, ContrastiveLossConfig
+from pocketclip.losses.contrastive import ContrastiveInputs
 
 
 def soft_target_loss(
@@ -33,22 +31,15 @@ def soft_target_loss(
     return ((texts + images) / 2).mean()
 
 
-class SoftTargetLossConfig(ContrastiveLossConfig):
-    """The small-encoder study's loss, as published and defective; see `losses/soft_target.py`."""
-
-    kind: Literal["soft_target"] = "soft_target"
-
-    def plain(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        return soft_target_loss(inputs.image, inputs.text, inputs.logit_scale)
-
-    def large(self, inputs: ContrastiveInputs) -> Float[Tensor, ""]:
-        image, text, scale = inputs.image, inputs.text, inputs.logit_scale
-        shares, _ = inputs.sizes
-        images, texts = distributed.gather(image, shares), distributed.gather(text, shares)
-        logits = text @ images.T * scale  # (b, B): own texts x all images
-        similarity = (image @ images.T + text @ texts.T) / 2
-        targets = (similarity / scale).softmax(dim=1)
-        row_lse = logits.logsumexp(1, keepdim=True)
-        column_lse = distributed.log_sum_exp_over_ranks(logits.logsumexp(0), shares)
-        both = targets * (row_lse - logits) + targets * (column_lse - logits)
-        return both.sum() / 2 * (len(shares) / sum(shares))
+def large_soft_target_loss(inputs: ContrastiveInputs) -> Float[Tensor, ""]:
+    """`soft_target_loss` of the whole batch, as a mean over ranks; see `losses/large.py`."""
+    image, text, scale = inputs.image, inputs.text, inputs.logit_scale
+    shares, _ = inputs.sizes
+    images, texts = distributed.gather(image, shares), distributed.gather(text, shares)
+    logits = text @ images.T * scale  # (b, B): own texts x all images
+    similarity = (image @ images.T + text @ texts.T) / 2
+    targets = (similarity / scale).softmax(dim=1)
+    row_lse = logits.logsumexp(1, keepdim=True)
+    column_lse = distributed.log_sum_exp_over_ranks(logits.logsumexp(0), shares)
+    both = targets * (row_lse - logits) + targets * (column_lse - logits)
+    return both.sum() / 2 * (len(shares) / sum(shares))

@@ -1,11 +1,20 @@
-"""Towers, heads and the dual encoder that joins them."""
+"""Towers, heads and the dual encoder that joins them; configs come without torch."""
 
-from pocketclip.errors import require
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-require("torch", extra="train")
+from pocketclip.models.config import DualEncoderConfig
 
-from pocketclip.models.build import build_model  # noqa: E402
-from pocketclip.models.config import DualEncoderConfig  # noqa: E402
-from pocketclip.models.dual_encoder import DualEncoder  # noqa: E402
+if TYPE_CHECKING:
+    from pocketclip.models.build import build_model
+    from pocketclip.models.dual_encoder import DualEncoder
 
 __all__ = ["DualEncoder", "DualEncoderConfig", "build_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    homes = {"DualEncoder": "dual_encoder", "build_model": "build"}
+    if name in homes:
+        return getattr(import_module(f"pocketclip.models.{homes[name]}"), name)
+    raise AttributeError(f"module 'pocketclip.models' has no attribute '{name}'")

@@ -8,7 +8,7 @@ from pocketclip.bundle import Bundle, read_bundle
 from pocketclip.errors import UserError
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.heads import HeadConfig, IdentityHeadConfig
+from pocketclip.models.joints import HeadConfig, IdentityHeadConfig
 from pocketclip.models.origin.limit import within_file, within_memory
 from pocketclip.models.origin.published import fill_from_published
 from pocketclip.models.origin.weights import load_weights, read_state_dict

@@ -7,12 +7,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pocketclip.config import Config, kinds_of
 from pocketclip.errors import UserError
-from pocketclip.models.heads import HeadConfig
-from pocketclip.models.image import ImageEncoderConfig
-from pocketclip.models.pair_head import PairHeadConfig
-from pocketclip.models.shared_encoder import SharedEncoderConfig
+from pocketclip.models.image.config import ImageEncoderConfig
+from pocketclip.models.joints import HeadConfig, PairHeadConfig, SharedEncoderConfig
 from pocketclip.models.sizes import with_size
-from pocketclip.models.text import TextEncoderConfig
+from pocketclip.models.text.config import TextEncoderConfig
 
 
 class DualEncoderConfig(Config):

@@ -1,29 +1,14 @@
 """Whether a sentence is true of two images, from the embeddings of the three."""
 
-from typing import Annotated
-
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.config import Config
 from pocketclip.embedder import Floats, JudgePairs
 
 COSINE_SCALE = 10.0
 """Brings the few tenths by which cosines differ to the size of the other numbers."""
-
-
-class PairHeadConfig(Config):
-    """The `model.pair_head` section of a recipe."""
-
-    hidden_width: PositiveInt = 512
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-    def build(self, embed_dim: int) -> "PairHead":
-        """A head over embeddings of D numbers."""
-        return PairHead(embed_dim, self.hidden_width, self.dropout)
 
 
 class PairHead(nn.Module):

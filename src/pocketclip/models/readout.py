@@ -1,14 +1,15 @@
 """Which of an image's or a text's tokens stands for the whole."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Modality = Literal["image", "text"]
 Readout = Literal["cls", "mean"]
 
 
-def read_tokens(tokens: Tensor, mask: Tensor | None, readout: Readout) -> Tensor:
+def read_tokens(tokens: "Tensor", mask: "Tensor | None", readout: Readout) -> "Tensor":
     """(B, L, D) to the (B, D) that stand for the whole."""
     if readout == "cls":
         return tokens[:, 0]

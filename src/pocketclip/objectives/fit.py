@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pocketclip.config import kinds_of
-from pocketclip.objectives import ObjectiveConfig
-from pocketclip.objectives.contrastive import losses_for_several_captions
-from pocketclip.objectives.needs import Teachers
+from pocketclip.objectives.config import ObjectiveConfig
+from pocketclip.objectives.needs import Teachers, losses_for_several_captions
 
 PAIR_SOURCES = ("nlvr2", "scene_pairs")
 """Kinds of sources that give pairs, as messages name them; this folder may not ask the sources themselves."""

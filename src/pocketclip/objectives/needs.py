@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch import Tensor
+from pocketclip.config import Config, kinds_of
+from pocketclip.losses import LossConfig
 
-from pocketclip.config import Config
-from pocketclip.types import Features, ImageTextBatch, Objective
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pocketclip.types import Features, ImageTextBatch, Objective
 
 Teachers = Literal["none", "images", "captions", "classes"]
 """What teachers have to know: nothing, since none is asked; pictures; captions too; or the classes of pictures."""
@@ -66,7 +69,7 @@ class MethodConfig(Config):
         """What is measured on a validation split, of which no teacher was asked."""
         return self
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> Objective:
+    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "Objective":
         """An objective for a student of a width and teachers of theirs; a module where it learns something itself.
 
         Raises:
@@ -74,6 +77,11 @@ class MethodConfig(Config):
         """
         return self.losses
 
-    def losses(self, features: Features, batch: ImageTextBatch) -> Mapping[str, Tensor]:
+    def losses(self, features: "Features", batch: "ImageTextBatch") -> "Mapping[str, Tensor]":
         """The objective of a method that learns nothing itself."""
         raise NotImplementedError
+
+
+def losses_for_several_captions() -> str:
+    """Kinds of losses, as a message names them."""
+    return " or ".join(sorted(kind for kind, loss in kinds_of(LossConfig).items() if loss.takes_several_captions))

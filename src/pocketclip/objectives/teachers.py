@@ -2,36 +2,33 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Annotated
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
 from pocketclip.losses.affinity import affinity_loss
 from pocketclip.losses.contrastive import ContrastiveInputs
 from pocketclip.losses.large import large_affinity_loss
-from pocketclip.objectives.contrastive import ContrastiveObjectiveConfig
-from pocketclip.objectives.needs import MethodConfig
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 
 START_SCALE, MAX_SCALE = math.log(1 / 0.07), math.log(100)
 """Of an objective's own inverse temperatures, as logarithms; the same as CLIP's."""
 PairLoss = Callable[[Features, ImageTextBatch], Tensor]
 """Of a batch with one caption an image."""
-TeacherScales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None
-"""Inverse temperature of each teacher; None takes the teachers' own."""
 
 
-class TaughtMethodConfig(MethodConfig):
-    """Base of the methods that learn from teachers."""
+@dataclass(frozen=True)
+class Lesson:
+    """What a term sees of one teacher beside the student's features."""
 
-    @property
-    def validation(self) -> ContrastiveObjectiveConfig:
-        return ContrastiveObjectiveConfig()
+    teacher: TeacherFeatures
+    embeddings: Callable[[], tuple[Tensor, Tensor]]
+    """Makes the student's images and texts in the teacher's space, (B, W) of length 1."""
+    scale: Tensor | None
+    """The interactive term's own inverse temperature, already exponentiated; None without that term."""
 
 
 def learned_scales(*shape: int) -> nn.Parameter:

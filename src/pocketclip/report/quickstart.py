@@ -7,7 +7,7 @@ from pocketclip.cost.weigh import measure_cost
 from pocketclip.records import CostResult, write_record
 from pocketclip.report.gallery import make_gallery, write_gallery
 from pocketclip.report.runs import write_report
-from pocketclip.run import Outcome
+from pocketclip.run.train import Outcome
 from pocketclip.search import Index, Item
 
 

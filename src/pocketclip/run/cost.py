@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pocketclip.asked import PretrainedModel, library_model
+from pocketclip.asked import LibraryModel, PretrainedModel, library_model
 from pocketclip.bundle import find_bundle
 from pocketclip.cost.energy import measure_energy
 from pocketclip.cost.price import price_dollars
@@ -15,8 +15,9 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.running.precision import Precision, resolve_device
 from pocketclip.models.sizes import list_sizes
-from pocketclip.recipe import find_recipe, list_recipes, load_recipe
+from pocketclip.recipe import load_recipe
 from pocketclip.records import CostResult
+from pocketclip.shipped_recipes import find_recipe, list_recipes
 
 
 def cost_of(
@@ -35,7 +36,12 @@ def cost_of(
     """
     library = library_model(place)
     if library is not None:
-        weigh = partial(measure_library_cost, library.build(resolve_device(device), precision), seconds=seconds)
+        built = library.build(resolve_device(device), precision)
+        if not isinstance(built, LibraryModel):
+            raise UserError(
+                f"{place}: its parts cannot be weighed; cost takes models whose library runs them by torch."
+            )
+        weigh = partial(measure_library_cost, built, seconds=seconds)
     else:
         weigh = partial(_built(place), device=device, precision=precision, seconds=seconds)
     with measure_energy(with_energy) as energy:

@@ -9,7 +9,7 @@ from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
 from pocketclip.stages.watch import SILENT, Watch
-from pocketclip.train import TrainConfig
+from pocketclip.train.config import TrainConfig
 
 FEWEST = 8
 """Pictures that anything can be learned from and measured on."""

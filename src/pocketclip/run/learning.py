@@ -7,11 +7,10 @@ from pocketclip import distributed
 from pocketclip.objectives.uninformed import uninformed_loss
 from pocketclip.run.scores import EvaluatedSplit, validation_captions
 from pocketclip.run.state import Run
-from pocketclip.train import TrainConfig
 from pocketclip.train.causes import Settings, likely_causes
+from pocketclip.train.config import PlateauScheduleConfig, TrainConfig
 from pocketclip.train.diagnosis import Stage, findings, within_chance
 from pocketclip.train.metrics import read_metrics
-from pocketclip.train.schedule import PlateauScheduleConfig
 from pocketclip.types import ImageTextBatch
 
 LOOKS = (100, 200, 300, 500)

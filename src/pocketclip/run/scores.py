@@ -20,7 +20,7 @@ from pocketclip.models.running.precision import Precision, precision_of_scores
 from pocketclip.models.running.runner import Runner, project
 from pocketclip.records import EvalResult, write_record
 from pocketclip.run.state import Run
-from pocketclip.train import TrainConfig
+from pocketclip.train.config import TrainConfig
 
 
 @dataclass(frozen=True)

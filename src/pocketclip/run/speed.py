@@ -13,7 +13,7 @@ from pocketclip.files import shipped
 from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
-from pocketclip.train import TrainConfig
+from pocketclip.train.config import TrainConfig
 
 
 def known_throughput(

@@ -16,7 +16,9 @@ from pocketclip.preprocess import PreprocessConfig
 from pocketclip.run.learning import Learning
 from pocketclip.run.scores import frozen_features, quick_scores, trained_features
 from pocketclip.run.state import Run
-from pocketclip.train import Batches, Evaluate, Progress, TrainConfig, Trainer
+from pocketclip.train.config import TrainConfig
+from pocketclip.train.loop import Batches, Evaluate, Trainer
+from pocketclip.train.progress import Progress
 from pocketclip.types import ImageTextBatch
 
 

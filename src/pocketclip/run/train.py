@@ -24,7 +24,7 @@ from pocketclip.run.stage import train_stage
 from pocketclip.run.state import Run
 from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import Watch
-from pocketclip.train import Progress
+from pocketclip.train.progress import Progress
 
 
 @dataclass(frozen=True)

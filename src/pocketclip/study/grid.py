@@ -11,11 +11,11 @@ import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.errors import UserError, unknown_choice
+from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embedding_task
-from pocketclip.files import shipped
-from pocketclip.recipe import STUDY_SUFFIX, Recipe, load_recipe, read_settings
+from pocketclip.recipe import Recipe, load_recipe, read_settings
 from pocketclip.run.plan import samples_seen
+from pocketclip.shipped_recipes import STUDY_SUFFIX, find_study
 from pocketclip.stages.watch import SILENT, Watch
 
 
@@ -96,23 +96,6 @@ class Study:
     changes: tuple[str, ...]
     """Given on the command line: settings of every row's recipe, or of the study."""
     rows: tuple[Row, ...]
-
-
-def list_studies() -> list[str]:
-    """Names as `pocketclip study` takes them."""
-    root = shipped("recipes")
-    return sorted(str(path.relative_to(root)).removesuffix(STUDY_SUFFIX) for path in root.rglob(f"*{STUDY_SUFFIX}"))
-
-
-def find_study(name: str) -> Path:
-    """A study file from its path or its name; a UserError where there is none."""
-    if (path := Path(name)).is_file():
-        return path
-    plain = name.removesuffix(".yaml").removesuffix(".study").removeprefix("recipes/")
-    path = shipped("recipes") / f"{plain}{STUDY_SUFFIX}"
-    if path.is_file():
-        return path
-    raise unknown_choice("study", name, list_studies())
 
 
 def load_study(name: str, changes: Sequence[str] = ()) -> Study:

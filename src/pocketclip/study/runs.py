@@ -22,8 +22,8 @@ from pocketclip.files import write_atomically
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.report.gallery import make_gallery, write_gallery
-from pocketclip.run import Outcome, train
 from pocketclip.run.fit import fit_to_data
+from pocketclip.run.train import Outcome, train
 from pocketclip.stages.watch import Watch
 
 ANSWERS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"

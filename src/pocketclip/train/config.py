@@ -1,16 +1,70 @@
-"""The `train` section of a recipe."""
+"""The `train` section of a recipe, and the stages before it."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pocketclip.config import Config
 from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.features.cache import CacheConfig
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import ImageSize
-from pocketclip.train.optimizer import AdamWConfig, LearningRates
-from pocketclip.train.schedule import CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LearningRates(Config):
+    """Peak rate of each part; None freezes it."""
+
+    heads: PositiveFloat | None = None
+    """Both heads, the temperature, and what the objective learns itself."""
+    image_encoder: PositiveFloat | None = None
+    text_encoder: PositiveFloat | None = None
+
+
+class AdamWConfig(Config):
+    """AdamW, https://arxiv.org/abs/1711.05101."""
+
+    weight_decay: NonNegativeFloat = 0.1
+    decay_one_dimensional: bool = False
+    """Whether biases, norms and the temperature decay too; the small-encoder study does so."""
+    decay_embeddings: bool = True
+    """Whether words, positions, class tokens and the like decay; S-SMKE leaves them out."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: PositiveFloat = 1e-6
+
+
+class CosineScheduleConfig(Config):
+    """Linear warm-up, then half a cosine down to `final` times the rate."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: Share = 0.1
+    """Share of all steps."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class ConstantScheduleConfig(Config):
+    """Linear warm-up, then a constant rate."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Share = 0.0
+    """Share of all steps."""
+
+
+class PlateauScheduleConfig(Config):
+    """Lower the rate when a validation metric stops getting better."""
+
+    kind: Literal["plateau"] = "plateau"
+    metric: str = "val_loss"
+    patience: Annotated[int, Field(ge=0)] = 1
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    min_delta: PositiveFloat = 1e-4
+    """Smaller changes, as a share of the best value, are not better."""
+
+
+ScheduleConfig = Annotated[
+    CosineScheduleConfig | ConstantScheduleConfig | PlateauScheduleConfig, Field(discriminator="kind")
+]
 
 
 class EarlyStoppingConfig(Config):

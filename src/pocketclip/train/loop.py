@@ -22,14 +22,14 @@ from pocketclip.models.running.precision import autocast
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import checkpoint, interrupt
 from pocketclip.train.checkpoint import CheckpointFolder
-from pocketclip.train.config import TrainConfig
+from pocketclip.train.config import PlateauScheduleConfig, TrainConfig
 from pocketclip.train.metrics import MetricsFile, mean_of_steps
 from pocketclip.train.modes import average_running_statistics, set_modes
 from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.parallel import Alone, Replicated, Sharded
 from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
-from pocketclip.train.schedule import PlannedRates, PlateauScheduleConfig, build_schedule
+from pocketclip.train.schedule import PlannedRates, build_schedule
 from pocketclip.train.step import learned_part, train_step
 from pocketclip.types import ImageTextBatch, Objective
 

@@ -4,34 +4,12 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from pydantic import NonNegativeFloat, PositiveFloat
 from torch import nn
 from torch.optim import AdamW
 
-from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
-
-
-class LearningRates(Config):
-    """Peak rate of each part; None freezes it."""
-
-    heads: PositiveFloat | None = None
-    """Both heads, the temperature, and what the objective learns itself."""
-    image_encoder: PositiveFloat | None = None
-    text_encoder: PositiveFloat | None = None
-
-
-class AdamWConfig(Config):
-    """AdamW, https://arxiv.org/abs/1711.05101."""
-
-    weight_decay: NonNegativeFloat = 0.1
-    decay_one_dimensional: bool = False
-    """Whether biases, norms and the temperature decay too; the small-encoder study does so."""
-    decay_embeddings: bool = True
-    """Whether words, positions, class tokens and the like decay; S-SMKE leaves them out."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: PositiveFloat = 1e-6
+from pocketclip.train.config import AdamWConfig, LearningRates
 
 
 def build_optimizer(

@@ -1,48 +1,17 @@
 """Learning-rate schedules."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pocketclip.config import Config
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class CosineScheduleConfig(Config):
-    """Linear warm-up, then half a cosine down to `final` times the rate."""
-
-    kind: Literal["cosine"] = "cosine"
-    warmup: Share = 0.1
-    """Share of all steps."""
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
-class ConstantScheduleConfig(Config):
-    """Linear warm-up, then a constant rate."""
-
-    kind: Literal["constant"] = "constant"
-    warmup: Share = 0.0
-    """Share of all steps."""
-
-
-class PlateauScheduleConfig(Config):
-    """Lower the rate when a validation metric stops getting better."""
-
-    kind: Literal["plateau"] = "plateau"
-    metric: str = "val_loss"
-    patience: Annotated[int, Field(ge=0)] = 1
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    min_delta: PositiveFloat = 1e-4
-    """Smaller changes, as a share of the best value, are not better."""
-
-
-ScheduleConfig = Annotated[
-    CosineScheduleConfig | ConstantScheduleConfig | PlateauScheduleConfig, Field(discriminator="kind")
-]
+from pocketclip.train.config import (
+    ConstantScheduleConfig,
+    CosineScheduleConfig,
+    PlateauScheduleConfig,
+    ScheduleConfig,
+)
 
 
 def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: int, num_steps: int) -> float:

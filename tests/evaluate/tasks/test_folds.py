@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pocketclip.evaluate.ranking import fold_ranks
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
@@ -15,7 +16,7 @@ from pocketclip.evaluate.ranks import TIE, retrieval_ranks
 from pocketclip.evaluate.statistics import bootstrap_ratio, ratios
 from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.evaluate.tasks import folds as folds_module
-from pocketclip.evaluate.tasks.folds import Folds, fold_ranks
+from pocketclip.evaluate.tasks.folds import Folds
 from pocketclip.evaluate.tasks.retrieval import retrieval_metrics
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import Interval

@@ -5,7 +5,8 @@ import torch
 
 from pocketclip.cost.flops import count_macs
 from pocketclip.errors import UserError
-from pocketclip.models.image.clip_resnet import ClipResNetEncoder, ClipResNetEncoderConfig
+from pocketclip.models.image.clip_resnet import ClipResNetEncoder
+from pocketclip.models.image.config import ClipResNetEncoderConfig
 
 
 def build(seed: int = 0, **changes: object) -> ClipResNetEncoder:

@@ -12,8 +12,10 @@ from torch import Tensor
 from conftest import normalize_pixels
 from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
 from pocketclip.errors import UserError
-from pocketclip.models.image.timm import TimmImageEncoder, TimmImageEncoderConfig
-from pocketclip.models.origin.weights import IMAGE_PACKAGES, read_state_dict
+from pocketclip.models.image.config import TimmImageEncoderConfig
+from pocketclip.models.image.timm import TimmImageEncoder
+from pocketclip.models.origin.packages import IMAGE_PACKAGES
+from pocketclip.models.origin.weights import read_state_dict
 from pocketclip.preprocess import decode_image, resize_image
 
 SMALL = "mobilenetv3_small_050"

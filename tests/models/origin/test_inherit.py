@@ -12,11 +12,10 @@ from conftest import build_tiny_pretrained, tiny_model_settings
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
-from pocketclip.models.image.clip_resnet import ClipResNetEncoderConfig
-from pocketclip.models.image.timm import TimmImageEncoderConfig
+from pocketclip.models.image.config import ClipResNetEncoderConfig, TimmImageEncoderConfig
 from pocketclip.models.origin.inherit import inherit
-from pocketclip.models.text.clip import ClipTextEncoderConfig
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, HuggingFaceTextEncoderConfig
+from pocketclip.models.text.config import ClipTextEncoderConfig, HuggingFaceTextEncoderConfig
+from pocketclip.models.text.huggingface import HuggingFaceTextEncoder
 
 BERT: dict[str, Any] = {"vocab_size": 90, "max_position_embeddings": 20, "num_hidden_layers": 6,
                         "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 64}  # fmt: skip

@@ -12,14 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.models.origin.weights import (
-    IMAGE_PACKAGES,
-    TEXT_PACKAGES,
-    PackagedWeights,
-    load_weights,
-    packaged,
-    read_state_dict,
-)
+from pocketclip.models.origin.packages import IMAGE_PACKAGES, TEXT_PACKAGES, PackagedWeights, packaged
+from pocketclip.models.origin.weights import load_weights, read_state_dict
 
 EVERY = [*IMAGE_PACKAGES.values(), *TEXT_PACKAGES.values()]
 INSTALLED = [weights for weights in EVERY if find_spec(weights.package.replace("-", "_"))]

@@ -10,7 +10,7 @@ import pytest
 
 from pocketclip.errors import UserError
 from pocketclip.models.text.byte_pairs import NUM_MERGES, clip_tokenizer, read_byte_pairs
-from pocketclip.models.text.clip import ClipTextEncoderConfig
+from pocketclip.models.text.config import ClipTextEncoderConfig
 
 FLICKR = sorted((Path(__file__).parents[3] / "data" / "flickr8k").glob("*.tar"))
 TRICKY = [

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError
-from pocketclip.models.text.clip import AttentionLayer, ClipTextEncoder, ClipTextEncoderConfig
+from pocketclip.models.text.clip import AttentionLayer, ClipTextEncoder
+from pocketclip.models.text.config import ClipTextEncoderConfig
 from pocketclip.models.text.feed_forward import QuickGELU
 from pocketclip.models.text.mixer import ConvolutionLayer
 from pocketclip.models.text.passes import TEXTS_A_PASS

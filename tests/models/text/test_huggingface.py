@@ -10,12 +10,9 @@ import transformers
 from torch import Tensor
 
 from pocketclip.errors import UserError
-from pocketclip.models.text.huggingface import (
-    TEXTS_A_PASS,
-    HuggingFaceTextEncoder,
-    HuggingFaceTextEncoderConfig,
-    find_architecture,
-)
+from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.huggingface import TEXTS_A_PASS, HuggingFaceTextEncoder
+from pocketclip.models.text.huggingface_folder import find_architecture
 from pocketclip.tokenizer import train_tokenizer
 
 Batch = tuple[Tensor, Tensor]

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pocketclip.models.text.clip import ClipTextEncoderConfig
-from pocketclip.models.text.huggingface import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.config import ClipTextEncoderConfig, HuggingFaceTextEncoderConfig
 
 BERT = {"vocab_size": 90, "max_position_embeddings": 20, "num_hidden_layers": 2, "num_attention_heads": 2,
         "hidden_size": 32, "intermediate_size": 64}  # fmt: skip

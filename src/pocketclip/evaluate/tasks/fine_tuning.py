@@ -30,10 +30,8 @@ from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.objectives.classification import classification
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, BrokenItems, Watch
-from pocketclip.train import Trainer
-from pocketclip.train.config import TrainConfig
-from pocketclip.train.optimizer import AdamWConfig, LearningRates
-from pocketclip.train.schedule import CosineScheduleConfig
+from pocketclip.train.config import AdamWConfig, CosineScheduleConfig, LearningRates, TrainConfig
+from pocketclip.train.loop import Trainer
 from pocketclip.types import ImageTextBatch
 
 

@@ -1,61 +1,20 @@
 """CLIP's modified ResNet in any width, as TinyCLIP has it; timm rounds widths such as 44 to multiples of eight."""
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Shaped
-from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.config import Config
-from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
-from pocketclip.models.origin.inherit import InheritConfig
+from pocketclip.models.image.pixels import PixelTower
 from pocketclip.models.tower import Checkpointed
-from pocketclip.preprocess import ImageSize, PreprocessConfig
+from pocketclip.preprocess import PreprocessConfig
 
 EXPANSION = 4
 HEAD_WIDTH = 64
 STRIDE = 32
 """Pixels of the picture to a side of the last map's."""
-
-
-class ClipResNetEncoderConfig(Config):
-    """A ResNet with a stem of three convolutions, averages in the place of strides, and attention for its pooling."""
-
-    gives_tokens: ClassVar[bool] = False
-
-    kind: Literal["clip_resnet"] = "clip_resnet"
-    width: PositiveInt = 64
-    """Channels behind the stem; the feature has 32 times as many. TinyCLIP has 56 and 44, CLIP's ResNet-50 64."""
-    num_blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
-    """Of each stage."""
-    pretrained: Literal["none"] = "none"
-    """Weights come with the whole model: see `model.pretrained`."""
-    image_size: ImageSize = Field(default=224, multiple_of=STRIDE)
-    resize: Literal["squash", "crop"] = "crop"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    normalization: Literal["clip", "imagenet", "none"] = "clip"
-    frozen_layers: NonNegativeInt = Field(default=0, le=5)
-    """The stem and the first stages that stay as pretrained in training."""
-    inherit: "InheritConfig[ClipResNetEncoderConfig] | None" = None
-    """A larger tower to start from."""
-
-    @property
-    def name(self) -> str:
-        """What the tower is, in a few words."""
-        return f"CLIP ResNet {'-'.join(map(str, self.num_blocks))} of width {self.width}"
-
-    def build(self, *, load_pretrained: bool = True) -> "ClipResNetEncoder":
-        """Create the tower with random weights, or with a larger one's unless `load_pretrained` is False.
-
-        Raises:
-            UserError: the larger tower cannot be had, or does not fit.
-        """
-        encoder = ClipResNetEncoder(self)
-        if self.inherit is not None and load_pretrained:
-            self.inherit.fill(encoder, ClipResNetEncoderConfig, "image_encoder")
-        return encoder
 
 
 class Bottleneck(nn.Module):
@@ -106,29 +65,29 @@ class AttentionPool(nn.Module):
 
 
 class ClipResNetEncoder(Checkpointed, PixelTower):
-    """A picture to one feature."""
+    """A picture to one feature; the arguments are the settings of `ClipResNetEncoderConfig` that shape it."""
 
-    def __init__(self, config: ClipResNetEncoderConfig) -> None:
-        mean, std = NORMALIZATIONS[config.normalization]
-        given = config.model_dump(include={"image_size", "resize", "interpolation"})
-        super().__init__(PreprocessConfig(**given, mean=mean, std=std))
-        width, half, stem = config.width, config.width // 2, []
+    def __init__(
+        self, preprocess: PreprocessConfig, *, width: int, num_blocks: Sequence[int], frozen_layers: int
+    ) -> None:
+        super().__init__(preprocess)
+        half, stem = width // 2, []
         for num_inputs, num_outputs, stride in ((3, half, 2), (half, half, 1), (half, width, 1)):
             convolution = nn.Conv2d(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False)
             stem += [convolution, nn.BatchNorm2d(num_outputs), nn.ReLU(inplace=True)]
         self.stem = nn.Sequential(*stem, nn.AvgPool2d(2))
         self.stages, num_inputs = nn.ModuleList(), width
-        for number, count in enumerate(config.num_blocks):
+        for number, count in enumerate(num_blocks):
             inner, first = width * 2**number, 1 if number == 0 else 2
             blocks = [Bottleneck(num_inputs, inner, first)]
             num_inputs = EXPANSION * inner
             blocks += [Bottleneck(num_inputs, inner, 1) for _ in range(count - 1)]
             self.stages.append(nn.Sequential(*blocks))
-        self.pool = AttentionPool(num_inputs, (config.image_size // STRIDE) ** 2)
+        self.pool = AttentionPool(num_inputs, (preprocess.image_size // STRIDE) ** 2)
         self.feature_dim = num_inputs
         self.to(memory_format=torch.channels_last)
-        self.frozen_modules = [self.stem, *self.stages][: config.frozen_layers]
-        self.settings = {"kind": config.kind, "width": width, "num_blocks": config.num_blocks}
+        self.frozen_modules = [self.stem, *self.stages][:frozen_layers]
+        self.settings = {"kind": "clip_resnet", "width": width, "num_blocks": num_blocks}
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """One feature an image, not normalised; images are bytes, or floats normalised with `preprocess`."""

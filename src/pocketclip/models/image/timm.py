@@ -1,138 +1,102 @@
 """Any timm image tower by its name."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
-from pocketclip.models.image.timm_layers import as_tokens, drop_unused, keep_blocks, leading_layers, load_package
-from pocketclip.models.origin.inherit import InheritConfig
-from pocketclip.models.origin.weights import IMAGE_PACKAGES, load_weights, read_state_dict
-from pocketclip.preprocess import ImageSize, PreprocessConfig
+from pocketclip.models.image.timm_layers import as_tokens, drop_unused, leading_layers, load_package
+from pocketclip.models.origin.packages import IMAGE_PACKAGES
+from pocketclip.models.origin.weights import load_weights, read_state_dict
+from pocketclip.preprocess import PreprocessConfig
 
 
-class TimmImageEncoderConfig(Config):
-    """A timm model without its classifier."""
+def create_tower(name: str, image_size: int, options: Mapping[str, Any], *, use_hub: bool) -> Any:
+    """A tower of timm with random weights, or with those of the hub.
 
-    gives_tokens: ClassVar[bool] = True
-
-    kind: Literal["timm"] = "timm"
-    name: str
-    """timm's name, such as `mobilenetv2_100` or `vit_tiny_patch16_224`."""
-    pretrained: str = "hub"
-    """`hub`, `package` (a pip package carries the weights), `none`, or a weights file."""
-    num_layers: PositiveInt | None = None
-    """Only the first blocks of a vision transformer (ViT, BEiT, DINO and their kin), without its final norm, which
-    belongs to its last block; None keeps the whole tower."""
-    image_size: ImageSize = 224
-    resize: Literal["squash", "crop"] = "crop"
-    crop_fraction: float = Field(default=1.0, gt=0, le=1)
-    """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
-    interpolation: Literal["native", "bilinear", "bicubic"] = "native"
-    normalization: Literal["native", "imagenet", "clip", "none"] = "native"
-    """Mean and standard deviation the tower was trained with; or, whatever the tower, ImageNet's, CLIP's, or none."""
-    pooling: Literal["average", "cls", "native"] = "native"
-    """`native` is what the model was trained with."""
-    joined_stages: tuple[int, ...] = ()
-    """Stages (negative counts from the last) whose averaged maps are joined before the final feature."""
-    frozen_layers: NonNegativeInt = 0
-    """Leading groups of layers, as timm counts them with the stem first, that stay as pretrained in training: less to
-    compute, to hold in memory and to overfit with."""
-    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
-    inherit: "InheritConfig[TimmImageEncoderConfig] | None" = None
-    """A larger tower to start from, with `pretrained: none`."""
-
-    @model_validator(mode="after")
-    def _settings_fit_together(self) -> "TimmImageEncoderConfig":
-        if self.inherit is not None and self.pretrained != "none":
-            raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
-        if self.num_layers is not None and self.joined_stages:
-            raise ValueError("joined_stages goes with a whole tower; leave it or num_layers out")
-        return self
-
-    def build(self, *, load_pretrained: bool = True, with_classifier: bool = False) -> "TimmImageEncoder":
-        """Create the tower, without `load_pretrained` with random weights, for a bundle that brings its own.
-
-        With its classifier its features are the logits of the model's own classes; teachers are asked for those.
-
-        Raises:
-            UserError: unknown name, or weights that cannot be had.
-        """
-        timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier
-        origin = self.pretrained if load_pretrained else "none"
-        if not timm.is_model(self.name):
-            near = get_close_matches(self.name, timm.list_models(), n=5) or timm.list_models("mobilenet*")
-            raise unknown_choice("timm image tower", self.name, near)
-        tower = self._create(use_hub=origin == "hub", with_classifier=with_classifier)
-        if origin == "package":
-            load_package(tower, self.name)
-        elif origin not in ("hub", "none"):
-            weights = tower_weights(read_state_dict(Path(origin)))
-            ignore = "" if with_classifier else tower.pretrained_cfg.get("classifier", "")
-            load_weights(tower, weights, place=origin, ignore=ignore)
-        if self.num_layers is not None:
-            keep_blocks(tower, self.num_layers, name=self.name)
-        if self.inherit is not None and load_pretrained:
-            self.inherit.fill(tower, TimmImageEncoderConfig, "image_encoder")
-        return TimmImageEncoder(tower, self)
-
-    def _create(self, *, use_hub: bool, with_classifier: bool) -> Any:
-        options: dict[str, Any] = {} if with_classifier else {"num_classes": 0}
-        if self.pooling != "native":
-            options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
-        if self.drop_path_rate:
-            options["drop_path_rate"] = self.drop_path_rate
-        create = partial(require("timm", extra="train").create_model, self.name, pretrained=use_hub, **options)
+    Raises:
+        UserError: unknown name, a size or options that it does not take, or no answer of the hub.
+    """
+    timm = require("timm", extra="train")  # takes seconds to import, so nothing here does it earlier
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=5) or timm.list_models("mobilenet*")
+        raise unknown_choice("timm image tower", name, near)
+    create = partial(timm.create_model, name, pretrained=use_hub, **options)
+    try:
         try:
-            try:
-                return create(img_size=self.image_size)  # position embeddings depend on it
-            except TypeError:  # most convolutional towers take every size, and no such argument
-                return create()
-        except (TypeError, AssertionError, ValueError) as error:
-            raise UserError(
-                f"{self.name}: cannot be built at {self.image_size} px with {options} ({error})."
-            ) from error
-        except Exception as error:
-            if not use_hub:
-                raise
-            raise UserError(
-                f"{self.name}: the hub did not answer with its weights ({first_line(error)}). "
-                f"Without a hub: pretrained: package ({', '.join(IMAGE_PACKAGES)}), a path, or none."
-            ) from error
+            return create(img_size=image_size)  # position embeddings depend on it
+        except TypeError:  # most convolutional towers take every size, and no such argument
+            return create()
+    except (TypeError, AssertionError, ValueError) as error:
+        raise UserError(f"{name}: cannot be built at {image_size} px with {options} ({error}).") from error
+    except Exception as error:
+        if not use_hub:
+            raise
+        raise UserError(
+            f"{name}: the hub did not answer with its weights ({first_line(error)}). "
+            f"Without a hub: pretrained: package ({', '.join(IMAGE_PACKAGES)}), a path, or none."
+        ) from error
+
+
+def fill_tower(tower: Any, name: str, origin: str, *, with_classifier: bool) -> None:
+    """Fill a tower from its pip package or from a file; `hub` and `none` leave it as it is.
+
+    Raises:
+        UserError: the weights cannot be had, or do not fit.
+    """
+    if origin == "package":
+        load_package(tower, name)
+    elif origin not in ("hub", "none"):
+        weights = tower_weights(read_state_dict(Path(origin)))
+        ignore = "" if with_classifier else tower.pretrained_cfg.get("classifier", "")
+        load_weights(tower, weights, place=origin, ignore=ignore)
+
+
+def preprocess_of(tower: Any, normalization: str, shown: Mapping[str, Any]) -> PreprocessConfig:
+    """How pictures are prepared for a tower: as it was trained with where the settings are `native`."""
+    data = require("timm.data", extra="train").resolve_model_data_config(tower)
+    given = dict(shown)
+    if given["interpolation"] == "native":
+        given["interpolation"] = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
+    mean, std = NORMALIZATIONS.get(normalization, (data["mean"], data["std"]))
+    return PreprocessConfig(**given, mean=tuple(mean), std=tuple(std))
 
 
 class TimmImageEncoder(PixelTower):
     """A timm tower that gives one feature an image."""
 
-    def __init__(self, tower: Any, config: TimmImageEncoderConfig) -> None:
-        data = require("timm.data", extra="train").resolve_model_data_config(tower)
-        given = config.model_dump(include={"image_size", "resize", "crop_fraction", "interpolation"})
-        if config.interpolation == "native":
-            given["interpolation"] = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
-        mean, std = NORMALIZATIONS.get(config.normalization, (data["mean"], data["std"]))
-        super().__init__(PreprocessConfig(**given, mean=tuple(mean), std=tuple(std)))
+    def __init__(
+        self,
+        tower: Any,
+        preprocess: PreprocessConfig,
+        *,
+        name: str,
+        pooling: str,
+        joined_stages: tuple[int, ...],
+        frozen_layers: int,
+    ) -> None:
+        super().__init__(preprocess)
         self.tower: Any = tower
-        self.settings = {"name": config.name, "pooling": config.pooling, "joined_stages": config.joined_stages}
+        self.settings = {"name": name, "pooling": pooling, "joined_stages": joined_stages}
         self.gives_tokens, self.has_class_token = False, getattr(tower, "cls_token", None) is not None
         count = len(getattr(tower, "feature_info", ()))
-        self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in config.joined_stages)
+        self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in joined_stages)
         if any(not 0 <= stage < count for stage in self._joined_stages):
-            raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {config.joined_stages}).")
+            raise UserError(f"joined_stages: this tower has stages 0 to {count - 1} (got {joined_stages}).")
         if any(parameter.ndim == 4 for parameter in tower.parameters()):
             tower.to(memory_format=torch.channels_last)  # convolutions run up to 5x faster so, on CPU and GPU
         self.is_depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in tower.modules())
-        self.frozen_modules, self._frozen_names = leading_layers(tower, config.frozen_layers)
+        self.frozen_modules, self._frozen_names = leading_layers(tower, frozen_layers)
         self.feature_dim = self._measure_feature_dim()
 
     @property

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pocketclip.errors import UserError, require
 from pocketclip.models.origin.inherit import FINAL_NORMS
-from pocketclip.models.origin.weights import IMAGE_PACKAGES, load_weights, packaged, read_state_dict
+from pocketclip.models.origin.packages import IMAGE_PACKAGES, packaged
+from pocketclip.models.origin.weights import load_weights, read_state_dict
 
 
 def leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], set[str]]:

@@ -5,10 +5,9 @@ https://arxiv.org/abs/2309.12314, section 3.2. What is kept computes what it did
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeInt, model_validator
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -19,7 +18,8 @@ from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.tower import Tower
 
 STACKS = (nn.ModuleList, nn.Sequential)
-Layers = Literal["interval", "leading"] | tuple[NonNegativeInt, ...]
+Layers = Literal["interval", "leading"] | tuple[int, ...]
+"""As of `InheritConfig`."""
 FUSED = {"qkv", "query_key_value", "in_proj_weight", "in_proj_bias"}
 """Layers and parameters that hold three in one, side by side along their first axis."""
 WIDTHS_KNOWN = {
@@ -28,8 +28,6 @@ WIDTHS_KNOWN = {
     *("CLIPTextModel", "CLIPTextTransformer", "ClipTextEncoder", "ClipResNetEncoder"),
 }
 """Towers in which channel i of one layer meets channel i of the next, so that leading slices belong together."""
-TowerConfig = TypeVar("TowerConfig", bound=Config)
-Part = Literal["image_encoder", "text_encoder"]
 FINAL_NORMS = ("norm", "fc_norm")
 """What a tower of fewer blocks may leave out at its end."""
 Pair = tuple[str, nn.Module, nn.Module]
@@ -37,36 +35,8 @@ PACKED = {"GluMlp"}
 """Modules that hold two layers in one in ways not known here."""
 
 
-class InheritConfig(Config, Generic[TowerConfig]):
-    """What a smaller tower starts from: another tower with its weights, or that of a model trained here."""
-
-    tower: TowerConfig | None = None
-    """A larger tower of the same kind, as it stands in a recipe."""
-    bundle: str | None = None
-    """A bundle, a run folder or a hub name, whose tower of the same kind it is."""
-    layers: Layers = "interval"
-    """Of each stack of layers that is deeper in the larger tower: `interval` takes every (larger // smaller)-th
-    from the first on, `leading` the first ones; a list names them, for towers with one stack."""
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "InheritConfig[TowerConfig]":
-        if (self.tower is None) == (self.bundle is None):
-            raise ValueError("should name a tower or a bundle to take the weights from")
-        return self
-
-    def fill(self, encoder: nn.Module, kind: type[TowerConfig], part: Part) -> None:
-        """Fill a smaller encoder, just built, whose config is of this kind; a bundle has two, and gives this part.
-
-        Raises:
-            UserError: the larger tower cannot be had, or does not fit.
-        """
-        config: Any = self.tower  # configs of towers have no class in common, but `build`
-        large = config.build() if self.bundle is None else _from_bundle(self.bundle, kind, part)
-        one, other = (getattr(module, "tower", module) for module in (encoder, large))  # another library's, bare
-        inherit(one, other, self.layers)
-
-
-def _from_bundle(place: str, kind: type[Config], part: Part) -> nn.Module:
+def tower_of_bundle(place: str, kind: type[Config], part: str) -> nn.Module:
+    """A bundle's tower, whose config is of this kind, with its weights."""
     bundle = read_bundle(place)
     config: Any = kind.parse(bundle.config.model.get(part), place=f"{bundle.folder / 'config.json'}: model.{part}")
     encoder: Tower = config.build(load_pretrained=False)

@@ -1,20 +1,23 @@
 """Which number type a device computes in, and the context that switches it on."""
 
 from contextlib import AbstractContextManager
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from pocketclip.errors import UserError
 from pocketclip.hardware import has_fast_bfloat16
 
+if TYPE_CHECKING:
+    import torch
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+def resolve_precision(precision: Precision, device: "torch.device") -> Literal["float32", "bfloat16"]:
     """What `auto` means here: bfloat16 where the device multiplies it in hardware, else float32."""
     if precision != "auto":
         return precision
+    import torch
+
     fast = has_fast_bfloat16() if device.type == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if fast else "float32"
 
@@ -27,18 +30,22 @@ def precision_of_scores(precision: Precision) -> Precision:
     return "float32" if precision == "auto" else precision
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+def autocast(precision: Precision, device: "torch.device") -> AbstractContextManager[None]:
     """Run the forward pass in the chosen type; weights stay in float32."""
+    import torch
+
     enabled = resolve_precision(precision, device) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str) -> "torch.device":
     """`auto` is the first CUDA device, or the CPU.
 
     Raises:
         UserError: no such device, or no CUDA device here.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from pocketclip.errors import UserError, first_line, require
-from pocketclip.models.origin.weights import TEXT_PACKAGES, load_weights, packaged, read_state_dict
+from pocketclip.models.origin.packages import TEXT_PACKAGES, packaged
+from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.models.sizes import text_architecture
 
 

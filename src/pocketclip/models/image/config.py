@@ -1,0 +1,128 @@
+"""Settings of the image towers, without torch: a tower's module is imported when it is built."""
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pocketclip.config import Config
+from pocketclip.models.origin.config import InheritConfig
+from pocketclip.preprocess import ImageSize, PreprocessConfig
+
+if TYPE_CHECKING:
+    from pocketclip.models.image.clip_resnet import ClipResNetEncoder
+    from pocketclip.models.image.timm import TimmImageEncoder
+
+
+class TimmImageEncoderConfig(Config):
+    """A timm model without its classifier."""
+
+    gives_tokens: ClassVar[bool] = True
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    """timm's name, such as `mobilenetv2_100` or `vit_tiny_patch16_224`."""
+    pretrained: str = "hub"
+    """`hub`, `package` (a pip package carries the weights), `none`, or a weights file."""
+    num_layers: PositiveInt | None = None
+    """Only the first blocks of a vision transformer (ViT, BEiT, DINO and their kin), without its final norm, which
+    belongs to its last block; None keeps the whole tower."""
+    image_size: ImageSize = 224
+    resize: Literal["squash", "crop"] = "crop"
+    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
+    interpolation: Literal["native", "bilinear", "bicubic"] = "native"
+    normalization: Literal["native", "imagenet", "clip", "none"] = "native"
+    """Mean and standard deviation the tower was trained with; or, whatever the tower, ImageNet's, CLIP's, or none."""
+    pooling: Literal["average", "cls", "native"] = "native"
+    """`native` is what the model was trained with."""
+    joined_stages: tuple[int, ...] = ()
+    """Stages (negative counts from the last) whose averaged maps are joined before the final feature."""
+    frozen_layers: NonNegativeInt = 0
+    """Leading groups of layers, as timm counts them with the stem first, that stay as pretrained in training: less to
+    compute, to hold in memory and to overfit with."""
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+    inherit: "InheritConfig[TimmImageEncoderConfig] | None" = None
+    """A larger tower to start from, with `pretrained: none`."""
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> "TimmImageEncoderConfig":
+        if self.inherit is not None and self.pretrained != "none":
+            raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
+        if self.num_layers is not None and self.joined_stages:
+            raise ValueError("joined_stages goes with a whole tower; leave it or num_layers out")
+        return self
+
+    def build(self, *, load_pretrained: bool = True, with_classifier: bool = False) -> "TimmImageEncoder":
+        """Create the tower, without `load_pretrained` with random weights, for a bundle that brings its own.
+
+        With its classifier its features are the logits of the model's own classes; teachers are asked for those.
+
+        Raises:
+            UserError: unknown name, or weights that cannot be had.
+        """
+        from pocketclip.models.image.timm import TimmImageEncoder, create_tower, fill_tower, preprocess_of
+        from pocketclip.models.image.timm_layers import keep_blocks
+
+        origin = self.pretrained if load_pretrained else "none"
+        options: dict[str, Any] = {} if with_classifier else {"num_classes": 0}
+        if self.pooling != "native":
+            options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
+        if self.drop_path_rate:
+            options["drop_path_rate"] = self.drop_path_rate
+        tower = create_tower(self.name, self.image_size, options, use_hub=origin == "hub")
+        fill_tower(tower, self.name, origin, with_classifier=with_classifier)
+        if self.num_layers is not None:
+            keep_blocks(tower, self.num_layers, name=self.name)
+        if self.inherit is not None and load_pretrained:
+            self.inherit.fill(tower, TimmImageEncoderConfig, "image_encoder")
+        shown = self.model_dump(include={"image_size", "resize", "crop_fraction", "interpolation"})
+        shape = self.model_dump(include={"name", "pooling", "joined_stages", "frozen_layers"})
+        return TimmImageEncoder(tower, preprocess_of(tower, self.normalization, shown), **shape)
+
+
+class ClipResNetEncoderConfig(Config):
+    """A ResNet with a stem of three convolutions, averages in the place of strides, and attention for its pooling."""
+
+    gives_tokens: ClassVar[bool] = False
+
+    kind: Literal["clip_resnet"] = "clip_resnet"
+    width: PositiveInt = 64
+    """Channels behind the stem; the feature has 32 times as many. TinyCLIP has 56 and 44, CLIP's ResNet-50 64."""
+    num_blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
+    """Of each stage."""
+    pretrained: Literal["none"] = "none"
+    """Weights come with the whole model: see `model.pretrained`."""
+    image_size: ImageSize = Field(default=224, multiple_of=32)
+    resize: Literal["squash", "crop"] = "crop"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    normalization: Literal["clip", "imagenet", "none"] = "clip"
+    frozen_layers: NonNegativeInt = Field(default=0, le=5)
+    """The stem and the first stages that stay as pretrained in training."""
+    inherit: "InheritConfig[ClipResNetEncoderConfig] | None" = None
+    """A larger tower to start from."""
+
+    @property
+    def name(self) -> str:
+        """What the tower is, in a few words."""
+        return f"CLIP ResNet {'-'.join(map(str, self.num_blocks))} of width {self.width}"
+
+    def build(self, *, load_pretrained: bool = True) -> "ClipResNetEncoder":
+        """Create the tower with random weights, or with a larger one's unless `load_pretrained` is False.
+
+        Raises:
+            UserError: the larger tower cannot be had, or does not fit.
+        """
+        from pocketclip.models.image.clip_resnet import ClipResNetEncoder
+        from pocketclip.models.image.pixels import NORMALIZATIONS
+
+        mean, std = NORMALIZATIONS[self.normalization]
+        shown = self.model_dump(include={"image_size", "resize", "interpolation"})
+        shape = self.model_dump(include={"width", "num_blocks", "frozen_layers"})
+        encoder = ClipResNetEncoder(PreprocessConfig(**shown, mean=mean, std=std), **shape)
+        if self.inherit is not None and load_pretrained:
+            self.inherit.fill(encoder, ClipResNetEncoderConfig, "image_encoder")
+        return encoder
+
+
+ImageEncoderConfig = Annotated[TimmImageEncoderConfig | ClipResNetEncoderConfig, Field(discriminator="kind")]
+"""The union of every family; its members are told apart by `kind`."""
