@@ -1,6 +1,8 @@
 """What a latency measurement reports; the times themselves are not tested."""
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ import torch
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost import latency as module
 from pocketclip.cost.latency import latency, time_calls
+from pocketclip.stages.watch import Watch
 
 
 class CountingRunner:
@@ -96,3 +99,36 @@ def test_calls_go_on_for_the_wanted_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     assert len(time_calls(call, seconds=5.05)) == 51
+
+
+def test_a_call_that_takes_long_is_timed_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def call() -> None:
+        clock[0] += 3.0
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert time_calls(call, seconds=1.0) == [3000.0] * module.FEWEST_RUNS
+    assert clock[0] == 3.0 * (1 + module.FEWEST_RUNS)  # one to warm up
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.001, False), (1.5, True)])
+def test_few_runs_are_told(seconds: float, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    class SlowRunner(CountingRunner):
+        def encode_images(self, pixels: npt.NDArray[np.uint8]) -> None:
+            clock[0] += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    steps: list[tuple[str, int, int]] = []
+
+    class Steps(Watch):
+        def work(self, name: str, done: int, total: int, broken: Sequence[str] = ()) -> None:
+            steps.append((name, done, total))
+
+    runner: Any = SlowRunner()
+    monkeypatch.setattr(runner, "encode_tokens", lambda tokens, mask: runner.encode_images(tokens))
+    result = latency(runner, image_size=16, num_tokens=5, seconds=0.0, watch=Steps())
+    assert result.get("num_runs") == (module.FEWEST_RUNS if told else None)
+    assert steps == [("timing", done, 4) for done in range(5)]

@@ -78,7 +78,7 @@ def shipped(tiny_recipe_file: Callable[..., Path], tmp_path: Path, monkeypatch: 
     """The name of a small recipe among the shipped ones."""
     (tmp_path / "shipped" / "quick").mkdir(parents=True)
     tiny_recipe_file().rename(tmp_path / "shipped" / "quick" / "tiny.yaml")
-    monkeypatch.setattr("pocketclip.recipe.shipped", lambda name: tmp_path / "shipped")
+    monkeypatch.setattr("pocketclip.shipped_recipes.shipped", lambda name: tmp_path / "shipped")
     return "quick/tiny"
 
 

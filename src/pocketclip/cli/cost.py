@@ -28,12 +28,22 @@ def cost(
       pocketclip cost open_clip:MobileCLIP-S1/datacompdr
       pocketclip cost flickr/resnet50_distilbert_flickr30k --price 0.50
     """
+    from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost
-    from pocketclip.run.cost import cost_of
 
-    weighed = cost_of(
-        model, device=device, precision=precision, seconds=seconds, dollars_per_hour=price, with_energy=energy
-    )
+    with reporter() as shown:
+        shown.work("loading", 0, 1)
+        from pocketclip.run.cost import cost_of
+
+        weighed = cost_of(
+            model,
+            device=device,
+            precision=precision,
+            seconds=seconds,
+            dollars_per_hour=price,
+            with_energy=energy,
+            watch=shown,
+        )
     if json_lines:
         typer.echo(json.dumps(weighed.to_json()))
     else:

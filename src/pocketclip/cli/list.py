@@ -33,25 +33,17 @@ def _hardware() -> Iterable[str]:
 
 
 def _sizes() -> Iterable[str]:
-    import torch
-
-    from pocketclip.cost.parameters import count_parameters, parameters_by_part
-    from pocketclip.models.build import build_model
-    from pocketclip.models.config import DualEncoderConfig
+    from pocketclip.cost.sizes import count_size, size_table
     from pocketclip.models.sizes import list_sizes
 
     yield "millions of parameters, each tower with its head"
+    table = size_table()
     for name in list_sizes():
-        config = DualEncoderConfig.parse(name, place=name)
-        with torch.device("meta"):  # shapes are enough to count
-            model = build_model(config, load_pretrained=False)
-        image = count_parameters(model.image_encoder) + count_parameters(model.image_head)
-        text = count_parameters(model.text_encoder) + count_parameters(model.text_head)
-        counts = parameters_by_part(model)
-        shared = f"   shared {counts['parameters_shared'] / 1e6:4.1f}" if "parameters_shared" in counts else ""
+        counts = table.get(name) or count_size(name)  # one that was just added
+        shared = f"   shared {counts.shared / 1e6:4.1f}" if counts.shared else ""
         yield (
-            f"{name:30} image {image / 1e6:6.1f} at {config.image_encoder.image_size} px   text {text / 1e6:6.1f}, "
-            f"{counts['parameters_text_embeddings'] / 1e6:4.1f} of them word embeddings{shared}"
+            f"{name:30} image {counts.image / 1e6:6.1f} at {counts.image_size} px   text {counts.text / 1e6:6.1f}, "
+            f"{counts.text_embeddings / 1e6:4.1f} of them word embeddings{shared}"
         )
 
 

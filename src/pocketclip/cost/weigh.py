@@ -1,6 +1,6 @@
 """All costs of a model as one record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pocketclip.models.running.reparam import reparameterize
 from pocketclip.models.running.runner import MODALITIES, Runner
 from pocketclip.models.running.threads import THREADS
 from pocketclip.records import CostResult, Provenance
+from pocketclip.stages.watch import SILENT, Watch
 
 CAPTION_TOKENS = 16
 
@@ -33,12 +34,15 @@ def measure_cost(
     seconds: float = 1.0,
     bundle: Path | None = None,
     more_notes: Sequence[str] = (),
+    watch: Watch = SILENT,
 ) -> CostResult:
     """Parameters, MACs, latency, throughput and peak memory; the weights of a model do not matter to them.
 
     MACs are counted at `context_length` tokens, and latency and throughput measured at `CAPTION_TOKENS`, for `seconds`
-    each. The size of a `bundle` on disk is added; `more_notes` come after those on what was measured.
+    each. The size of a `bundle` on disk is added; `more_notes` come after those on what was measured. The `watch` is
+    told how far it is.
     """
+    watch.work("counting", 0, 1)
     where = resolve_device(device)
     num_tokens = min(CAPTION_TOKENS, context_length)
     fused = reparameterize(model)  # as inference runs it: branches that only training has would count more than once
@@ -53,7 +57,8 @@ def measure_cost(
     THREADS.fit()
     load = Load()
     runner = Runner(model, device=where, precision=precision, image_size=image_size)
-    metrics.update(_timings(runner, where, image_size=image_size, num_tokens=num_tokens, seconds=seconds))
+    watch.work("counting", 1, 1)
+    metrics.update(_timings(runner, where, image_size=image_size, num_tokens=num_tokens, seconds=seconds, watch=watch))
     provenance = Provenance.under(load)
     single = [part for part in MODALITIES if runner.suited_threads(part, 1) < torch.get_num_threads()]
     alone = f" ({' and '.join(single)} with one thread)" if single else ""
@@ -63,12 +68,13 @@ def measure_cost(
     notes = [
         f"MACs of one image and of one text of {context_length} tokens, fused, heads and attention included",
         f"latency at batch 1{alone}, throughput at batch 32; texts of {num_tokens} tokens; random inputs",
+        *_few_runs(metrics),
         *more_notes,
     ]
     return CostResult(name=name, metrics=metrics, notes=notes, provenance=provenance)
 
 
-def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostResult:
+def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0, watch: Watch = SILENT) -> CostResult:
     """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers."""
     reader, size = model.tokenizer, model.preprocess.image_size
     length = 0 if reader is None else reader.context_length
@@ -82,15 +88,28 @@ def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0) -> CostRe
         notes[1] = f"latency at batch 1, throughput at batch 32; texts of {num_tokens} tokens; random inputs"
     THREADS.fit()
     load = Load()
-    metrics.update(_timings(model, model.device, image_size=size, num_tokens=num_tokens, seconds=seconds))
+    timings = _timings(model, model.device, image_size=size, num_tokens=num_tokens, seconds=seconds, watch=watch)
+    metrics.update(timings)
+    notes += _few_runs(metrics)
     return CostResult(name=model.name, metrics=metrics, notes=notes, provenance=Provenance.under(load))
 
 
 def _timings(
-    runner: Runner | LibraryModel, device: torch.device, *, image_size: int, num_tokens: int, seconds: float
+    runner: Runner | LibraryModel,
+    device: torch.device,
+    *,
+    image_size: int,
+    num_tokens: int,
+    seconds: float,
+    watch: Watch,
 ) -> dict[str, float | int | str]:
     """Latency and throughput, and the memory that measuring them took."""
     timings: dict[str, float | int | str] = {}
-    time_them = partial(latency, runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds)
+    time_them = partial(latency, runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds, watch=watch)
     memory = peak_mib(lambda: timings.update(time_them()), device)
     return timings | memory
+
+
+def _few_runs(metrics: Mapping[str, float | int | str | None]) -> list[str]:
+    """A note where calls took so long that they were timed a few times only."""
+    return [f"a call takes long, so one timing has only {metrics['num_runs']} of them"] if "num_runs" in metrics else []

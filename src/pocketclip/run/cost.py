@@ -18,6 +18,7 @@ from pocketclip.models.sizes import list_sizes
 from pocketclip.recipe import load_recipe
 from pocketclip.records import CostResult
 from pocketclip.shipped_recipes import find_recipe, list_recipes
+from pocketclip.stages.watch import SILENT, Watch
 
 
 def cost_of(
@@ -28,12 +29,14 @@ def cost_of(
     seconds: float = 1.0,
     dollars_per_hour: float | None = None,
     with_energy: bool = False,
+    watch: Watch = SILENT,
 ) -> CostResult:
     """The cost of what `open_model` takes, of a size, or of a recipe's model before it is trained.
 
     Each of the four timings lasts some `seconds`. `dollars_per_hour` of this machine adds the price of a million images
-    and of a million texts, `with_energy` the energy of the timings by codecarbon.
+    and of a million texts, `with_energy` the energy of the timings by codecarbon. The `watch` is told how far it is.
     """
+    watch.work("loading", 0, 1)
     library = library_model(place)
     if library is not None:
         built = library.build(resolve_device(device), precision)
@@ -41,9 +44,9 @@ def cost_of(
             raise UserError(
                 f"{place}: its parts cannot be weighed; cost takes models whose library runs them by torch."
             )
-        weigh = partial(measure_library_cost, built, seconds=seconds)
+        weigh = partial(measure_library_cost, built, seconds=seconds, watch=watch)
     else:
-        weigh = partial(_built(place), device=device, precision=precision, seconds=seconds)
+        weigh = partial(_built(place), device=device, precision=precision, seconds=seconds, watch=watch)
     with measure_energy(with_energy) as energy:
         result = weigh()
     metrics, notes = dict(result.metrics), list(result.notes)
