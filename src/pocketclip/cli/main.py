@@ -26,7 +26,7 @@ from pocketclip.cli.search import search
 from pocketclip.cli.streams import FULL, drop_unwritten, prepare_streams, unwritten
 from pocketclip.cli.study import study
 from pocketclip.cli.train import train
-from pocketclip.errors import Interrupted, UserError, printable
+from pocketclip.errors import Interrupted, UserError, install_line, printable
 
 app = typer.Typer(
     name="pocketclip",
@@ -109,6 +109,11 @@ def _run(words: list[str]) -> int:
             traceback.print_exception(error)
         rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""  # by torchrun
         typer.echo(printable(f"{rank}Error: {error}", keep="\n\t"), err=True)
+        return 1
+    except ModuleNotFoundError as error:
+        if (line := install_line(error)) is None:  # a fault of ours
+            raise
+        typer.echo(f"Error: {line}", err=True)
         return 1
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":

@@ -1,25 +1,23 @@
 """Linear probes of one tower's frozen features, before training and after, and of the embedding behind it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import NonNegativeInt
-from torch import nn
 
-from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.embedder import Embedder
-from pocketclip.evaluate.logistic_regression import Probe, linear_probe
 from pocketclip.evaluate.task import TaskData
 from pocketclip.evaluate.tower import Asked, Parts, TowerTask, encode_examples, matched_classes
-from pocketclip.models.bare import bare_tower
-from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.origin.start import starting_image_encoder, starting_text_encoder
-from pocketclip.models.running.runner import project
-from pocketclip.models.tower import NoTower, Tower
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pocketclip.asked.bundle import PretrainedModel
+    from pocketclip.evaluate.logistic_regression import Probe
+    from pocketclip.models.tower import Tower
 
 Ask = Callable[[Embedder | Asked], Parts]
 
@@ -32,6 +30,11 @@ class ProbeTask(TowerTask):
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         """See `Task`; another library's towers are not known apart, so of its models the embedding is probed."""
+        import torch
+
+        from pocketclip.asked.bundle import PretrainedModel
+        from pocketclip.evaluate.logistic_regression import linear_probe
+
         train, test = data.texts if self.modality == "text" else data.images
         classes = matched_classes(train, test)
 
@@ -64,7 +67,7 @@ class ProbeTask(TowerTask):
         penalties = {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
         return self.record(test, correct, next(iter(parts.values())), classes, notes, penalties)
 
-    def _of_own_model(self, model: PretrainedModel, ask: Ask) -> tuple[dict[str, Parts], list[str]]:
+    def _of_own_model(self, model: "PretrainedModel", ask: Ask) -> tuple[dict[str, Parts], list[str]]:
         """Features by the ending of their metrics: of the tower, of its start, and the embedding; and what to note."""
         own: Tower = getattr(model.model, f"{self.modality}_encoder")
         start, tokenizer = self._start(model) if self.against_start else (None, model.tokenizer)
@@ -73,22 +76,32 @@ class ProbeTask(TowerTask):
         )
         return {**parts, "_embedding": self._embedding(model, parts[""], ask)}, notes
 
-    def _start(self, model: PretrainedModel) -> tuple[Tower | None, Tokenizer]:
+    def _start(self, model: "PretrainedModel") -> "tuple[Tower | None, Tokenizer]":
+        from pocketclip.models.origin.start import starting_image_encoder, starting_text_encoder
+
         if self.modality == "image":
             return starting_image_encoder(model.config), model.tokenizer
         return starting_text_encoder(model.config, model.tokenizer) or (None, model.tokenizer)
 
-    def _bare(self, model: PretrainedModel, encoder: Tower, tokenizer: Tokenizer) -> Asked:
+    def _bare(self, model: "PretrainedModel", encoder: "Tower", tokenizer: Tokenizer) -> Asked:
         """A tower alone, as exact as scores ask for, on the model's device."""
+        from torch import nn
+
+        from pocketclip.models.bare import bare_tower
+        from pocketclip.models.dual_encoder import DualEncoder
+        from pocketclip.models.tower import NoTower
+
         towers: dict[str, Any] = {"image": NoTower(), "text": NoTower()}
         towers[self.modality] = bare_tower(model.model, encoder, self.modality)
         bare = DualEncoder(towers["image"], towers["text"], nn.Identity(), nn.Identity())
         return Asked.of(bare, model, tokenizer, heads=False)
 
-    def _embedding(self, model: PretrainedModel, towers: Parts, ask: Ask) -> Parts:
+    def _embedding(self, model: "PretrainedModel", towers: Parts, ask: Ask) -> Parts:
         """The head on the tower's features, or the whole way again where a shared encoder lies between."""
         if model.model.shared_encoder is not None:
             return ask(model.for_scores())
+        from pocketclip.models.running.runner import project
+
         head: nn.Module = getattr(model.model, f"{self.modality}_head").to(model.device).eval()
         train, test = (part._replace(features=project(head, part.features, model.device)) for part in towers)
         return train, test

@@ -1,41 +1,17 @@
 """Where right answers stand among all that is ranked: exactly, with ties, block by block, in both directions."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from pocketclip.errors import UserError
+from pocketclip.evaluate.ranked import FOLD, TIE, Counts, Ranks, Shares
 
-TIE = 1e-6
-"""Cosines closer than this are a tie: float32 products of equal vectors differ by about 1e-7 with their place."""
-DIRECTIONS = ("text_to_image", "image_to_text")
-PRECISIONS = {"average_precision": "mean_average_precision", "r_precision": "r_precision"}
-"""What is told of every query beside its rank, and what the mean over queries is called."""
 _BLOCK_ELEMENTS = 1 << 24  # scores held at a time: 64 MiB
 _FEW = 8
 """Right answers of a query up to which all rivals are compared with each; above, sorting them is faster."""
-Counts = npt.NDArray[np.int64]
-Shares = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Where each query's right answers stand."""
-
-    text_to_image: Counts
-    """(Q,), rank of a caption's first right image, 0 for first: how many that are wrong stand before it."""
-    image_to_text: Counts
-    """(N,), rank of an image's first right caption."""
-    text_images: Counts
-    """(Q,), the image each caption was written for."""
-    precisions: Mapping[str, Shares] = field(default_factory=dict)
-    """By direction and name of `PRECISIONS`, such as `text_to_image_average_precision`: of each query."""
 
 
 def retrieval_ranks(
@@ -75,6 +51,30 @@ def retrieval_ranks(
     precisions |= {f"image_to_text_{name}": values for name, values in of_images.items()}
     text_ranks = _least(pairs[0], text_counts, len(first))[number]
     return Ranks(text_ranks, _least(pairs[1], image_counts, num_images), text_images.astype(np.int64), precisions)
+
+
+def fold_ranks(
+    image_embeddings: Float[ndarray, "N D"],
+    text_embeddings: Float[ndarray, "Q D"],
+    text_images: Int[ndarray, " Q"],
+    indices: Int[ndarray, " N"],
+    same_texts: Int[ndarray, " Q"] | None = None,
+) -> list[Ranks]:
+    """`retrieval_ranks` of each fold: its captions and its images, none of the others.
+
+    A fold is a thousand consecutive images of the source, as in the evaluation of VSE++ that later papers follow
+    (https://arxiv.org/abs/1707.05612). An image that could not be read leaves its own fold smaller and moves no other.
+    `indices` are the images' numbers in the source.
+    """
+    folds: Counts = indices // FOLD
+    ranks = []
+    for fold in np.unique(folds):
+        rows = np.flatnonzero(folds == fold)
+        texts = np.flatnonzero(folds[text_images] == fold)
+        own_images = np.searchsorted(rows, text_images[texts])  # rows of the fold are in order
+        same = None if same_texts is None else same_texts[texts]
+        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images, same))
+    return ranks
 
 
 def _count_rivals(images: Tensor, texts: Tensor, pairs: Tensor, times: Tensor) -> tuple[Counts, Counts]:

@@ -5,13 +5,11 @@ before training: the same examples, the same way to learn, a classifier of its o
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data.labels import NO_LABEL, Classes, match_classes, read_labels
 from pocketclip.data.source import Source
 from pocketclip.data.sources.texts import LabelledTexts
@@ -20,21 +18,24 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.evaluate.task import Task
 from pocketclip.features.encode import NO_IMAGES, EncodeImages, EncodeTokens, encode_texts, image_blocks
-from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.origin.start import same_weights
 from pocketclip.models.readout import Modality
-from pocketclip.models.running.runner import Runner
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval, percent
 from pocketclip.stages.store import Block
 from pocketclip.stages.watch import Watch
 from pocketclip.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pocketclip.asked.bundle import PretrainedModel
+    from pocketclip.models.dual_encoder import DualEncoder
+
 Hits = npt.NDArray[np.bool_]
 """(N,), whether each test example got its class."""
 Examples = Source | LabelledTexts
 """Images of which some have a class, or texts that all have one."""
-AnyTower = TypeVar("AnyTower", bound=nn.Module)
+AnyTower = TypeVar("AnyTower")
 Outcome = TypeVar("Outcome")
 RANDOM_START = "the tower started from random weights: there is no skill to compare with"
 NOT_TRAINED = "the tower was not trained: it is what it was"
@@ -65,8 +66,10 @@ class Asked(NamedTuple):
     text_reader: Callable[[], TextReader]
 
     @classmethod
-    def of(cls, bare: DualEncoder, whole: PretrainedModel, tokenizer: Tokenizer, *, heads: bool = True) -> "Asked":
+    def of(cls, bare: "DualEncoder", whole: "PretrainedModel", tokenizer: Tokenizer, *, heads: bool = True) -> "Asked":
         """What was made of a model's tower, on the model's device and as exact as scores ask for."""
+        from pocketclip.models.running.runner import Runner
+
         scores = whole.for_scores().runner
         runner = Runner(
             bare, device=scores.device, precision=scores.precision, image_size=scores.image_size, heads=heads
@@ -129,12 +132,14 @@ class TowerTask(Task):
 
         `start` is None where the tower started from random weights.
         """
+        from pocketclip.models.origin.start import same_weights
+
         outcomes = {"": measure(tower)}
         if not self.against_start:
             return outcomes, []
         if start is None:
             return outcomes, [RANDOM_START]
-        if same_weights(start, tower):
+        if same_weights(cast("nn.Module", start), cast("nn.Module", tower)):
             return {**outcomes, "_start": outcomes[""]}, [NOT_TRAINED]
         return {**outcomes, "_start": measure(start)}, []
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.augment import AugmentConfig, View, fixed_views, render_view, shortest_side
@@ -20,7 +19,6 @@ from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Source, broken_item, readable_captions
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels, TextReader
 from pocketclip.errors import BrokenItemError
-from pocketclip.models.running.threads import THREADS
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.engine import Given, Result, in_order
 from pocketclip.stages.store import Block, Columns
@@ -120,6 +118,10 @@ def in_threads(function: Callable[[Given], Result], items: Iterable[Given]) -> G
     How many threads share a matrix product changes how it is summed and so the last bits of a feature; one thread
     a batch gives the same bits on every number of cores. It is faster too: no thread waits for another in every layer.
     """
+    import torch
+
+    from pocketclip.models.running.threads import THREADS
+
     before, num_threads = torch.get_num_threads(), THREADS.most
     pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
     try:

@@ -16,9 +16,7 @@ import numpy.typing as npt
 
 from pocketclip.data.source import Source, broken_item
 from pocketclip.errors import BrokenItemError, UserError
-from pocketclip.evaluate.gallery import distinct_pictures
-from pocketclip.evaluate.gallery import gallery as gallery_of
-from pocketclip.evaluate.ranks import TIE
+from pocketclip.evaluate.ranked import TIE
 from pocketclip.features.encode import Embeddings
 from pocketclip.files import write_atomically
 from pocketclip.preprocess import decode_image
@@ -84,7 +82,9 @@ def make_gallery(
     Images without a caption are left out, and each picture stands in it once, as in the metric. `split` is named in the
     report.
     """
-    ranked, _ = gallery_of(embeddings, _one_gallery(embeddings))
+    from pocketclip.evaluate.gallery import gallery
+
+    ranked, _ = gallery(embeddings, _one_gallery(embeddings))
     num_pictures = NUM_TEXT_QUERIES * (NUM_RESULTS + 1) + num_image_queries
     finder = _Finder(source, embeddings, ranked, max_bytes=MAX_PICTURES // num_pictures)
     random = np.random.default_rng(seed)
@@ -105,6 +105,8 @@ def find_images(
 
     `vectors` are the (len(sentences), D) embeddings of the sentences, of unit length per row.
     """
+    from pocketclip.evaluate.gallery import distinct_pictures
+
     ranked = distinct_pictures(embeddings, _one_gallery(embeddings))
     finder = _Finder(source, embeddings, ranked, max_bytes=MAX_PICTURES // max(1, len(sentences) * NUM_RESULTS))
     return [finder.images_near(text, vector) for text, vector in zip(sentences, vectors, strict=True)]

@@ -1,17 +1,13 @@
 """What a run will take, from its recipe, the data it names and what was measured before."""
 
-import torch
-
 from pocketclip.cost.plan import Plan, Throughput, find_hardware, hours_and_dollars, published_run
 from pocketclip.data import Source
-from pocketclip.errors import UserError
-from pocketclip.models.build import build_model
+from pocketclip.errors import UserError, install_line
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
 from pocketclip.run.fit import fit_batches, fit_to_data, items_of_epoch
-from pocketclip.run.measure import measure_throughput
 from pocketclip.run.speed import known_throughput, samples_of_stage
-from pocketclip.run.storage import storage_bytes
+from pocketclip.run.storage import ModelSize, storage_bytes
 from pocketclip.stages.watch import SILENT, Watch
 
 
@@ -57,11 +53,12 @@ def plan_run(
     seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
     if items < (batch := max(stage.batch_size for stage in recipe.stages.values())):
         raise UserError(f"{name}: {items:,} samples are fewer than a batch of {batch}.")
-    with torch.device("meta"):  # shapes are enough to count
-        model = build_model(recipe.model, load_pretrained=False)
+    model, lacking = _model_size(recipe)
     if throughput is not None:
         rate = Throughput.exactly(throughput, "given", "given with --throughput")
     elif measure:
+        from pocketclip.run.measure import measure_throughput
+
         rate = measure_throughput(recipe, watch=watch)
     else:
         rate = known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
@@ -81,8 +78,18 @@ def plan_run(
         price_source="given with --price" if dollars_per_hour is not None else hardware.priced_by,
         dollars=dollars,
         storage_bytes=storage_bytes(recipe, model, source, items),
-        notes=[*([fitted] if fitted else []), *_notes(recipe, rate, missing)],
+        notes=[*filter(None, [fitted, lacking]), *_notes(recipe, rate, missing)],
     )
+
+
+def _model_size(recipe: Recipe) -> tuple[ModelSize | None, str]:
+    """Of the recipe's model; without torch None, and what to note."""
+    try:
+        return ModelSize.of(recipe.model), ""
+    except ModuleNotFoundError as error:
+        if (line := install_line(error)) is None:
+            raise
+        return None, f"what the model takes on disk is not known here, since it cannot be built. {line.rstrip('.')}"
 
 
 def _check(

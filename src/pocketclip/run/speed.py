@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketclip.cost.flops import tower_macs
 from pocketclip.cost.plan import Throughput, estimated_throughput, find_hardware, published_run
-from pocketclip.cost.weigh import CAPTION_TOKENS
 from pocketclip.errors import UserError
 from pocketclip.files import shipped
-from pocketclip.models.build import build_model
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
 from pocketclip.train.config import TrainConfig
@@ -66,6 +63,10 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
     cached features the frozen towers run once over each picture's views and, unless it is trained, one text; the heads
     are left out. `num_items` is of one epoch.
     """
+    from pocketclip.cost.flops import tower_macs
+    from pocketclip.cost.weigh import CAPTION_TOKENS
+    from pocketclip.models.build import build_model
+
     tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
     model = build_model(recipe.model, load_pretrained=False)
     total = 0

@@ -2,38 +2,67 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from pocketclip.cost.parameters import count_by_part, count_parameters
 from pocketclip.cost.plan import checkpoint_bytes
 from pocketclip.data import Source
 from pocketclip.errors import BrokenItemError
-from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.config import DualEncoderConfig
 from pocketclip.recipe import Recipe
 
 SAMPLED = 200
 """Samples whose size is looked at."""
 
 
-def storage_bytes(recipe: Recipe, model: DualEncoder, source: Source | None, num_items: int) -> dict[str, int | None]:
-    """Bytes by what they are for; None where it is not known here.
+@dataclass(frozen=True)
+class ModelSize:
+    """What of a model decides about storage."""
+
+    parts: dict[str, int]
+    """Learned values of each part that has a learning rate."""
+    image_width: int
+    """Of the image tower's features."""
+    text_width: int
+
+    @classmethod
+    def of(cls, config: DualEncoderConfig) -> Self:
+        """Builds the model without memory for its weights; a ModuleNotFoundError where torch is not installed."""
+        import torch
+
+        from pocketclip.cost.parameters import count_by_part
+        from pocketclip.models.build import build_model
+
+        with torch.device("meta"):  # shapes are enough to count
+            model = build_model(config, load_pretrained=False)
+        return cls(count_by_part(model), model.image_encoder.feature_dim, model.text_encoder.feature_dim)
+
+
+def storage_bytes(
+    recipe: Recipe, model: ModelSize | None, source: Source | None, num_items: int
+) -> dict[str, int | None]:
+    """Bytes by what they are for; None where it is not known here, as of a `model` that cannot be built.
 
     `num_items` of one epoch may be more than the source holds on this machine, where it may not be at all.
     """
     num_bytes: dict[str, int | None] = {
         "data": None if source is None else _data_bytes(source, num_items),
-        "checkpoints": _checkpoints(recipe, model),
-        "bundle": 4 * count_parameters(model),
+        "checkpoints": None if model is None else _checkpoints(recipe, model),
+        "bundle": None if model is None else 4 * sum(model.parts.values()),
     }
     caches = [stage.cache for stage in recipe.stages.values() if stage.cache is not None]
-    if caches:  # stored views are counted where the data are at hand
+    if caches and model is None:
+        num_bytes["feature_cache"] = None
+    elif caches and model is not None:  # stored views are counted where the data are at hand
         views = max(1 if source is None and cache.views == "stored" else cache.num_views(source) for cache in caches)
         captions = 1.0 if source is None else _mean_of_some(source, lambda index: len(source.captions(index)), 1)
-        image, text = model.image_encoder.feature_dim, model.text_encoder.feature_dim
         if not recipe.caches_texts:
             captions = 0.0  # their tower is trained
-        num_bytes["feature_cache"] = round(num_items * 2 * (views * image + captions * text))  # float16
+        num_bytes["feature_cache"] = round(
+            num_items * 2 * (views * model.image_width + captions * model.text_width)
+        )  # float16
     return num_bytes
 
 
@@ -58,9 +87,9 @@ def _mean_of_some(source: Source, value: Callable[[int], int], otherwise: int) -
     return float(np.mean(values or [otherwise]))
 
 
-def _checkpoints(recipe: Recipe, model: DualEncoder) -> int:
+def _checkpoints(recipe: Recipe, model: ModelSize) -> int:
     """The most that lies there at a time: the kept ones, the one being written, and the best weights."""
-    stage, counts = recipe.train, count_by_part(model)
+    stage, counts = recipe.train, model.parts
     trained = sum(count for part, count in counts.items() if getattr(stage.learning_rate, part) is not None)
     total = sum(counts.values())
     if stage.cache is not None:  # frozen towers are not in them

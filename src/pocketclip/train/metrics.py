@@ -3,15 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from pocketclip import distributed
 from pocketclip.errors import UserError, require
 from pocketclip.files import cannot_write, write_atomically
-from pocketclip.train.checkpoint import CheckpointFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pocketclip.train.checkpoint import CheckpointFolder
 
 
 class MetricsFile:
@@ -66,9 +66,13 @@ class MetricsFile:
 
 
 def mean_of_steps(
-    steps: Sequence[tuple[int, Mapping[str, Tensor]]], stage: str, checkpoints: CheckpointFolder
+    steps: "Sequence[tuple[int, Mapping[str, Tensor]]]", stage: str, checkpoints: "CheckpointFolder"
 ) -> dict[str, float]:
     """Bring the scalars of some steps to the CPU in one go and average them, over ranks too; all must be finite."""
+    import torch
+
+    from pocketclip import distributed
+
     names = list(steps[-1][1])
     values = torch.stack([torch.stack([scalars[name].float() for name in names]) for _, scalars in steps])
     distributed.average_in_place([values])

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pocketclip.evaluate.ranking import fold_ranks
 
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.source import Subset
 from pocketclip.errors import UserError
-from pocketclip.evaluate.ranks import TIE, retrieval_ranks
+from pocketclip.evaluate import ranks as ranks_module
+from pocketclip.evaluate.ranks import TIE, fold_ranks, retrieval_ranks
 from pocketclip.evaluate.statistics import bootstrap_ratio, ratios
 from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.evaluate.tasks import folds as folds_module
@@ -26,7 +26,8 @@ Array = npt.NDArray[np.float32]
 
 @pytest.fixture(autouse=True)
 def small_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folds_module, "FOLD", 10)
+    for module in (folds_module, ranks_module):
+        monkeypatch.setattr(module, "FOLD", 10)
 
 
 def unit_rows(count: int, width: int, seed: int) -> Array:

@@ -5,16 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
 
-from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
 from pocketclip.data.labels import NO_LABEL
 from pocketclip.data.pictures.augment import AugmentConfig, CropScale
 from pocketclip.data.source import Sample, Subset
@@ -22,30 +18,16 @@ from pocketclip.embedder import Embedder
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.task import TaskData
 from pocketclip.evaluate.tower import Asked, Part, TowerTask, encode_examples, matched_classes
-from pocketclip.models.bare import bare_tower
-from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.origin.start import starting_image_encoder
 from pocketclip.models.running.precision import Precision
-from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.objectives.classification import classification
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 from pocketclip.train.config import AdamWConfig, CosineScheduleConfig, LearningRates, TrainConfig
-from pocketclip.train.loop import Trainer
-from pocketclip.types import ImageTextBatch
 
-
-class NoTexts(TextTower):
-    """Stands in for a text tower where only images are classified."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(M, width) of zeros."""
-        del mask
-        return torch.zeros(len(tokens), self.width, device=tokens.device)
+if TYPE_CHECKING:
+    from pocketclip.asked.bundle import PretrainedModel
+    from pocketclip.models.dual_encoder import DualEncoder
+    from pocketclip.models.tower import ImageTower
+    from pocketclip.types import ImageTextBatch
 
 
 @dataclass(frozen=True)
@@ -91,6 +73,9 @@ class FineTuning(TowerTask):
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         """See `Task`. The tower is a copy, and the test images are looked at once, after the last step."""
+        from pocketclip.asked.bundle import PretrainedModel
+        from pocketclip.models.origin.start import starting_image_encoder
+
         if not isinstance(model, PretrainedModel):
             raise UserError(
                 f"{model.name}: --task fine_tuning looks inside the towers of our own models; give a bundle or a run "
@@ -105,7 +90,7 @@ class FineTuning(TowerTask):
         no_features = np.zeros((0, 0), np.float32)
         learned = Part(no_features, named.labels, len(train) - len(named))
 
-        def tested(tower: ImageTower) -> Part:
+        def tested(tower: "ImageTower") -> Part:
             name = "fine-tuning" if tower is own else "fine-tuning the start"
             trained = self._train(model, tower, named, watch, name)
             return encode_examples(Asked.of(trained, model, model.tokenizer), test, classes.test, "test", watch)
@@ -115,20 +100,28 @@ class FineTuning(TowerTask):
         return self.record(test, correct, (learned, outcomes[""]), classes, notes)
 
     def _train(
-        self, model: PretrainedModel, tower: ImageTower, named: ClassNameCaptions, watch: Watch, name: str
-    ) -> DualEncoder:
+        self, model: "PretrainedModel", tower: "ImageTower", named: ClassNameCaptions, watch: Watch, name: str
+    ) -> "DualEncoder":
         """A classifier on a copy of a tower, both trained on."""
-        classifier = _classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), len(named.names))
+        from torch import from_numpy
+
+        from pocketclip.data.batches import BatchPlan, DrawnCaptions, TrainingBatches, views_of
+        from pocketclip.evaluate.classifier import with_classifier
+        from pocketclip.models.bare import bare_tower
+        from pocketclip.objectives.classification import classification
+        from pocketclip.train.loop import Trainer
+
+        classifier = with_classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), len(named.names))
         classifier = classifier.to(model.device)
         settings, plan = self._training(), BatchPlan(len(named), self.batch_size, self.seed)
         views = views_of(named, settings.augment, model.preprocess)
         seen = TrainingBatches(named, plan, captions=DrawnCaptions(1), views=views, tokenizer=model.tokenizer)
 
-        def batches(first: int) -> Iterator[ImageTextBatch]:
+        def batches(first: int) -> "Iterator[ImageTextBatch]":
             num_steps = settings.total_steps(plan.steps_per_epoch)
             for batch in seen.steps(first, num_steps, num_workers=self.num_workers, pin_memory=model.is_on_gpu):
                 assert batch.indices is not None
-                yield replace(batch, labels=torch.from_numpy(named.labels)[batch.indices])
+                yield replace(batch, labels=from_numpy(named.labels)[batch.indices])
 
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(
@@ -162,11 +155,3 @@ class FineTuning(TowerTask):
             evaluate_every=None,
             num_workers=self.num_workers,
         )
-
-
-def _classifier(tower: ImageTower, num_classes: int) -> DualEncoder:
-    """A tower with a linear layer of zeros behind it; the other half of the model has no part in it."""
-    head = nn.Linear(tower.feature_dim, num_classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return DualEncoder(tower, NoTexts(num_classes), head, nn.Identity(), learn_temperature=False)

@@ -5,42 +5,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Int
-from numpy import ndarray
 
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.ranks import Ranks, retrieval_ranks
+from pocketclip.evaluate.ranked import FOLD, Ranks
 from pocketclip.evaluate.tasks.retrieval import RankingTask
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult
-
-FOLD = 1000
-
-
-def fold_ranks(
-    image_embeddings: Float[ndarray, "N D"],
-    text_embeddings: Float[ndarray, "Q D"],
-    text_images: Int[ndarray, " Q"],
-    indices: Int[ndarray, " N"],
-    same_texts: Int[ndarray, " Q"] | None = None,
-) -> list[Ranks]:
-    """`retrieval_ranks` of each fold: its captions and its images, none of the others.
-
-    A fold is a thousand consecutive images of the source, as in the evaluation of VSE++ that later papers follow
-    (https://arxiv.org/abs/1707.05612). An image that could not be read leaves its own fold smaller and moves no other.
-    `indices` are the images' numbers in the source.
-    """
-    folds: npt.NDArray[np.int64] = indices // FOLD
-    ranks = []
-    for fold in np.unique(folds):
-        rows = np.flatnonzero(folds == fold)
-        texts = np.flatnonzero(folds[text_images] == fold)
-        own_images = np.searchsorted(rows, text_images[texts])  # rows of the fold are in order
-        same = None if same_texts is None else same_texts[texts]
-        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images, same))
-    return ranks
 
 
 class Folds(RankingTask):
@@ -56,10 +28,13 @@ class Folds(RankingTask):
                 "the 5,000 of Karpathy's COCO test split: karpathy:dataset_coco.json,IMAGES_DIR,test."
             )
 
-    def gallery_of(self, embeddings: Embeddings) -> Int[ndarray, " N"]:
-        return embeddings.indices // FOLD
+    def gallery_of(self, embeddings: Embeddings) -> npt.NDArray[np.int64]:
+        folds: npt.NDArray[np.int64] = embeddings.indices // FOLD
+        return folds
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
+        from pocketclip.evaluate.ranks import fold_ranks
+
         same = self.same_texts(embeddings)
         return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices, same)
 

@@ -5,8 +5,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional as F
 
 from pocketclip.data.source import Pairs, Source
 from pocketclip.embedder import Floats, JudgePairs
@@ -99,6 +97,9 @@ class Nlvr2(EmbeddingTask):
 
     def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
         """Accuracy, consistency and the loss: cached features keep no pairs, and so give no objective its loss."""
+        import torch
+        from torch.nn import functional as F
+
         pairs, examples, logits = self._judged(embeddings, source, judge)
         labels = pairs.labels[examples]
         loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(labels.astype(np.float32)))

@@ -11,14 +11,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int
-from numpy import ndarray
 
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.gallery import gallery, small_gallery
-from pocketclip.evaluate.ranks import DIRECTIONS, PRECISIONS, Ranks, retrieval_ranks
+from pocketclip.evaluate.ranked import DIRECTIONS, PRECISIONS, Ranks
 from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.features.encode import Embeddings
@@ -109,7 +106,7 @@ class RankingTask(EmbeddingTask):
         """Of the recalls from text to image: any image is as likely to come first."""
         return {f"text_to_image_recall@{k}": k / num_images for k in RANKS if k < num_images}
 
-    def same_texts(self, embeddings: Embeddings) -> Int[ndarray, " Q"] | None:
+    def same_texts(self, embeddings: Embeddings) -> npt.NDArray[np.int64] | None:
         """Of `retrieval_ranks`."""
         return embeddings.caption_ids if self.same_captions == "right" else None
 
@@ -117,19 +114,23 @@ class RankingTask(EmbeddingTask):
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
         """Of each gallery, from the embeddings of images that all have a caption."""
 
-    def gallery_of(self, embeddings: Embeddings) -> Int[ndarray, " N"]:
-        """Which gallery each image stands in."""
+    def gallery_of(self, embeddings: Embeddings) -> npt.NDArray[np.int64]:
+        """(N,), which gallery each image stands in."""
         return np.zeros(len(embeddings.images), np.int64)
 
     def _gallery(self, embeddings: Embeddings, source: Source) -> tuple[Embeddings, list[str]]:
         """What is ranked, each picture once, and what a reader has to know of it."""
         if len(embeddings.texts) == 0:
             raise UserError(f"{source.name}: no readable picture has a caption; retrieval needs one for each.")
+        from pocketclip.evaluate.gallery import gallery
+
         return gallery(embeddings, self.gallery_of(embeddings), same_captions_are_right=self.same_captions == "right")
 
     def result(
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
     ) -> EvalResult:
+        from pocketclip.evaluate.gallery import small_gallery
+
         kept, notes = self._gallery(embeddings, source)
         notes += [f"{len(kept.broken)} broken items left out"] if kept.broken else []
         metrics = retrieval_metrics(*self.ranks(kept))
@@ -209,6 +210,8 @@ class Retrieval(RankingTask):
 
     def ranks(self, embeddings: Embeddings) -> list[Ranks]:
         same = self.same_texts(embeddings)
+        from pocketclip.evaluate.ranks import retrieval_ranks
+
         return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images, same)]
 
     def chance(self, result: EvalResult) -> tuple[str, float]:

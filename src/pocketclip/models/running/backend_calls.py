@@ -58,8 +58,8 @@ def onnx_session(tower: nn.Module, example: Inputs) -> Call:
     Raises:
         UserError: a package is missing.
     """
-    runtime = require("onnxruntime", extra="onnx")
-    require("onnxscript", extra="onnx")
+    runtime = require("onnxruntime", package="onnxruntime onnxscript")
+    require("onnxscript", package="onnxruntime onnxscript")
     shapes = tuple({1: torch.export.Dim.DYNAMIC} if tensor.ndim == 2 else None for tensor in example)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tower.onnx"

@@ -1,0 +1,31 @@
+"""What ranking gives: where the right answers of every query stand, and what is a tie."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+TIE = 1e-6
+"""Cosines closer than this are a tie: float32 products of equal vectors differ by about 1e-7 with their place."""
+DIRECTIONS = ("text_to_image", "image_to_text")
+PRECISIONS = {"average_precision": "mean_average_precision", "r_precision": "r_precision"}
+"""What is told of every query beside its rank, and what the mean over queries is called."""
+FOLD = 1000
+"""Images of a fold, in the 1K protocol of COCO."""
+Counts = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where each query's right answers stand."""
+
+    text_to_image: Counts
+    """(Q,), rank of a caption's first right image, 0 for first: how many that are wrong stand before it."""
+    image_to_text: Counts
+    """(N,), rank of an image's first right caption."""
+    text_images: Counts
+    """(Q,), the image each caption was written for."""
+    precisions: Mapping[str, Shares] = field(default_factory=dict)
+    """By direction and name of `PRECISIONS`, such as `text_to_image_average_precision`: of each query."""
