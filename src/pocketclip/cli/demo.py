@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pocketclip.cli.group import Commands
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
 
 app = typer.Typer(cls=Commands, help="Pages that show what a model does.", no_args_is_help=True)
@@ -51,7 +52,8 @@ def retrieval(
 
     asked = check_request(out, sentences or [])
     source = open_source(data, place="--data")
-    loaded = open_model(model, device=device)
+    with loading(model):
+        loaded = open_model(model, device=device)
     with reporter(max_broken_share, len(source)) as shown:
         tell_left_out(shown, source)
         demo = make_demo(model, loaded, source, sentences=asked, seed=seed, watch=shown)

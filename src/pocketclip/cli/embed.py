@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText, Verify
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 from pocketclip.cli.telling import tell
@@ -35,7 +36,9 @@ def embed(
     from pocketclip.run.embedding import open_embedding, write_embeddings
     from pocketclip.stages.cluster import open_engine
 
-    open_stage = partial(open_embedding, source, model, str(resolve_device(device)), verify=verify)
+    with loading(model):
+        found = str(resolve_device(device))  # imports torch
+    open_stage = partial(open_embedding, source, model, found, verify=verify)
     with open_engine(engine, ray_address) as compute:
         with reporter() as shown:
             stage = open_stage(watch=shown)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def evaluate(
         _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
     given = _opened(asked, data, train_data)
     sources = [source for source in given.opened if source is not None]
-    loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
+    with loading(model):
+        loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
     with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
         tell_left_out(shown, *sources)
         results = [measure(task, loaded, given, shown) for task in asked]

@@ -1,12 +1,14 @@
 """`pocketclip data filter`."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
 from pocketclip.cli.tables import print_one, tell_shards
@@ -74,7 +76,8 @@ def filter_source(
     rules = FilterConfig.parse(given, place="pocketclip data filter")
     open_stage = _measuring(source, rules, model, device)
     with open_engine(engine, ray_address) as compute:
-        stage = open_stage()
+        with loading(model) if model else nullcontext():
+            stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:
             curation = filtering(stage, open_stage, source, rules, out)
             report = carry_out(curation, compute, shown, name=name, samples_per_shard=samples_per_shard, resume=resume)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import Device, MaxBrokenShare, Model, SourceText
 from pocketclip.cli.telling import tell
 
@@ -34,7 +35,8 @@ def index(
     from pocketclip.search import Item
 
     opened = open_source(source, place="SOURCE")
-    loaded = open_model(model, device=device)
+    with loading(model):
+        loaded = open_model(model, device=device)
     lasting = lasting_name(model)
     fingerprint = fingerprint_of(lasting, loaded)  # before the work: the bundle may be trained again meanwhile
     with reporter(max_broken_share, len(opened)) as shown:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import Changes, Device, Json, MaxBrokenShare, Recipe
 from pocketclip.cli.stages import EngineOption, RayAddress, Resume
 from pocketclip.cli.tables import print_one
@@ -57,7 +58,8 @@ def reinforce(
         out = Path(config.out)
     if out is None and not dry_run:
         raise UserError(f"{recipe}: out: is null; say where the shards go with --out DIR.")
-    reinforcer = Reinforcer(config, resolve_device(device))
+    with loading("the teachers"):
+        reinforcer = Reinforcer(config, resolve_device(device))
     if out is None or dry_run:
         _show_estimate(estimate(reinforcer), as_json=json_lines)
         return

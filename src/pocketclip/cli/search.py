@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import Json
 from pocketclip.cli.tables import print_line
 from pocketclip.cli.telling import tell
@@ -14,7 +15,6 @@ from pocketclip.errors import printable
 
 if TYPE_CHECKING:
     from pocketclip.asked.index import Index
-    from pocketclip.search import Hit
 
 
 def search(
@@ -50,7 +50,10 @@ def search(
     from pocketclip.asked.index import Index
 
     opened = Index.open(index, model=model)
-    hits = opened.by_picture(image, count) if query is None else _by_query(opened, query, count)
+    with loading("the index's model"):
+        hits = opened.by_picture(image, count) if query is None else opened.search(query, count)
+    if query is not None:
+        _tell_how_it_was_read(opened, query)
     for hit in hits:
         if json_lines:
             typer.echo(json.dumps(hit.to_json(), ensure_ascii=False))
@@ -65,18 +68,16 @@ def search(
         tell(f"The index holds no more than these {len(hits)} images.")
 
 
-def _by_query(opened: "Index", query: str, count: int) -> "list[Hit]":
-    """What a sentence finds, or the picture that it names; with a word where either may surprise."""
+def _tell_how_it_was_read(opened: "Index", query: str) -> None:
+    """A word where it may surprise whether a sentence was searched for, or the picture that it names."""
     from pocketclip.inputs import is_picture
 
-    hits = opened.search(query, count)
     shown = printable(query)
     if is_picture(query):
         tell(f"{shown} is a picture: these are like it.")
-        return hits
+        return
     if os.path.isfile(query):  # noqa: PTH113 (a Path refuses long sentences)
         tell(f"{shown} is a file, too, and was searched for as words; as a picture: --image {shown}")
     if opened.reader.is_cut(query):
         length = opened.reader.text_reader().context_length
         tell(f"The sentence is too long: only its first {length} tokens were read.")
-    return hits

@@ -41,7 +41,9 @@ def build_model(
 def _build(
     config: DualEncoderConfig, load_pretrained: bool, vocabulary_size: int | None, text_only: bool
 ) -> DualEncoder:
-    text_encoder = config.text_encoder.build(load_pretrained=load_pretrained, vocabulary_size=vocabulary_size)
+    text_encoder = config.text_encoder.build(
+        load_pretrained=load_pretrained, vocabulary_size=vocabulary_size, for_queries=text_only and not load_pretrained
+    )
     image_encoder = NoTower() if text_only else config.image_encoder.build(load_pretrained=load_pretrained)
     pair_head = None if config.pair_head is None else config.pair_head.build(config.embed_dim)
     if config.shared_encoder is not None:

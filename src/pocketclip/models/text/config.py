@@ -62,15 +62,18 @@ class HuggingFaceTextEncoderConfig(Config):
             raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
         return self
 
-    def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "HuggingFaceTextEncoder":
+    def build(
+        self, *, load_pretrained: bool = True, vocabulary_size: int | None = None, for_queries: bool = False
+    ) -> "HuggingFaceTextEncoder":
         """Create the tower, without `load_pretrained` with random weights, for a bundle that brings its own.
 
-        A given `vocabulary_size` replaces the architecture's own, for a tokenizer learned from captions.
+        A given `vocabulary_size` replaces the architecture's own, for a tokenizer learned from captions. A tower
+        `for_queries` gives the same bits and is quick to load, but cannot be trained.
 
         Raises:
             UserError: unknown name, or weights that cannot be had.
         """
-        from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, random_tower
+        from pocketclip.models.text.huggingface import HuggingFaceTextEncoder, quick_tower, random_tower
         from pocketclip.models.text.huggingface_folder import fill_tower, find_architecture, tower_folder
 
         origin = self.pretrained if load_pretrained else "none"
@@ -79,7 +82,9 @@ class HuggingFaceTextEncoderConfig(Config):
             architecture = {**find_architecture(self.name, self.pretrained), **architecture}
         if vocabulary_size is not None:
             architecture["vocab_size"] = vocabulary_size
-        tower = random_tower(self.name, architecture, self.num_layers, self.context_length)
+        tower: Any = quick_tower(architecture, self.num_layers) if for_queries else None
+        if tower is None:
+            tower = random_tower(self.name, architecture, self.num_layers, self.context_length)
         if origin != "none":
             fill_tower(tower, tower_folder(self.name, origin))
         encoder = HuggingFaceTextEncoder(tower, self.pooling, self.joined_layers, self.frozen_layers)
@@ -180,11 +185,15 @@ class ClipTextEncoderConfig(Config):
         convolutions = f", {len(self.convolution_layers)} of them convolutions" if self.convolution_layers else ""
         return f"transformer of {self.num_layers} x {self.width}{convolutions}"
 
-    def build(self, *, load_pretrained: bool = True, vocabulary_size: int | None = None) -> "ClipTextEncoder":
+    def build(
+        self, *, load_pretrained: bool = True, vocabulary_size: int | None = None, for_queries: bool = False
+    ) -> "ClipTextEncoder":
         """Create the tower with random weights, or with a larger one's unless `load_pretrained` is False.
 
-        A given `vocabulary_size` replaces the config's own, for a tokenizer learned from captions.
+        A given `vocabulary_size` replaces the config's own, for a tokenizer learned from captions. A tower
+        `for_queries` is no other one.
         """
+        del for_queries
         from pocketclip.models.text.clip import ClipTextEncoder
 
         size = self.vocabulary_size if vocabulary_size is None else vocabulary_size

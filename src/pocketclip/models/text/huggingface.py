@@ -9,11 +9,22 @@ from torch import Tensor, nn
 
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.models.readout import read_tokens
+from pocketclip.models.text.bert import Bert, is_plain_bert
 from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length
 from pocketclip.models.tower import TextTower
 
 NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
 """Ids that an architecture may hold."""
+
+
+def quick_tower(architecture: Mapping[str, Any], num_layers: int | None) -> nn.Module | None:
+    """A tower that loads without transformers, for encoding queries; None where that library is needed."""
+    if not is_plain_bert(architecture):
+        return None
+    try:
+        return Bert(architecture, num_layers)
+    except (TypeError, ValueError, RuntimeError):  # what is wrong with it, transformers says
+        return None
 
 
 def random_tower(name: str, architecture: Mapping[str, Any], num_layers: int | None, context_length: int) -> Any:
