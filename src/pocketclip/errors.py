@@ -1,6 +1,7 @@
 """What the user can fix: one clear line that names the file or key, and the cure."""
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -81,7 +82,18 @@ def install_line(error: ModuleNotFoundError) -> str | None:
     extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
     if extra is None:
         return None
-    return f"This needs '{name}', which is not installed. Install it with: pip install 'pocketclip[{extra}]'"
+    return _missing(name, f"pip install 'pocketclip[{extra}]'")
+
+
+def require_extra(extra: str, *included: str) -> None:
+    """Refuse at once where a module of an extra, or of those that it includes, is not installed."""
+    for module in (module for part in (extra, *included) for module in EXTRAS[part]):
+        if importlib.util.find_spec(module) is None:
+            raise UserError(_missing(module, f"pip install 'pocketclip[{extra}]'"))
+
+
+def _missing(module: str, line: str) -> str:
+    return f"This needs '{module}', which is not installed. Install it with: {line}"
 
 
 def require(module: str, *, extra: str | None = None, package: str | None = None) -> ModuleType:
@@ -92,4 +104,4 @@ def require(module: str, *, extra: str | None = None, package: str | None = None
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # installed, but broken inside: hiding that would mislead
         line = f"pip install 'pocketclip[{extra}]'" if extra else f"pip install {package or module}"
-        raise UserError(f"This needs '{module}', which is not installed. Install it with: {line}") from error
+        raise UserError(_missing(module, line)) from error

@@ -4,13 +4,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pocketclip.cli import telling
 from pocketclip.errors import printable
 
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """`loading WHAT…` while this lasts, on a terminal alone; nothing of it is left behind."""
-    if not sys.stderr.isatty():
+    """`loading WHAT…` while this lasts, on a terminal that is not quiet; nothing of it is left behind."""
+    if telling.asked.quiet or not sys.stderr.isatty():
         yield
         return
     sys.stderr.write(f"loading {printable(what)[:60]}…")

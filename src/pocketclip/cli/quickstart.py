@@ -21,13 +21,15 @@ def quickstart(
     Learns which emoji a sentence means from OpenMoji's drawings and their Unicode names, and is tested on emoji
     whose concepts it never saw. Downloads nothing.
     """
+    from pocketclip.errors import UserError, require_extra
+
+    require_extra("quickstart", "train", "study")
     tell(
         "Learning to find emoji by their names (drawings by OpenMoji, CC BY-SA 4.0).\n"
         "Loading torch and the pretrained towers takes a few seconds..."
     )
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost, print_results
-    from pocketclip.errors import UserError
     from pocketclip.files import holds_only
     from pocketclip.recipe import dump_recipe, load_recipe
     from pocketclip.report.quickstart import finish
