@@ -9,10 +9,11 @@ import runpy
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pocketclip"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def public_definitions(path: Path) -> list[tuple[str, ast.AST]]:
@@ -108,3 +109,26 @@ def test_the_readme_says_what_the_quickstart_scored() -> None:
     assert f"by chance for {100 * values['chance_recall@1']:.2f}" in words
     assert "learns in under a minute" in words
     assert values["wall_seconds"] < 60
+
+
+def test_the_citation_names_the_four_works_and_no_version_of_its_own() -> None:
+    """The version stands in pyproject.toml alone."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["license"] in (ROOT / "pyproject.toml").read_text()
+    assert "version" not in citation
+    titles = [work["title"] for work in citation["references"]]
+    assert titles == [
+        "OpenAI-CLIP",
+        "MobileCLIP",
+        "Self-Supervised Multimodal Knowledge Extraction",
+        "Scaling (Down) CLIP",
+    ]
+    assert all(work["authors"] for work in citation["references"])
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    headings = re.findall(r"^(#+) (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert headings[:2] == [("#", "Changelog"), ("##", "[Unreleased]")]
+    assert {name for level, name in headings if level == "###"} <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security",
+    }  # fmt: skip

