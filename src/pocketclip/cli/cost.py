@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import MODEL_HELP, Device, Json, Price
 
 
@@ -31,10 +32,9 @@ def cost(
     from pocketclip.cli.progress import reporter
     from pocketclip.cli.tables import print_cost
 
+    with loading(model):
+        from pocketclip.run.cost import cost_of  # and with it torch
     with reporter() as shown:
-        shown.work("loading", 0, 1)
-        from pocketclip.run.cost import cost_of
-
         weighed = cost_of(
             model,
             device=device,

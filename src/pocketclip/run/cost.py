@@ -36,9 +36,9 @@ def cost_of(
     Each of the four timings lasts some `seconds`. `dollars_per_hour` of this machine adds the price of a million images
     and of a million texts, `with_energy` the energy of the timings by codecarbon. The `watch` is told how far it is.
     """
-    watch.work("loading", 0, 1)
     library = library_model(place)
     if library is not None:
+        watch.work("loading", 0, 1)
         built = library.build(resolve_device(device), precision)
         if not isinstance(built, LibraryModel):
             raise UserError(
@@ -46,7 +46,7 @@ def cost_of(
             )
         weigh = partial(measure_library_cost, built, seconds=seconds, watch=watch)
     else:
-        weigh = partial(_built(place), device=device, precision=precision, seconds=seconds, watch=watch)
+        weigh = partial(_built(place, watch), device=device, precision=precision, seconds=seconds, watch=watch)
     with measure_energy(with_energy) as energy:
         result = weigh()
     metrics, notes = dict(result.metrics), list(result.notes)
@@ -62,10 +62,11 @@ def cost_of(
     return result.model_copy(update={"metrics": metrics, "notes": notes})
 
 
-def _built(place: str) -> Callable[..., CostResult]:
+def _built(place: str, watch: Watch) -> Callable[..., CostResult]:
     """`measure_cost` of a bundle, a size or a recipe's model, which is built already: that costs no energy here."""
     bundle = _find_bundle_unless_recipe(place)
     if bundle is not None:
+        watch.work("loading", 0, 1)
         loaded = PretrainedModel.from_pretrained(bundle)
         size, context_length = loaded.preprocess.image_size, loaded.tokenizer.context_length
         return partial(
@@ -79,6 +80,7 @@ def _built(place: str) -> Callable[..., CostResult]:
     if text.vocabulary == "occurring":
         notes = ["text parameters are those of the whole vocabulary; the captions decide what is kept of it"]
     vocabulary_size = text.vocabulary_size if text.tokenizer == "captions" else None
+    watch.work("building", 0, 1)
     model = build_model(config, load_pretrained=False, vocabulary_size=vocabulary_size)
     size, context_length = config.image_encoder.image_size, text.context_length
     return partial(measure_cost, model, name=name, image_size=size, context_length=context_length, more_notes=notes)
