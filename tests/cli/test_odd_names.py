@@ -81,6 +81,7 @@ def test_embed_index_and_search_give_the_names_back(
     found = [json.loads(line) for line in pocketclip("search", "x", "--index", tmp_path / "index").out.split("\n")[:-1]]
     assert {hit["place"] for hit in found} == table_paths(photos)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "400")  # room for a path and its caption
     shown = pocketclip("search", "x", "--index", tmp_path / "index").out
     assert len(shown.splitlines()) == 6
     assert "/[red]:smile:.jpg  [/y] [bold]0[/bold] :cat:" in shown

@@ -17,6 +17,7 @@ from pocketclip.cli.embed import embed
 from pocketclip.cli.evaluate import evaluate
 from pocketclip.cli.group import SETTINGS, Commands
 from pocketclip.cli.index import index
+from pocketclip.cli.kept import kept
 from pocketclip.cli.list import list_command
 from pocketclip.cli.plan import plan
 from pocketclip.cli.quickstart import quickstart
@@ -28,6 +29,8 @@ from pocketclip.cli.study import study
 from pocketclip.cli.train import train
 from pocketclip.errors import Interrupted, UserError, install_line, printable
 
+STOPPED = 130
+"""The exit code of what Ctrl-C ended, as shells have it."""
 app = typer.Typer(
     name="pocketclip",
     cls=Commands,
@@ -103,6 +106,8 @@ def _run(words: list[str]) -> int:
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1 then
             raise end.__context__ from None
+        if end.code == STOPPED:  # typer's end of Ctrl-C
+            _tell_kept(words)
         return end.code if isinstance(end.code, int) else 1
     except UserError as error:
         if telling.asked.verbose:
@@ -118,11 +123,16 @@ def _run(words: list[str]) -> int:
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":
             typer.echo(f"{stop} Nothing is lost; go on with the same command and --resume.", err=True)
-        return 130
+        return STOPPED
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Stopped. What was already written is kept.", err=True)
-        return 130
+        _tell_kept(words)
+        return STOPPED
     return 0
+
+
+def _tell_kept(words: list[str]) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(kept(words), err=True)
 
 
 if __name__ == "__main__":
