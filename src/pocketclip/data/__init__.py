@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from pocketclip.config import explain, kinds_of, with_registered
 from pocketclip.data.source import Sample, Source
+from pocketclip.data.sources.aro import AroSourceConfig
 from pocketclip.data.sources.coco import CocoSourceConfig, KarpathySourceConfig
 from pocketclip.data.sources.flickr import FlickrSourceConfig
 from pocketclip.data.sources.folder import FolderSourceConfig
@@ -18,8 +19,10 @@ from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
 from pocketclip.data.sources.reinforced import ReinforcedSourceConfig
 from pocketclip.data.sources.scene_pairs import ScenePairsSourceConfig
 from pocketclip.data.sources.scenes import ScenesSourceConfig
+from pocketclip.data.sources.sugarcrepe import SugarcrepeSourceConfig
 from pocketclip.data.sources.table import TableSourceConfig
 from pocketclip.data.sources.webdataset import WebdatasetSourceConfig
+from pocketclip.data.sources.winoground import WinogroundSourceConfig
 from pocketclip.data.splits import hold_out
 from pocketclip.data.written import split_text
 from pocketclip.errors import UserError
@@ -37,6 +40,9 @@ Sources = (
     | Nlvr2SourceConfig
     | ScenePairsSourceConfig
     | ReinforcedSourceConfig
+    | SugarcrepeSourceConfig
+    | WinogroundSourceConfig
+    | AroSourceConfig
 )
 """The registry: a new kind of source is a file in `sources/`, and its config here."""
 if not TYPE_CHECKING:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import Config, digest
+from pocketclip.data.choices import Choices
 from pocketclip.data.keys import content_id
 from pocketclip.data.sources.reinforcement import ReinforcedData
 from pocketclip.errors import BrokenItemError, UserError, first_line
@@ -48,8 +49,8 @@ class LeftOut:
         return f"{self.count:,} {self.what}{f': {self.cure}' if self.cure else ''}{names}"
 
 
-Gift = Literal["captions", "classes", "pairs", "stored_views", "identities"]
-"""What a source may give beside images, which an objective or a task may ask for."""
+Gift = Literal["captions", "choices", "classes", "pairs", "stored_views", "identities"]
+"""What a source may give beside images, which an objective or a task may ask for; `choices` in place of `captions`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Source(ABC):
     def gives(self) -> frozenset[Gift]:
         """What may be asked of it."""
         further: dict[Gift, object] = {"classes": self.class_names, "pairs": self.pairs, "stored_views": self.stored}
-        return frozenset[Gift]({"captions"}) | {gift for gift, value in further.items() if value is not None}
+        texts: Gift = "captions" if self.choices is None else "choices"
+        return frozenset[Gift]({texts}) | {gift for gift, value in further.items() if value is not None}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -152,6 +154,11 @@ class Source(ABC):
     @property
     def pairs(self) -> Pairs | None:
         """What is true of examples of two images; None where images are single."""
+        return None
+
+    @property
+    def choices(self) -> Choices | None:
+        """Which of the captions are true; None where all are."""
         return None
 
     @property
@@ -230,6 +237,10 @@ class Subset(Source):
     @property
     def stored(self) -> ReinforcedData | None:
         return None if self.source.stored is None else self.source.stored.part(self.indices)
+
+    @property
+    def choices(self) -> Choices | None:
+        return None if self.source.choices is None else self.source.choices.part(self.indices, len(self.source))
 
     def stamp(self) -> Any:
         return [self.source.fingerprint(), digest(self.indices.tolist())]

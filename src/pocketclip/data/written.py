@@ -11,6 +11,7 @@ from typing import Any
 
 from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, columns_of
 from pocketclip.data.sources.image_files import find, locate, read_text
+from pocketclip.data.sources.sugarcrepe import PARTS
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.files import did_you_mean
 from pocketclip.preprocess import IMAGE_SUFFIXES
@@ -25,6 +26,15 @@ _NEED_IMAGES = {
     "karpathy": "a Karpathy split file without the pictures",
     "flickr": "a Flickr token file without the pictures",
     "nlvr2": "NLVR2 lines without the pictures",
+    "sugarcrepe": "SugarCrepe's captions without COCO's pictures",
+    "winoground": "Winoground's lines without the pictures",
+    "aro": "captions of ARO without the pictures",
+}
+_KEYS = {
+    "nlvr2": {"identifier", "sentence", "label"},
+    "sugarcrepe": {"filename", "caption", "negative_caption"},
+    "winoground": {"image_0", "image_1", "caption_0", "caption_1"},
+    "aro": {"image_path", "true_caption", "false_caption"},
 }
 _RANGE = re.compile(r"\{\d+\.\.\d+\}")
 _COMMA = re.compile(r",(?![^{},]*(?:,[^{},]*)*\})")
@@ -149,6 +159,8 @@ def _kind_of_folder(folder: Path) -> str:
     suffixes = {_suffix(entry.name) for entry in entries}
     if suffixes & IMAGE_SUFFIXES or any(entry.is_dir() for entry in entries):
         return "folder"
+    if {f"{part}.json" for part in PARTS} & {entry.name for entry in entries}:
+        return "sugarcrepe"
     return next((KINDS[suffix] for suffix in (".tar", ".parquet") if suffix in suffixes), "folder")
 
 
@@ -182,13 +194,15 @@ def _kind_of_json(place: str, text: str, first: str) -> str:
             values = json.loads(first)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{place}: not valid JSON ({error}).") from error
-        is_nlvr2 = isinstance(values, dict) and {"identifier", "sentence", "label"} <= values.keys()
-        return "nlvr2" if is_nlvr2 else "jsonl"
+        return _kind_of_entry(values) or "jsonl"
     if isinstance(values, dict) and isinstance(values.get("images"), list):
         if isinstance(values.get("annotations"), list):
             return "coco"
         if any(isinstance(image, dict) and "sentences" in image for image in values["images"][:1]):
             return "karpathy"
+    listed = values if isinstance(values, list) else [values, *(values.values() if isinstance(values, dict) else ())]
+    if kinds := [kind for entry in listed[:2] if (kind := _kind_of_entry(entry)) is not None]:
+        return kinds[0]
     if isinstance(values, list):
         raise UserError(f"{place}: a JSON list; write an object a line: jq -c '.[]' '{place}' > pairs.jsonl")
     if isinstance(values, dict) and set(values) & set(IMAGE_COLUMNS) and set(values) & set(CAPTION_COLUMNS):
@@ -197,3 +211,8 @@ def _kind_of_json(place: str, text: str, first: str) -> str:
         f"{place}: JSON, but neither COCO captions ('images' and 'annotations') nor a Karpathy split ('images' with "
         "'sentences')."
     )
+
+
+def _kind_of_entry(entry: Any) -> str | None:
+    """A kind whose entries have keys of their own."""
+    return next((kind for kind, keys in _KEYS.items() if isinstance(entry, dict) and keys <= entry.keys()), None)

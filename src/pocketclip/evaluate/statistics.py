@@ -31,7 +31,8 @@ def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) ->
 
     The units of each group, a gallery that was ranked apart, are drawn among themselves, all scores from the same
     draws. Of runs that were tested on the same units the draws are the same, so that a difference of two results is
-    that of a paired resampling.
+    that of a paired resampling. A draw without a trial of a score, as happens where few units have one, says what all
+    units do.
     """
     random = np.random.default_rng(seed)
     stacked = [tuple(np.stack(part) for part in zip(*group.values(), strict=True)) for group in groups]
@@ -41,7 +42,8 @@ def resampled_ratios(groups: Sequence[Units], means: Means, *, seed: int = 0) ->
         for hits, counts in stacked:
             size = hits.shape[1]
             times = np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
-            shares.append((hits @ times) / (counts @ times))
+            drawn, whole = counts @ times, hits.sum(1) / counts.sum(1)
+            shares.append(np.divide(hits @ times, drawn, out=whole, where=drawn > 0))
         resampled[number] = np.mean(shares, axis=0)
     scores = dict(zip(groups[0], resampled.T, strict=True))
     return scores | {name: np.mean([scores[part] for part in parts], axis=0) for name, parts in means.items()}

@@ -195,6 +195,11 @@ class EmbeddingTask(Task):
         source = data.source
         if len(source) == 0:
             raise UserError(f"{source.name}: no images.")
+        if "captions" in self.needs and source.choices is not None:
+            raise UserError(
+                f"{source.name}: some of its captions are false, and {self.kind} takes each for true; what asks which "
+                "is true: --task sugarcrepe, winoground or aro."
+            )
         self.check(source, model.judge_pairs)
         return self.result(data.embeddings(model, watch), source, model.judge_pairs)
 

@@ -83,6 +83,11 @@ def _check_layer_queue_and_views(recipe: Any) -> None:
 
 def _check_no_pairs(recipe: Any) -> None:
     for name, source in _sources(recipe).items():
+        if "choices" in source.gives:
+            raise ValueError(
+                f"data.{name}: some of its captions are false, so nothing learns from them; measure a model on it with "
+                "`pocketclip evaluate MODEL --task sugarcrepe`, winoground or aro"
+            )
         if "pairs" in source.gives:
             judges = _either([kind for kind, method in kinds_of(ObjectiveConfig).items() if method.judges_pairs])
             raise ValueError(f"data.{name}: a sentence about two images is for objective.kind {judges} only")

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id, unique_keys
@@ -22,6 +22,7 @@ MAX_FILE_BYTES = 256 << 20
 """A picture file larger than this is refused unread."""
 MAX_TEXT_BYTES = 4 << 30
 """An annotation file that is larger, unpacked, is refused: a packed one may be a bomb."""
+Text = TypeVar("Text")
 _LOOKED_AT = 20
 """Pictures that are named first, one of which has to be there."""
 _COMPARED = 500
@@ -62,7 +63,7 @@ class ImageFiles(Source):
         """
         if not captions:
             raise UserError(f"{file}: no captions here.")
-        joined = _join_files(captions, file, root, written)
+        joined = join_files(captions, file, root, written)
         names = [name for name, _ in joined.values()]
         keys = unique_keys([str(Path(name).with_suffix("")) for name in names])
         further = [metadata.get(name, {}) for name in names] if metadata else ()
@@ -110,11 +111,14 @@ class ImageFiles(Source):
         return stamp if self.classes is None else [stamp, list(self.classes.values), self.classes.names]
 
 
-def _join_files(
-    captions: Mapping[str, Sequence[str]], file: Path, root: Path, written: tuple[str, str]
-) -> dict[Path, tuple[str, list[str]]]:
-    """The first name and all captions by the path of each picture: names that lead to one file are one picture."""
-    joined: dict[str, tuple[Path, str, list[str]]] = {}
+def join_files(
+    captions: Mapping[str, Sequence[Text]], file: Path, root: Path, written: tuple[str, str]
+) -> dict[Path, tuple[str, list[Text]]]:
+    """The first name and all captions by the path of each picture: names that lead to one file are one picture.
+
+    Captions may be texts or whatever else belongs to a picture; see `ImageFiles.annotated`.
+    """
+    joined: dict[str, tuple[Path, str, list[Text]]] = {}
     root, real = _root_of(list(captions)[:_LOOKED_AT], root), functools.cache(os.path.realpath)
     by_stem: dict[str, list[str]] | None = None
     there = 0

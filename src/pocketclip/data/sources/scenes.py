@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, model_validator
 
+from pocketclip.data.choices import Choices
 from pocketclip.data.keys import content_id
 from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.scene_drawing import draw_scene
@@ -31,9 +33,10 @@ class ScenesSourceConfig(SourceSettings):
     image_size: int = Field(default=64, ge=16, le=1024)
     classes: Literal["none", "colour", "shape", "size", "count"] = "none"
     """What of the first group is a scene's class."""
-    texts: Literal["captions", "facts"] = "captions"
+    texts: Literal["captions", "facts", "choices"] = "captions"
     """`captions`: two sentences that only this scene fulfils. `facts`: all six that can be said of it without a size;
-    with `train.captions_per_image: 6`, a batch then has every caption that is true of any of its images."""
+    with `train.captions_per_image: 6`, a batch then has every caption that is true of any of its images. `choices`: a
+    true sentence, and one that is false since its groups are exchanged; to measure on, not to learn from."""
     twinned: bool = False
     """Whether every second scene is the one before it with the groups exchanged; `train.batch_size` then counts twins,
     which stay together."""
@@ -45,7 +48,8 @@ class ScenesSourceConfig(SourceSettings):
     @property
     def gives(self) -> frozenset[Gift]:
         """What the opened source gives."""
-        return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
+        texts: Gift = "choices" if self.texts == "choices" else "captions"
+        return frozenset({texts} if self.classes == "none" else {texts, "classes"})
 
     @model_validator(mode="after")
     def _goes_together(self) -> "ScenesSourceConfig":
@@ -95,9 +99,23 @@ class ScenesSource(Source):
         return content_id(repr(self.scene(index)).encode())
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Two sentences that only this scene fulfils, or all facts; nothing is drawn."""
+        """Two sentences that only this scene fulfils, or all facts, or a true and a false one; nothing is drawn."""
         scene = self.scene(index)
-        return scene.facts if self.settings.texts == "facts" or isinstance(scene, LoneGroup) else scene.captions[:2]
+        if self.settings.texts == "facts" or isinstance(scene, LoneGroup):
+            return scene.facts
+        if self.settings.texts == "choices":
+            return scene.captions[0], scene.exchanged.captions[0]
+        return scene.captions[:2]
+
+    @cached_property
+    def choices(self) -> Choices | None:
+        """Of every scene but those whose groups are equal, and so may be exchanged."""
+        if self.settings.texts != "choices":
+            return None
+        scenes = [self.scene(index) for index in range(len(self))]
+        samples = np.array([index for index, scene in enumerate(scenes) if scene != scene.exchanged], np.int64)
+        zeros = np.zeros_like(samples)
+        return Choices(samples, zeros, zeros + 2, zeros, ("exchanged",), twins=self.images_per_example == 2)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

@@ -7,17 +7,20 @@ from pocketclip.config import kinds_of, with_registered
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.task import EmbeddingTask, Task, TaskData
+from pocketclip.evaluate.tasks.aro import Aro
 from pocketclip.evaluate.tasks.fine_tuning import FineTuning
 from pocketclip.evaluate.tasks.folds import Folds
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
 from pocketclip.evaluate.tasks.retrieval import Retrieval
+from pocketclip.evaluate.tasks.sugarcrepe import Sugarcrepe
 from pocketclip.evaluate.tasks.text_probe import TextProbe
+from pocketclip.evaluate.tasks.winoground import Winoground
 from pocketclip.evaluate.tasks.zero_shot import ZeroShot
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, Watch
 
-Tasks = Retrieval | Folds | ZeroShot | Nlvr2 | LinearProbe | FineTuning | TextProbe
+Tasks = Retrieval | Folds | ZeroShot | Nlvr2 | LinearProbe | FineTuning | TextProbe | Sugarcrepe | Winoground | Aro
 """The registry: a new task is a file here, and its class in this line."""
 if not TYPE_CHECKING:
     Tasks = with_registered(Tasks, "pocketclip.tasks")
