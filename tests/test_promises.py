@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GUIDE, README = "docs/data.md", "README.md"
+GUIDE, MEASURES, README = "docs/data.md", "docs/measures.md", "README.md"
 PROMISES = [
     # How a source is written
     (GUIDE, "The place alone is enough where it tells the kind", "data/test_written.py::test_what_lies_at_a_place_tells_its_kind"),
@@ -39,6 +39,15 @@ PROMISES = [
     (GUIDE, "with a split list", "data/sources/test_flickr.py::test_a_split_list_chooses_images_with_and_without_their_ending"),
     (GUIDE, "rows of equal pictures are joined", "data/sources/test_hub.py::test_rows_of_equal_pictures_are_one_sample"),
     (GUIDE, "no concept is in two splits", "data/sources/test_openmoji.py::test_no_concept_is_in_two_splits"),
+    (GUIDE, "from those of SugarCrepe's seven files that are there, or from one", "data/sources/test_choice_files.py::test_sugarcrepes_files_are_one_source_with_each_picture_once"),
+    (GUIDE, "two pictures that share two captions; names of pictures need no suffix", "data/sources/test_choice_files.py::test_winogrounds_pictures_share_their_captions"),
+    (GUIDE, "the part inside the picture is cut out", "data/sources/test_choice_files.py::test_aros_parts_of_a_picture_are_pictures_of_their_own"),
+    (GUIDE, "which are shuffled here, by `seed`", "data/sources/test_choice_files.py::test_the_seed_changes_the_shuffles_and_nothing_else_does"),
+    (GUIDE, "a true sentence and one that is false since the groups are exchanged", "data/sources/test_scenes.py::test_the_false_caption_of_a_scene_is_true_of_its_twin_alone"),
+    (GUIDE, "`data convert`, `data filter`, `data mix` and `reinforce` refuse them", "cli/test_false_captions.py::test_nothing_takes_false_captions_for_true_ones"),
+    (MEASURES, "A tie is wrong, and cosines closer than 1e-6 are ties", "evaluate/test_choice.py::test_a_tie_is_wrong"),
+    (MEASURES, "`--set mean_over=all` counts all", "evaluate/test_choice.py::test_the_mean_is_over_what_the_published_one_counts"),
+    (MEASURES, "words exchanged inside every three of them, and the threes exchanged", "data/sources/test_choice_files.py::test_captions_are_shuffled_within_threes_of_words_and_threes_among_each_other"),
     # The same picture
     (GUIDE, "Rows of a table that name one file, or hold the same bytes, are joined", "data/sources/test_table_kinds.py::test_parquet_rows_of_equal_bytes_are_one_picture"),
     (GUIDE, "a copy is never on both sides", "data/test_splits.py::test_copies_stay_together"),

@@ -157,7 +157,8 @@ def test_the_drawn_sources_open_by_their_name_alone() -> None:
 
 
 def test_every_kind_is_known() -> None:
-    assert set(kinds_of(SourceConfig)) == {*WRITERS, "hub", "nlvr2", "openmoji", "reinforced", "scene_pairs", "scenes"}
+    drawn, of_choices = {"openmoji", "scene_pairs", "scenes"}, {"aro", "sugarcrepe", "winoground"}
+    assert set(kinds_of(SourceConfig)) == {*WRITERS, *drawn, *of_choices, "hub", "nlvr2", "reinforced"}
 
 
 # What a source gives
@@ -186,6 +187,11 @@ def test_what_is_opened_gives_what_its_settings_promise(images: Path, kind: str)
 )
 def test_drawn_sources_give_what_their_settings_promise(spec: str, further: set[str]) -> None:
     assert gifts(spec) == ({"captions"} | further,) * 2
+
+
+@pytest.mark.parametrize(("spec", "further"), [("scenes:4", set()), ("scenes:4,classes=size", {"classes"})])
+def test_scenes_with_false_captions_give_choices_in_place_of_captions(spec: str, further: set[str]) -> None:
+    assert gifts(f"{spec},texts=choices") == ({"choices"} | further,) * 2
 
 
 def test_folders_of_classes_give_classes(images: Path) -> None:

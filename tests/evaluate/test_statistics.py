@@ -79,3 +79,10 @@ def test_scores_of_several_galleries_are_averaged_and_so_are_means_of_scores() -
 def test_one_score_alone_has_the_interval_that_it_has_among_others() -> None:
     units = {"a": simulate(40, 0), "b": simulate(40, 1)}
     assert bootstrap_ratios([units])["b"] == bootstrap_ratio(*units["b"])
+
+
+def test_a_draw_without_a_trial_says_what_all_units_do() -> None:
+    hits, counts = np.array([1.0, 0.0, 0.0]), np.array([2.0, 0.0, 0.0])  # two draws of three are without the first
+    draws = resampled_ratios([{"rare": (hits, counts), "all": (hits, np.ones(3))}], {})
+    assert set(draws["rare"].tolist()) == {1 / 2}
+    assert len(set(draws["all"].tolist())) > 1

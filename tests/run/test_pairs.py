@@ -50,6 +50,7 @@ def test_a_run_ends_with_a_judging_bundle(tmp_path: Path) -> None:
         (lambda s: s["model"].pop("pair_head"), "trains model.pair_head"),
         (lambda s: s["data"].pop("val"), "needs data.val"),
         (lambda s: s["data"].update(val="scenes:8"), "data.val of kind nlvr2 or scene_pairs"),
+        (lambda s: s["data"].update(train="scenes:16,texts=choices"), "data.train"),
         (lambda s: s.update(objective={"kind": "contrastive"}), "for objective.kind pairs only"),
         (lambda s: s["train"].update(captions_per_image=2), "captions_per_image 1"),
     ],

@@ -15,7 +15,7 @@ from pocketclip.curate.clean import CleanConfig
 from pocketclip.curate.selection import Integers, Selection, open_writing, opened
 from pocketclip.data.labels import write_class_names
 from pocketclip.data.shards import BrokenOf, earlier_report, finish_shards
-from pocketclip.data.source import Sample, Source, broken_item
+from pocketclip.data.source import Sample, Source, broken_item, refuse_choices
 from pocketclip.errors import BrokenItemError
 from pocketclip.stages.engine import Engine, fill
 from pocketclip.stages.store import REFUSED, Block, OpenStage, Stage
@@ -77,6 +77,8 @@ def carry_out(
     earlier = earlier_report(told, asked, curation.report, watch, name=name, resume=resume)
     if earlier is not None:
         return earlier
+    sources = [opened(source) for source in curation.sources]
+    refuse_choices(*sources)
     resume = resume or any(blocks.glob(f"*/{REFUSED}"))  # of any of the folders below
     fill_folder = functools.partial(fill, engine=engine, watch=watch, resume=resume)
     folders = [fill_folder(blocks / folder, *stages) for folder, stages in curation.measuring.items()]
@@ -87,7 +89,6 @@ def carry_out(
     file = blocks / "selection.npz"
     selection.save(file)
     settings = (file, curation.out / name, samples_per_shard, curation.asked, curation.clean)
-    sources = [opened(source) for source in curation.sources]
     if curation.clean is None:  # labels stay
         write_class_names(curation.out, sources[0], name)
     writing = open_writing(sources, *settings)

@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from pocketclip.config import Config, digest
 from pocketclip.data.labels import write_class_names
 from pocketclip.data.sample_json import to_json
-from pocketclip.data.source import Sample, Source, broken_item
+from pocketclip.data.source import Sample, Source, broken_item, refuse_choices
 from pocketclip.errors import BrokenItemError, UserError, first_line
 from pocketclip.files import cannot_write, new_file, write_atomically
 from pocketclip.preprocess import IMAGE_SUFFIXES
@@ -62,6 +62,7 @@ def write_shards(
     A shard covers `samples_per_shard` items, broken ones included, which the watch is told of by a finished call too;
     `check` raises BrokenItemError for a sample that should be left out. Names of classes go into `classnames.txt`.
     """
+    refuse_choices(source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -268,6 +268,16 @@ def readable_captions(source: Source, indices: Iterable[int] | None = None) -> I
         yield captions
 
 
+def refuse_choices(*sources: Source) -> None:
+    """A UserError where some captions are false: who learned from them, or wrote them on, would take them for true."""
+    for source in sources:
+        if source.choices is not None:
+            raise UserError(
+                f"{source.name}: some of its captions are false, so it is for measuring alone: "
+                "pocketclip evaluate MODEL --task sugarcrepe --data SOURCE"
+            )
+
+
 def whole_of(source: Source) -> Source:
     """What a part, or a part of a part, was taken from; other sources are whole."""
     while isinstance(source, Subset):

@@ -36,6 +36,7 @@ _KEYS = {
     "winoground": {"image_0", "image_1", "caption_0", "caption_1"},
     "aro": {"image_path", "true_caption", "false_caption"},
 }
+_FIRST_LINE = 1 << 16
 _RANGE = re.compile(r"\{\d+\.\.\d+\}")
 _COMMA = re.compile(r",(?![^{},]*(?:,[^{},]*)*\})")
 """Commas, but those of a pattern such as `{train,val}`."""
@@ -143,7 +144,8 @@ def kind_of_place(place: str, kinds: Mapping[str, type[Any]]) -> str:
         raise ValueError(f"{unknown_choice('kind of source', place, kinds)}{_suffix_help(place)}")
     if path.is_dir():
         return _kind_of_folder(path)
-    return KINDS[suffix] if suffix in KINDS else _kind_of_file(place, path, suffix)
+    kind = KINDS.get(suffix) or _kind_of_file(place, path, suffix)
+    return _kind_of_lines(path) if kind == "jsonl" else kind
 
 
 def _suffix(name: str) -> str:
@@ -211,6 +213,16 @@ def _kind_of_json(place: str, text: str, first: str) -> str:
         f"{place}: JSON, but neither COCO captions ('images' and 'annotations') nor a Karpathy split ('images' with "
         "'sentences')."
     )
+
+
+def _kind_of_lines(path: Path) -> str:
+    """JSON lines of pairs, unless the first has keys that tell another kind."""
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        first = lines.readline(_FIRST_LINE)
+    try:
+        return _kind_of_entry(json.loads(first)) or "jsonl"
+    except (ValueError, RecursionError):
+        return "jsonl"  # opening says what is wrong
 
 
 def _kind_of_entry(entry: Any) -> str | None:

@@ -19,7 +19,7 @@ from pocketclip.asked.library import PACKAGES
 from pocketclip.data import Source
 from pocketclip.data.pictures.augment import ViewParameters, draw_view, render_view, shortest_side
 from pocketclip.data.pictures.decode import Picture, decode_picture
-from pocketclip.data.source import Sample, broken_item, readable_captions
+from pocketclip.data.source import Sample, broken_item, readable_captions, refuse_choices
 from pocketclip.data.sources.reinforced import ReinforcedSample
 from pocketclip.data.sources.reinforcement import Floats, Manifest, StoredTeacher
 from pocketclip.distill import build_teachers
@@ -54,6 +54,7 @@ class Reinforcer:
     def __init__(self, config: ReinforceConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.source: Source = config.source.open()
+        refuse_choices(self.source)
         if len(self.source) == 0:
             raise UserError(f"{self.source.name}: no images.")
         self.teachers = build_teachers(config.teachers, device, config.precision)

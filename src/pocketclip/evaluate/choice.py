@@ -3,7 +3,7 @@
 An example is right where its true caption is nearer than every false one. Ties count against the model.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +147,7 @@ class ChoiceTask(EmbeddingTask):
             weights |= {f"{name}_accuracy": (kinds == name) * 1.0 for name in shares if self.each_kind}
         return [{name: (_sums(pictures, own * correct), _sums(pictures, own)) for name, own in weights.items()}]
 
-    def counts_for_mean(self, kinds: npt.NDArray[np.str_]) -> Flags:
+    def counts_for_mean(self, kinds: npt.NDArray[Any]) -> Flags:
         """(e,) whether an example's kind is one of those that the mean is over."""
         return np.ones(len(kinds), np.bool_)
 
@@ -161,5 +161,5 @@ class ChoiceTask(EmbeddingTask):
         return ("accuracy", chance) if isinstance(chance, float) else None
 
 
-def _sums(groups: Numbers, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _sums(groups: npt.NDArray[np.integer[Any]], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.bincount(groups, values).astype(np.float64)

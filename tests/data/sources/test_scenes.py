@@ -265,3 +265,29 @@ def test_every_setting_is_in_the_fingerprint(other: str) -> None:
 def test_a_larger_source_begins_with_the_same_scenes() -> None:
     small, large = scenes("scenes:10"), scenes("scenes:1000")
     assert [small[index].image for index in range(10)] == [large[index].image for index in range(10)]
+
+
+@pytest.mark.parametrize("settings", ["", ",twinned=true"])
+def test_the_false_caption_of_a_scene_is_true_of_its_twin_alone(settings: str) -> None:
+    source = open_source(f"scenes:200{settings},texts=choices")
+    assert isinstance(source, ScenesSource)
+    assert source.choices is not None
+    assert source.choices.twins == bool(settings)
+    for index in source.choices.samples.tolist():
+        scene = source.scene(index)
+        assert isinstance(scene, Scene)
+        true, false = source.captions(index)
+        assert true in scene.captions
+        assert false in scene.exchanged.captions
+        assert false not in scene.captions
+        if settings:
+            assert source.captions(index ^ 1) == (false, true)
+    left_out = set(range(200)) - set(source.choices.samples.tolist())
+    assert all(scene.first == scene.second for scene in map(source.scene, left_out) if isinstance(scene, Scene))
+
+
+def test_false_captions_leave_other_scenes_as_they_were() -> None:
+    plain, choices = open_source("scenes:20"), open_source("scenes:20,texts=choices")
+    assert [plain[index].image for index in range(20)] == [choices[index].image for index in range(20)]
+    assert [plain.captions(index)[0] for index in range(20)] == [choices.captions(index)[0] for index in range(20)]
+    assert plain.fingerprint() != choices.fingerprint()

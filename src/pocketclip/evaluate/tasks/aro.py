@@ -2,7 +2,7 @@
 
 import functools
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class Aro(ChoiceTask):
     mean_over: Literal["published", "all"] = "published"
     """Relations but some, and pairs of attributes with 25 examples at least, as the published scores; or all."""
 
-    def counts_for_mean(self, kinds: npt.NDArray[np.str_]) -> Flags:
+    def counts_for_mean(self, kinds: npt.NDArray[Any]) -> Flags:
         if self.mean_over == "all":
             return super().counts_for_mean(kinds)
         names, of_each, counts = np.unique(kinds, return_inverse=True, return_counts=True)
