@@ -12,7 +12,7 @@ from pocketclip.data.choices import Choices
 from pocketclip.data.source import Source
 from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.ranks import TIE
+from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.features.encode import Embeddings

@@ -9,7 +9,7 @@ from pocketclip.data.source import Source
 from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.choice import ChoiceTask, Numbers, rows_of, similarities, texts_in_order
-from pocketclip.evaluate.ranks import TIE
+from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import Answers
 from pocketclip.features.encode import Embeddings
