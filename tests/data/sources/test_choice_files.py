@@ -196,6 +196,25 @@ def test_lines_that_are_no_json_are_told_by_number(tmp_path: Path) -> None:
         open_source(spec)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[{"image_path": "1.jpg"},\n {"image', "aro.json: not valid JSON (Unterminated string starting at: line 2"),
+        ("[" * 100_000, "aro.json: not valid JSON (maximum recursion depth"),
+        ("{}", "aro.json: no examples here"),
+        ("", "aro.json: not valid JSON"),
+        ("null", "aro.json: entry 1: needs a text for"),
+    ],
+    ids=["cut", "deep", "empty", "nothing", "null"],
+)
+def test_a_file_that_is_no_json_is_one_clear_line(tmp_path: Path, text: str, told: str) -> None:
+    spec = write_aro(tmp_path, aro())
+    (tmp_path / "aro.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        open_source(spec)
+    assert told in str(caught.value)
+
+
 def test_a_missing_picture_and_a_box_beside_it_are_broken_items(tmp_path: Path) -> None:
     source = open_source(
         write_aro(tmp_path, aro(), aro(image_path="9.jpg"), aro(bbox_x=900, bbox_y=0, bbox_w=5, bbox_h=5))

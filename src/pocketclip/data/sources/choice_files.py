@@ -128,8 +128,11 @@ def read_entries(file: Path) -> Iterator[tuple[str, Any]]:
     text = read_text(file)
     try:
         values = json.loads(text)
-    except ValueError:
-        yield from _read_lines(file, text)
+    except (ValueError, RecursionError) as error:
+        lines = list(_read_lines(file, text))
+        if not lines:
+            raise UserError(f"{file}: not valid JSON ({error}).") from error
+        yield from lines
         return
     if isinstance(values, dict) and all(isinstance(entry, dict) for entry in values.values()):
         yield from ((f"{file}: id {identifier}", entry) for identifier, entry in values.items())
@@ -139,11 +142,16 @@ def read_entries(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
+    """Entries line by line; none where the first is none, since then the file is something else."""
+    first = True
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield f"{file}: line {number}", json.loads(line)
-            except ValueError as error:
+                first = False
+            except (ValueError, RecursionError) as error:
+                if first:
+                    return
                 raise UserError(f"{file}: line {number}: not valid JSON ({error}).") from error
 
 
