@@ -136,6 +136,7 @@ class EvalResult(Result):
     num_images: int
     num_captions: int
     metrics: dict[str, Interval | float]
+    model: str | None = None  # as it was asked for; None of a run's own records, which say whose they are
     seed: int | None = None  # of the training run; None for a model of unknown origin
     recipe_hash: str | None = None
     protocol: Protocol | None = None
@@ -146,7 +147,7 @@ class EvalResult(Result):
     def to_json(self) -> dict[str, Any]:
         """One flat JSON object, without what only some tasks have and this one has not."""
         values = super().to_json()
-        return {key: value for key, value in values.items() if key not in ("protocol", "classes") or value}
+        return {key: value for key, value in values.items() if key not in ("model", "protocol", "classes") or value}
 
 
 class CostResult(Result):
@@ -186,20 +187,32 @@ class RunRecord(Config):
 Record = EvalResult | CostResult | RunRecord
 
 
+def record_of(values: Any, *, place: str) -> Record:
+    """A record from its JSON object; a UserError that names its `place` where it is none."""
+    try:
+        kind: type[Record] = kinds_of(Record)[values["kind"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{place}: not a pocketclip record ({error!r}).") from error
+    if kind is not RunRecord:
+        known = kind.model_fields
+        own = {key: value for key, value in values.items() if key in known}
+        values = {**own, "metrics": {key: value for key, value in values.items() if key not in known}}
+    record: Record = kind.parse(values, place=place)
+    return record
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file; a UserError where it is none."""
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not a pocketclip record ({error!r}).") from error
+    return record_of(values, place=str(path))
+
+
 def read_records(folder: Path) -> list[Record]:
     """Every record below `folder/records`, in the order of their file names."""
-    records: list[Record] = []
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            values = json.loads(path.read_text())
-            kind = kinds_of(Record)[values["kind"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a pocketclip record ({error!r}).") from error
-        if kind is not RunRecord:
-            known = kind.model_fields
-            values["metrics"] = {key: values.pop(key) for key in list(values) if key not in known}
-        records.append(kind.parse(values, place=str(path)))
-    return records
+    return [read_record(path) for path in sorted((folder / "records").glob("*.json"))]
 
 
 def write_record(record: Record, folder: Path, name: str) -> Path:

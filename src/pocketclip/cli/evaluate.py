@@ -1,6 +1,7 @@
 """`pocketclip evaluate`."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -32,6 +33,10 @@ def evaluate(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a task, such as num_epochs=10."),
     ] = None,
     max_broken_share: MaxBrokenShare = 0.01,
+    keep_items: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep what came of every single item, for `pocketclip compare --items`."),
+    ] = None,
     json_lines: Json = False,
 ) -> None:
     """Measure a model; one JSON line a task, or tables on a terminal.
@@ -52,6 +57,7 @@ def evaluate(
     from pocketclip.cli.tables import print_results
     from pocketclip.config import apply_change
     from pocketclip.data.source import left_out_lines
+    from pocketclip.evaluate.items import items_file, items_of, write_items
     from pocketclip.evaluate.task import measure
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
@@ -69,15 +75,18 @@ def evaluate(
         _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
     if same_captions is not None:
         _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
-    given = _opened(asked, data, train_data)
+    given = opened(asked, data, train_data, keeps_items=keep_items is not None)
     sources = [source for source in given.opened if source is not None]
     with loading(model):
         loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
     with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
         tell_left_out(shown, *sources)
-        results = [measure(task, loaded, given, shown) for task in asked]
-    told = left_out_lines(*sources)
-    results = [result.model_copy(update={"notes": [*result.notes, *told]}) for result in results]
+        told, results = left_out_lines(*sources), []
+        for task in asked:
+            result = measure(task, loaded, given, shown)
+            results.append(result.model_copy(update={"notes": [*result.notes, *told]}))
+            if keep_items is not None:
+                write_items(keep_items / items_file(results[-1]), items_of(results[-1], given))
     print_results(results, as_json=json_lines)
 
 
@@ -92,7 +101,7 @@ def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[T
         raise UserError(f"{option}: has no effect on {given}; it is for {', '.join(takers)}.")
 
 
-def _opened(asked: "Sequence[Task]", data: str, train_data: str | None) -> "TaskData":
+def opened(asked: "Sequence[Task]", data: str, train_data: str | None, *, keeps_items: bool = False) -> "TaskData":
     """What the tasks need of what was typed: images, texts or both."""
     from pocketclip.data import open_source
     from pocketclip.data.sources.texts import open_texts
@@ -105,4 +114,4 @@ def _opened(asked: "Sequence[Task]", data: str, train_data: str | None) -> "Task
     if any("texts" not in task.needs for task in asked):
         images = open_source(data, place="--data")
         train = None if train_data is None else open_source(train_data, place="--train-data")
-    return TaskData(images, train=train, texts=texts, train_texts=train_texts)
+    return TaskData(images, train=train, texts=texts, train_texts=train_texts, keeps_items=keeps_items)

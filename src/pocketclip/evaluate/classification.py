@@ -91,6 +91,19 @@ def accuracies(ranks: Ids, classes: Ids | None, num_candidates: int) -> dict[str
     return metrics
 
 
+def item_shares(ranks: Ids, classes: Ids | None, num_candidates: int) -> dict[str, npt.NDArray[np.float64]]:
+    """(N,) of each of `accuracies` what every image adds to it, so that their mean is the score.
+
+    For the mean of classes an image counts the more, the fewer its class has.
+    """
+    shares = {name: (ranks < k).astype(np.float64) for name, k in TOP.items() if k == 1 or num_candidates > k}
+    if classes is not None:
+        counts = np.bincount(classes)
+        weights = len(classes) / (np.count_nonzero(counts) * counts[classes])
+        shares[MEAN_CLASS] = (ranks == 0) * weights
+    return shares
+
+
 def class_scores(classes: Ids, answered: Ids, names: Sequence[str]) -> list[ClassScore]:
     """How each class fared, from (N,) classes of images and (N,) classes that were answered, or NO_CLASS for others."""
     size = len(names)

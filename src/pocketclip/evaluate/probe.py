@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt
 
 from pocketclip.embedder import Embedder
 from pocketclip.evaluate.task import TaskData
-from pocketclip.evaluate.tower import Asked, Parts, TowerTask, encode_examples, matched_classes
+from pocketclip.evaluate.tower import Asked, Parts, TowerTask, encode_examples, hits_by_score, matched_classes
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ class ProbeTask(TowerTask):
             if ending == "_start" and part is parts[""]:
                 probes[ending] = probes[""]
                 continue
-            (learned, labels, _), (tested, test_labels, _) = part
+            (learned, labels, *_), (tested, test_labels, *_) = part
             probes[ending] = linear_probe(
                 *(learned, labels, tested, test_labels),
                 num_classes=len(classes.class_names),
@@ -64,6 +64,7 @@ class ProbeTask(TowerTask):
                 work=f"probing {ending.strip('_') or 'tower'}",
             )
         correct = {ending: probe.correct for ending, probe in probes.items()}
+        data.keep(hits_by_score(correct), next(iter(parts.values()))[1].ids)
         penalties = {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
         return self.record(test, correct, next(iter(parts.values())), classes, notes, penalties)
 

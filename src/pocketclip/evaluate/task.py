@@ -3,8 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import Config
@@ -14,9 +16,10 @@ from pocketclip.data.source import Gift, Source
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
+from pocketclip.evaluate.identities import Ids, image_identities
 from pocketclip.evaluate.statistics import Means, Units, ratios
 from pocketclip.features.encode import Embeddings, embed_source
-from pocketclip.records import EvalResult, Interval
+from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.stages.watch import SILENT, Watch
 
 Need = Gift | Literal["texts", "training data"]
@@ -40,11 +43,15 @@ class TaskData:
         train: Source | None = None,
         texts: LabelledTexts | None = None,
         train_texts: LabelledTexts | None = None,
+        keeps_items: bool = False,
     ) -> None:
         self._source, self._train = source, train
         self._texts, self._train_texts = texts, train_texts
         self._embedded: tuple[Embedder, Embeddings] | None = None
         self._embedded_images: tuple[Embedder, Embeddings] | None = None
+        self.keeps_items = keeps_items
+        self.items: tuple[Answers, Ids] | None = None
+        """What the last task kept of single items."""
 
     @property
     def opened(self) -> tuple[Source | None, Source | None]:
@@ -83,6 +90,14 @@ class TaskData:
             self._embedded_images = model, embed_source(model.for_scores(), self.source, watch, with_texts=False)
         return self._embedded_images[1]
 
+    def keep(self, answers: Answers, ids: Ids) -> None:
+        """Where items are kept: what came of each, as `Task.units` reads it, and (N,) who the N units are.
+
+        Ids are equal for the same items in whatever order and place they lie, such as `picture_id`s.
+        """
+        if self.keeps_items:
+            self.items = answers, ids
+
 
 class Task(Config):
     """Settings, which `--set` changes. The first line of its docstring is what `pocketclip list tasks` shows."""
@@ -96,6 +111,8 @@ class Task(Config):
     """The head of its table; the first says what a row is."""
     counted: ClassVar[str] = "images / captions"
     """What a table calls the numbers of `count`."""
+    means: ClassVar[Means] = {}
+    """Scores that are the mean of others, by name."""
     unit: ClassVar[str] = "examples"
     """What is resampled for an interval."""
     meaning: ClassVar[str] = ""
@@ -110,6 +127,14 @@ class Task(Config):
         Raises:
             UserError: the model or the data lack what the task needs.
         """
+
+    def units(self, answers: Answers) -> list[Units]:
+        """Scores that are shares, unit by unit, of each gallery that was ranked apart; mostly one.
+
+        Two models that were asked the same have the same trials, and may be compared unit by unit. Here `answers` are
+        each score's share of every unit.
+        """
+        return [{name: (shares.astype(np.float64), np.ones(len(shares))) for name, shares in answers.items()}]
 
     def title(self, result: EvalResult) -> str:
         """What was measured, on what and how many."""
@@ -151,13 +176,23 @@ class Task(Config):
 
 def measure(task: Task, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
     """What a task says of a model, with notes on the data: what the reader left out, and what the model has seen."""
-    result = task.run(model, data, watch)
+    data.items = None
+    result = task.run(model, data, watch).model_copy(update={"model": model.name, **_training_of(model)})
     if "texts" in task.needs:
         return result
     notes = [*map(str, data.source.left_out), *_seen_in_training(model, data.source, watch)]
     if "training data" in task.needs and (shared := overlap(data.images[1], data.images[0], watch)).count:
         notes.append(f"{shared.count:,} of {shared.of:,} test pictures are in the training data, too")
     return result.model_copy(update={"notes": [*result.notes, *notes]})
+
+
+def _training_of(model: Embedder) -> dict[str, Any]:
+    """Seed and recipe of the run that a model lies in, where it does."""
+    folder = Path(model.name)
+    if not (folder / "records").is_dir():
+        return {}
+    run = next((record for record in read_records(folder) if isinstance(record, RunRecord)), None)
+    return {} if run is None else {"seed": run.seed, "recipe_hash": run.recipe_hash}
 
 
 def _seen_in_training(model: Embedder, source: Source, watch: Watch) -> list[str]:
@@ -174,8 +209,6 @@ class EmbeddingTask(Task):
     Of its methods, `judge` is the model's judge of pairs, for tasks that need `pairs`.
     """
 
-    means: ClassVar[Means] = {}
-    """Scores that are the mean of others, by name."""
     scores: ClassVar[tuple[str, ...]] = ()
     """What a study shows where it names no metrics."""
     labels: ClassVar[Mapping[str, str]] = {}
@@ -201,7 +234,10 @@ class EmbeddingTask(Task):
                 "is true: --task sugarcrepe, winoground or aro."
             )
         self.check(source, model.judge_pairs)
-        return self.result(data.embeddings(model, watch), source, model.judge_pairs)
+        embeddings, judge = data.embeddings(model, watch), model.judge_pairs
+        if data.keeps_items:
+            data.keep(self.answers(embeddings, source, judge), self.identities(embeddings, source))
+        return self.result(embeddings, source, judge)
 
     @abstractmethod
     def result(
@@ -217,9 +253,6 @@ class EmbeddingTask(Task):
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
         """What came of every single question."""
 
-    @abstractmethod
-    def units(self, answers: Answers) -> list[Units]:
-        """Scores that are shares, unit by unit, of each gallery that was ranked apart; mostly one.
-
-        Two models that were asked the same have the same trials, and may be compared unit by unit.
-        """
+    def identities(self, embeddings: Embeddings, source: Source) -> Ids:
+        """(N,) who the units of all galleries are; here images, each by its picture and its captions."""
+        return image_identities(embeddings, source)

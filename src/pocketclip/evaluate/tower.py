@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.keys import caption_id
 from pocketclip.data.labels import NO_LABEL, Classes, match_classes, read_labels
 from pocketclip.data.source import Source
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, Floats, TextReader
 from pocketclip.errors import UserError
+from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.statistics import bootstrap_ratio
 from pocketclip.evaluate.task import Task
 from pocketclip.features.encode import NO_IMAGES, EncodeImages, EncodeTokens, encode_texts, image_blocks
@@ -51,6 +53,8 @@ class Part(NamedTuple):
     """(N,)."""
     num_left_out: int
     """Examples that have no class or cannot be read."""
+    ids: Ids
+    """(N,), who the examples are: their pictures, or their texts."""
 
 
 Parts = tuple[Part, Part]
@@ -99,7 +103,7 @@ def encode_examples(
             block = examples.texts[first : first + TEXT_BLOCK]
             features.append(encode_texts(block, model.encode_texts, reader))
             watch.work(f"encoding {which} texts", first + len(block), len(examples))
-        return Part(np.concatenate(features), labels, 0)
+        return Part(np.concatenate(features), labels, 0, np.array(list(map(caption_id, examples.texts)), np.int64))
     what = f"{which} images"
     blocks = image_blocks(examples, model.encode_images, model.preprocess, watch=watch, work=f"encoding {what}")
     read = Block.join(blocks, NO_IMAGES)
@@ -107,7 +111,7 @@ def encode_examples(
     kept = of_read != NO_LABEL
     if not kept.any():
         raise UserError(f"{examples.name}: none of the {what} with a class can be read.")
-    return Part(read["features"][kept, 0], of_read[kept], len(examples) - int(kept.sum()))
+    return Part(read["features"][kept, 0], of_read[kept], len(examples) - int(kept.sum()), read["pictures"][kept])
 
 
 class TowerTask(Task):
@@ -198,13 +202,18 @@ class TowerTask(Task):
         return [[label, percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
 
 
+def hits_by_score(correct: Mapping[str, Hits]) -> dict[str, Hits]:
+    """(N,) right or wrong of each `top1_accuracy`, by its name."""
+    return {f"top1_accuracy{ending}": hits for ending, hits in correct.items()}
+
+
 def accuracies(correct: Mapping[str, Hits]) -> dict[str, Interval]:
     """`top1_accuracy` of each ending, and `top1_accuracy_change` from `_start` to the empty one, all with intervals.
 
     Of the change the examples are resampled with both answers together, since the two towers saw the same examples:
     the interval is that of the difference, and narrower than those of its two ends suggest.
     """
-    scores = {f"top1_accuracy{ending}": hits.astype(np.float64) for ending, hits in correct.items()}
+    scores = {name: hits.astype(np.float64) for name, hits in hits_by_score(correct).items()}
     if "_start" in correct:
         scores["top1_accuracy_change"] = scores["top1_accuracy"] - scores["top1_accuracy_start"]
     return {name: bootstrap_ratio(hits, np.ones(len(hits))) for name, hits in scores.items()}

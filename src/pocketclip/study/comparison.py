@@ -7,10 +7,10 @@ import numpy as np
 
 from pocketclip.cost.price import price_dollars
 from pocketclip.errors import UserError
+from pocketclip.evaluate.intervals import join, meaning
 from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
 from pocketclip.records import Interval, Provenance
 from pocketclip.study.grid import Row, Study
-from pocketclip.study.intervals import join, meaning
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
 

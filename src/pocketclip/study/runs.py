@@ -1,7 +1,6 @@
 """One run of a study in its folder: carried out, and read back for the table."""
 
 import gc
-import io
 import json
 import traceback
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import Interrupted, UserError, and_known, first_line
+from pocketclip.evaluate.items import Items, read_answers, write_items
 from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.evaluate.tasks import embedding_task
@@ -108,12 +107,8 @@ def _keep(outcome: Outcome) -> None:
     if "captions" in task.needs:
         write_gallery(make_gallery("val", val.source, val.embeddings), folder)
     answers = task.answers(val.embeddings, val.source, outcome.model.judge_pairs)
-    arrays: dict[str, Any] = {
-        name: values.astype(np.int32) if values.dtype.kind == "i" else values for name, values in answers.items()
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(folder / ANSWERS, buffer.getvalue())
+    ids = task.identities(val.embeddings, val.source)
+    write_items(folder / ANSWERS, Items(val.result, answers, ids, outcome.record.name), elsewhere="--out")
     write_atomically(folder / PARAMETERS, json.dumps(parameters_by_part(outcome.model.model)) + "\n")
 
 
@@ -162,14 +157,9 @@ def read_finished(folder: Path, seed: int) -> FinishedRun:
     try:
         parameters = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
         if (folder / ANSWERS).is_file():
-            with np.load(folder / ANSWERS, allow_pickle=False) as stored:
-                answers = {name: _widest(stored[name]) for name in stored.files}
+            answers, _, _ = read_answers(folder / ANSWERS)
     except (OSError, ValueError, BadZipFile) as error:
         raise UserError(f"{folder}: the run is damaged ({first_line(error)}); delete the folder and resume.") from error
     if run is None or not evaluations:
         raise UserError(f"{folder}: the run is damaged (records are missing); delete the folder and resume.")
     return FinishedRun(seed, run, evaluations, parameters, answers)
-
-
-def _widest(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return numbers.astype(np.int64 if numbers.dtype.kind == "i" else np.float64)

@@ -17,7 +17,7 @@ from pocketclip.data.source import Sample, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.task import TaskData
-from pocketclip.evaluate.tower import Asked, Part, TowerTask, encode_examples, matched_classes
+from pocketclip.evaluate.tower import Asked, Part, TowerTask, encode_examples, hits_by_score, matched_classes
 from pocketclip.models.running.precision import Precision
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, BrokenItems, Watch
@@ -88,7 +88,7 @@ class FineTuning(TowerTask):
         chosen = np.flatnonzero(classes.train != NO_LABEL)
         named = ClassNameCaptions(train, chosen, train.name, classes.train[chosen], classes.class_names)
         no_features = np.zeros((0, 0), np.float32)
-        learned = Part(no_features, named.labels, len(train) - len(named))
+        learned = Part(no_features, named.labels, len(train) - len(named), np.zeros(0, np.int64))
 
         def tested(tower: "ImageTower") -> Part:
             name = "fine-tuning" if tower is own else "fine-tuning the start"
@@ -97,6 +97,7 @@ class FineTuning(TowerTask):
 
         outcomes, notes = self.before_and_after(own, start, tested)
         correct = {ending: part.features.argmax(axis=1) == part.labels for ending, part in outcomes.items()}
+        data.keep(hits_by_score(correct), outcomes[""].ids)
         return self.record(test, correct, (learned, outcomes[""]), classes, notes)
 
     def _train(

@@ -6,9 +6,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.keys import caption_id
 from pocketclip.data.source import Pairs, Source
 from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
+from pocketclip.evaluate.identities import Ids, joined_ids, pictures_of
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios, ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
 from pocketclip.features.encode import Embeddings
@@ -18,10 +20,15 @@ Numbers = npt.NDArray[np.int64]
 ROWS_A_PASS = 4096
 
 
+def complete_rows(embeddings: Embeddings) -> Numbers:
+    """The left image's row of each example of which both images could be read; the right one's is the next."""
+    examples, sides = np.divmod(embeddings.indices, 2)
+    return np.flatnonzero((examples[:-1] == examples[1:]) & (sides[:-1] == 0))
+
+
 def judge_examples(judge: JudgePairs, embeddings: Embeddings) -> tuple[Numbers, Floats]:
     """The examples of a whole source of which both images could be read, and the logit of `true` for each."""
-    examples, sides = np.divmod(embeddings.indices, 2)
-    complete = np.flatnonzero((examples[:-1] == examples[1:]) & (sides[:-1] == 0))
+    examples, complete = embeddings.indices // 2, complete_rows(embeddings)
     rows = np.stack([complete, complete + 1], axis=1).reshape(-1)
     text_of = np.full(len(examples), -1)
     text_of[embeddings.text_images] = np.arange(len(embeddings.texts))
@@ -120,6 +127,18 @@ class Nlvr2(EmbeddingTask):
         if not len(examples):
             raise UserError(f"{source.name}: of no example could both images be read.")
         return source.pairs, examples, logits
+
+    def identities(self, embeddings: Embeddings, source: Source) -> Ids:
+        """Of each sentence, by itself and the pictures of its examples."""
+        assert source.pairs is not None
+        rows, pictures = complete_rows(embeddings), pictures_of(embeddings, source)
+        examples = embeddings.indices[rows] // 2
+        sentences = source.pairs.sentences[examples]
+        shown: dict[int, list[int]] = {}
+        for row, example, sentence in zip(rows.tolist(), examples.tolist(), sentences.tolist(), strict=True):
+            texts = [caption_id(text) for text in source.captions(2 * example)] if sentence not in shown else []
+            shown.setdefault(sentence, texts).extend(pictures[row : row + 2].tolist())
+        return joined_ids([shown[sentence] for sentence in sorted(shown)])  # as `sentence_units` has them
 
     def units(self, answers: Answers) -> list[Units]:
         return [sentence_units(answers["correct"].astype(np.bool_), answers["sentences"])]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
+from pocketclip.evaluate.identities import Ids, image_identities
 from pocketclip.evaluate.ranked import DIRECTIONS, PRECISIONS, Ranks
 from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
@@ -164,6 +165,11 @@ class RankingTask(EmbeddingTask):
         owners = [own.text_images + first for own, first in zip(ranks, firsts, strict=True)]
         answers["text_images"] = np.concatenate(owners)
         return answers if len(ranks) == 1 else {**answers, "galleries": sizes}
+
+    def identities(self, embeddings: Embeddings, source: Source) -> Ids:
+        kept = self._gallery(embeddings, source)[0]
+        order = np.argsort(self.gallery_of(kept), kind="stable")  # as `answers` has them: one gallery after the other
+        return image_identities(kept, source)[order]
 
     def units(self, answers: Answers) -> list[Units]:
         owners, image_ranks = answers["text_images"], answers["image_to_text"]

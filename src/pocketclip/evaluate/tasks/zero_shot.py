@@ -12,7 +12,8 @@ from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.class_sets import DEFAULT_TEMPLATES, class_set, read_templates
 from pocketclip.evaluate.class_sets.asked import OWN, Asked, ask_own, ask_set
 from pocketclip.evaluate.class_sets.places import NO_CLASS, Ids
-from pocketclip.evaluate.classification import MEAN_CLASS, TOP, Answers, accuracies, class_scores, classify
+from pocketclip.evaluate.classification import MEAN_CLASS, TOP, Answers, accuracies, class_scores, classify, item_shares
+from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.out_of_distribution import AUPR, area_of_unknown, embed_known
 from pocketclip.evaluate.prompts import class_embeddings, prompts_hash
 from pocketclip.evaluate.task import Task, TaskData
@@ -86,6 +87,7 @@ class ZeroShot(Task):
         answers = classify(images, classes, asked.right[indices], asked.class_names)
         groups = None if asked.groups is None else asked.groups[indices]
         metrics: dict[str, Interval | float] = {**accuracies(answers.ranks, groups, len(classes))}
+        data.keep(item_shares(answers.ranks, groups, len(classes)), pictures_of(embeddings, source)[kept])
         if AUPR in wanted:
             known = embed_known(model, self.in_distribution, self.protocol, watch)
             check_finite(known, model, self.in_distribution)

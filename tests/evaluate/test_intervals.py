@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from pocketclip.evaluate.intervals import join, meaning, seed_half_width, student_t
 from pocketclip.evaluate.statistics import bootstrap_ratio, resampled_ratios
-from pocketclip.study.intervals import join, meaning, seed_half_width, student_t
 
 RANDOM = np.random.default_rng(3)
 

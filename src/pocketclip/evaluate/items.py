@@ -1,0 +1,124 @@
+"""What came of every single item, kept in a file, so that two models can be compared without asking them again.
+
+One form for `evaluate --keep-items` and for the runs of a study: an `.npz` without pickle of the task's answers, of the
+items' ids, and of the record as JSON.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.config import digest
+from pocketclip.data.keys import safe_key
+from pocketclip.errors import UserError, first_line
+from pocketclip.evaluate.identities import Ids
+from pocketclip.evaluate.statistics import Units
+from pocketclip.evaluate.task import Answers, Task, TaskData
+from pocketclip.evaluate.tasks import task_of
+from pocketclip.files import cannot_write, write_atomically
+from pocketclip.records import EvalResult, record_of
+
+IDS, RECORD = "item_ids", "record"
+
+
+@dataclass(frozen=True)
+class Items:
+    """What came of the items of one measurement."""
+
+    record: EvalResult
+    answers: Answers
+    ids: Ids | None
+    """(N,), who the units of all galleries are; None in files of earlier versions."""
+    name: str
+    """Of the model, or of the file where its record has none."""
+
+    @cached_property
+    def task(self) -> Task:
+        """What was asked."""
+        return task_of(self.record)
+
+    @cached_property
+    def units(self) -> list[Units]:
+        """Scores unit by unit, of each gallery."""
+        return self.task.units(self.answers)
+
+
+def items_of(record: EvalResult, data: TaskData) -> Items:
+    """What a task has just kept of single items.
+
+    Raises:
+        UserError: it keeps none.
+    """
+    if data.items is None:
+        raise UserError(f"--task {record.task}: keeps nothing of single items, so two models cannot be compared by it.")
+    answers, ids = data.items
+    items = Items(record, answers, ids, record.model or "")
+    if len(ids) != sum(len(next(iter(group.values()))[0]) for group in items.units):
+        raise UserError(f"--task {record.task}: says of {len(ids)} items who they are, and scores another number.")
+    return items
+
+
+def items_file(record: EvalResult) -> str:
+    """The name of a file of items: another one for another model, task or data."""
+    named = "_".join(safe_key(Path(part).name)[:40] for part in (record.task, record.model or "", record.dataset))
+    return f"{named}-{digest([record.task, record.model, record.dataset, record.split])[:6]}.npz"
+
+
+def write_items(path: Path, items: Items, *, elsewhere: str = "--keep-items") -> Path:
+    """Write a file of items, whole or not at all."""
+    arrays: dict[str, Any] = {
+        name: values.astype(np.int32) if values.dtype.kind == "i" else values for name, values in items.answers.items()
+    }
+    if items.ids is not None:
+        arrays[IDS] = items.ids
+    arrays[RECORD] = np.frombuffer(json.dumps(items.record.to_json()).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error, elsewhere=elsewhere) from error
+    write_atomically(path, buffer.getvalue(), elsewhere=elsewhere)
+    return path
+
+
+def read_answers(path: Path) -> tuple[Answers, Ids | None, EvalResult | None]:
+    """What a file of items holds; files of earlier versions hold answers only.
+
+    Raises:
+        OSError, ValueError, BadZipFile: it is missing or damaged.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    ids, record = arrays.pop(IDS, None), arrays.pop(RECORD, None)
+    answers = {name: _widest(values) for name, values in arrays.items()}
+    return answers, ids, None if record is None else _record(record.tobytes(), str(path))
+
+
+def read_items(path: Path) -> Items:
+    """A file of items; a UserError where it is none."""
+    try:
+        answers, ids, record = read_answers(path)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: no file of kept items ({first_line(error)}).") from error
+    if record is None:
+        raise UserError(f"{path}: says of no item what it is; keep the items again with --keep-items.")
+    return Items(record, answers, ids, record.model or str(path.parent))
+
+
+def _record(text: bytes, place: str) -> EvalResult:
+    record = record_of(json.loads(text), place=place)
+    if not isinstance(record, EvalResult):
+        raise UserError(f"{place}: holds a record of another kind than a measurement's.")
+    return record
+
+
+def _widest(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return numbers.astype(np.int64 if numbers.dtype.kind == "i" else np.float64)
