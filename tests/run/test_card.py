@@ -123,3 +123,16 @@ def test_how_it_was_made_is_told(tiny: PretrainedModel, recipe: Recipe) -> None:
 
 def test_captions_that_nobody_counted_are_left_out(tiny: PretrainedModel, recipe: Recipe) -> None:
     assert "\n6,000 images. Seed 7," in make(tiny, recipe, num_captions=None)
+
+
+def test_hubs_read_every_score_with_its_interval(tiny: PretrainedModel, recipe: Recipe) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    found = hub.ModelCard(make(tiny, recipe)).data
+    assert found.model_name == "mine"
+    scores = {(own.dataset_split, own.metric_type): own for own in found.eval_results}
+    assert set(scores) == {(split, name) for split in ("val", "test") for name in METRICS}
+    one = scores["test", "text_to_image_recall@1"]
+    assert (one.task_type, one.dataset_name, one.dataset_type) == ("image-text-retrieval", "scenes", "scenes")
+    assert (one.metric_value, one.metric_args) == (0.186, {"interval": "95 %", "low": 0.1741, "high": 0.198})
+    again = hub.repocard_data.eval_results_to_model_index("mine", found.eval_results)
+    assert again == yaml.safe_load(make(tiny, recipe).split("---\n")[1])["model-index"]

@@ -99,7 +99,7 @@ def _measured(
             if number == 0:
                 tell_left_out(shown, *sources)
             for task, own in zip(asked, found, strict=True):
-                own.append(items_of(measure(task, loaded, given, shown), given))
+                own.append(items_of(measure(task, loaded, given, shown), given.items))
     return found
 
 

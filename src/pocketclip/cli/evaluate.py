@@ -10,7 +10,12 @@ from pocketclip.cli.loading import loading
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
 
 if TYPE_CHECKING:
+    from pocketclip.embedder import Embedder
+    from pocketclip.evaluate.identities import Ids
+    from pocketclip.evaluate.task import Answers
     from pocketclip.evaluate.tasks import Task, TaskData
+    from pocketclip.records import EvalResult
+    from pocketclip.stages.watch import Watch
 
 
 def evaluate(
@@ -37,6 +42,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Keep what came of every single item, for `pocketclip compare --items`."),
     ] = None,
+    clip_benchmark: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the results as files of CLIP_benchmark, too.")
+    ] = None,
     json_lines: Json = False,
 ) -> None:
     """Measure a model; one JSON line a task, or tables on a terminal.
@@ -57,8 +65,6 @@ def evaluate(
     from pocketclip.cli.tables import print_results
     from pocketclip.config import apply_change
     from pocketclip.data.source import left_out_lines
-    from pocketclip.evaluate.items import items_file, items_of, write_items
-    from pocketclip.evaluate.task import measure
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
 
@@ -69,25 +75,57 @@ def evaluate(
     asked = make_tasks(
         tasks, settings, options if same_captions is None else {**options, "same_captions": same_captions}
     )
-    if train_data is not None:
-        _check_effect("--train-data", asked, lambda task: "training data" in task.needs)
-    if not against_start:
-        _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
-    if same_captions is not None:
-        _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
+    _check_effects(asked, train_data, same_captions, against_start=against_start)
     given = opened(asked, data, train_data, keeps_items=keep_items is not None)
     sources = [source for source in given.opened if source is not None]
     with loading(model):
         loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
     with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
         tell_left_out(shown, *sources)
-        told, results = left_out_lines(*sources), []
-        for task in asked:
-            result = measure(task, loaded, given, shown)
-            results.append(result.model_copy(update={"notes": [*result.notes, *told]}))
-            if keep_items is not None:
-                write_items(keep_items / items_file(results[-1]), items_of(results[-1], given))
+        measured = [_measured(task, loaded, given, shown) for task in asked]
+    told = left_out_lines(*sources)
+    results = [own.model_copy(update={"notes": [*own.notes, *told]}) for own, _ in measured]
     print_results(results, as_json=json_lines)
+    for result, (_, items) in zip(results, measured, strict=True):
+        _keep(result, items, keep_items, clip_benchmark)
+
+
+def _measured(
+    task: "Task", model: "Embedder", data: "TaskData", watch: "Watch"
+) -> "tuple[EvalResult, tuple[Answers, Ids] | None]":
+    """A task's result, and what it kept of single items."""
+    from pocketclip.evaluate.task import measure
+
+    return measure(task, model, data, watch), data.items
+
+
+def _keep(
+    result: "EvalResult", items: "tuple[Answers, Ids] | None", keep_items: Path | None, clip_benchmark: Path | None
+) -> None:
+    """Write what was asked for beside the results; a task that has no such form is said."""
+    from pocketclip.cli.telling import tell
+    from pocketclip.evaluate.clip_benchmark import FORMS, write_clip_benchmark
+    from pocketclip.evaluate.items import items_file, items_of, write_items
+
+    if keep_items is not None:
+        if items is None:
+            tell(f"--keep-items: {result.task} knows of no single items; nothing of it is kept")
+        else:
+            write_items(keep_items / items_file(result), items_of(result, items))
+    if clip_benchmark is not None and write_clip_benchmark(clip_benchmark, result) is None:
+        tell(f"--clip-benchmark: has no {result.task}, only {', '.join(FORMS)}; nothing of it is written")
+
+
+def _check_effects(
+    asked: "Sequence[Task]", train_data: str | None, same_captions: str | None, *, against_start: bool
+) -> None:
+    """Every option for some tasks, where it was given."""
+    if train_data is not None:
+        _check_effect("--train-data", asked, lambda task: "training data" in task.needs)
+    if not against_start:
+        _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
+    if same_captions is not None:
+        _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
 
 
 def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[Task]], bool]") -> None:

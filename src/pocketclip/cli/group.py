@@ -11,6 +11,7 @@ from pocketclip.errors import nearest
 
 EARLIER_NAMES = {"hourly-dollars": "price"}
 """Options of earlier versions, which go on working, by what they are called now."""
+FORMATS = ("table", "json")
 SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
     "token_normalize_func": lambda name: EARLIER_NAMES.get(name, name),
@@ -28,7 +29,7 @@ class Commands(TyperGroup):
                 continue
             for place, option in enumerate(command.params):
                 if "--json" in option.opts:
-                    command.params.insert(place, _format_option())
+                    command.params.insert(place, _format_option(command.name))
                     break
             _add_loudness(command.params)
 
@@ -63,14 +64,19 @@ def _add_loudness(params: list[Any]) -> None:
         params.append(flag)
 
 
-def _format_option() -> TyperOption:
+def _formats(command: str | None) -> tuple[str, ...]:
+    return FORMATS + (("csv",) if command == "evaluate" else ())
+
+
+def _format_option(command: str | None) -> TyperOption:
+    more = "; csv is a row a metric" if "csv" in _formats(command) else ""
     return TyperOption(
         param_decls=["--format"],
         type=str,
-        metavar="table|json",
+        metavar="|".join(_formats(command)),
         expose_value=False,
         is_eager=True,  # before --json, which looks at it
-        help="Of the results; without it a table on a terminal, JSON lines into a pipe or a file.",
+        help="Of the results; without it a table on a terminal, JSON lines into a pipe or a file" + more + ".",
         callback=_hear_format,
     )
 
@@ -92,8 +98,10 @@ def _hear_verbose(ctx: Any, param: Any, value: bool) -> None:
 def _hear_format(ctx: Any, param: Any, value: str | None) -> None:
     if value is None:
         return
-    if value not in ("table", "json"):
-        near = nearest(value, ("table", "json"))
+    known = _formats(ctx.command.name)
+    if value not in known:
+        near = nearest(value, known)
         hint = f"did you mean '{near}'? " if near else ""
-        raise typer.BadParameter(f"{hint}'{value}' is not one of 'table', 'json'.", ctx=ctx, param=param)
-    telling.asked.format = cast(Literal["table", "json"], value)
+        listed = ", ".join(f"'{name}'" for name in known)
+        raise typer.BadParameter(f"{hint}'{value}' is not one of {listed}.", ctx=ctx, param=param)
+    telling.asked.format = cast(Literal["table", "json", "csv"], value)

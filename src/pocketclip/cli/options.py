@@ -10,8 +10,8 @@ from pocketclip.cli import telling
 
 def asks_json(asked: bool) -> bool:
     """Whether JSON was asked for, by `--json` or `--format json`."""
-    if asked and telling.asked.format == "table":
-        raise typer.BadParameter("is --format json, and --format table was given; leave one of them out.")
+    if asked and telling.asked.format in ("table", "csv"):
+        raise typer.BadParameter(f"is --format json, and --format {telling.asked.format} was given; leave one out.")
     return asked or telling.asked.format == "json"
 
 

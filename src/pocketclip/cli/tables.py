@@ -103,9 +103,14 @@ def print_one(
 
 
 def print_results(results: "Iterable[EvalResult]", *, as_json: bool = False) -> None:
-    """What tasks measured: a line each, or a table each with its remarks below."""
+    """What tasks measured: a line each, or a table each with its remarks below; or all as one CSV."""
     from pocketclip.evaluate.tasks import task_of
 
+    if asked.format == "csv":
+        from pocketclip.report.table import results_csv
+
+        typer.echo(results_csv(results), nl=False)
+        return
     for result in results:
         if as_json:
             typer.echo(json.dumps(result.to_json()))

@@ -21,7 +21,7 @@ class Asked:
 
     quiet: bool = False
     verbose: bool = False
-    format: Literal["table", "json"] | None = None
+    format: Literal["table", "json", "csv"] | None = None
     """None leaves it to where stdout goes."""
 
 

@@ -103,7 +103,6 @@ def compare(ours: Sequence[Items], theirs: Sequence[Items], *, names: tuple[str,
             a=values[0][name], b=values[1][name], difference=interval, wins=wins, losses=losses, ties=ties
         )
     shown = next((name for name in first.task.openings if name in metrics), next(iter(metrics)))
-    num_units = sum(len(group[scores[0]][0]) for group in sides[0])
     return Comparison(
         task=first.record.task,
         dataset=first.record.dataset,
@@ -111,11 +110,11 @@ def compare(ours: Sequence[Items], theirs: Sequence[Items], *, names: tuple[str,
         a=_side(names[0], ours),
         b=_side(names[1], theirs),
         unit=first.task.unit,
-        num_units=num_units,
+        num_units=first.num_units,
         metrics=metrics,
         first_metric=shown,
         verdict=verdict(metrics[shown], names, shown),
-        rests_on=_rests_on(first, num_units, (len(ours), len(theirs)), pairs is not None),
+        rests_on=_rests_on(first, (len(ours), len(theirs)), pairs is not None),
         notes=_notes([*ours, *theirs]),
     )
 
@@ -148,7 +147,7 @@ def _in_order_of(first: Items, other: Items) -> list[Units]:
     """
     if other.record.task != first.record.task:
         raise UserError(f"{first.name} was asked {first.record.task}, and {other.name} {other.record.task}.")
-    sizes = [[len(next(iter(group.values()))[0]) for group in items.units] for items in (first, other)]
+    sizes = first.sizes, other.sizes
     if first.ids is None or other.ids is None:
         if sizes[0] != sizes[1] or first.record.dataset != other.record.dataset:
             raise _different(first, other, "")
@@ -184,11 +183,11 @@ def _unique(ids: Ids) -> list[tuple[int, int]]:
 
 
 def _different(first: Items, other: Items, shared: str) -> UserError:
-    sizes = [f"{sum(len(next(iter(group.values()))[0]) for group in items.units):,}" for items in (first, other)]
     unit = first.task.unit
     return UserError(
-        f"{first.name} and {other.name} were measured on different items: {sizes[0]} {unit} of {first.record.dataset} "
-        f"and {sizes[1]} of {other.record.dataset}{shared}; measure both on the same --data."
+        f"{first.name} and {other.name} were measured on different items: {first.num_units:,} {unit} of "
+        f"{first.record.dataset} and {other.num_units:,} of {other.record.dataset}{shared}; measure both on the same "
+        "--data."
     )
 
 
@@ -252,9 +251,9 @@ def _side(name: str, runs: Sequence[Items]) -> Side:
     return Side(name=name, runs=[run.name for run in runs], seeds=[run.record.seed for run in runs])
 
 
-def _rests_on(first: Items, num_units: int, num_runs: tuple[int, int], paired_seeds: bool) -> str:
+def _rests_on(first: Items, num_runs: tuple[int, int], paired_seeds: bool) -> str:
     """What the intervals are made of, in words."""
-    text = f"95 % of resampling the same {num_units:,} {first.task.unit} for both models, answers taken together"
+    text = f"95 % of resampling the same {first.num_units:,} {first.task.unit} for both models, answers taken together"
     if max(num_runs) == 1:
         return f"{text}; of one run each, so it does not hold what another seed of training would give"
     how = "of the same seeds" if paired_seeds else "independent"

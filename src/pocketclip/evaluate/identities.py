@@ -20,7 +20,8 @@ def image_identities(embeddings: Embeddings, source: Source) -> Ids:
         return own
     order = np.lexsort((captions, embeddings.text_images))
     ends = np.cumsum(np.bincount(embeddings.text_images, minlength=len(own)))
-    return joined_ids([[picture, *group] for picture, group in zip(own, np.split(captions[order], ends), strict=False)])
+    groups = np.split(captions[order], ends[:-1])
+    return joined_ids([[picture, *group.tolist()] for picture, group in zip(own.tolist(), groups, strict=True)])
 
 
 def pictures_of(embeddings: Embeddings, source: Source) -> Ids:

@@ -20,7 +20,7 @@ from pocketclip.data.keys import safe_key
 from pocketclip.errors import UserError, first_line
 from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.statistics import Units
-from pocketclip.evaluate.task import Answers, Task, TaskData
+from pocketclip.evaluate.task import Answers, Task
 from pocketclip.evaluate.tasks import task_of
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.records import EvalResult, record_of
@@ -49,19 +49,29 @@ class Items:
         """Scores unit by unit, of each gallery."""
         return self.task.units(self.answers)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Units of each gallery."""
+        return [len(next(iter(group.values()))[0]) for group in self.units]
 
-def items_of(record: EvalResult, data: TaskData) -> Items:
-    """What a task has just kept of single items.
+    @property
+    def num_units(self) -> int:
+        """Of all galleries."""
+        return sum(self.sizes)
+
+
+def items_of(record: EvalResult, kept: tuple[Answers, Ids] | None) -> Items:
+    """A record with what `TaskData.items` has of it.
 
     Raises:
-        UserError: it keeps none.
+        UserError: the task keeps nothing, or not of each item.
     """
-    if data.items is None:
+    if kept is None:
         raise UserError(f"--task {record.task}: keeps nothing of single items, so two models cannot be compared by it.")
-    answers, ids = data.items
+    answers, ids = kept
     items = Items(record, answers, ids, record.model or "")
-    if len(ids) != sum(len(next(iter(group.values()))[0]) for group in items.units):
-        raise UserError(f"--task {record.task}: says of {len(ids)} items who they are, and scores another number.")
+    if len(ids) != items.num_units:
+        raise UserError(f"--task {record.task}: says who {len(ids)} items are, and scores {items.num_units}.")
     return items
 
 

@@ -1,7 +1,11 @@
 """Rows of tables from records, for the terminal, the report and documents alike."""
 
+import csv
+import io
+from collections.abc import Iterable
+
 from pocketclip.cost.plan import Plan
-from pocketclip.records import CostResult, RunRecord
+from pocketclip.records import CostResult, EvalResult, Interval, RunRecord
 
 COST_COLUMNS = ("", "image", "text")
 
@@ -49,6 +53,23 @@ def _amount(value: float | int | str | None, unit: str) -> str:
     if unit == " kWh":
         return f"{value:.6f}{unit}"
     return f"{value:,.1f}{unit}"
+
+
+RESULT_COLUMNS = ("model", "task", "dataset", "split", "metric", "value", "low", "high", "n")
+
+
+def results_csv(results: Iterable[EvalResult]) -> str:
+    """A row for each metric of each result, in fractions; `n` is of how many queries or examples it is the mean."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow(RESULT_COLUMNS)
+    for result in results:
+        for name, score in result.metrics.items():
+            queries = result.num_captions if name.startswith("text_to_image") else result.num_images
+            whole = (result.model or "", result.task, result.dataset, result.split)
+            bounds = (score.value, score.low, score.high) if isinstance(score, Interval) else (score, "", "")
+            writer.writerow([*whole, name, *bounds, queries or result.num_captions])
+    return output.getvalue()
 
 
 def time_rows(run: RunRecord) -> list[tuple[str, float]]:

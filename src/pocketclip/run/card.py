@@ -2,22 +2,25 @@
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
+
+import yaml
 
 from pocketclip.cost.parameters import count_by_part
 from pocketclip.evaluate.tasks import task_of
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe, dump_recipe
-from pocketclip.records import EvalResult, RunRecord
+from pocketclip.records import EvalResult, Interval, RunRecord
 
-_HEADER = """---
-library_name: pocketclip
-pipeline_tag: zero-shot-image-classification
-tags:
-- clip
-- image-text-retrieval
-- pocketclip
----
-"""
+_TASKS = {
+    "retrieval": "image-text-retrieval",
+    "retrieval_1k_folds": "image-text-retrieval",
+    "zero_shot": "zero-shot-image-classification",
+    "linear_probe": "image-classification",
+    "fine_tuning": "image-classification",
+    "text_probe": "text-classification",
+}
+"""What model hubs call a task; of others our own word."""
 
 
 def model_card(
@@ -29,7 +32,7 @@ def model_card(
     settings = recipe.model
     shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
     image, text = settings.image_encoder, settings.text_encoder
-    return f"""{_HEADER}
+    return f"""{_front_matter(name, results)}
 # {name}
 
 A dual encoder that finds images by sentence and sentences by image, made with pocketclip.
@@ -76,6 +79,34 @@ Trained on the data named above and nothing else beyond its pretrained towers: e
 pictures, other languages, counting, reading text in pictures, and fine differences. Not tested for bias or for use in
 decisions about people.
 """
+
+
+def _front_matter(name: str, results: Mapping[str, EvalResult]) -> str:
+    """The YAML that model hubs read, with every score as their `model-index` has it."""
+    values = {
+        "library_name": "pocketclip",
+        "pipeline_tag": "zero-shot-image-classification",
+        "tags": ["clip", "image-text-retrieval", "pocketclip"],
+        "model-index": [{"name": name, "results": [_measured(split, own) for split, own in results.items()]}],
+    }
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _measured(split: str, result: EvalResult) -> dict[str, Any]:
+    """A result as an entry of `model-index`; intervals are arguments of their metrics."""
+    metrics = []
+    for name, score in result.metrics.items():
+        metric: dict[str, Any] = {"type": name, "name": name.replace("_", " ")}
+        if isinstance(score, Interval):
+            bounds = {"low": score.low, "high": score.high}
+            metrics.append({**metric, "value": score.value, "args": {"interval": "95 %", **bounds}})
+        else:
+            metrics.append({**metric, "value": score})
+    return {
+        "task": {"type": _TASKS.get(result.task, result.task), "name": result.task},
+        "dataset": {"name": result.dataset, "type": result.dataset.partition(":")[0], "split": split},
+        "metrics": metrics,
+    }
 
 
 def _notes(record: RunRecord, results: Mapping[str, EvalResult]) -> str:
