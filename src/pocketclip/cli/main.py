@@ -12,6 +12,7 @@ import typer
 from pocketclip.cli import data as data_commands
 from pocketclip.cli import demo as demo_commands
 from pocketclip.cli import telling
+from pocketclip.cli.board import board
 from pocketclip.cli.compare import compare
 from pocketclip.cli.cost import cost
 from pocketclip.cli.embed import embed
@@ -57,7 +58,21 @@ def _tell_version(asked: bool) -> None:
         raise typer.Exit
 
 
-for command in (quickstart, train, evaluate, compare, cost, plan, reinforce, study, embed, index, search, report):
+for command in (
+    quickstart,
+    train,
+    evaluate,
+    compare,
+    cost,
+    plan,
+    reinforce,
+    study,
+    embed,
+    index,
+    search,
+    report,
+    board,
+):
     app.command()(command)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(demo_commands.app, name="demo")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +110,15 @@ def read_answers(path: Path) -> tuple[Answers, Ids | None, EvalResult | None]:
     ids, record = arrays.pop(IDS, None), arrays.pop(RECORD, None)
     answers = {name: _widest(values) for name, values in arrays.items()}
     return answers, ids, None if record is None else _record(record.tobytes(), str(path))
+
+
+def holds_items(path: Path) -> bool:
+    """Whether an `.npz` is one of kept items, or too damaged to tell."""
+    try:
+        with ZipFile(path) as stored:
+            return f"{RECORD}.npy" in stored.namelist()
+    except (OSError, BadZipFile):
+        return True
 
 
 def read_items(path: Path) -> Items:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.items import Items, read_items
+from pocketclip.evaluate.items import Items, holds_items, read_items
 from pocketclip.files import no_such
 
 Question = tuple[str, str, str]
@@ -35,7 +35,7 @@ def kept_items(text: str) -> dict[Question, list[Items]]:
     places = [Path(text)] if Path(text).exists() else _fitting(text) if any(sign in text for sign in "*?[") else []
     if not places:
         raise no_such("file or folder of kept items", text)
-    files = [file for place in places for file in (sorted(place.rglob("*.npz")) if place.is_dir() else [place])]
+    files = [file for place in places for file in (item_files(place) if place.is_dir() else [place])]
     if not files:
         raise UserError(f"{text}: no kept items here; pocketclip evaluate MODEL --keep-items {text} writes them.")
     found: dict[Question, list[Items]] = {}
@@ -49,6 +49,11 @@ def kept_items(text: str) -> dict[Question, list[Items]]:
                 f"{text}: holds {question[0]} of {names[0]} on {question[1]} more than once; name one file."
             )
     return found
+
+
+def item_files(folder: Path) -> list[Path]:
+    """Files of kept items in a folder and those below."""
+    return [path for path in sorted(folder.rglob("*.npz")) if holds_items(path)]
 
 
 def question_of(items: Items) -> Question:

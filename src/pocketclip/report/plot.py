@@ -48,14 +48,14 @@ def line_plot(
             ends.append((factor * height, name, _GREY))
         if len(ends) > 1:
             _name_at_ends(axes, ends)
-        _dress(axes, x_label, y_label, whole=max(point[0] for points in curves.values() for point in points) >= 1)
+        dress(axes, x_label, y_label, whole=max(point[0] for points in curves.values() for point in points) >= 1)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(output, format="svg", transparent=True, metadata=metadata)
     text = output.getvalue()
     return _with_words(text[text.index("<svg") :], title or y_label, curves, factor)
 
 
-def _dress(axes: Any, x_label: str, y_label: str, *, whole: bool) -> None:
+def dress(axes: Any, x_label: str, y_label: str, *, whole: bool) -> None:
     """Axes with names, few lines, and whole numbers along x where there is more than a part of one."""
     if whole:
         axes.xaxis.set_major_locator(require("matplotlib.ticker", extra="study").MaxNLocator(integer=True, nbins=6))

@@ -108,7 +108,7 @@ def _keep(outcome: Outcome) -> None:
         write_gallery(make_gallery("val", val.source, val.embeddings), folder)
     answers = task.answers(val.embeddings, val.source, outcome.model.judge_pairs)
     ids = task.identities(val.embeddings, val.source)
-    write_items(folder / ANSWERS, Items(val.result, answers, ids, outcome.record.name), elsewhere="--out")
+    write_items(folder / ANSWERS, Items(val.result, answers, ids, ""), elsewhere="--out")
     write_atomically(folder / PARAMETERS, json.dumps(parameters_by_part(outcome.model.model)) + "\n")
 
 
