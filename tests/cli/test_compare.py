@@ -105,3 +105,20 @@ def test_clip_benchmark_finds_its_own_files(pocketclip: Run, models: Path) -> No
     assert retrieval["text_retrieval_recall@1"] == records["retrieval"]["image_to_text_recall@1"]["value"]
     assert zero_shot["acc1"] == records["zero_shot"]["top1_accuracy"]["value"]
     assert zero_shot["mean_per_class_recall"] == records["zero_shot"]["mean_class_accuracy"]["value"]
+
+
+def test_a_board_of_what_was_printed(pocketclip: Run, models: Path) -> None:
+    results = models / "results"
+    results.mkdir()
+    for model in "ab":
+        ended = pocketclip("evaluate", model, "--task", "zero_shot", "--data", DATA, "--json")
+        (results / f"{model}.json").write_text(ended.out)
+        (results / f"{model}_cost.json").write_text(pocketclip("cost", model, "--seconds", "0.01", "--json").out)
+    ended = pocketclip("board", "results")
+    assert ended.code == 0, ended.err
+    assert ended.out.split() == ["results/board.html", "results/board.csv"]
+    (first, second) = csv.DictReader(Path("results/board.csv").read_text().splitlines())
+    assert {first["model"], second["model"]} == {"a", "b"}
+    assert float(first["parameters"]) > 0
+    again = pocketclip("board", "nowhere")
+    assert (again.code, again.err) == (1, "Error: nowhere: no such folder or file of results.\n")

@@ -86,9 +86,7 @@ def write_board(places: Sequence[Path], out: Path) -> tuple[Path, Path]:
         UserError: there are none, or a file is damaged.
     """
     if out.suffix.lower() == ".csv":
-        raise UserError(
-            f"--out {out}: names the page; its table becomes {out.with_suffix('.csv')} by itself: use .html."
-        )
+        raise UserError(f"--out {out}: names the page, and the CSV lies beside it: use {out.with_suffix('.html')}.")
     found = gather(places)
     board = make_board(found)
     script = (Path(__file__).parent / "board.js").read_text(encoding="utf-8")

@@ -2,20 +2,22 @@
 
 import html
 import io
+import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pocketclip.errors import require
 from pocketclip.records import Interval
 from pocketclip.report.plot import COLOURS, dress
 
-LONGEST_NAME = 24
+LONGEST_NAME = 28
 _GREY = "#566072"
 _WIDE = 8
 """Largest cost over smallest from which the axis goes by factors."""
 _DECADES = 200
 """Largest cost over smallest up to which 2 and 5 are named beside 1 and 10."""
-_APART, _LETTER = 0.055, 0.02
+_TALL, _LETTER = 0.05, 0.0165
 """Height of a name and width of a letter, of those of the picture."""
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -60,7 +62,9 @@ def pareto_plot(points: Sequence[Point], *, x_label: str, y_label: str, title: s
         _shorten_ticks(axes)
         _name(axes, points, front)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(output, format="svg", transparent=True, metadata=metadata)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # the reader's browser has the letters that our font lacks
+            figure.savefig(output, format="svg", transparent=True, metadata=metadata)
     text = output.getvalue()
     return _with_words(text[text.index("<svg") :], title, points, front)
 
@@ -79,30 +83,44 @@ def _shorten_ticks(axes: Any) -> None:
 
 
 def _name(axes: Any, points: Sequence[Point], front: Sequence[Point]) -> None:
-    """Each point's name where the front has no line: above and left of a point on it, else below and right.
-
-    At an edge the name goes to the other side, and where it would touch others it moves on.
-    """
+    """Each point's name where it touches nothing: near it, else further away with a thin line to its point."""
     axes.figure.draw_without_rendering()
     to_axes = axes.transData + axes.transAxes.inverted()
-    places = {point: to_axes.transform((point.cost, 100 * point.score.value)).tolist() for point in points}
-    taken = [(x - 0.01, y - 0.02, x + 0.01, y + 0.02) for x, y in places.values()]
+
+    def place(cost: float, score: float) -> tuple[float, float]:
+        x, y = to_axes.transform((cost, 100 * score)).tolist()
+        return x, y
+
+    places = {point: place(point.cost, point.score.value) for point in points}
+    taken = [(x - 0.012, y - 0.02, x + 0.012, y + 0.02) for x, y in places.values()]
+    for point, (x, _) in places.items():
+        taken.append((x, place(point.cost, point.score.low)[1], x, place(point.cost, point.score.high)[1]))
+    steps = [places[point] for point in front]
+    for (x, y), (next_x, next_y) in pairwise([*steps, (max(x for x, _ in places.values()), steps[-1][1])]):
+        taken += [(x, y, next_x, y), (next_x, y, next_x, next_y)]
     for point, (x, y) in places.items():
-        up, name = point in front, _short(point.name)
-        wide = _LETTER * len(name) + 0.02
-        left = x - wide > -0.05 if up else x + wide > 1.05
-        height = y
-        for step in range(12):
-            height = y + (_APART * (step + 0.25) if up else -_APART * (step + 1.1))
-            box = (x - wide if left else x + 0.015, height, x - 0.015 if left else x + wide, height + _APART)
-            if not any(_touch(box, other) for other in taken):
-                break
+        name = _short(point.name)
+        boxes = _boxes(x, y, _LETTER * len(name), above=point in front)
+        number, box = next(((n, own) for n, own in enumerate(boxes) if not any(_touch(own, other) for other in taken)),
+                           (0, boxes[0]))  # fmt: skip
         taken.append(box)
-        axes.annotate(
-            name, (x, height), xycoords="axes fraction", xytext=(-5 if left else 5, 1), annotation_clip=False,
-            textcoords="offset points", ha="right" if left else "left", va="bottom", fontsize=8,
-            color=COLOURS[0] if up else _GREY,
-        )  # fmt: skip
+        colour = COLOURS[0] if point in front else _GREY
+        axes.text(*box[:2], name, transform=axes.transAxes, fontsize=8, color=colour, va="bottom", in_layout=False)
+        if number > 3:
+            end = (min(max(x, box[0]), box[2]), box[1] if box[1] > y else box[3])
+            axes.plot([x, end[0]], [y, end[1]], transform=axes.transAxes, color=colour, linewidth=0.6, clip_on=False)
+
+
+def _boxes(x: float, y: float, wide: float, *, above: bool) -> list[Box]:
+    """Where the name of a point may stand, the best place first, within the picture."""
+    boxes: list[Box] = []
+    for step in range(12):
+        heights = [y + 0.008 + _TALL * step, y - 0.008 - _TALL * (step + 1)]
+        for bottom in heights if above else heights[::-1]:
+            lefts = x + 0.015, x - 0.015 - wide, x - wide / 2
+            boxes += [(left, bottom, left + wide, bottom + _TALL) for left in lefts]
+    inside = [box for box in boxes if box[0] > -0.02 and box[2] < 1.02 and box[1] > 0 and box[3] < 1.05]
+    return inside or boxes
 
 
 def _short(name: str) -> str:
