@@ -17,8 +17,8 @@ def board(
 ) -> None:
     """Write a page and a CSV of models by tasks: scores with intervals, costs, accuracy against cost.
 
-    A model's records are joined by its name, whatever folder they are in; records of cost come from
-    `pocketclip cost MODEL --json`.
+    A model's records are joined by its name, whatever folder they are in; costs are what
+    `pocketclip cost MODEL > results/mine_cost.json` wrote.
 
     \b
     Examples:

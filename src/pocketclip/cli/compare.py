@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketclip.cli.loading import loading
 from pocketclip.cli.options import Device, Json, MaxBrokenShare
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _measured(
     for number, model in enumerate(models):
         given = opened(asked, data, train_data, keeps_items=True)
         sources = [source for source in given.opened if source is not None]
-        loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
+        with loading(model):
+            loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
         with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
             if number == 0:
                 tell_left_out(shown, *sources)
