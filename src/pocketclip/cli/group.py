@@ -69,11 +69,11 @@ def _formats(command: str | None) -> tuple[str, ...]:
 
 
 def _format_option(command: str | None) -> TyperOption:
-    more = "; csv is a row a metric" if "csv" in _formats(command) else ""
+    more = "; or csv, a row a metric" if "csv" in _formats(command) else ""
     return TyperOption(
         param_decls=["--format"],
         type=str,
-        metavar="|".join(_formats(command)),
+        metavar="|".join(FORMATS),
         expose_value=False,
         is_eager=True,  # before --json, which looks at it
         help="Of the results; without it a table on a terminal, JSON lines into a pipe or a file" + more + ".",
