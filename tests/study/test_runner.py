@@ -13,7 +13,9 @@ from conftest import QuietWatch, tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.errors import Interrupted, UserError
+from pocketclip.evaluate.comparison import compare
 from pocketclip.evaluate.ranks import Ranks
+from pocketclip.evaluate.sides import kept_items, same_questions
 from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.features.encode import Embeddings
@@ -106,6 +108,13 @@ def test_a_study_trains_every_row_with_every_seed_and_compares_them(
     stored = np.load(folder / "plain" / "seed-1" / "ranks_val.npz")
     ranks = [stored[name].astype(np.int64) for name in ("text_to_image", "image_to_text", "text_images")]
     assert point_metrics(Ranks(*ranks)).items() <= first.runs[1].metrics.items()
+    rows = [kept_items(str(folder / row.folder)) for row in (second, first)]
+    ((ours, theirs),) = same_questions(*rows, None)
+    found = compare(ours, theirs)
+    assert (found.a.seeds, found.b.seeds) == ([0, 1], [0, 1])
+    for name, measure in second.metrics.items():
+        if measure.difference is not None and name in found.metrics:
+            assert found.metrics[name].difference.model_dump() == pytest.approx(measure.difference.model_dump())
     _check_files(record, folder)
     again, notes = carry_out(study(metrics=metrics), folder, resume=True)
     assert len(training.names) == 4

@@ -90,14 +90,14 @@ def compare(ours: Sequence[Items], theirs: Sequence[Items], *, names: tuple[str,
     sides = [_mean_units(part, scores) for part in (all_units[: len(ours)], all_units[len(ours) :])]
     means = {name: parts for name, parts in first.task.means.items() if set(parts) <= set(scores)}
     values = [ratios(units, means) for units in sides]
-    draws = [resampled_ratios(units, means) for units in sides]
+    draws = _paired_draws(sides[0], sides[1], means)
     by_run = [ratios(_only(units, scores), means) for units in all_units]
     of_runs = by_run[: len(ours)], by_run[len(ours) :]
     pairs = _pairs(ours, theirs)
     metrics = {}
     for name in values[0]:
         of_a, of_b = ([run[name] for run in runs] for runs in of_runs)
-        interval = _difference(values[0][name] - values[1][name], draws[0][name] - draws[1][name], of_a, of_b, pairs)
+        interval = _difference(values[0][name] - values[1][name], draws[name], of_a, of_b, pairs)
         wins, losses, ties = _counts(name, sides[0], sides[1], means)
         metrics[name] = Difference(
             a=values[0][name], b=values[1][name], difference=interval, wins=wins, losses=losses, ties=ties
@@ -201,6 +201,19 @@ def _mean_units(runs: Sequence[Sequence[Units]], scores: Sequence[str]) -> list[
         {name: (np.mean([run[name][0] for run in group], axis=0), group[0][name][1]) for name in scores}
         for group in zip(*runs, strict=True)
     ]
+
+
+def _paired_draws(
+    ours: Sequence[Units], theirs: Sequence[Units], means: Mapping[str, Sequence[str]]
+) -> dict[str, Floats]:
+    """(R,) of each difference, A's and B's units drawn together."""
+    both: list[Units] = [
+        {f"{side} {name}": shares for side, group in (("a", own), ("b", other)) for name, shares in group.items()}
+        for own, other in zip(ours, theirs, strict=True)
+    ]
+    of_both = {f"{side} {name}": [f"{side} {part}" for part in parts] for name, parts in means.items() for side in "ab"}
+    draws = resampled_ratios(both, of_both)
+    return {name: draws[f"a {name}"] - draws[f"b {name}"] for name in [*ours[0], *means]}
 
 
 def _counts(

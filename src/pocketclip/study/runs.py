@@ -84,7 +84,7 @@ def carry_out(run: PlannedRun, watch: Watch) -> str | None:
             device=run.device,
             dollars_per_hour=run.dollars_per_hour,
         )
-        _keep(outcome)
+        _keep(outcome, run)
     except (Interrupted, KeyboardInterrupt):
         raise
     except UserError as error:
@@ -100,7 +100,7 @@ def carry_out(run: PlannedRun, watch: Watch) -> str | None:
     return " ".join(problem.splitlines())
 
 
-def _keep(outcome: Outcome) -> None:
+def _keep(outcome: Outcome, run: PlannedRun) -> None:
     """Answers to single questions, pictures, and the model's size; that last, because it says that all is there."""
     folder, val = outcome.folder, outcome.splits["val"]
     task = embedding_task(val.result.task)
@@ -108,7 +108,8 @@ def _keep(outcome: Outcome) -> None:
         write_gallery(make_gallery("val", val.source, val.embeddings), folder)
     answers = task.answers(val.embeddings, val.source, outcome.model.judge_pairs)
     ids = task.identities(val.embeddings, val.source)
-    write_items(folder / ANSWERS, Items(val.result, answers, ids, ""), elsewhere="--out")
+    record = val.result.model_copy(update={"model": run.name, "seed": run.seed})
+    write_items(folder / ANSWERS, Items(record, answers, ids, run.name), elsewhere="--out")
     write_atomically(folder / PARAMETERS, json.dumps(parameters_by_part(outcome.model.model)) + "\n")
 
 
