@@ -17,6 +17,10 @@ from pocketclip.evaluate.tasks import TaskData, make_tasks
 from pocketclip.records import Interval
 
 SOURCE = "scenes:60,classes=size,image_size=32"
+SOURCES = {
+    "sugarcrepe": "scenes:40,texts=choices,image_size=32",
+    "winoground": "scenes:40,twinned=true,texts=choices,image_size=32",
+}
 
 
 def kept(model: PretrainedModel, source: Source, kind: str, **settings: Any) -> Items:
@@ -25,11 +29,12 @@ def kept(model: PretrainedModel, source: Source, kind: str, **settings: Any) -> 
     return items_of(measure(task, model, data), data.items)
 
 
-@pytest.mark.parametrize("kind", ["retrieval", "zero_shot", "linear_probe"])
+@pytest.mark.parametrize("kind", ["retrieval", "zero_shot", "linear_probe", "sugarcrepe", "winoground"])
 def test_units_give_the_scores_of_the_record_and_come_back_from_the_file(
     tiny_pretrained: PretrainedModel, tmp_path: Path, kind: str
 ) -> None:
-    items = kept(tiny_pretrained, open_source(SOURCE, place="x"), kind)
+    data = SOURCES.get(kind, SOURCE)
+    items = kept(tiny_pretrained, open_source(data, place="x"), kind)
     again = read_items(write_items(tmp_path / "new" / items_file(items.record), items))
     assert again.record == items.record
     assert again.ids is not None

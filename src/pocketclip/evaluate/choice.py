@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.choices import Choices
+from pocketclip.data.keys import caption_id
 from pocketclip.data.source import Source
 from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
+from pocketclip.evaluate.identities import Ids, joined_ids, pictures_of
 from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers, EmbeddingTask
@@ -134,6 +136,20 @@ class ChoiceTask(EmbeddingTask):
         _, pictures = np.unique(pictures, return_inverse=True)  # numbers that fit into 32 bits
         kinds = np.array(choices.names)[choices.kinds[examples]]
         return {"examples": examples, "correct": right, "pictures": pictures, "kinds": kinds}
+
+    def identities(self, embeddings: Embeddings, source: Source) -> Ids:
+        """Of each picture, by itself and the captions that it is asked about."""
+        answers = self.answers(embeddings, source)
+        return self.grouped_ids(embeddings, source, answers["examples"], answers["pictures"])
+
+    def grouped_ids(self, embeddings: Embeddings, source: Source, examples: Numbers, groups: Numbers) -> Ids:
+        """Of each of G groups, numbered from 0, by the pictures and captions of its examples."""
+        pictures = np.full(len(source), -1, np.int64)
+        pictures[embeddings.indices] = pictures_of(embeddings, source)
+        parts: list[dict[int, None]] = [{} for _ in range(int(groups.max()) + 1)]
+        for sample, group in zip(self.choices(source).samples[examples].tolist(), groups.tolist(), strict=True):
+            parts[group] |= dict.fromkeys([int(pictures[sample]), *map(caption_id, source.captions(sample))])
+        return joined_ids([list(part) for part in parts])
 
     def units(self, answers: Answers) -> list[Units]:
         """Accuracy, and where there are several kinds the mean over them, picture by picture."""

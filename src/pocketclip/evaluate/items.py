@@ -140,4 +140,5 @@ def _record(text: bytes, place: str) -> EvalResult:
 
 
 def _widest(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return numbers.astype(np.int64 if numbers.dtype.kind == "i" else np.float64)
+    kind = numbers.dtype.kind
+    return numbers if kind == "U" else numbers.astype(np.int64 if kind == "i" else np.float64)

@@ -9,6 +9,7 @@ from pocketclip.data.source import Source
 from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.choice import ChoiceTask, Numbers, rows_of, similarities, texts_in_order
+from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import Answers
@@ -58,6 +59,10 @@ class Winoground(ChoiceTask):
         image = (own[0] > rivals[1] + TIE) & (own[1] > rivals[0] + TIE)
         examples = np.stack([halves[one], halves[other]], axis=1).reshape(-1)
         return {"examples": examples, "text": text, "image": image, "group": text & image}
+
+    def identities(self, embeddings: Embeddings, source: Source) -> Ids:
+        halves = self.answers(embeddings, source)["examples"]
+        return self.grouped_ids(embeddings, source, halves, np.repeat(np.arange(len(halves) // 2), 2))
 
     def units(self, answers: Answers) -> list[Units]:
         names = {name: answers[name.removesuffix("_score")].astype(np.float64) for name in CHANCES}
