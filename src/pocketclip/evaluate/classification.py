@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.embedder import Floats
+from pocketclip.embedder import Embedder, Floats
+from pocketclip.errors import UserError
 from pocketclip.evaluate.statistics import bootstrap_mean_of_classes, bootstrap_ratios
 from pocketclip.records import ClassScore, Interval
 
@@ -125,3 +126,9 @@ def class_scores(classes: Ids, answered: Ids, names: Sequence[str]) -> list[Clas
         )
         for number, name in enumerate(names)
     ]
+
+
+def check_finite(images: Floats, model: Embedder, place: str) -> None:
+    """A UserError where a model gave embeddings that are not finite."""
+    if broken := int((~np.isfinite(images).all(axis=1)).sum()):
+        raise UserError(f"{model.name}: gave {broken:,} embeddings of images of {place} that are not finite.")

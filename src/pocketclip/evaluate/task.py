@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pocketclip.config import Config
 from pocketclip.data import hold_out
 from pocketclip.data.identity import overlap, picture_ids
-from pocketclip.data.source import Gift, Source
+from pocketclip.data.source import Gift, Source, Subset
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
@@ -52,6 +52,7 @@ class TaskData:
         self.keeps_items = keeps_items
         self.items: tuple[Answers, Ids] | None = None
         """What the last task kept of single items."""
+        self._embedded_train: tuple[Embedder, Embeddings] | None = None
 
     @property
     def opened(self) -> tuple[Source | None, Source | None]:
@@ -97,6 +98,18 @@ class TaskData:
         """
         if self.keeps_items:
             self.items = answers, ids
+
+    def embedded_parts(self, model: Embedder, watch: Watch) -> tuple[Embeddings, Embeddings]:
+        """Images to learn from and to be tested on, without texts, by their numbers in each; made once for a model."""
+        train, test = self.images
+        whole = self.image_embeddings(model, watch)
+        if self._train is None:
+            assert isinstance(train, Subset)
+            assert isinstance(test, Subset)
+            return whole.part(train.indices), whole.part(test.indices)
+        if self._embedded_train is None or self._embedded_train[0] is not model:
+            self._embedded_train = model, embed_source(model.for_scores(), train, watch, with_texts=False)
+        return self._embedded_train[1], whole
 
 
 class Task(Config):

@@ -198,6 +198,13 @@ class Embeddings:
     caption_ids: npt.NDArray[np.int64] | None = None
     """(Q,), equal where captions are the same text; None where all differ."""
 
+    def part(self, chosen: npt.NDArray[np.int64]) -> "Embeddings":
+        """The images alone of the samples whose ascending numbers are `chosen`, numbered by their place in it."""
+        place = np.searchsorted(chosen, self.indices)
+        kept = chosen[np.minimum(place, len(chosen) - 1)] == self.indices
+        pictures = None if self.pictures is None else self.pictures[kept]
+        return Embeddings(self.images[kept], NO_TEXTS["features"], np.zeros(0, np.int64), place[kept], [], pictures)
+
 
 def embed_source(
     model: Embedder,

@@ -8,8 +8,10 @@ from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.task import EmbeddingTask, Task, TaskData
 from pocketclip.evaluate.tasks.aro import Aro
+from pocketclip.evaluate.tasks.few_shot import FewShot
 from pocketclip.evaluate.tasks.fine_tuning import FineTuning
 from pocketclip.evaluate.tasks.folds import Folds
+from pocketclip.evaluate.tasks.knn import Knn
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
 from pocketclip.evaluate.tasks.retrieval import Retrieval
@@ -20,7 +22,20 @@ from pocketclip.evaluate.tasks.zero_shot import ZeroShot
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, Watch
 
-Tasks = Retrieval | Folds | ZeroShot | Nlvr2 | LinearProbe | FineTuning | TextProbe | Sugarcrepe | Winoground | Aro
+Tasks = (
+    Retrieval
+    | Folds
+    | ZeroShot
+    | Nlvr2
+    | LinearProbe
+    | FewShot
+    | Knn
+    | FineTuning
+    | TextProbe
+    | Sugarcrepe
+    | Winoground
+    | Aro
+)
 """The registry: a new task is a file here, and its class in this line."""
 if not TYPE_CHECKING:
     Tasks = with_registered(Tasks, "pocketclip.tasks")

@@ -7,12 +7,21 @@ import numpy.typing as npt
 from pydantic import field_validator
 
 from pocketclip.data.source import Source, Subset
-from pocketclip.embedder import Embedder, Floats
+from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.class_sets import DEFAULT_TEMPLATES, class_set, read_templates
 from pocketclip.evaluate.class_sets.asked import OWN, Asked, ask_own, ask_set
 from pocketclip.evaluate.class_sets.places import NO_CLASS, Ids
-from pocketclip.evaluate.classification import MEAN_CLASS, TOP, Answers, accuracies, class_scores, classify, item_shares
+from pocketclip.evaluate.classification import (
+    MEAN_CLASS,
+    TOP,
+    Answers,
+    accuracies,
+    check_finite,
+    class_scores,
+    classify,
+    item_shares,
+)
 from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.out_of_distribution import AUPR, area_of_unknown, embed_known
 from pocketclip.evaluate.prompts import class_embeddings, prompts_hash
@@ -211,12 +220,6 @@ class ZeroShot(Task):
             worst = ", ".join(f"{own.name} {percent(share)} (of {own.num_images:,})" for share, own in there[:3])
             lines.append(f"hardest classes: {worst}")
         return [*lines, *result.notes]
-
-
-def check_finite(images: Floats, model: Embedder, place: str) -> None:
-    """A UserError where a model gave embeddings that are not finite."""
-    if broken := int((~np.isfinite(images).all(axis=1)).sum()):
-        raise UserError(f"{model.name}: gave {broken:,} embeddings of images of {place} that are not finite.")
 
 
 def _embedded(model: Embedder, data: TaskData, wanted: Flags, watch: Watch) -> "tuple[Embeddings, Flags]":

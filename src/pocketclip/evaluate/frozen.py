@@ -1,0 +1,91 @@
+"""What classes a model's vectors of images tell apart, by something learned from other images' vectors."""
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.data.labels import NO_LABEL, Classes
+from pocketclip.data.source import Source
+from pocketclip.embedder import Embedder
+from pocketclip.errors import UserError
+from pocketclip.evaluate.classification import check_finite
+from pocketclip.evaluate.identities import pictures_of
+from pocketclip.evaluate.task import Need, Task, TaskData
+from pocketclip.evaluate.tower import Part, matched_classes
+from pocketclip.features.encode import Embeddings
+from pocketclip.records import EvalResult
+from pocketclip.stages.watch import Watch
+
+
+class Examples(NamedTuple):
+    """What is learned from, and what is tested on."""
+
+    learned: Part
+    tested: Part
+    classes: Classes
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know of them."""
+        left_out = [
+            f"{part.num_left_out:,} {which} images without a class, or broken, left out"
+            for which, part in (("training", self.learned), ("test", self.tested))
+            if part.num_left_out
+        ]
+        return [*(f"classes matched by number: {name} names none" for name in self.classes.unnamed), *left_out]
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """Metrics that a reader needs beside the scores."""
+        names = self.classes.class_names
+        commonest = np.bincount(self.learned.labels, minlength=len(names)).argmax()
+        return {
+            "commonest_class_accuracy": float((self.tested.labels == commonest).mean()),
+            "chance": 1 / len(names),
+            "num_classes": float(len(names)),
+            "num_training_examples": float(len(self.learned.labels)),
+        }
+
+
+class FrozenTask(Task):
+    """A task over embeddings of images with classes, some to learn from and others to be tested on."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"classes", "training data"})
+    unit = "images"
+    counted = "images"
+    openings = {
+        "top1_accuracy": "{} of 100 images get their class",
+        "commonest_class_accuracy": "Always the commonest class would be right for {} of 100",
+    }
+
+    def examples(self, model: Embedder, data: TaskData, watch: Watch) -> Examples:
+        """Embeddings of both parts, as exact as scores ask for.
+
+        Raises:
+            UserError: a part has no classes or no readable image, the classes do not fit, or embeddings are not finite.
+        """
+        sources = data.images
+        classes = matched_classes(*sources)
+        embedded = data.embedded_parts(model, watch)
+        learned = _part(embedded[0], classes.train, sources[0], "training")
+        tested = _part(embedded[1], classes.test, sources[1], "test")
+        for part, source in zip((learned, tested), sources, strict=True):
+            check_finite(part.features, model, source.name)
+        return Examples(learned, tested, classes)
+
+    def sizes(self, result: EvalResult) -> dict[str, int]:
+        return {"images": result.num_images}
+
+    def chance(self, result: EvalResult) -> tuple[str, float] | None:
+        return None if "chance" not in result.metrics else ("top-1", float(str(result.metrics["chance"])))
+
+
+def _part(embedded: Embeddings, labels: npt.NDArray[np.int64], source: Source, which: str) -> Part:
+    """The rows of one part that have a class."""
+    own = labels[embedded.indices]
+    kept = own != NO_LABEL
+    if not kept.any():
+        raise UserError(f"{source.name}: none of the {which} images with a class can be read.")
+    ids = pictures_of(embedded, source)[kept]
+    return Part(embedded.images[kept], own[kept], len(source) - int(kept.sum()), ids)

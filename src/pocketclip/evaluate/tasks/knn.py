@@ -1,0 +1,78 @@
+"""k nearest neighbours: the class that most of the most similar training images have."""
+
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from pocketclip.embedder import Embedder
+from pocketclip.errors import UserError
+from pocketclip.evaluate.classification import MEAN_CLASS, accuracies, class_scores, item_shares
+from pocketclip.evaluate.frozen import FrozenTask
+from pocketclip.evaluate.neighbours import neighbour_votes, vote_ranks
+from pocketclip.evaluate.task import TaskData
+from pocketclip.records import EvalResult, Interval, percent
+from pocketclip.stages.watch import SILENT, Watch
+
+PLAIN = "top1_accuracy_plain_vote"
+LABELS = {
+    "top1_accuracy": "top-1",
+    "top5_accuracy": "top-5",
+    MEAN_CLASS: "mean over classes of top-1",
+    PLAIN: "top-1 by a plain vote",
+    "chance": "guessing",
+    "commonest_class_accuracy": "always the commonest class",
+}
+
+
+class Knn(FrozenTask):
+    """Accuracy of the vote of the k nearest training images, by likeness and plainly; nothing is fitted."""
+
+    kind: Literal["knn"] = "knn"
+    heading = "Nearest neighbours"
+    meaning = (
+        "Each of the k nearest training images votes for its class with weight exp(cosine / temperature); top-1: the "
+        "right class gets most; top-5: it is among the first five. Ties count against the model."
+    )
+
+    k: PositiveInt = 20
+    """How many neighbours vote."""
+    temperature: PositiveFloat = 0.07
+    """Of the weights; the smaller, the more the nearest count."""
+
+    def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
+        given = self.examples(model, data, watch)
+        (learned, learned_labels, *_), (tested, labels, _, ids), classes = given
+        names = classes.class_names
+        if self.k > len(learned):
+            raise UserError(
+                f"{data.images[0].name}: has {len(learned):,} training images with a class, and {self.k:,} should "
+                f"vote; give more, or --set k={len(learned)}."
+            )
+        votes = neighbour_votes(
+            *(learned, learned_labels, tested), num_classes=len(names), k=self.k, temperature=self.temperature
+        )
+        (ranks, predicted), (plain, _) = (vote_ranks(own, labels) for own in votes)
+        data.keep({**item_shares(ranks, labels, len(names)), PLAIN: plain == 0}, ids)
+        metrics: dict[str, Interval | float] = {**accuracies(ranks, labels, len(names))}
+        metrics[PLAIN] = accuracies(plain, None, len(names))["top1_accuracy"]
+        return EvalResult(
+            task=self.kind,
+            dataset=data.images[1].name,
+            split="all",
+            num_images=len(labels),
+            num_captions=0,
+            metrics={**metrics, **given.sizes, "k": float(self.k), "temperature": self.temperature},
+            notes=given.notes,
+            classes=class_scores(labels, predicted, names),
+        )
+
+    def title(self, result: EvalResult) -> str:
+        k, classes, learned = (result.metrics[name] for name in ("k", "num_classes", "num_training_examples"))
+        return (
+            f"{self.heading}, {k:g} of {learned:,.0f}, on {self.counts(result)} of {classes:g} classes; "
+            "percent [95 % interval]"
+        )
+
+    def rows(self, result: EvalResult) -> list[list[str]]:
+        """A row for each score, then what guessing and always giving one answer would score."""
+        return [[label, percent(result.metrics[name])] for name, label in LABELS.items() if name in result.metrics]
