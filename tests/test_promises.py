@@ -48,6 +48,10 @@ PROMISES = [
     (MEASURES, "A tie is wrong, and cosines closer than 1e-6 are ties", "evaluate/test_choice.py::test_a_tie_is_wrong"),
     (MEASURES, "`--set mean_over=all` counts all", "evaluate/test_choice.py::test_the_mean_is_over_what_the_published_one_counts"),
     (MEASURES, "words exchanged inside every three of them, and the threes exchanged", "data/sources/test_choice_files.py::test_captions_are_shuffled_within_threes_of_words_and_threes_among_each_other"),
+    (GUIDE, "has seen no emoji of the `test` of any style", "data/sources/test_iconify.py::test_an_emoji_is_in_the_split_of_its_name_as_of_openmoji"),
+    (GUIDE, "keeps those that all have", "data/sources/test_iconify.py::test_only_what_other_sets_have_where_asked"),
+    (GUIDE, "takes label and tags as captions", "data/sources/test_iconify.py::test_label_and_tags_are_captions_where_given"),
+    (GUIDE, "The licence is in every record", "data/sources/test_iconify.py::test_the_makers_are_named_in_records"),
     # The same picture
     (GUIDE, "Rows of a table that name one file, or hold the same bytes, are joined", "data/sources/test_table_kinds.py::test_parquet_rows_of_equal_bytes_are_one_picture"),
     (GUIDE, "a copy is never on both sides", "data/test_splits.py::test_copies_stay_together"),

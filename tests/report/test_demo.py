@@ -216,6 +216,8 @@ def test_emoji_name_their_makers(show: Show, tmp_path: Path) -> None:
     assert "OpenMoji" not in text
     page = write_demo(replace(demo, source="openmoji:test"), tmp_path / "emoji.html")
     assert ATTRIBUTION in page.read_text(encoding="utf-8")
+    page = write_demo(replace(demo, credit="Emoji drawings: Some by Somebody, licence MIT"), tmp_path / "other.html")
+    assert "Emoji drawings: Some by Somebody, licence MIT." in page.read_text(encoding="utf-8")
 
 
 def test_wishes_are_checked_before_the_work(tmp_path: Path) -> None:

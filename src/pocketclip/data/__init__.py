@@ -14,6 +14,7 @@ from pocketclip.data.sources.coco import CocoSourceConfig, KarpathySourceConfig
 from pocketclip.data.sources.flickr import FlickrSourceConfig
 from pocketclip.data.sources.folder import FolderSourceConfig
 from pocketclip.data.sources.hub import HubSourceConfig
+from pocketclip.data.sources.iconify import IconifySourceConfig
 from pocketclip.data.sources.nlvr2 import Nlvr2SourceConfig
 from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
 from pocketclip.data.sources.reinforced import ReinforcedSourceConfig
@@ -36,6 +37,7 @@ Sources = (
     | FlickrSourceConfig
     | HubSourceConfig
     | OpenmojiSourceConfig
+    | IconifySourceConfig
     | ScenesSourceConfig
     | Nlvr2SourceConfig
     | ScenePairsSourceConfig

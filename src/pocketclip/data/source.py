@@ -81,6 +81,11 @@ class Source(ABC):
     """Whether pictures are drawings that may look nearly alike and yet show different things."""
     chosen_by: Mapping[str, Any] = {}
     """All settings but those of where the data lie, as plain JSON values; see `SourceSettings`."""
+    credit: str = ""
+    """Whose pictures they are and under which licence, where whoever shows them has to say so; records and pages do.
+
+    Pages know OpenMoji by the name of its source.
+    """
     _stamp: str | None = None
     left_out: Sequence[LeftOut] = ()
     """What was seen when it was opened, and gives no samples."""
@@ -211,6 +216,10 @@ class Subset(Source):
     @property
     def left_out(self) -> Sequence[LeftOut]:  # type: ignore[override]
         return self.source.left_out
+
+    @property
+    def credit(self) -> str:  # type: ignore[override]
+        return self.source.credit
 
     def __len__(self) -> int:
         return len(self.indices)

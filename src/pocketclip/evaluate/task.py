@@ -193,7 +193,8 @@ def measure(task: Task, model: Embedder, data: TaskData, watch: Watch = SILENT) 
     result = task.run(model, data, watch).model_copy(update={"model": model.name, **_training_of(model)})
     if "texts" in task.needs:
         return result
-    notes = [*map(str, data.source.left_out), *_seen_in_training(model, data.source, watch)]
+    credit = [data.source.credit] if data.source.credit else []
+    notes = [*credit, *map(str, data.source.left_out), *_seen_in_training(model, data.source, watch)]
     if "training data" in task.needs and (shared := overlap(data.images[1], data.images[0], watch)).count:
         notes.append(f"{shared.count:,} of {shared.of:,} test pictures are in the training data, too")
     return result.model_copy(update={"notes": [*result.notes, *notes]})

@@ -43,6 +43,8 @@ class Demo:
     context_length: int
     record: RunRecord | None
     """Of the run that made the model."""
+    credit: str = ""
+    """Whose pictures are shown, where that has to be said."""
 
 
 def check_request(out: Path, sentences: Sequence[str]) -> list[str]:
@@ -97,6 +99,7 @@ def make_demo(
         num_parameters=model.num_parameters,
         context_length=exact.text_reader().context_length,
         record=record,
+        credit=source.credit,
     )
 
 
@@ -133,5 +136,5 @@ def write_demo(demo: Demo, out: Path) -> Path:
         approaches=[*PUBLISHED, own],
         own=own,
         provenance=Provenance() if demo.result is None else demo.result.provenance,
-        attribution=ATTRIBUTION if "openmoji" in demo.source else "",
+        attribution=demo.credit or (ATTRIBUTION if demo.source.startswith("openmoji") else ""),
     )

@@ -73,6 +73,9 @@ def check_apart(splits: Mapping[str, Source], config: DataConfig, watch: Watch) 
         notes[name].append(note)
     for note in itertools.chain(*notes.values()):
         watch.note(note)
+    for name, source in splits.items():
+        if source.credit:
+            notes[name].append(f"data.{name}: {source.credit}")
     return notes
 
 

