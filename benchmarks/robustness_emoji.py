@@ -4,7 +4,7 @@
     uv run python benchmarks/robustness_emoji.py runs/quickstart --packages packages --write
 
 Zero-shot over the emoji that all four sets have, each name a class and nothing around it: of the split that the model
-was not trained on, and of the one whose OpenMoji drawings it was trained on. The gap to OpenMoji is over the same names.
+was not trained on, and of that whose OpenMoji drawings it was trained on. The gap to OpenMoji is over the same names.
 """
 
 import sys
