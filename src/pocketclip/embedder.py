@@ -72,8 +72,8 @@ class Embedder(ABC):
     """D."""
     num_parameters: int
     """Learned values, each shared one once."""
-    preprocess: PreprocessConfig
-    """How a picture becomes the pixels that `encode_images` takes."""
+    knows_images: bool = True
+    """Whether it can be asked about pictures; a model of sentences alone has no `preprocess`."""
     tokenizer: TextReader | None = None
     """None of a model that knows images only."""
     inverse_temperature: float | None = None
@@ -81,8 +81,20 @@ class Embedder(ABC):
     judge_pairs: JudgePairs | None = None
     """Whether sentences are true of pairs of images; None of a model that judges none."""
     is_on_gpu: bool = False
+    _preprocess: PreprocessConfig | None = None
     trained_on: Sketch | None = None
     """Which pictures it learned from; None where that is not known."""
+
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """How a picture becomes the pixels that `encode_images` takes; a UserError of a model that knows texts only."""
+        if self._preprocess is None:
+            raise UserError(f"{self.name}: knows texts only, and this asks it about images; choose a model of both.")
+        return self._preprocess
+
+    @preprocess.setter
+    def preprocess(self, value: PreprocessConfig) -> None:
+        self._preprocess = value
 
     @abstractmethod
     def encode_images(self, pixels: Pixels) -> Floats:
@@ -103,9 +115,10 @@ class Embedder(ABC):
     def __repr__(self) -> str:
         reader, device = self.tokenizer, getattr(self, "device", "cuda" if self.is_on_gpu else "cpu")
         context_length = "no texts" if reader is None else f"context_length={reader.context_length}"
+        image_size = f"image_size={self.preprocess.image_size}" if self.knows_images else "no images"
         return (
             f"{type(self).__name__}({self.name!r}, num_parameters={self.num_parameters:_}, embed_dim={self.embed_dim}, "
-            f"image_size={self.preprocess.image_size}, {context_length}, device={str(device)!r})"
+            f"{image_size}, {context_length}, device={str(device)!r})"
         )
 
     def encode_image(self, images: Images, *, batch_size: int = 32) -> Floats:
@@ -177,8 +190,9 @@ class Embedder(ABC):
 
     def _encode_images(self, items: Iterator[Named], batch_size: int) -> Iterator[Floats]:
         check_batch_size(batch_size)
+        preprocess = self.preprocess
         while batch := [read_image(item, place) for place, item in islice(items, batch_size)]:
-            yield self.encode_images(np.stack([resize_image(image, self.preprocess) for image in batch]))
+            yield self.encode_images(np.stack([resize_image(image, preprocess) for image in batch]))
 
     def _encode_texts(self, items: Iterator[Named], batch_size: int) -> Floats:
         reader = self.text_reader()

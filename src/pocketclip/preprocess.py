@@ -50,6 +50,11 @@ class PreprocessConfig(Config):
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the resized picture that the centre crop keeps (timm's crop_pct)."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    crop_like: Literal["transformers", "torchvision"] = Field(
+        default="transformers", exclude_if=lambda library: library == "transformers"
+    )
+    """Whose centre it is where it falls between two pixels: transformers' is to the left and above, torchvision's at an
+    even number."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -243,11 +248,24 @@ def scaled_size(size: tuple[int, int], config: PreprocessConfig) -> tuple[int, i
     return shortest * size[0] // min(size), shortest * size[1] // min(size)
 
 
+def centre_corner(scaled: tuple[int, int], config: PreprocessConfig) -> tuple[int, int]:
+    """Left and top of the square that `crop` keeps of a picture of `scaled_size`."""
+    spare = scaled[0] - config.image_size, scaled[1] - config.image_size
+    if config.crop_like == "torchvision":
+        return round(spare[0] / 2), round(spare[1] / 2)
+    return spare[0] // 2, spare[1] // 2
+
+
+def is_panorama(scaled: tuple[int, int], config: PreprocessConfig) -> bool:
+    """Whether `crop` keeps less than a quarter of a picture, which would be resized for nothing."""
+    return scaled[0] * scaled[1] > 4 * config.image_size**2
+
+
 def centre_box(size: tuple[int, int], config: PreprocessConfig) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the square that `crop` keeps, in the pixels of a picture of this size."""
     scaled = scaled_size(size, config)
     ratio_x, ratio_y = size[0] / scaled[0], size[1] / scaled[1]
-    left, top = ((side - config.image_size) // 2 for side in scaled)
+    left, top = centre_corner(scaled, config)
     right, bottom = left + config.image_size, top + config.image_size
     return left * ratio_x, top * ratio_y, right * ratio_x, bottom * ratio_y
 
@@ -257,5 +275,9 @@ def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np
     size, resample = config.image_size, RESAMPLE[config.interpolation]
     if config.resize == "squash":
         return np.asarray(image if image.size == (size, size) else image.resize((size, size), resample))
+    scaled = scaled_size(image.size, config)
+    if config.crop_like == "torchvision" and not is_panorama(scaled, config):  # its very bytes
+        left, top = centre_corner(scaled, config)
+        return np.asarray(image.resize(scaled, resample).crop((left, top, left + size, top + size)))
     # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
     return np.asarray(image.resize((size, size), resample, box=centre_box(image.size, config)))

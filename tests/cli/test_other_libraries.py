@@ -24,10 +24,12 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "hf:models/clip"
 
 
-@pytest.fixture(params=["hf:models/clip", "open_clip:local-dir:models/open_clip"])
+@pytest.fixture(params=["hf:models/clip", "st:models/clip", "open_clip:local-dir:models/open_clip"])
 def model(request: pytest.FixtureRequest, clip: str) -> str:
     """A tiny model of each library that reads sentences too."""
-    if request.param != clip:
+    if request.param.startswith("st:"):
+        pytest.importorskip("sentence_transformers")
+    if request.param.startswith("open_clip:"):
         pytest.importorskip("open_clip")
         tiny.write_open_clip_folder(Path("models/open_clip"))
     name: str = request.param
@@ -100,15 +102,15 @@ def test_cost_weighs_what_can_be_weighed(what: str, clip: str, pocketclip: Run) 
 
 
 @pytest.mark.slow
-def test_a_page_shows_what_it_finds(clip: str, pocketclip: Run, make_folder: Callable[..., Path]) -> None:
-    ended = pocketclip("demo", "retrieval", clip, "--data", f"folder:{make_folder(6, 1)}", "--json", "--device", "cpu")
+def test_a_page_shows_what_it_finds(model: str, pocketclip: Run, make_folder: Callable[..., Path]) -> None:
+    ended = pocketclip("demo", "retrieval", model, "--data", f"folder:{make_folder(6, 1)}", "--json", "--device", "cpu")
     assert ended.code == 0, ended.err
-    assert "hf:models/clip" in Path("demo.html").read_text()
+    assert model in Path("demo.html").read_text()
 
 
 @pytest.mark.slow
-def test_filter_compares_by_it(clip: str, pocketclip: Run, make_folder: Callable[..., Path]) -> None:
-    rule = ("--keep-share", "0.5", "--model", clip, "--device", "cpu")
+def test_filter_compares_by_it(model: str, pocketclip: Run, make_folder: Callable[..., Path]) -> None:
+    rule = ("--keep-share", "0.5", "--model", model, "--device", "cpu")
     ended = pocketclip("data", "filter", f"folder:{make_folder(6, 1)}", "--out", "kept", *rule, "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["num_kept_captions"] == 3

@@ -14,6 +14,7 @@ from pydantic import Field
 from pocketclip.asked.config import BundleModelConfig
 from pocketclip.asked.library import LibraryModelConfig
 from pocketclip.asked.open_clip import OpenClipModelConfig
+from pocketclip.asked.sentence_transformers import SentenceTransformersModelConfig
 from pocketclip.asked.timm import TimmModelConfig
 from pocketclip.asked.transformers import HuggingFaceModelConfig
 from pocketclip.bundle import find_bundle
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from pocketclip.asked.bundle import PretrainedModel
     from pocketclip.asked.model import AskedModel, LibraryModel
 
-Models = BundleModelConfig | OpenClipModelConfig | HuggingFaceModelConfig | TimmModelConfig
+Models = (
+    BundleModelConfig | OpenClipModelConfig | HuggingFaceModelConfig | SentenceTransformersModelConfig | TimmModelConfig
+)
 AskedModelConfig = Annotated[Models, Field(discriminator="kind")]
 PREFIXES: dict[str, type[LibraryModelConfig]] = {
     config.prefix: config for config in get_args(Models) if issubclass(config, LibraryModelConfig)
@@ -41,7 +44,8 @@ def open_model(
     >>> model.encode_text(["two dogs in the snow"])  # float32 (1, D), unit length
 
     Args:
-        place: a bundle, a run folder or a bundle's hub name; or `open_clip:NAME/PRETRAINED`, `hf:NAME` or `timm:NAME`.
+        place: a bundle, a run folder or a bundle's hub name; or `open_clip:NAME/PRETRAINED`, `hf:NAME`,
+            `st:NAME` or `timm:NAME`.
         device: `cpu`, `cuda` or `auto`.
         precision: of all but reported numbers; see `Embedder.for_scores`.
         text_only: leave out a bundle's image tower: half the time to load, for encoding queries.

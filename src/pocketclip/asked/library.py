@@ -37,6 +37,11 @@ class LibraryModelConfig(Config):
     normalize: ClassVar[bool] = True
     """Whether `embed_images` brings vectors to length 1."""
 
+    crop_like: Literal["transformers", "torchvision"] = Field(
+        default="transformers", exclude_if=lambda library: library == "transformers"
+    )
+    """As of `PreprocessConfig`: a teacher sees the student's pixels, and a model that is measured its library's own."""
+
     @property
     def knows(self) -> frozenset[str]:
         """What it can be asked about: images, captions, classes."""

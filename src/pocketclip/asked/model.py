@@ -14,6 +14,7 @@ from pocketclip.asked.library import PACKAGES, LibraryModelConfig, LibraryTokeni
 from pocketclip.config import digest
 from pocketclip.data.keys import safe_key
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels
+from pocketclip.errors import UserError
 from pocketclip.models.running.precision import Precision, autocast, precision_of_scores, resolve_precision
 from pocketclip.models.running.runner import cast_weights, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
@@ -54,11 +55,14 @@ class LibraryModel(AskedModel):
     Args:
         config: that it was built from.
         module: in float32; its weights are cast to `precision`.
-        encode_image: (B, 3, H, W) bytes to (B, D), by the module.
+        encode_image: (B, 3, H, W) bytes to (B, D), by the module; None of a model that knows texts only.
         encode_text: (M, L) ids and mask to (M, D), likewise; None of a model that knows images only.
         called: name and weights; the short name is made of what is not empty.
         settings: what shapes its embeddings beside weights and `preprocess`.
-        tokenizer, scale: None of a model that has none.
+        preprocess, tokenizer, scale: None of a model that has none.
+
+    Raises:
+        UserError: its towers give vectors of different widths.
     """
 
     tokenizer: LibraryTokenizer | None
@@ -67,12 +71,12 @@ class LibraryModel(AskedModel):
         self,
         config: LibraryModelConfig,
         module: nn.Module,
-        encode_image: Callable[[Tensor], Tensor],
+        encode_image: Callable[[Tensor], Tensor] | None,
         encode_text: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
         called: Sequence[str],
         settings: Sequence[Any],
-        preprocess: PreprocessConfig,
+        preprocess: PreprocessConfig | None,
         tokenizer: LibraryTokenizer | None = None,
         scale: Scale | None = None,
         device: torch.device,
@@ -84,16 +88,34 @@ class LibraryModel(AskedModel):
         self.module = module.to(device).eval().requires_grad_(False)
         self._encode_image, self._encode_text = encode_image, encode_text
         self.name, self.short_name = config.text(), safe_key("-".join(filter(None, called)))
-        self.preprocess, self.tokenizer = preprocess, tokenizer
+        self._preprocess, self.tokenizer = preprocess, tokenizer
+        self.knows_images = preprocess is not None
         self.device, self.is_on_gpu = device, device.type == "cuda"
         self.num_parameters = sum(parameter.numel() for parameter in module.parameters())
-        self._fingerprint = module_fingerprint(module, digest([*settings, preprocess.model_dump(mode="json")]))
+        self._fingerprint = module_fingerprint(module, digest([*settings, self._sizing()]))
         self._asked_precision = precision
         self.precision = resolve_precision(precision, device)
         if self.precision == "bfloat16":
             cast_weights(module)
-        grey = torch.full((1, 3, preprocess.image_size, preprocess.image_size), 128, dtype=torch.uint8)
-        self.embed_dim = self.embed_images(grey).shape[1]
+        self.embed_dim = self._width()
+
+    def _sizing(self) -> dict[str, Any] | None:
+        return None if self._preprocess is None else self._preprocess.model_dump(mode="json")
+
+    def _width(self) -> int:
+        """D, the same of a picture and of a sentence."""
+        widths = []
+        if self._preprocess is not None:
+            side = self._preprocess.image_size
+            widths.append(self.embed_images(torch.full((1, 3, side, side), 128, dtype=torch.uint8)).shape[1])
+        if self.tokenizer is not None:
+            widths.append(self.encode_texts(*self.tokenizer.encode(["a"])).shape[1])
+        if len(set(widths)) > 1:
+            raise UserError(
+                f"{self.name}: an image becomes {widths[0]} numbers and a text {widths[1]}, so that they cannot be "
+                "compared; choose a model whose two towers share a space."
+            )
+        return widths[0]
 
     @property
     def fingerprint(self) -> str:
@@ -101,6 +123,7 @@ class LibraryModel(AskedModel):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
+        assert self._encode_image is not None, "this model knows texts only"
         with autocast(self.precision, self.device):
             vectors = self._encode_image(images.to(self.device)).float()
         return F.normalize(vectors, dim=1) if self.config.normalize else vectors
@@ -133,7 +156,7 @@ class LibraryModel(AskedModel):
             "model": self.fingerprint,
             "tokenizer": None if reader is None else digest(reader.vocabulary()),
             "context_length": None if reader is None else reader.context_length,
-            "preprocess": self.preprocess.model_dump(mode="json"),
+            "preprocess": self._sizing(),
             "precision": self.precision,
             "device": self.device.type,
             "versions": {name: version(name) for name in dict.fromkeys((*PACKAGES, self.config.library))},

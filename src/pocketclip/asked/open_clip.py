@@ -40,7 +40,7 @@ class OpenClipModelConfig(LibraryModelConfig):
         """`NAME/TAG`, `NAME/FILE`, `hf-hub:OWNER/NAME` or `local-dir:FOLDER`."""
         brings_weights = text.startswith(("hf-hub:", LOCAL))
         name, _, pretrained = (text, "", "") if brings_weights else text.partition("/")
-        return cls(name=name, pretrained=pretrained or None)
+        return cls(name=name, pretrained=pretrained or None, crop_like="torchvision")
 
     def text(self) -> str:
         return f"{self.prefix}:{'/'.join(filter(None, (self.name, self.pretrained)))}"
@@ -60,6 +60,7 @@ class OpenClipModelConfig(LibraryModelConfig):
             model = open_clip.create_model(self.name, pretrained=self.pretrained, require_pretrained=True)
             tokenizer = open_clip.get_tokenizer(self.name)
         preprocess = _preprocess(open_clip.get_model_preprocess_cfg(model), place)
+        preprocess = preprocess.model_copy(update={"crop_like": self.crop_like})
         return LibraryModel(
             self,
             model,

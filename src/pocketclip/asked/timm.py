@@ -47,6 +47,7 @@ class TimmModelConfig(LibraryModelConfig):
         """`NAME`, or `NAME/WEIGHTS`; pictures are prepared as the model's own settings say."""
         name, _, pretrained = text.partition("/")
         settings: dict[str, Any] = {"name": name, "pretrained": pretrained or "hub", "feature": "native"}
+        settings["crop_like"] = "torchvision"
         known = require("timm", extra="train").get_pretrained_cfg(name)
         if known is not None:  # an unknown name is an error of `build`, with the nearest ones
             data = require("timm.data").resolve_data_config(pretrained_cfg=known.to_dict())
@@ -89,7 +90,7 @@ class TimmModelConfig(LibraryModelConfig):
             encoder,
             called=(self.name, "" if self.pretrained in ("hub", "package", "none") else Path(self.pretrained).stem),
             settings=[encoder.settings, self.feature],
-            preprocess=encoder.preprocess,
+            preprocess=encoder.preprocess.model_copy(update={"crop_like": self.crop_like}),
             device=device,
             precision=precision,
         )

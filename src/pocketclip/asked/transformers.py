@@ -58,7 +58,7 @@ class HuggingFaceModelConfig(LibraryModelConfig):
             model = transformers.AutoModel.from_pretrained(self.name, dtype=torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.name)
             processor = transformers.AutoImageProcessor.from_pretrained(self.name)
-        preprocess, is_whole = _preprocess(processor.to_dict(), place), IS_WHOLE[config.model_type]
+        preprocess, is_whole = read_preprocess(processor.to_dict(), place), IS_WHOLE[config.model_type]
 
         def encode_text(tokens: "Tensor", mask: "Tensor") -> "Tensor":
             masked = {} if is_whole else {"attention_mask": mask.long()}
@@ -105,7 +105,7 @@ def _pooled(output: Any) -> "Tensor":
     return pooled
 
 
-def _preprocess(values: dict[str, Any], place: str) -> PreprocessConfig:
+def read_preprocess(values: dict[str, Any], place: str) -> PreprocessConfig:
     """The settings of an image processor; SigLIP's resize to the final size and crop nothing."""
     values = dict(values)
     size = {name: side for name, side in dict(values.get("size") or {}).items() if side is not None}

@@ -22,7 +22,7 @@ def wants_json(asked: bool) -> bool:
 
 MODEL_HELP = (
     "A bundle, a run folder, or a bundle's name on the Hugging Face hub; of other libraries open_clip:NAME/PRETRAINED, "
-    "hf:NAME or timm:NAME."
+    "hf:NAME, st:NAME or timm:NAME."
 )
 Model = Annotated[str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP)]
 Recipe = Annotated[

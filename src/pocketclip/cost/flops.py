@@ -31,7 +31,7 @@ def count_macs(run: Callable[[], object]) -> int:
 
 
 def tower_macs(model: DualEncoder | LibraryModel, *, image_size: int, context_length: int) -> dict[str, int]:
-    """MACs of one image and, unless `context_length` is 0, of one text of full length, heads included.
+    """MACs of one image and of one text of full length, heads included; of none where `image_size` or length is 0.
 
     A model of ours is left in evaluation mode.
     """
@@ -42,7 +42,7 @@ def tower_macs(model: DualEncoder | LibraryModel, *, image_size: int, context_le
     else:
         images = images.to(model.logit_scale.device)
         encode_images, encode_texts = model.eval().encode_image, model.encode_text
-    macs = {"macs_image": count_macs(lambda: encode_images(images))}
+    macs = {"macs_image": count_macs(lambda: encode_images(images))} if image_size else {}
     if context_length:
         tokens = torch.ones(1, context_length, dtype=torch.int64, device=images.device)
         macs["macs_text"] = count_macs(lambda: encode_texts(tokens, torch.ones_like(tokens, dtype=torch.bool)))

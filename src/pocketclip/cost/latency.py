@@ -45,7 +45,7 @@ def latency(
 
     Args:
         runner: as inference uses it: folded, in the device's fast number type; or another library's model.
-        image_size: pixels of a side.
+        image_size: pixels of a side. 0 for a model that knows texts only.
         num_tokens: of each text; captions have about 15. 0 for a model that knows images only.
         seconds: spent on each of the four timings.
         watch: told of each of them.
@@ -58,7 +58,9 @@ def latency(
         pixels = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
         tokens = np.ones((batch, num_tokens), dtype=np.int64)  # the smallest learned vocabularies have few ids
         mask = np.ones(tokens.shape, dtype=bool)
-        calls: dict[str, Callable[[], object]] = {"image": partial(runner.encode_images, pixels)}
+        calls: dict[str, Callable[[], object]] = {}
+        if image_size:
+            calls["image"] = partial(runner.encode_images, pixels)
         if num_tokens:
             calls["text"] = partial(encode_texts, tokens, mask)
         for number, (part, call) in enumerate(calls.items()):

@@ -22,9 +22,9 @@ def parameters_by_side(model: LibraryModel) -> dict[str, int]:
     """Of another library's model: what an image and what a text passes, each with its projection, and the whole."""
     sides = {"image": 0, "text": 0}
     for name, parameter in model.module.named_parameters():
-        if not name.startswith("logit_"):
+        if not name.rpartition(".")[2].startswith("logit_"):
             sides["image" if name.startswith(model.image_parts) else "text"] += parameter.numel()
-    counts = {"parameters_image": sides["image"]}
+    counts = {"parameters_image": sides["image"]} if model.knows_images else {}
     if model.tokenizer is not None:
         modules = (part for name, part in model.module.named_modules() if not name.startswith(model.image_parts))
         counts |= {"parameters_text": sides["text"], "parameters_text_embeddings": _embeddings(modules)}

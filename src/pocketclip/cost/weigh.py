@@ -76,7 +76,7 @@ def measure_cost(
 
 def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0, watch: Watch = SILENT) -> CostResult:
     """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers."""
-    reader, size = model.tokenizer, model.preprocess.image_size
+    reader, size = model.tokenizer, model.preprocess.image_size if model.knows_images else 0
     length = 0 if reader is None else reader.context_length
     macs = tower_macs(model, image_size=size, context_length=length)
     metrics: dict[str, float | int | str | None] = {**parameters_by_side(model), **macs}

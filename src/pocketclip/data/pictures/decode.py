@@ -21,7 +21,9 @@ from pocketclip.preprocess import (
     RESAMPLE,
     PreprocessConfig,
     centre_box,
+    centre_corner,
     decode_image,
+    is_panorama,
     load_image,
     open_header,
     scaled_size,
@@ -109,9 +111,9 @@ def centre_view(picture: Picture, preprocess: PreprocessConfig) -> Pixels:
     if preprocess.resize == "squash":
         return _resized(picture, whole, (size, size), preprocess)
     width, height = scaled_size(picture.size, preprocess)
-    if width * height > 4 * size * size:  # a panorama, most of which would be resized for nothing
+    if is_panorama((width, height), preprocess):
         return _resized(picture, centre_box(picture.size, preprocess), (size, size), preprocess)
-    left, top = (width - size) // 2, (height - size) // 2
+    left, top = centre_corner((width, height), preprocess)
     return _resized(picture, whole, (width, height), preprocess)[top : top + size, left : left + size]
 
 
