@@ -94,6 +94,7 @@ class Embedder(ABC):
 
     @preprocess.setter
     def preprocess(self, value: PreprocessConfig) -> None:
+        """Set by an adapter."""
         self._preprocess = value
 
     @abstractmethod

@@ -8,6 +8,7 @@ import typer
 
 from pocketclip.cli.loading import loading
 from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare
+from pocketclip.cli.suite import SuiteName, SuiteOut, SuiteRoot, evaluate_suite
 
 if TYPE_CHECKING:
     from pocketclip.embedder import Embedder
@@ -17,26 +18,36 @@ if TYPE_CHECKING:
     from pocketclip.records import EvalResult
     from pocketclip.stages.watch import Watch
 
+TaskNames = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Task name, see `pocketclip list tasks`; may be repeated. Otherwise retrieval."),
+]
+SameCaptions = Annotated[
+    Literal["own", "right"] | None,
+    typer.Option(help="Of a caption that several pictures have, count its own picture as right, or each of them."),
+]
+TaskChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a task, such as num_epochs=10."),
+]
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")],
-    tasks: Annotated[
-        list[str], typer.Option("--task", help="Task name, see `pocketclip list tasks`; may be repeated.")
-    ] = ["retrieval"],  # noqa: B006
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")
+    ] = None,
+    tasks: TaskNames = None,
+    suite: SuiteName = None,
+    root: SuiteRoot = None,
+    out: SuiteOut = None,
     device: Device = "auto",
     train_data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="What a probe learns from; without it, four fifths of --data.")
     ] = None,
     against_start: Annotated[bool, typer.Option(help="Compare probes with the towers before training.")] = True,
-    same_captions: Annotated[
-        Literal["own", "right"] | None,
-        typer.Option(help="Of a caption that several pictures have, count its own picture as right, or each of them."),
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a task, such as num_epochs=10."),
-    ] = None,
+    same_captions: SameCaptions = None,
+    changes: TaskChanges = None,
     max_broken_share: MaxBrokenShare = 0.01,
     keep_items: Annotated[
         Path | None,
@@ -59,6 +70,7 @@ def evaluate(
       pocketclip evaluate runs/mine --task linear_probe \\
         --data folder:test,classes=folders \\
         --train-data folder:train,classes=folders
+      pocketclip evaluate runs/mine --suite datacomp --root sets --out scores
     """
     from pocketclip.asked import open_model
     from pocketclip.cli.progress import reporter, tell_left_out
@@ -68,12 +80,21 @@ def evaluate(
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
 
+    if suite is not None:
+        beside: dict[str, Any] = {"--data": data, "--task": tasks, "--train-data": train_data, "--set": changes}
+        beside |= {"--same-captions": same_captions, "--no-against-start": not against_start}
+        shared: dict[str, Any] = {"device": device, "max_broken_share": max_broken_share, "as_json": json_lines}
+        evaluate_suite(model, suite, root, out=out, beside=beside, **shared)
+        return
+    data = _data_without_suite(data, root, out)
     settings: dict[str, Any] = {}
     for change in changes or []:
         apply_change(settings, change, example="num_epochs=10")
     options = {"max_broken_share": max_broken_share, "against_start": against_start}
     asked = make_tasks(
-        tasks, settings, options if same_captions is None else {**options, "same_captions": same_captions}
+        tasks or ["retrieval"],
+        settings,
+        options if same_captions is None else {**options, "same_captions": same_captions},
     )
     _check_effects(asked, train_data, same_captions, against_start=against_start)
     given = opened(asked, data, train_data, keeps_items=keep_items is not None)
@@ -126,6 +147,17 @@ def _check_effects(
         _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
     if same_captions is not None:
         _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
+
+
+def _data_without_suite(data: str | None, root: object, out: object) -> str:
+    from pocketclip.errors import UserError
+
+    for option, value in (("--root", root), ("--out", out)):
+        if value is not None:
+            raise UserError(f"{option}: has no effect without --suite.")
+    if data is None:
+        raise UserError("evaluate: name what to measure on, with --data KIND:PLACE, or --suite NAME --root DIR.")
+    return data
 
 
 def _check_effect(option: str, asked: "Sequence[Task]", takes: "Callable[[type[Task]], bool]") -> None:

@@ -30,4 +30,6 @@ def kept(words: Sequence[str]) -> str:
     """What to say when the command of these words is stopped between two steps."""
     names = [word for word in words if not word.startswith("-")]
     name = next((" ".join(names[:count]) for count in (2, 1) if " ".join(names[:count]) in KEPT), None)
+    if name == "evaluate" and {"--suite", "--out"} <= {word.partition("=")[0] for word in words}:
+        return f"Stopped. {_AGAIN}"
     return f"Stopped. {KEPT[name]}" if name else "Stopped."

@@ -71,6 +71,15 @@ def _losses() -> Iterable[str]:
     )
 
 
+def _suites() -> Iterable[str]:
+    from pocketclip.evaluate.suites import read_suite, suite_names
+
+    for name in suite_names():
+        suite = read_suite(name)
+        measured = [one.name for one in suite.sets if not one.unmeasured]
+        yield f"{name:16} {len(measured)} of {len(suite.sets)} sets are measured: {', '.join(measured)}"
+
+
 def _tasks() -> Iterable[str]:
     from pocketclip.evaluate.tasks import task_kinds
 
@@ -94,7 +103,8 @@ def _towers() -> Iterable[str]:
 
 
 LISTS = {
-    each.__name__[1:]: each for each in (_hardware, _losses, _recipes, _sizes, _sources, _studies, _tasks, _towers)
+    each.__name__[1:]: each
+    for each in (_hardware, _losses, _recipes, _sizes, _sources, _studies, _suites, _tasks, _towers)
 }
 
 

@@ -18,7 +18,7 @@ from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids, image_identities
 from pocketclip.evaluate.statistics import Means, Units, ratios
-from pocketclip.features.encode import Embeddings, embed_source
+from pocketclip.features.encode import Embeddings, embed_source, with_captions
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -80,7 +80,10 @@ class TaskData:
     def embeddings(self, model: Embedder, watch: Watch) -> Embeddings:
         """The whole source in a model's space, as exact as scores ask for; made once for a model."""
         if self._embedded is None or self._embedded[0] is not model:
-            self._embedded = model, embed_source(model.for_scores(), self.source, watch)
+            exact = model.for_scores()
+            exact.text_reader()  # before any work
+            self._embedded = model, with_captions(exact, self.source, self.image_embeddings(model, watch))
+            self._embedded_images = None
         return self._embedded[1]
 
     def image_embeddings(self, model: Embedder, watch: Watch) -> Embeddings:

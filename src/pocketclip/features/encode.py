@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -227,14 +227,27 @@ def embed_source(
     image_parts = image_blocks(source, model.encode_images, model.preprocess, watch=watch, **place)
     images = Block.join(image_parts, NO_IMAGES)
     embedded, indices = images["features"][:, 0], images["indices"]
-    of_images = (indices, images.broken, images["pictures"])
-    if reader is None:
-        return Embeddings(
-            embedded, NO_TEXTS["features"], np.zeros(0, np.int64), indices, images.broken, images["pictures"]
-        )
-    texts = Block.join(text_blocks(source, model.encode_texts, reader, **place), NO_TEXTS)
+    alone = Embeddings(
+        embedded, NO_TEXTS["features"], np.zeros(0, np.int64), indices, images.broken, images["pictures"]
+    )
+    return alone if reader is None else with_captions(model, source, alone, start=start, stop=stop)
+
+
+def with_captions(
+    model: Embedder, source: Source, images: Embeddings, *, start: int = 0, stop: int | None = None
+) -> Embeddings:
+    """What was embedded without its captions, with them.
+
+    Raises:
+        UserError: the model knows images only.
+    """
+    reader = model.text_reader()
+    blocks = text_blocks(source, model.encode_texts, reader, start=start, stop=stop, block_size=EMBED_BLOCK)
+    texts = Block.join(blocks, NO_TEXTS)
     row_of = np.full(len(texts["counts"]), -1, np.int64)
-    row_of[indices - start] = np.arange(len(indices))
+    row_of[images.indices - start] = np.arange(len(images.indices))
     owners = np.repeat(row_of, texts["counts"])
     kept = owners >= 0  # captions of images that could not be decoded have no owner
-    return Embeddings(embedded, texts["features"][kept], owners[kept], *of_images, texts["caption_ids"][kept])
+    return replace(
+        images, texts=texts["features"][kept], text_images=owners[kept], caption_ids=texts["caption_ids"][kept]
+    )
