@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pocketclip.records import EvalResult
     from pocketclip.stages.watch import Watch
 
+MeasuredOn = Annotated[str | None, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")]
 TaskNames = Annotated[
     list[str] | None,
     typer.Option("--task", help="Task name, see `pocketclip list tasks`; may be repeated. Otherwise retrieval."),
@@ -34,9 +35,7 @@ TaskChanges = Annotated[
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="SOURCE", help="What to measure on, as KIND:PLACE.")
-    ] = None,
+    data: MeasuredOn = None,
     tasks: TaskNames = None,
     suite: SuiteName = None,
     root: SuiteRoot = None,
@@ -83,6 +82,7 @@ def evaluate(
     if suite is not None:
         beside: dict[str, Any] = {"--data": data, "--task": tasks, "--train-data": train_data, "--set": changes}
         beside |= {"--same-captions": same_captions, "--no-against-start": not against_start}
+        beside |= {"--keep-items": keep_items, "--clip-benchmark": clip_benchmark}
         shared: dict[str, Any] = {"device": device, "max_broken_share": max_broken_share, "as_json": json_lines}
         evaluate_suite(model, suite, root, out=out, beside=beside, **shared)
         return
@@ -90,12 +90,9 @@ def evaluate(
     settings: dict[str, Any] = {}
     for change in changes or []:
         apply_change(settings, change, example="num_epochs=10")
-    options = {"max_broken_share": max_broken_share, "against_start": against_start}
-    asked = make_tasks(
-        tasks or ["retrieval"],
-        settings,
-        options if same_captions is None else {**options, "same_captions": same_captions},
-    )
+    options: dict[str, Any] = {"max_broken_share": max_broken_share, "against_start": against_start}
+    options |= {} if same_captions is None else {"same_captions": same_captions}
+    asked = make_tasks(tasks or ["retrieval"], settings, options)
     _check_effects(asked, train_data, same_captions, against_start=against_start)
     given = opened(asked, data, train_data, keeps_items=keep_items is not None)
     sources = [source for source in given.opened if source is not None]
