@@ -75,7 +75,6 @@ def evaluate(
     from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.cli.tables import print_results
     from pocketclip.config import apply_change
-    from pocketclip.data.source import left_out_lines
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
 
@@ -101,8 +100,7 @@ def evaluate(
     with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
         tell_left_out(shown, *sources)
         measured = [_measured(task, loaded, given, shown) for task in asked]
-    told = left_out_lines(*sources)
-    results = [own.model_copy(update={"notes": [*own.notes, *told]}) for own, _ in measured]
+    results = [own for own, _ in measured]
     print_results(results, as_json=json_lines)
     for result, (_, items) in zip(results, measured, strict=True):
         _keep(result, items, keep_items, clip_benchmark)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pocketclip.config import Config
 from pocketclip.data import hold_out
 from pocketclip.data.identity import overlap, picture_ids
-from pocketclip.data.source import Gift, Source, Subset
+from pocketclip.data.source import Gift, Source, Subset, left_out_lines
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
@@ -197,7 +197,7 @@ def measure(task: Task, model: Embedder, data: TaskData, watch: Watch = SILENT) 
     if "texts" in task.needs:
         return result
     credit = [data.source.credit] if data.source.credit else []
-    notes = [*credit, *map(str, data.source.left_out), *_seen_in_training(model, data.source, watch)]
+    notes = [*credit, *left_out_lines(*data.opened), *_seen_in_training(model, data.source, watch)]
     if "training data" in task.needs and (shared := overlap(data.images[1], data.images[0], watch)).count:
         notes.append(f"{shared.count:,} of {shared.of:,} test pictures are in the training data, too")
     return result.model_copy(update={"notes": [*result.notes, *notes]})
