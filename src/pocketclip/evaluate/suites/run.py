@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pocketclip.config import digest
-from pocketclip.data.source import left_out_lines
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.suites import Suite, SuiteSet
@@ -173,9 +172,7 @@ def _measure_all(outcome: Outcome, model: Embedder, opened: Opened, out: Path | 
             result = None if out is None or kept.get(name) != key else _kept_record(out, name)
             is_new = result is None
             if result is None:
-                told = left_out_lines(*(source for source in data.opened if source is not None))
                 result = measure(found.one.make_task(found.settings, name), model, data, watch)
-                result = result.model_copy(update={"notes": [*result.notes, *told]})
                 _check_score(found.one, result)
         except UserError as error:
             outcome.missing[name] = str(error)
