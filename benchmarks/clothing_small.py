@@ -2,15 +2,15 @@
 
     uv run python benchmarks/clothing_small.py heads_lite0=runs/heads lite0=timm:tf_efficientnet_lite0 --write
 
-Zero-shot with one, seven and eighty templates, a linear probe, nearest neighbours and few shots, learned from the training
-split; models of images alone have no zero-shot. Writes results/clothing_small.json, and the records of each model for
-`pocketclip board results/clothing_small`. The data are not ours to give: shards in $POCKETCLIP_DATA/clothing-small.
+Zero-shot with one, seven and eighty templates, a linear probe, nearest neighbours and few shots, learned from the
+training split; models of images alone have no zero-shot. Writes results/clothing_small.json, and the records of each
+model for `pocketclip board results/clothing_small`. The data are not ours to give: shards in
+$POCKETCLIP_DATA/clothing-small.
 """
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from record import RESULTS, arguments, finish
