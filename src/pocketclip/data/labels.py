@@ -40,6 +40,8 @@ class Classes:
     train: npt.NDArray[np.int64]
     """(N,), a class's number in `class_names`, or NO_LABEL."""
     test: npt.NDArray[np.int64]
+    candidates: npt.NDArray[np.int64]
+    """(K,), ascending, the classes that a test example may be of: where both parts name theirs, those that both do."""
     unnamed: tuple[str, ...] = ()
     """Places of the parts that name no classes, for which both are matched by number."""
 
@@ -68,7 +70,8 @@ def read_labels(source: Source) -> Labels:
 def match_classes(train: Labels, test: Labels) -> Classes:
     """Number the classes of two parts alike: by their names where both have some, else as they are numbered.
 
-    A single class to learn is a UserError, and so is one of the test part that the training part has not.
+    A test part may name fewer classes, as ImageNet-A and -R do: then only those are answers. A single class to learn is
+    a UserError, and so is one of the test part that the training part has not.
     """
     unnamed = tuple(part.place for part in (train, test) if part.names is None)
     if unnamed:
@@ -85,7 +88,9 @@ def match_classes(train: Labels, test: Labels) -> Classes:
     if unknown := [name for name in test.occurring.values() if name not in place]:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise UserError(f"{test.place}: no example of class {shown} is in the training data {train.place}.")
-    return Classes(names, _renumber(train, place), _renumber(test, place), unnamed)
+    named = names if test.names is None else test.names
+    candidates = np.array(sorted({place[name] for name in named if name in place}), np.int64)
+    return Classes(names, _renumber(train, place), _renumber(test, place), candidates, unnamed)
 
 
 def _renumber(labels: Labels, place: dict[str, int]) -> npt.NDArray[np.int64]:

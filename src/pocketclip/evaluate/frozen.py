@@ -12,7 +12,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.classification import check_finite
 from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.task import Need, Task, TaskData
-from pocketclip.evaluate.tower import Part, matched_classes
+from pocketclip.evaluate.tower import Part, class_sizes, commonest_class, matched_classes
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import Watch
@@ -38,12 +38,11 @@ class Examples(NamedTuple):
     @property
     def sizes(self) -> dict[str, float]:
         """Metrics that a reader needs beside the scores."""
-        names = self.classes.class_names
-        commonest = np.bincount(self.learned.labels, minlength=len(names)).argmax()
+        commonest = commonest_class(self.learned.labels, self.classes)
         return {
             "commonest_class_accuracy": float((self.tested.labels == commonest).mean()),
-            "chance": 1 / len(names),
-            "num_classes": float(len(names)),
+            "chance": 1 / len(self.classes.candidates),
+            **class_sizes(self.classes),
             "num_training_examples": float(len(self.learned.labels)),
         }
 

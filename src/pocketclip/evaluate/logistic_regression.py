@@ -59,6 +59,7 @@ def linear_probe(
     test_labels: Classes,
     *,
     num_classes: int,
+    candidates: Classes | None = None,
     seed: int = 0,
     device: torch.device = CPU,
     watch: Watch = SILENT,
@@ -67,7 +68,7 @@ def linear_probe(
     """Learn classes from (N, F) training features, which need not be normalised, and answer on (M, F) test features.
 
     Labels are numbers below `num_classes`, at least 2; each occurs among those of training. `seed` is of the part that
-    the regulariser is chosen on. `watch` is told of the fits done, as `work`.
+    the regulariser is chosen on. Of the classes only the `candidates` are answers, or all of them. `watch` is told of the fits done, as `work`.
 
     Raises:
         UserError: no class has two training examples, so that nothing can be chosen; or features are not finite.
@@ -91,7 +92,9 @@ def linear_probe(
     best = _choose((features[own], labels[own]), (features[other], labels[other]), num_classes, told)
     final = fit_classifier(features, labels, num_classes=num_classes, penalty=best.penalty, start=best.classifier)
     told(len(PENALTIES) + 1)
-    answers = [final(rows).argmax(1).cpu().numpy() for rows in moved(test).split(ROWS_A_PASS)]
+    allowed = np.arange(num_classes) if candidates is None else candidates
+    columns = torch.from_numpy(allowed).to(device)
+    answers = [allowed[final(rows)[:, columns].argmax(1).cpu().numpy()] for rows in moved(test).split(ROWS_A_PASS)]
     return Probe(np.concatenate(answers) == test_labels, best.penalty)
 
 

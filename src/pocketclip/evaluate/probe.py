@@ -58,6 +58,7 @@ class ProbeTask(TowerTask):
             probes[ending] = linear_probe(
                 *(learned, labels, tested, test_labels),
                 num_classes=len(classes.class_names),
+                candidates=classes.candidates,
                 seed=self.seed,
                 device=torch.device("cuda" if model.is_on_gpu else "cpu"),
                 watch=watch,

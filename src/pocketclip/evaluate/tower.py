@@ -114,6 +114,26 @@ def encode_examples(
     return Part(read["features"][kept, 0], of_read[kept], len(examples) - int(kept.sum()), read["pictures"][kept])
 
 
+def commonest_class(learned: npt.NDArray[np.int64], classes: Classes) -> int:
+    """Of the classes that are answers the one with the most training examples."""
+    counts = np.bincount(learned, minlength=len(classes.class_names))
+    return int(classes.candidates[counts[classes.candidates].argmax()])
+
+
+def class_sizes(classes: Classes) -> dict[str, float]:
+    """How many classes were learned, and how many of them were answers where these are fewer."""
+    learned, asked = float(len(classes.class_names)), float(len(classes.candidates))
+    return {"num_classes": learned, **({"num_candidates": asked} if asked < learned else {})}
+
+
+def among(result: EvalResult) -> str:
+    """The same in words."""
+    classes, asked = result.metrics["num_classes"], result.metrics.get("num_candidates")
+    return (
+        f"of {classes:g} classes" if asked is None else f"of {asked:g} of {classes:g} classes, which alone are answers"
+    )
+
+
 class TowerTask(Task):
     """Accuracies of classifiers over a tower, as settings and as a table."""
 
@@ -158,7 +178,7 @@ class TowerTask(Task):
     ) -> EvalResult:
         """The record: accuracies by the ending of their names, `further` metrics, and what the parts left out."""
         trained, tested = parts
-        commonest = np.bincount(trained.labels, minlength=len(classes.class_names)).argmax()
+        commonest = commonest_class(trained.labels, classes)
         count = len(tested.labels)
         left_out = [
             f"{part.num_left_out} {which} examples without a class, or broken, left out"
@@ -176,15 +196,15 @@ class TowerTask(Task):
                 **accuracies(correct),
                 **further,
                 "commonest_class_accuracy": float((tested.labels == commonest).mean()),
-                "num_classes": float(len(classes.class_names)),
+                **class_sizes(classes),
                 "num_training_examples": float(len(trained.labels)),
             },
             notes=[*notes, *unnamed, *left_out],
         )
 
     def title(self, result: EvalResult) -> str:
-        classes, learned = result.metrics["num_classes"], result.metrics["num_training_examples"]
-        of = f"of {classes:g} classes, learned from {learned:,.0f}"
+        learned = result.metrics["num_training_examples"]
+        of = f"{among(result)}, learned from {learned:,.0f}"
         return f"{self.heading} on {self.counts(result)} {of}; percent [95 % interval]"
 
     def sizes(self, result: EvalResult) -> dict[str, int]:

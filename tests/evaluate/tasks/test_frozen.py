@@ -17,6 +17,7 @@ from pocketclip.evaluate.tasks import few_shot as few_shot_task
 from pocketclip.evaluate.tasks import make_tasks
 from pocketclip.evaluate.tasks.few_shot import FewShot, drawn, name_of
 from pocketclip.evaluate.tasks.knn import Knn
+from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.records import EvalResult, Interval
 from pocketclip.stages.watch import Watch
@@ -215,3 +216,38 @@ def test_the_mean_of_kept_items_is_the_score(task: Knn | FewShot, scores: set[st
     assert len(set(ids.tolist())) == 60
     for name, shares in answers.items():
         assert shares.mean() == pytest.approx(interval(result, name).value)
+
+
+@pytest.mark.parametrize(
+    ("task", "score"),
+    [
+        (Knn(k=1), "top1_accuracy"),
+        (FewShot(shots=(4,)), "top1_accuracy_4_shot"),
+        (LinearProbe(), "top1_accuracy_embedding"),
+    ],
+)
+def test_a_test_set_of_fewer_classes_is_answered_with_those(
+    task: Knn | FewShot | LinearProbe, score: str, tmp_path: Path
+) -> None:
+    """Red pictures under the name of green ones: right only where red is no answer."""
+    train = painted(tmp_path / "train", {"red": 6, "green": 6, "blue": 6})
+    (tmp_path / "test").mkdir()
+    Path(painted(tmp_path / "other", {"red": 3}).removeprefix("folder:").partition(",")[0], "red").rename(
+        tmp_path / "test" / "green"
+    )
+    place = f"folder:{tmp_path / 'test'},classes=folders"
+    alone = task.run(AverageColour(), given(train, place))
+    assert interval(alone, score).value == 1
+    assert (alone.metrics["num_candidates"], alone.metrics["num_classes"]) == (1, 3)
+    assert "of 1 of 3 classes, which alone are answers" in task.title(alone)
+    (tmp_path / "test" / "red").mkdir()
+    Image.new("RGB", (32, 32), (250, 0, 0)).save(tmp_path / "test" / "red" / "a.png")
+    two = task.run(AverageColour(), given(train, place))
+    assert interval(two, score).value == 0.25
+    assert two.metrics["num_candidates"] == 2
+
+
+def test_a_test_set_of_all_classes_says_nothing_of_candidates() -> None:
+    result = Knn(k=1).run(AverageColour(), given())
+    assert "num_candidates" not in result.metrics
+    assert "which alone are answers" not in Knn().title(result)

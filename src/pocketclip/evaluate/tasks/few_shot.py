@@ -17,7 +17,7 @@ from pocketclip.evaluate.intervals import join
 from pocketclip.evaluate.least_squares import Ridge, fit_ridge
 from pocketclip.evaluate.statistics import resampled_ratios
 from pocketclip.evaluate.task import TaskData
-from pocketclip.evaluate.tower import Part
+from pocketclip.evaluate.tower import Part, among
 from pocketclip.records import EvalResult, Interval, percent
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -90,7 +90,7 @@ class FewShot(FrozenTask):
             for number, shots in enumerate(self.shots):
                 rows = order[:, :shots].ravel()
                 classify = fit_ridge(learned[rows], labels[rows], num_classes)
-                hits[shots][draw] = first_and_alone(classify, tested, right)
+                hits[shots][draw] = first_and_alone(classify, tested, right, classes.candidates)
                 watch.work("fitting shots", draw * len(self.shots) + number + 1, self.num_draws * len(self.shots))
         return hits
 
@@ -104,9 +104,9 @@ class FewShot(FrozenTask):
         )
 
     def title(self, result: EvalResult) -> str:
-        classes, draws = result.metrics["num_classes"], result.metrics["num_draws"]
+        draws = result.metrics["num_draws"]
         return (
-            f"{self.heading} on {self.counts(result)} of {classes:g} classes; mean of {draws:g} "
+            f"{self.heading} on {self.counts(result)} {among(result)}; mean of {draws:g} "
             f"draw{'' if draws == 1 else 's'}, percent [95 % interval]"
         )
 
@@ -129,12 +129,13 @@ def drawn(labels: Ids, shots: int, seed: Sequence[int]) -> Ids:
     return np.stack([random.permutation(np.flatnonzero(labels == own))[:shots] for own in range(labels.max() + 1)])
 
 
-def first_and_alone(classify: Ridge, features: Floats, right: Ids) -> Flags:
-    """(M,), whether the right class of each image has the highest score, by more than rounding."""
+def first_and_alone(classify: Ridge, features: Floats, right: Ids, candidates: Ids) -> Flags:
+    """(M,), whether the right class of each image has the highest score of the candidates, by more than rounding."""
+    right = np.searchsorted(candidates, right)
     hits = np.zeros(len(right), np.bool_)
     for start in range(0, len(right), _ROWS_A_PASS):
         part = slice(start, start + _ROWS_A_PASS)
-        scores, own = classify(features[part]), right[part, None]
+        scores, own = classify(features[part])[:, candidates], right[part, None]
         score = np.take_along_axis(scores, own, axis=1)
         np.put_along_axis(scores, own, -np.inf, axis=1)
         hits[part] = score[:, 0] > scores.max(axis=1) + TIE
@@ -159,7 +160,9 @@ def large_classes(given: Examples, shots: int) -> tuple[Examples, list[str]]:
     shown = ", ".join(small[:5]) + (f" and {len(small) - 5:,} more" if len(small) > 5 else "")
     learned, tested = kept(given.learned), kept(given.tested)
     lost = len(given.tested.labels) - len(tested.labels)
-    classes = replace(given.classes, class_names=tuple(name for name, own in zip(names, large, strict=True) if own))
+    candidates = number[given.classes.candidates]
+    left = tuple(name for name, own in zip(names, large, strict=True) if own)
+    classes = replace(given.classes, class_names=left, candidates=candidates[candidates != NO_LABEL])
     note = (
         f"{len(small):,} class(es) with fewer than {shots} training images left out, and {lost:,} test images of them: "
         f"{shown}"

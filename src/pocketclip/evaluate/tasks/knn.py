@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
 from pocketclip.embedder import Embedder
@@ -10,6 +11,7 @@ from pocketclip.evaluate.classification import MEAN_CLASS, accuracies, class_sco
 from pocketclip.evaluate.frozen import FrozenTask
 from pocketclip.evaluate.neighbours import neighbour_votes, vote_ranks
 from pocketclip.evaluate.task import TaskData
+from pocketclip.evaluate.tower import among
 from pocketclip.records import EvalResult, Interval, percent
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -42,16 +44,21 @@ class Knn(FrozenTask):
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         given = self.examples(model, data, watch)
         (learned, learned_labels, *_), (tested, labels, _, ids), classes = given
-        names = classes.class_names
+        asked = classes.candidates
+        names = [classes.class_names[number] for number in asked]
         if self.k > len(learned):
             raise UserError(
                 f"{data.images[0].name}: has {len(learned):,} training images with a class, and {self.k:,} should "
                 f"vote; give more, or --set k={len(learned)}."
             )
         votes = neighbour_votes(
-            *(learned, learned_labels, tested), num_classes=len(names), k=self.k, temperature=self.temperature
+            *(learned, learned_labels, tested),
+            num_classes=len(classes.class_names),
+            k=self.k,
+            temperature=self.temperature,
         )
-        (ranks, predicted), (plain, _) = (vote_ranks(own, labels) for own in votes)
+        labels = np.searchsorted(asked, labels)
+        (ranks, predicted), (plain, _) = (vote_ranks(own[:, asked], labels) for own in votes)
         data.keep({**item_shares(ranks, labels, len(names)), PLAIN: plain == 0}, ids)
         metrics: dict[str, Interval | float] = {**accuracies(ranks, labels, len(names))}
         metrics[PLAIN] = accuracies(plain, None, len(names))["top1_accuracy"]
@@ -67,9 +74,9 @@ class Knn(FrozenTask):
         )
 
     def title(self, result: EvalResult) -> str:
-        k, classes, learned = (result.metrics[name] for name in ("k", "num_classes", "num_training_examples"))
+        k, learned = result.metrics["k"], result.metrics["num_training_examples"]
         return (
-            f"{self.heading}, {k:g} of {learned:,.0f}, on {self.counts(result)} of {classes:g} classes; "
+            f"{self.heading}, {k:g} of {learned:,.0f}, on {self.counts(result)} {among(result)}; "
             "percent [95 % interval]"
         )
 
