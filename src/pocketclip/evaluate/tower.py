@@ -129,9 +129,8 @@ def class_sizes(classes: Classes) -> dict[str, float]:
 def among(result: EvalResult) -> str:
     """The same in words."""
     classes, asked = result.metrics["num_classes"], result.metrics.get("num_candidates")
-    return (
-        f"of {classes:g} classes" if asked is None else f"of {asked:g} of {classes:g} classes, which alone are answers"
-    )
+    of = f"of {classes:g} classes"
+    return of if asked is None else f"of {asked:g} {of}, which alone are answers"
 
 
 class TowerTask(Task):
