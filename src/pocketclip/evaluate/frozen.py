@@ -5,17 +5,22 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data import open_source
 from pocketclip.data.labels import NO_LABEL, Classes
-from pocketclip.data.source import Source
+from pocketclip.data.source import Source, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.evaluate.classification import check_finite
 from pocketclip.evaluate.identities import pictures_of
+from pocketclip.evaluate.intervals import join
+from pocketclip.evaluate.statistics import resampled_ratios
 from pocketclip.evaluate.task import Need, Task, TaskData
 from pocketclip.evaluate.tower import Part, class_sizes, commonest_class, matched_classes
-from pocketclip.features.encode import Embeddings
-from pocketclip.records import EvalResult
+from pocketclip.features.encode import Embeddings, embed_source
+from pocketclip.records import EvalResult, Interval
 from pocketclip.stages.watch import Watch
+
+Flags = npt.NDArray[np.bool_]
 
 
 class Examples(NamedTuple):
@@ -24,6 +29,8 @@ class Examples(NamedTuple):
     learned: Part
     tested: Part
     classes: Classes
+    reference: Part | None = None
+    """Images like those learned from, of the classes that are answers, where a gap was asked for."""
 
     @property
     def notes(self) -> list[str]:
@@ -58,6 +65,9 @@ class FrozenTask(Task):
         "commonest_class_accuracy": "Always the commonest class would be right for {} of 100",
     }
 
+    in_distribution: str = "none"
+    """Images like those that are learned from, as KIND:PLACE, which the score is set beside: the gap of a variant."""
+
     def examples(self, model: Embedder, data: TaskData, watch: Watch) -> Examples:
         """Embeddings of both parts, as exact as scores ask for.
 
@@ -71,13 +81,47 @@ class FrozenTask(Task):
         tested = _part(embedded[1], classes.test, sources[1], "test")
         for part, source in zip((learned, tested), sources, strict=True):
             check_finite(part.features, model, source.name)
-        return Examples(learned, tested, classes)
+        return Examples(learned, tested, classes, self._reference(model, sources[0], classes, watch))
+
+    def _reference(self, model: Embedder, train: Source, classes: Classes, watch: Watch) -> Part | None:
+        """Embeddings of the images in distribution whose class is an answer, in the classes' own numbers."""
+        if self.in_distribution == "none":
+            return None
+        source = open_source(self.in_distribution, place="--set in_distribution")
+        labels = matched_classes(train, source).test
+        chosen = np.flatnonzero(np.isin(labels, classes.candidates))
+        if not len(chosen):
+            raise UserError(f"--set in_distribution={self.in_distribution}: no image is of a class that is tested.")
+        part = Subset(source, chosen, source.name)
+        embedded = embed_source(model.for_scores(), part, watch, with_texts=False)
+        found = _part(embedded, labels[chosen], part, "in-distribution")
+        check_finite(found.features, model, source.name)
+        return found
 
     def sizes(self, result: EvalResult) -> dict[str, int]:
         return {"images": result.num_images}
 
     def chance(self, result: EvalResult) -> tuple[str, float] | None:
         return None if "chance" not in result.metrics else ("top-1", float(str(result.metrics["chance"])))
+
+
+def beside(name: str, hits: Flags, reference: Flags) -> dict[str, Interval]:
+    """The score in distribution, and the gap of a test to it, each with its interval.
+
+    Args:
+        name: of the score.
+        hits: (R, M), whether each test image was right in each of R draws.
+        reference: (R, K), the same of K images in distribution, from the same draws.
+    """
+    own, theirs = (
+        resampled_ratios([{"": (part.mean(axis=0), np.ones(part.shape[1]))}], {}, seed=seed)[""]
+        for seed, part in enumerate((hits, reference))  # other seeds: the images have nothing to do with each other
+    )
+    values, gaps = reference.mean(axis=1), hits.mean(axis=1) - reference.mean(axis=1)
+    return {
+        f"{name}_in_distribution": join(float(values.mean()), theirs, values.tolist()),
+        f"{name}_gap": join(float(gaps.mean()), own - theirs, gaps.tolist()),
+    }
 
 
 def _part(embedded: Embeddings, labels: npt.NDArray[np.int64], source: Source, which: str) -> Part:

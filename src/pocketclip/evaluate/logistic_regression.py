@@ -67,9 +67,9 @@ def linear_probe(
 ) -> Probe:
     """Learn classes from (N, F) training features, which need not be normalised, and answer on (M, F) test features.
 
-    Labels are numbers below `num_classes`, at least 2; each occurs among those of training. Of them only the `candidates`
-    are answers, or all. `seed` is of the part that the regulariser is chosen on. `watch` is told of the fits done, as
-    `work`.
+    Labels are numbers below `num_classes`, at least 2; each occurs among those of training. Only the `candidates` are
+    answers, or all classes. `seed` is of the part that the regulariser is chosen on. `watch` is told of the fits done,
+    as `work`.
 
     Raises:
         UserError: no class has two training examples, so that nothing can be chosen; or features are not finite.

@@ -251,3 +251,28 @@ def test_a_test_set_of_all_classes_says_nothing_of_candidates() -> None:
     result = Knn(k=1).run(AverageColour(), given())
     assert "num_candidates" not in result.metrics
     assert "which alone are answers" not in Knn().title(result)
+
+
+@pytest.mark.parametrize(("task", "score"), [(Knn(k=1), "top1_accuracy"), (FewShot(shots=(4,)), name_of(4))])
+def test_the_gap_to_images_like_those_learned_from(task: Knn | FewShot, score: str, tmp_path: Path) -> None:
+    train = painted(tmp_path / "train", {"red": 6, "green": 6, "blue": 6})
+    same, test = painted(tmp_path / "same", {"red": 4, "green": 3, "blue": 2}), tmp_path / "test"
+    for name, colour in (("red", (250, 0, 0)), ("green", (250, 0, 0))):  # half of them look like the other class
+        (test / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), colour).save(test / name / "a.png")
+    asked = task.model_copy(update={"in_distribution": same})
+    result = asked.run(AverageColour(), given(train, f"folder:{test},classes=folders"))
+    assert interval(result, f"{score}_in_distribution").value == 1  # blue is no answer, and none is asked about
+    assert interval(result, score).value == 0.5
+    gap = interval(result, f"{score}_gap")
+    assert (gap.value, gap.low, gap.high) == (-0.5, -1, 0)
+    plain = task.run(AverageColour(), given(train, f"folder:{test},classes=folders"))
+    assert {name: value for name, value in result.metrics.items() if name in plain.metrics} == plain.metrics
+    assert len(asked.rows(result)) == len(task.rows(plain)) + 2
+
+
+def test_images_in_distribution_without_a_tested_class_are_an_error(tmp_path: Path) -> None:
+    train = painted(tmp_path / "train", {"red": 3, "green": 3, "blue": 3})
+    test, same = painted(tmp_path / "test", {"red": 2}), painted(tmp_path / "same", {"blue": 2})
+    with pytest.raises(UserError, match=r"--set in_distribution=.*: no image is of a class that is tested"):
+        Knn(k=1, in_distribution=same).run(AverageColour(), given(train, test))

@@ -12,7 +12,7 @@ from pocketclip.data.labels import NO_LABEL
 from pocketclip.embedder import Embedder, Floats
 from pocketclip.errors import UserError
 from pocketclip.evaluate.classification import TIE
-from pocketclip.evaluate.frozen import Examples, FrozenTask
+from pocketclip.evaluate.frozen import Examples, FrozenTask, beside
 from pocketclip.evaluate.intervals import join
 from pocketclip.evaluate.least_squares import Ridge, fit_ridge
 from pocketclip.evaluate.statistics import resampled_ratios
@@ -62,7 +62,7 @@ class FewShot(FrozenTask):
         given, small = large_classes(whole, max(self.shots))
         if len(given.classes.class_names) < 2 or not len(given.tested.labels):
             raise UserError(self._too_few(whole, data.images[0].name))
-        hits = self._hits(given, watch)
+        hits, of_known = self._hits(given, watch)
         data.keep({name_of(shots): correct.mean(axis=0) for shots, correct in hits.items()}, given.tested.ids)
         metrics: dict[str, Interval | float] = {}
         for shots, correct in hits.items():
@@ -70,6 +70,8 @@ class FewShot(FrozenTask):
             value = float(correct.mean())
             resamples = resampled_ratios([{"": of_images}], {})[""]
             metrics[name_of(shots)] = join(value, resamples, correct.mean(axis=1).tolist())
+            if given.reference is not None:
+                metrics |= beside(name_of(shots), correct, of_known[shots])
         return EvalResult(
             task=self.kind,
             dataset=data.images[1].name,
@@ -80,9 +82,14 @@ class FewShot(FrozenTask):
             notes=[*whole.notes, *small],
         )
 
-    def _hits(self, given: Examples, watch: Watch) -> dict[int, Flags]:
-        """By the number of shots (R, M), whether each test image got its class after each of R draws."""
-        (learned, labels, *_), (tested, right, *_), classes = given
+    def _hits(self, given: Examples, watch: Watch) -> tuple[dict[int, Flags], dict[int, Flags]]:
+        """By the number of shots (R, M), whether each test image got its class after each of R draws.
+
+        And the same of images in distribution, of which there may be none.
+        """
+        (learned, labels, *_), (tested, right, *_), classes, reference = given
+        known, known_right = (tested[:0], right[:0]) if reference is None else reference[:2]
+        of_known = {shots: np.zeros((self.num_draws, len(known)), np.bool_) for shots in self.shots}
         num_classes = len(classes.class_names)
         hits = {shots: np.zeros((self.num_draws, len(right)), np.bool_) for shots in self.shots}
         for draw in range(self.num_draws):
@@ -91,8 +98,9 @@ class FewShot(FrozenTask):
                 rows = order[:, :shots].ravel()
                 classify = fit_ridge(learned[rows], labels[rows], num_classes)
                 hits[shots][draw] = first_and_alone(classify, tested, right, classes.candidates)
+                of_known[shots][draw] = first_and_alone(classify, known, known_right, classes.candidates)
                 watch.work("fitting shots", draw * len(self.shots) + number + 1, self.num_draws * len(self.shots))
-        return hits
+        return hits, of_known
 
     def _too_few(self, whole: Examples, place: str) -> str:
         sizes = np.sort(np.bincount(whole.learned.labels))[::-1]
@@ -112,8 +120,11 @@ class FewShot(FrozenTask):
 
     def rows(self, result: EvalResult) -> list[list[str]]:
         """A row for each number of shots, then what guessing and always giving one answer would score."""
-        scores = {name: score for name, score in result.metrics.items() if name.endswith("_shot")}
-        rows = [[name.split("_")[2], percent(score)] for name, score in scores.items()]
+        scores = {name: score for name, score in result.metrics.items() if "_shot" in name}
+        rows = [
+            [name.removeprefix("top1_accuracy_").replace("_shot", "").replace("_", " "), percent(score)]
+            for name, score in scores.items()
+        ]
         others = {"chance": "guessing", "commonest_class_accuracy": "always the commonest class"}
         return [*rows, *([label, percent(result.metrics[key])] for key, label in others.items())]
 
@@ -159,6 +170,7 @@ def large_classes(given: Examples, shots: int) -> tuple[Examples, list[str]]:
     small = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if count < shots]
     shown = ", ".join(small[:5]) + (f" and {len(small) - 5:,} more" if len(small) > 5 else "")
     learned, tested = kept(given.learned), kept(given.tested)
+    reference = None if given.reference is None else kept(given.reference)
     lost = len(given.tested.labels) - len(tested.labels)
     candidates = number[given.classes.candidates]
     left = tuple(name for name, own in zip(names, large, strict=True) if own)
@@ -167,4 +179,4 @@ def large_classes(given: Examples, shots: int) -> tuple[Examples, list[str]]:
         f"{len(small):,} class(es) with fewer than {shots} training images left out, and {lost:,} test images of them: "
         f"{shown}"
     )
-    return Examples(learned, tested, classes), [note]
+    return Examples(learned, tested, classes, reference), [note]
