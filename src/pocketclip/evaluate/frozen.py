@@ -87,15 +87,10 @@ class FrozenTask(Task):
         """Embeddings of the images in distribution whose class is an answer, in the classes' own numbers."""
         if self.in_distribution == "none":
             return None
-        source = open_source(self.in_distribution, place="--set in_distribution")
-        labels = matched_classes(train, source).test
-        chosen = np.flatnonzero(np.isin(labels, classes.candidates))
-        if not len(chosen):
-            raise UserError(f"--set in_distribution={self.in_distribution}: no image is of a class that is tested.")
-        part = Subset(source, chosen, source.name)
+        part, labels = like_training(self.in_distribution, train, classes)
         embedded = embed_source(model.for_scores(), part, watch, with_texts=False)
-        found = _part(embedded, labels[chosen], part, "in-distribution")
-        check_finite(found.features, model, source.name)
+        found = _part(embedded, labels, part, "in-distribution")
+        check_finite(found.features, model, part.name)
         return found
 
     def sizes(self, result: EvalResult) -> dict[str, int]:
@@ -103,6 +98,16 @@ class FrozenTask(Task):
 
     def chance(self, result: EvalResult) -> tuple[str, float] | None:
         return None if "chance" not in result.metrics else ("top-1", float(str(result.metrics["chance"])))
+
+
+def like_training(place: str, train: Source, classes: Classes) -> tuple[Source, npt.NDArray[np.int64]]:
+    """The images at a place whose class is an answer, with their classes in the numbers of `classes`."""
+    source = open_source(place, place="--set in_distribution")
+    labels = matched_classes(train, source).test
+    chosen = np.flatnonzero(np.isin(labels, classes.candidates))
+    if not len(chosen):
+        raise UserError(f"--set in_distribution={place}: no image is of a class that is tested.")
+    return Subset(source, chosen, source.name), labels[chosen]
 
 
 def beside(name: str, hits: Flags, reference: Flags) -> dict[str, Interval]:

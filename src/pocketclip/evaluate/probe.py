@@ -3,12 +3,25 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import NonNegativeInt
 
+from pocketclip.data.labels import Classes
+from pocketclip.data.source import Source
 from pocketclip.embedder import Embedder
+from pocketclip.evaluate.frozen import beside
 from pocketclip.evaluate.task import TaskData
-from pocketclip.evaluate.tower import Asked, Parts, TowerTask, encode_examples, hits_by_score, matched_classes
-from pocketclip.records import EvalResult
+from pocketclip.evaluate.tower import (
+    Asked,
+    Examples,
+    Parts,
+    TowerTask,
+    encode_examples,
+    hits_by_score,
+    matched_classes,
+)
+from pocketclip.records import EvalResult, Interval
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
 
@@ -28,6 +41,11 @@ class ProbeTask(TowerTask):
     seed: NonNegativeInt = 0
     """Of the part that the regulariser is chosen on."""
 
+    def like_training(self, train: Examples, classes: Classes) -> tuple[Source, npt.NDArray[np.int64]] | None:
+        """Images that the test is set beside, with their classes, where they were asked for."""
+        del train, classes
+        return None
+
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         """See `Task`; another library's towers are not known apart, so of its models the embedding is probed."""
         import torch
@@ -38,11 +56,19 @@ class ProbeTask(TowerTask):
         train, test = data.texts if self.modality == "text" else data.images
         classes = matched_classes(train, test)
 
+        reference = self.like_training(train, classes)
+        num_known = 0
+
         def ask(encodes: Embedder | Asked) -> Parts:
-            return (
-                encode_examples(encodes, train, classes.train, "training", watch),
-                encode_examples(encodes, test, classes.test, "test", watch),
-            )
+            nonlocal num_known
+            learned = encode_examples(encodes, train, classes.train, "training", watch)
+            tested = encode_examples(encodes, test, classes.test, "test", watch)
+            if reference is not None:  # answered together, and told apart below
+                known = encode_examples(encodes, *reference, "in-distribution", watch)
+                num_known = len(known.labels)
+                features = np.concatenate([tested.features, known.features])
+                tested = tested._replace(features=features, labels=np.concatenate([tested.labels, known.labels]))
+            return learned, tested
 
         parts: dict[str, Parts]
         if isinstance(model, PretrainedModel):
@@ -64,10 +90,15 @@ class ProbeTask(TowerTask):
                 watch=watch,
                 work=f"probing {ending.strip('_') or 'tower'}",
             )
-        correct = {ending: probe.correct for ending, probe in probes.items()}
-        data.keep(hits_by_score(correct), next(iter(parts.values()))[1].ids)
-        penalties = {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
-        return self.record(test, correct, next(iter(parts.values())), classes, notes, penalties)
+        learned_part, answered = next(iter(parts.values()))
+        count = len(answered.labels) - num_known
+        correct = {ending: probe.correct[:count] for ending, probe in probes.items()}
+        data.keep(hits_by_score(correct), answered.ids)
+        further: dict[str, Interval | float] = {f"penalty{ending}": probe.penalty for ending, probe in probes.items()}
+        for ending, probe in probes.items() if num_known else ():
+            further |= beside(f"top1_accuracy{ending}", probe.correct[None, :count], probe.correct[None, count:])
+        tested_part = answered._replace(features=answered.features[:count], labels=answered.labels[:count])
+        return self.record(test, correct, (learned_part, tested_part), classes, notes, further)
 
     def _of_own_model(self, model: "PretrainedModel", ask: Ask) -> tuple[dict[str, Parts], list[str]]:
         """Features by the ending of their metrics: of the tower, of its start, and the embedding; and what to note."""

@@ -173,7 +173,7 @@ class TowerTask(Task):
         parts: Parts,
         classes: Classes,
         notes: list[str],
-        further: Mapping[str, float] = {},
+        further: Mapping[str, Interval | float] = {},
     ) -> EvalResult:
         """The record: accuracies by the ending of their names, `further` metrics, and what the parts left out."""
         trained, tested = parts
@@ -218,7 +218,13 @@ class TowerTask(Task):
             "top1_accuracy_embedding": "the embedding",
             "commonest_class_accuracy": "always the commonest class",
         }
-        return [[label, percent(result.metrics[key])] for key, label in labels.items() if key in result.metrics]
+        besides = {"": "", "_in_distribution": ", in distribution", "_gap": ", the gap to it"}
+        return [
+            [f"{label}{words}", percent(result.metrics[f"{key}{ending}"])]
+            for key, label in labels.items()
+            for ending, words in besides.items()
+            if f"{key}{ending}" in result.metrics
+        ]
 
 
 def hits_by_score(correct: Mapping[str, Hits]) -> dict[str, Hits]:

@@ -253,8 +253,17 @@ def test_a_test_set_of_all_classes_says_nothing_of_candidates() -> None:
     assert "which alone are answers" not in Knn().title(result)
 
 
-@pytest.mark.parametrize(("task", "score"), [(Knn(k=1), "top1_accuracy"), (FewShot(shots=(4,)), name_of(4))])
-def test_the_gap_to_images_like_those_learned_from(task: Knn | FewShot, score: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "score"),
+    [
+        (Knn(k=1), "top1_accuracy"),
+        (FewShot(shots=(4,)), name_of(4)),
+        (LinearProbe(), "top1_accuracy_embedding"),
+    ],
+)
+def test_the_gap_to_images_like_those_learned_from(
+    task: Knn | FewShot | LinearProbe, score: str, tmp_path: Path
+) -> None:
     train = painted(tmp_path / "train", {"red": 6, "green": 6, "blue": 6})
     same, test = painted(tmp_path / "same", {"red": 4, "green": 3, "blue": 2}), tmp_path / "test"
     for name, colour in (("red", (250, 0, 0)), ("green", (250, 0, 0))):  # half of them look like the other class
