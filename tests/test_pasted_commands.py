@@ -46,6 +46,7 @@ NOT_HERE = {
     r"/datacompdr|hf:|hub:": "weights or data on a hub",
     r"--nnodes|srun|scontrol": "several machines",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
+    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|aro):": "published data sets",
 }
 
 
@@ -55,8 +56,13 @@ TEACHERS = [
     "--out runs/teacher_lite1 --set train.batch_size=16",
     "pocketclip reinforce mobileclip/reinforce_flickr8k",
 ]
-BEFORE = {"studies.md": TEACHERS}
-"""What a page says was done before; s_smke/flickr8k_ladder names these commands."""
+ITEMS = [f"pocketclip evaluate runs/{name} --data folder:photos --keep-items items/{name}" for name in ("a", "b")]
+BEFORE = {
+    "studies.md": TEACHERS,
+    "cli.md": ITEMS,
+    "measures.md": [*ITEMS, "pocketclip evaluate runs/mine --data folder:photos --json > results/mine.json"],
+}
+"""What a page says was done before, or shows the like of; s_smke/flickr8k_ladder names the commands of its teachers."""
 PROGRAMS = ("pocketclip", "torchrun", "uv", "pip", "cp", "source", "python", "srun")
 
 
@@ -131,7 +137,8 @@ def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seeds: [0, 1]\n"
     )
     run("pocketclip train quickstart/your_photos --set data.train=folder:photos --out runs/mine", world)
-    shutil.copytree(world / "runs" / "mine", world / "runs" / "theirs")
+    for name in ("theirs", "a", "b", "a/seed-0", "a/seed-1", "b/seed-0", "b/seed-1"):
+        shutil.copytree(world / "runs" / "mine", world / "runs" / name)
     return world
 
 
