@@ -8,6 +8,8 @@ KEPT = {
     "quickstart": "What was encoded is kept in the cache; the same command begins again with it.",
     "train": "The run's folder is kept, and what was encoded in the cache; go on with the same command and --resume.",
     "evaluate": _NOTHING,
+    "compare": _NOTHING,
+    "board": "No page was written; one that was there before is as it was.",
     "cost": _NOTHING,
     "plan": _NOTHING,
     "reinforce": _AGAIN,
