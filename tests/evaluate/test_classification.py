@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
-from pocketclip.evaluate.classification import NO_CLASS, TIE, accuracies, class_scores, classify
+from pocketclip.data.labels import NO_LABEL
+from pocketclip.evaluate.classification import accuracies, class_scores, classify
 from pocketclip.evaluate.out_of_distribution import Order, area_of_unknown, largest_probability
+from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import bootstrap_mean_of_classes, bootstrap_ratio, mean_of_classes
 
 
@@ -37,7 +39,7 @@ def test_ranks_equal_a_plain_loop_with_ties_several_right_answers_and_classes_of
     names = ["a", "b", "c", "a", "d", "e", "f", "a", "g"]
     classes[[3, 7]] = classes[0]  # one name, one embedding
     right = [random.choice(9, random.integers(1, 4), replace=False).tolist() for _ in images]
-    padded = np.array([[*own, *[NO_CLASS] * (3 - len(own))] for own in right])
+    padded = np.array([[*own, *[NO_LABEL] * (3 - len(own))] for own in right])
     answers = classify(images, classes, padded, names)
     assert answers.ranks.tolist() == ranks_by_loop(images, classes, right, names)
     for rank, predicted, own in zip(answers.ranks, answers.predicted, right, strict=True):
@@ -100,7 +102,7 @@ def test_the_mean_of_classes_of_equal_size_is_the_mean_of_images() -> None:
 
 
 def test_the_table_of_classes_holds_answers_and_classes_that_no_image_is_of() -> None:
-    table = class_scores(np.array([0, 0, 0, 2]), np.array([0, 1, 1, NO_CLASS]), ["a", "b", "c"])
+    table = class_scores(np.array([0, 0, 0, 2]), np.array([0, 1, 1, NO_LABEL]), ["a", "b", "c"])
     assert [own.top1_accuracy for own in table] == [pytest.approx(1 / 3), None, 0.0]
     assert [own.num_images for own in table] == [3, 0, 1]
     assert [own.answers for own in table] == [[(1, 2), (0, 1)], [], []]

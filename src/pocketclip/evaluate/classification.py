@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.labels import NO_LABEL
 from pocketclip.embedder import Embedder, Floats
 from pocketclip.errors import UserError
+from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import bootstrap_mean_of_classes, bootstrap_ratios
 from pocketclip.records import ClassScore, Interval
 
 Ids = npt.NDArray[np.int64]
-TIE = 1e-6
-"""Cosines closer than this are a tie: float32 products of equal vectors differ by about 1e-7 with their place."""
-NO_CLASS = -1
 TOP = {"top1_accuracy": 1, "top5_accuracy": 5}
 MEAN_CLASS = "mean_class_accuracy"
 MANY_CLASSES = 30
@@ -45,7 +44,7 @@ def classify(images: Floats, classes: Floats, right: Ids, class_names: Sequence[
     Args:
         images: (N, D), unit length per row.
         classes: (C, D), unit length per row.
-        right: (N, R), the right classes of each image, at least one, then NO_CLASS; or (N,), one each.
+        right: (N, R), the right classes of each image, at least one, then NO_LABEL; or (N,), one each.
         class_names: (C,), to tell classes of one name.
     """
     right = right[:, None] if right.ndim == 1 else right
@@ -57,7 +56,7 @@ def classify(images: Floats, classes: Floats, right: Ids, class_names: Sequence[
     for start in range(0, len(images), rows):
         part = slice(start, start + rows)
         scores = images[part] @ columns
-        own = np.where(right[part] == NO_CLASS, right[part, :1], right[part])
+        own = np.where(right[part] == NO_LABEL, right[part, :1], right[part])
         own_scores = np.take_along_axis(scores, own, axis=1)
         best = own_scores.max(axis=1)
         confidence[part] = scores.max(axis=1)
@@ -106,7 +105,7 @@ def item_shares(ranks: Ids, classes: Ids | None, num_candidates: int) -> dict[st
 
 
 def class_scores(classes: Ids, answered: Ids, names: Sequence[str]) -> list[ClassScore]:
-    """How each class fared, from (N,) classes of images and (N,) classes that were answered, or NO_CLASS for others."""
+    """How each class fared, from (N,) classes of images and (N,) classes that were answered, or NO_LABEL for others."""
     size = len(names)
     counts = np.bincount(classes, minlength=size)
     pairs, times = np.unique(classes * (size + 1) + answered + 1, return_counts=True)

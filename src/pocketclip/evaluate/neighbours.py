@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.embedder import Floats
-from pocketclip.evaluate.classification import TIE
+from pocketclip.evaluate.ranked import TIE
 
 Ids = npt.NDArray[np.int64]
 Votes = npt.NDArray[np.float64]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketclip.data.labels import read_labels
+from pocketclip.data.labels import NO_LABEL, read_labels
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
 from pocketclip.evaluate.class_sets import ClassSet, class_set, read_lines, set_names
 from pocketclip.evaluate.class_sets.flat import real_labels, validation_classes, validation_numbers
-from pocketclip.evaluate.class_sets.places import NO_CLASS, Ids, nested_labels, place_by_number, places_of
+from pocketclip.evaluate.class_sets.places import Ids, nested_labels, place_by_number, places_of
 from pocketclip.evaluate.class_sets.words import key, to_words
 
 OWN = "own"
@@ -27,13 +27,13 @@ class Asked:
     class_names: tuple[str, ...]
     """(C,)."""
     right: Ids
-    """(N, R), the right ones of `class_names` for each image, then NO_CLASS; NO_CLASS alone where it is not asked."""
+    """(N, R), the right ones of `class_names` for each image, then NO_LABEL; NO_LABEL alone where it is not asked."""
     groups: Ids | None
     """(N,), the class that each image counts for; None where images have no single one."""
     group_names: tuple[str, ...]
     """(G,)."""
     of_name: Ids
-    """(C,), which of the groups each name stands for, or NO_CLASS."""
+    """(C,), which of the groups each name stands for, or NO_LABEL."""
     origin: str
     """Where the names are from."""
     notes: list[str] = field(default_factory=list)
@@ -65,9 +65,9 @@ def ask_set(source: Source, name: str, *, allow_missing: bool) -> Asked:
             groups = place_by_number(place, labels.values, chosen, name)
         else:
             places = places_of(place, labels.names, chosen, name, allow_missing=allow_missing)
-            groups = np.where(labels.values == NO_CLASS, NO_CLASS, places[labels.values])
-            if others := int(((groups == NO_CLASS) & (labels.values != NO_CLASS)).sum()):
-                notes.append(f"{others:,} images of {int((places == NO_CLASS).sum()):,} classes that {name} leaves out")
+            groups = np.where(labels.values == NO_LABEL, NO_LABEL, places[labels.values])
+            if others := int(((groups == NO_LABEL) & (labels.values != NO_LABEL)).sum()):
+                notes.append(f"{others:,} images of {int((places == NO_LABEL).sum()):,} classes that {name} leaves out")
     if chosen.variants:
         met = [variant for variant in chosen.variants if key(variant) in key(place)]
         notes.append(
@@ -83,16 +83,16 @@ def _with_groups(chosen: ClassSet, groups: Ids, name: str, notes: list[str]) -> 
     names, group_names = chosen.class_names, chosen.group_names
     right = chosen.right or tuple((number,) for number in range(len(names)))
     padded = _padded(right)
-    of_name = np.full(len(names), NO_CLASS, np.int64)
+    of_name = np.full(len(names), NO_LABEL, np.int64)
     for group, own in enumerate(right):
         of_name[list(own)] = group
-    answers = np.where((groups == NO_CLASS)[:, None], NO_CLASS, padded[groups])
+    answers = np.where((groups == NO_LABEL)[:, None], NO_LABEL, padded[groups])
     return Asked(names, answers, groups, group_names, of_name, name, notes)
 
 
 def _padded(right: Sequence[Sequence[int]]) -> Ids:
-    """Rows of different lengths as one array, filled up with NO_CLASS."""
-    padded = np.full((len(right), max(1, *map(len, right))), NO_CLASS, np.int64)
+    """Rows of different lengths as one array, filled up with NO_LABEL."""
+    padded = np.full((len(right), max(1, *map(len, right))), NO_LABEL, np.int64)
     for row, own in zip(padded, right, strict=True):
         row[: len(own)] = own
     return padded
@@ -104,7 +104,7 @@ def _flat(source: Source) -> Ids | None:
     if all(number is None for number in numbers):
         return None
     classes = validation_classes()
-    return np.array([NO_CLASS if number is None else classes.get(number, NO_CLASS) for number in numbers], np.int64)
+    return np.array([NO_LABEL if number is None else classes.get(number, NO_LABEL) for number in numbers], np.int64)
 
 
 def _ask_real(source: Source, chosen: ClassSet) -> Asked:
@@ -118,9 +118,9 @@ def _ask_real(source: Source, chosen: ClassSet) -> Asked:
     labels = real_labels()
     right = _padded([labels.get(number, ()) if number is not None else () for number in numbers])
     unnumbered = sum(number is None for number in numbers)
-    none = int((right == NO_CLASS).all(axis=1).sum()) - unnumbered
+    none = int((right == NO_LABEL).all(axis=1).sum()) - unnumbered
     notes = [f"{none:,} images without a right class are not asked about"] if none else []
-    nobody = np.full(len(chosen.class_names), NO_CLASS, np.int64)
+    nobody = np.full(len(chosen.class_names), NO_LABEL, np.int64)
     return Asked(chosen.class_names, right, None, (), nobody, "imagenet_real", notes, none)
 
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.labels import NO_LABEL
 from pocketclip.data.source import Source
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.errors import UserError
 from pocketclip.evaluate.class_sets import ClassSet, class_set, set_names
 from pocketclip.evaluate.class_sets.words import key
 
 Ids = npt.NDArray[np.int64]
-NO_CLASS = -1
 DEPTH = 3
 """Folders above an image that may be its class together."""
 
@@ -25,13 +25,13 @@ def place_by_number(place: str, labels: Ids, chosen: ClassSet, name: str) -> Ids
 
 
 def places_of(place: str, own: Sequence[str], chosen: ClassSet, name: str, *, allow_missing: bool) -> Ids:
-    """(K,) of K classes as a source calls them the number of each in a set; NO_CLASS where the set does not ask for it.
+    """(K,) of K classes as a source calls them the number of each in a set; NO_LABEL where the set does not ask for it.
 
     Raises:
         UserError: a class is none of the set's, or one of the set's is missing.
     """
     found = _find(own, chosen, partly=allow_missing)
-    unknown = [what for what, number in zip(own, found, strict=True) if number == NO_CLASS]
+    unknown = [what for what, number in zip(own, found, strict=True) if number == NO_LABEL]
     if len(unknown) == len(own) or (unknown and not chosen.more_folders):
         raise UserError(_none_of_the_set(place, own, unknown, name))
     missing = sorted(set(range(len(chosen.group_names))) - set(found))
@@ -53,7 +53,7 @@ def places_of(place: str, own: Sequence[str], chosen: ClassSet, name: str, *, al
 
 
 def _find(own: Sequence[str], chosen: ClassSet, *, partly: bool) -> list[int]:
-    """The number in the set of each class of a source; NO_CLASS where it is none of them."""
+    """The number in the set of each class of a source; NO_LABEL where it is none of them."""
     size = len(chosen.group_names)
     called: list[set[str]] = [{key(name)} for name in chosen.group_names]
     for number, folder in enumerate(chosen.folders):
@@ -64,8 +64,8 @@ def _find(own: Sequence[str], chosen: ClassSet, *, partly: bool) -> list[int]:
     for number, keys in enumerate(called):
         for one in keys:
             by_key.setdefault(one, number)
-    found = [by_key.get(key(what), NO_CLASS) for what in own]
-    if NO_CLASS in found and all(what.isdecimal() for what in own):
+    found = [by_key.get(key(what), NO_LABEL) for what in own]
+    if NO_LABEL in found and all(what.isdecimal() for what in own):
         numbers = [int(what) for what in own]
         for first in (0, 1):
             if sorted(numbers) == list(range(first, first + size)):
@@ -100,7 +100,7 @@ def nested_labels(source: Source, chosen: ClassSet) -> tuple[Ids, list[str]]:
     The class is the longest way above the image that is one of the set's.
     """
     numbers = {key(folder): number for number, folder in enumerate(chosen.folders)}
-    labels = np.full(len(source), NO_CLASS, np.int64)
+    labels = np.full(len(source), NO_LABEL, np.int64)
     for index in range(len(source)):
         folders = source.place(index).replace("\\", "/").split("/")[:-1]
         for depth in range(min(DEPTH, len(folders)), 0, -1):
@@ -108,16 +108,4 @@ def nested_labels(source: Source, chosen: ClassSet) -> tuple[Ids, list[str]]:
             if number is not None:
                 labels[index] = number
                 break
-    return labels, sorted({chosen.folders[number] for number in np.unique(labels[labels != NO_CLASS]).tolist()})
-
-
-def read_classes(source: Source) -> Ids:
-    """(N,) the class of each image as its source numbers them; NO_CLASS where it has none or cannot be read."""
-    labels = np.full(len(source), NO_CLASS, np.int64)
-    for index in range(len(source) if "classes" in source.gives else 0):
-        try:
-            label = source.label(index)
-        except BrokenItemError:
-            continue
-        labels[index] = NO_CLASS if label is None or label < 0 else label
-    return labels
+    return labels, sorted({chosen.folders[number] for number in np.unique(labels[labels != NO_LABEL]).tolist()})

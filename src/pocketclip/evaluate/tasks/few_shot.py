@@ -11,10 +11,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from pocketclip.data.labels import NO_LABEL
 from pocketclip.embedder import Embedder, Floats
 from pocketclip.errors import UserError
-from pocketclip.evaluate.classification import TIE
 from pocketclip.evaluate.frozen import Examples, FrozenTask, beside
 from pocketclip.evaluate.intervals import join
 from pocketclip.evaluate.least_squares import Ridge, fit_ridge
+from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import resampled_ratios
 from pocketclip.evaluate.task import TaskData
 from pocketclip.evaluate.tower import Part, among

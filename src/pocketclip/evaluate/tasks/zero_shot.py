@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator
 
+from pocketclip.data.labels import NO_LABEL
 from pocketclip.data.source import Source, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.class_sets import DEFAULT_TEMPLATES, class_set, read_templates
 from pocketclip.evaluate.class_sets.asked import OWN, Asked, ask_own, ask_set
-from pocketclip.evaluate.class_sets.places import NO_CLASS, Ids
+from pocketclip.evaluate.class_sets.places import Ids
 from pocketclip.evaluate.classification import (
     MEAN_CLASS,
     TOP,
@@ -83,7 +84,7 @@ class ZeroShot(Task):
         model.text_reader()  # before any work
         templates = self._templates()
         asked = self._asked(source)
-        has_answer = (asked.right != NO_CLASS).any(axis=1)
+        has_answer = (asked.right != NO_LABEL).any(axis=1)
         if not has_answer.any():
             raise UserError(f"{source.name}: no image has a class that is asked about.")
         self._check_metrics(asked)
@@ -247,7 +248,7 @@ def _left_out(asked: Flags, measured: int, num_told: int) -> list[str]:
 def _sizes(asked: Asked, right: Ids, groups: Ids | None, left_out: int) -> dict[str, float]:
     """What a reader needs beside the scores."""
     size = len(asked.class_names)
-    guessed = float((right != NO_CLASS).sum(axis=1).mean() / size)
+    guessed = float((right != NO_LABEL).sum(axis=1).mean() / size)
     sizes = {"num_classes": float(size), "num_left_out": float(left_out), "chance": guessed}
     if groups is not None:
         sizes["commonest_class_accuracy"] = float(np.bincount(groups).max() / len(groups))
