@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.source import Source
+from pocketclip.data.source import Gift, Source
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import write_atomically
 
@@ -149,6 +150,27 @@ class LabelColumn:
         names = tuple(sorted(there))
         place = {name: number for number, name in enumerate(names)}
         return cls([place[text] if text else None for text in written], names)
+
+
+class LabelledSource(Source):
+    """A source whose classes stand in a column of its table, where it has one."""
+
+    classes: LabelColumn | None
+
+    @property
+    def gives(self) -> frozenset[Gift]:
+        return super().gives | ({"classes"} if self.classes is not None else set())
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return None if self.classes is None else self.classes.names
+
+    def label(self, index: int) -> int | None:
+        return None if self.classes is None else self.classes.values[index]
+
+    def label_stamp(self) -> list[Any]:
+        """What the column adds to a stamp; nothing where there is none, so that older fingerprints stay."""
+        return [] if self.classes is None else [list(self.classes.values), self.classes.names]
 
 
 def number_texts(place: str, texts: Sequence[str]) -> Labels:

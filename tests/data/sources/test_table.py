@@ -1,6 +1,7 @@
 import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,20 @@ def test_a_column_holds_classes_with_captions_or_without(
         numbers = all(cell.lstrip("-").isdecimal() for cell in cells)
         spec = write_parquet(tmp_path, {"image": held, "kind": [int(cell) if numbers else cell for cell in cells]})
     assert classes_of(f"{spec},label=kind") == (labels, names)
+
+
+@pytest.mark.parametrize("kind", ["csv", "bytes"])
+def test_names_of_classes_change_what_a_source_is_made_from(tmp_path: Path, kind: str) -> None:
+    if kind == "csv":
+        spec = write_csv(tmp_path, "image,kind\na.jpg,dog\nb.jpg,cat\n")
+    else:
+        pytest.importorskip("pyarrow")
+        held = [{"bytes": (tmp_path / name).read_bytes()} for name in ("a.jpg", "b.jpg")]
+        spec = write_parquet(tmp_path, {"image": held, "kind": ["dog", "cat"]})
+    source: Any = open_source(f"{spec},label=kind")
+    before = source.stamp()
+    object.__setattr__(source, "classes", replace(source.classes, names=("cow", "hen")))
+    assert source.stamp() != before
 
 
 def test_classes_change_the_fingerprint_and_a_table_without_them_keeps_its_own(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id, unique_keys
-from pocketclip.data.labels import LabelColumn
-from pocketclip.data.source import Gift, LeftOut, Sample, Source
+from pocketclip.data.labels import LabelColumn, LabelledSource
+from pocketclip.data.source import LeftOut, Sample
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import did_you_mean, resolve_inside
 from pocketclip.preprocess import IMAGE_SUFFIXES
@@ -30,7 +30,7 @@ _COMPARED = 500
 
 
 @dataclass(frozen=True)
-class ImageFiles(Source):
+class ImageFiles(LabelledSource):
     """Pictures on disk with captions held in memory: what every annotation file comes down to."""
 
     name: str
@@ -83,17 +83,6 @@ class ImageFiles(Source):
         label = self.label(index)
         return Sample(self.keys[index], read_file(path), self.captions(index), str(path), label, metadata)
 
-    @property
-    def gives(self) -> frozenset[Gift]:
-        return super().gives | ({"classes"} if self.classes is not None else set())
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        return None if self.classes is None else self.classes.names
-
-    def label(self, index: int) -> int | None:
-        return None if self.classes is None else self.classes.values[index]
-
     def place(self, index: int) -> str:
         return str(self.paths[index])
 
@@ -108,7 +97,7 @@ class ImageFiles(Source):
         entries = zip(self.keys, self.texts, self.paths, strict=True)
         stamp: Any = [[key, texts, file_stamp(path)] for key, texts, path in entries]
         stamp = [stamp, [dict(values) for values in self.metadata]] if self.metadata else stamp
-        return stamp if self.classes is None else [stamp, list(self.classes.values), self.classes.names]
+        return stamp if self.classes is None else [stamp, *self.label_stamp()]
 
 
 def join_files(

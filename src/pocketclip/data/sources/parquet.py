@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pocketclip.config import digest
 from pocketclip.data.identity import UNREADABLE
 from pocketclip.data.keys import content_id
-from pocketclip.data.labels import LabelColumn
-from pocketclip.data.source import Gift, LeftOut, Sample
+from pocketclip.data.labels import LabelColumn, LabelledSource
+from pocketclip.data.source import LeftOut, Sample
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file
 from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
 from pocketclip.errors import BrokenItemError, UserError, require
@@ -99,7 +99,7 @@ def _files(place: Path) -> list[Path]:
 
 
 @dataclass
-class ParquetImages(JoinedSource):
+class ParquetImages(LabelledSource, JoinedSource):
     """Pictures stored inside Parquet files; rows of equal bytes are one. One row group is held in memory at a time."""
 
     name: str
@@ -138,17 +138,6 @@ class ParquetImages(JoinedSource):
         if labels is not None:
             source.classes = LabelColumn.read([labels[row] for row in source.rows.first.tolist()])
         return source
-
-    @property
-    def gives(self) -> frozenset[Gift]:
-        return super().gives | ({"classes"} if self.classes is not None else set())
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        return None if self.classes is None else self.classes.names
-
-    def label(self, index: int) -> int | None:
-        return None if self.classes is None else self.classes.values[index]
 
     def _row_ids(self) -> Iterator[int]:
         for group, (_, _, size) in enumerate(self.table.groups):
@@ -213,4 +202,4 @@ class ParquetImages(JoinedSource):
 
     def stamp(self) -> Any:
         stamp = [[file_stamp(file) for file in self.table.files], list(self.texts), digest(self.rows.ids.tolist())]
-        return stamp if self.classes is None else [*stamp, list(self.classes.values)]
+        return [*stamp, *self.label_stamp()]
