@@ -67,6 +67,7 @@ def test_other_items_and_missing_words_are_one_line(pocketclip: Run, models: Pat
         ("--items", "items/a", "items/b", "--data", DATA): "--data: has no effect with --items",
         ("--items", "items/a", "items/b", "--task", "knn"): "no kept items of knn in common",
         ("a", "runs/x-*", "--data", DATA): "runs/x-*: fits no file or folder here",
+        ("a", "nope", "--data", DATA): "nope: no such bundle or run folder",
     }
     for words, reason in cases.items():
         ended = pocketclip("compare", *words)

@@ -48,26 +48,26 @@ class LibraryModelConfig(Config):
         return frozenset({"images", "captions"})
 
     @classmethod
+    @abstractmethod
     def from_text(cls, text: str) -> Self:
         """From what stands behind the colon."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self) -> str:
         """What a user writes for it: the prefix, a colon, and what `from_text` takes."""
-        raise NotImplementedError
 
     def lasting_text(self) -> str:
         """`text` as it can be read in any folder: with absolute paths."""
         there = {field: value for field in self.paths if (value := getattr(self, field)) and Path(value).exists()}
         return self.model_copy(update={field: str(Path(value).absolute()) for field, value in there.items()}).text()
 
+    @abstractmethod
     def build(self, device: "torch.device", precision: Precision = "auto", *, role: str = "Model") -> Embedder:
         """Load it; `role` is what errors call it.
 
         Raises:
             UserError: its library is not installed, there is no such model, or its weights cannot be had.
         """
-        raise NotImplementedError
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _measured(
     max_broken_share: float,
 ) -> "list[list[Items]]":
     """Of each task the items of every model, which are loaded one after the other."""
-    from pocketclip.asked import open_model
+    from pocketclip.asked import lasting_name, open_model
     from pocketclip.cli.evaluate import opened
     from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.config import apply_change
@@ -91,6 +91,8 @@ def _measured(
         apply_change(settings, change, example="num_epochs=10")
     options = {"max_broken_share": max_broken_share, "against_start": False}
     asked = make_tasks(tasks, settings, options)
+    for model in models:
+        lasting_name(model)  # a name that is nobody's is told before any of them is measured
     found: list[list[Items]] = [[] for _ in asked]
     for number, model in enumerate(models):
         given = opened(asked, data, train_data, keeps_items=True)

@@ -224,6 +224,9 @@ def test_names_of_a_file_are_in_the_order_of_the_classes(tmp_path: Path, tree: T
     file.write_text("C 3\na-1\nB2\n")
     asked = ask_own(source, str(file))
     assert (asked.class_names, asked.notes) == (("a-1", "B2", "C 3"), [])  # the same names in another order
+    file.write_text("a\n\nb\nc\n")
+    with pytest.raises(UserError, match=r"names\.txt: line 2 is empty"):
+        ask_own(source, str(file))
     file.write_text("only\ntwo\n")
     with pytest.raises(UserError, match=r"names\.txt: names 2 classes, and .* has 3 \(a1, b2, c3\)"):
         ask_own(source, str(file))

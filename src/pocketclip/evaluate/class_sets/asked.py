@@ -157,7 +157,10 @@ def _given_names(
     if class_names in set_names():
         names = class_set(class_names).group_names
     elif Path(class_names).is_file():
-        names = tuple(line for _, line in read_lines(Path(class_names), "class names"))
+        lines = read_lines(Path(class_names), "class names")
+        if gaps := set(range(1, len(lines) + 1)) - {number for number, _ in lines}:
+            raise UserError(f"{class_names}: line {min(gaps)} is empty; a line names the class of its number.")
+        names = tuple(line for _, line in lines)
     else:
         raise UserError(
             f"--set class_names={class_names}: no such file. Give a file with a class a line, or one of "
