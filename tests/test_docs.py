@@ -132,3 +132,14 @@ def test_the_changelog_keeps_its_form() -> None:
     assert {name for level, name in headings if level == "###"} <= {
         "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security",
     }  # fmt: skip
+
+
+def test_the_pages_say_how_much_is_installed() -> None:
+    values = json.loads((ROOT / "results" / "install.json").read_text())
+    down, unpacked = f"{values['download_gb']:.1f} GB", f"{values['unpacked_gb']:.1f} GB"
+    for page in ("README.md", "docs/install.md"):
+        words = " ".join((ROOT / page).read_text().split())
+        assert down in words
+        assert unpacked in words
+        assert str(values["download_nvidia_gb"]) in words
+    assert f"{values['num_packages']} packages" in (ROOT / "docs" / "install.md").read_text()

@@ -224,9 +224,6 @@ def test_names_of_a_file_are_in_the_order_of_the_classes(tmp_path: Path, tree: T
     file.write_text("C 3\na-1\nB2\n")
     asked = ask_own(source, str(file))
     assert (asked.class_names, asked.notes) == (("a-1", "B2", "C 3"), [])  # the same names in another order
-    file.write_text("a\n\nb\nc\n")
-    with pytest.raises(UserError, match=r"names\.txt: line 2 is empty"):
-        ask_own(source, str(file))
     file.write_text("only\ntwo\n")
     with pytest.raises(UserError, match=r"names\.txt: names 2 classes, and .* has 3 \(a1, b2, c3\)"):
         ask_own(source, str(file))
@@ -241,6 +238,9 @@ def test_numbered_classes_without_names_ask_for_some(
         ZeroShot().run(tiny_pretrained, data)
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     with pytest.raises(UserError, match=r"names 3 classes, and .* has a class number 3"):
+        ZeroShot(class_names=str(tmp_path / "names.txt")).run(tiny_pretrained, data)
+    (tmp_path / "names.txt").write_text("a\n\nb\nc\nd\n")
+    with pytest.raises(UserError, match=r"names\.txt: line 2 is empty; a line names the class of its number"):
         ZeroShot(class_names=str(tmp_path / "names.txt")).run(tiny_pretrained, data)
     result = ZeroShot(protocol="stl10").run(tiny_pretrained, data)
     assert [own.num_images for own in result.classes] == [1] * 4 + [0] * 6

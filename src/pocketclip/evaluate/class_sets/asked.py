@@ -158,7 +158,7 @@ def _given_names(
         names = class_set(class_names).group_names
     elif Path(class_names).is_file():
         lines = read_lines(Path(class_names), "class names")
-        if gaps := set(range(1, len(lines) + 1)) - {number for number, _ in lines}:
+        if own is None and (gaps := set(range(1, len(lines) + 1)) - {number for number, _ in lines}):
             raise UserError(f"{class_names}: line {min(gaps)} is empty; a line names the class of its number.")
         names = tuple(line for _, line in lines)
     else:
