@@ -127,6 +127,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_example_works_in_a_copy_of_the_package(folder: Path) -> None:
     shutil.copytree(ROOT / "src" / "pocketclip", folder / "copy" / "src" / "pocketclip")
     for blocks in examples().values():
@@ -165,6 +166,7 @@ print(json.dumps({
     assert said["vectors"][0][0] == pytest.approx(said["vectors"][1][0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_another_package_registers_the_same_classes(folder: Path) -> None:
     (points,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
     package = folder / "package"

@@ -21,12 +21,8 @@ from pocketclip.stages.watch import SILENT
 NAMES = list_recipes()
 REINFORCE = [name for name in NAMES if "num_views" in yaml.safe_load(find_recipe(name).read_text())]
 TRAIN = [name for name in NAMES if name not in REINFORCE]
-LARGE = [
-    *(f"flickr/{tower}_distilbert_flickr30k" for tower in ("efficientnet_b0", "inception_v3", "resnet50")),
-    "flickr/flickr8k_finetune_cpu",
-    "mobileclip/flickr8k_teacher_cpu",
-]
-"""Towers of the small-encoder study beside MobileNet, and recipes that resemble others but cost more."""
+QUICK = ["quickstart/openmoji", "quickstart/your_photos", "s_smke/scenes_cpu"]
+"""One of each kind: heads on cached features, own pictures, a whole model; the others take steps in the slow suite."""
 SMALL = [
     "data.train={kind: scenes, count: 40, image_size: 64}",
     "data.val={kind: scenes, count: 8, seed: 1, image_size: 64}",
@@ -114,7 +110,7 @@ def test_two_samples_are_reinforced(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TRAIN]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name not in QUICK else name for name in TRAIN]
 )
 def test_two_steps(name: str, tmp_path: Path) -> None:
     outcome = train(small(name), tmp_path / "run", name="test", watch=QuietWatch())

@@ -46,7 +46,7 @@ def test_a_shift_is_the_distance_to_the_set_that_it_varies() -> None:
     assert shifts([results[0].model_copy(update={"protocol": other}), results[1]]) is None
 
 
-@pytest.mark.parametrize("num_classes", [10, 1000])
+@pytest.mark.parametrize("num_classes", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_page_shows_classes_of_each_record_and_runs_nothing(tmp_path: Path, num_classes: int) -> None:
     folder = make_run(tmp_path / "run")
     for protocol in ("imagenet", "imagenet_a"):

@@ -19,7 +19,9 @@ def notes_of(folder: Path, rate: float) -> tuple[list[str], list[str]]:
     return tuple([note for note in notes if not note.startswith("data.")] for notes in (watch.notes, record.notes))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("rate", "cause"), [(5.0, "too high (5)"), (1e-8, "too low (1e-08)")])
+@pytest.mark.parametrize(
+    ("rate", "cause"), [(5.0, "too high (5)"), pytest.param(1e-8, "too low (1e-08)", marks=pytest.mark.slow)]
+)
 def test_a_rate_far_off_is_told_once_and_recorded(tmp_path: Path, rate: float, cause: str) -> None:
     told, recorded = notes_of(tmp_path / "run", rate)
     standing = [note for note in told if "3.466 would be that of a model that knows nothing" in note]
@@ -29,5 +31,6 @@ def test_a_rate_far_off_is_told_once_and_recorded(tmp_path: Path, rate: float, c
     assert any(note.startswith("val: text to image recall@1 is") for note in recorded)
 
 
+@pytest.mark.slow
 def test_a_training_that_learns_hears_nothing(tmp_path: Path) -> None:
     assert notes_of(tmp_path / "run", 0.001) == ([], [])

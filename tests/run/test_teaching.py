@@ -62,7 +62,7 @@ def test_a_run_with_teachers_goes_on_with_the_same_bits(tmp_path: Path, kind: st
 WITHOUT_IMAGE_TOWER = {"learning_rate": {"heads": 0.001, "text_encoder": 0.001}, "precision": "float32"}
 
 
-@pytest.mark.parametrize("kind", ["contrastive", "distillation"])
+@pytest.mark.parametrize("kind", ["contrastive", pytest.param("distillation", marks=pytest.mark.slow)])
 def test_stored_views_from_the_cache_equal_running_the_frozen_image_tower(tmp_path: Path, kind: str) -> None:
     objective = OBJECTIVES.get(kind, {"kind": "contrastive", "loss": {"kind": "multi_positive"}})
     data = write_reinforced(tmp_path / "data")
@@ -85,6 +85,7 @@ def test_stored_views_from_the_cache_equal_running_the_frozen_image_tower(tmp_pa
     assert record_cached.seconds["train_features"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_on_cached_images_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     data = write_reinforced(tmp_path / "data")
     changes = {**WITHOUT_IMAGE_TOWER, "num_steps": 6, "checkpoint_every": 2, "cache": {"views": "stored"}}

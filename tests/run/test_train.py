@@ -224,7 +224,11 @@ TAIL = {"num_steps": 3, "batch_size": 4, "learning_rate": {"heads": 0.01}, "cach
     ("settings", "stages"),
     [
         ({"heads_first": HEADS_FIRST}, ["heads_first 4/4", "train 4/6"]),
-        ({"heads_first": HEADS_FIRST, "early_stages": [LOW]}, ["heads_first 4/4", "low 3/3", "train 4/6"]),
+        pytest.param(
+            {"heads_first": HEADS_FIRST, "early_stages": [LOW]},
+            ["heads_first 4/4", "low 3/3", "train 4/6"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["two", "three, one of them at a low resolution"],
 )
@@ -281,6 +285,7 @@ def test_a_cached_stage_after_a_trained_tower_sees_that_tower(tmp_path: Path) ->
     np.testing.assert_allclose(now.images, val.embeddings.images, atol=2e-3)  # the cache is in half precision
 
 
+@pytest.mark.slow
 def test_a_stage_is_measured_with_its_own_towers_whatever_comes_later(tmp_path: Path) -> None:
     early = {**LOW, "num_steps": 6, "evaluate_every": 0.5, "num_workers": 0}
     early["learning_rate"] = {"heads": 0.1, "image_encoder": 0.1}

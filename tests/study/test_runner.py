@@ -206,7 +206,11 @@ def test_runs_at_once_give_the_same_table(study: Callable[..., Study], tmp_path:
 
 
 @pytest.mark.parametrize(
-    "left", [[], ["plain/seed-0/recipe.yaml"], ["plain/seed-0/recipe.yaml", "plain/seed-0/data.npz"]]
+    "left",
+    [
+        *(pytest.param(left, marks=pytest.mark.slow) for left in ([], ["plain/seed-0/recipe.yaml"])),
+        ["plain/seed-0/recipe.yaml", "plain/seed-0/data.npz"],
+    ],
 )
 def test_a_study_that_came_to_no_step_is_begun_again(
     study: Callable[..., Study], tmp_path: Path, training: QuickTraining, left: list[str]

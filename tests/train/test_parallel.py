@@ -147,7 +147,7 @@ def every_loss(
     }
 
 
-@pytest.mark.parametrize("chunk_size", [None, 3])
+@pytest.mark.parametrize("chunk_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fsdp", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["ddp", "fsdp"])
 def test_the_curve_of_several_ranks_is_that_of_one(tmp_path: Path, fsdp: bool, chunk_size: int | None) -> None:
     found = run_ranks(every_loss, 2, str(tmp_path), fsdp, chunk_size)
@@ -160,7 +160,7 @@ def test_the_curve_of_several_ranks_is_that_of_one(tmp_path: Path, fsdp: bool, c
 
 @pytest.mark.parametrize(
     ("fsdp", "chunk_size"),
-    [(False, None), *(pytest.param(*way, marks=pytest.mark.slow) for way in [(False, 3), (True, 3)])],
+    [pytest.param(*way, marks=pytest.mark.slow) for way in [(False, None), (False, 3), (True, 3)]],
 )
 def test_objectives_with_teachers_follow_the_curve_of_one(tmp_path: Path, fsdp: bool, chunk_size: int | None) -> None:
     found = run_ranks(every_loss, 2, str(tmp_path), fsdp, chunk_size, TAUGHT)

@@ -51,7 +51,7 @@ def test_the_table_is_sorted_and_adds_up() -> None:
     assert lines[3].split() == ["together", "4.0", "100.0%"]
 
 
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("cached", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_is_profiled_without_changing_it(tmp_path: Path, cached: bool) -> None:
     changes = {"num_steps": 14, **({"cache": {}} if cached else {})}
     recipe = Recipe.parse(tiny_recipe_settings(**changes), place="test")
