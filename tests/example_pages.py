@@ -28,6 +28,9 @@ from pocketclip.report.gallery import Example, Gallery, Result, write_gallery
 from pocketclip.report.runs import write_report
 from pocketclip.study.page import write_study_page
 from pocketclip.study.record import RECORD, Measure, RowResult, SeedResult, StudyRecord
+from pocketclip.study.towers.config import MeasureConfig, TowerConfig
+from pocketclip.study.towers.page import write_towers_page
+from pocketclip.study.towers.record import Spread, TowerCost, TowerResult, TowersRecord, TowerTraining
 
 HERE = Provenance(hardware="a toaster", code_version="1", date="2026-01-01", command="pocketclip")
 PIXEL = "/9j/4AAQSkZJRg=="
@@ -212,6 +215,56 @@ def make_study(folder: Path, *rows: RowResult, text: str = "a red circle", **set
     return folder
 
 
+def tower(name: str, latency: float, top1: float | None = None, **changes: Any) -> TowerResult:
+    """A row of a study of towers, whose numbers follow from its latency."""
+
+    def spread(median: float) -> Spread:
+        return Spread(median=median, low=0.9 * median, high=1.2 * median, num_calls=20)
+
+    cost = TowerCost(
+        parameters=int(6e5 * latency), parameters_fused=int(5e5 * latency), macs=int(1e8 * latency),
+        latency_ms_batch_1=spread(latency), latency_ms_batch_32=spread(25 * latency), peak_memory_mib=800 + latency,
+        resident_before_mib=700, joules_per_1000_images=3 * latency, energy_method="codecarbon 3", precision="bfloat16",
+        num_threads=2,
+    )  # fmt: skip
+    training = TowerTraining(
+        seconds_per_epoch=30 * latency, step_ms=spread(90 * latency), peak_memory_mib=1500, joules_per_epoch=None,
+        num_threads=2,
+    )  # fmt: skip
+    score = None
+    if top1 is not None:
+        metric = {"top1_accuracy_embedding": Interval(value=top1, low=top1 - 0.02, high=top1 + 0.02)}
+        score = measured(f"timm:{name}/package", top1, task="linear_probe", metrics=metric, notes=["one note"])
+    values = {
+        "name": name, "tower": TowerConfig(name=name.lower()), "measuring": MeasureConfig(), "data": "folder:clothing",
+        "train_data": None, "cost": cost, "training": training, "score": score, "provenance": HERE, **changes,
+    }  # fmt: skip
+    return TowerResult.model_validate(values)
+
+
+def make_towers(folder: Path, *rows: TowerResult, **settings: Any) -> Path:
+    """A folder of a study of towers."""
+    record = TowersRecord(
+        changes=[], measuring=MeasureConfig(), train_data=None, rows=list(rows), provenance=HERE,
+        **{"name": "encoders", "data": "folder:clothing", "num_towers": len(rows), **settings},
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RECORD, json.dumps(record.to_json()))
+    return folder
+
+
+def hard_towers(folder: Path) -> Path:
+    """Many towers, some without a score, a training time or any costs; hard names and long reasons."""
+    rows = [tower(f"Tower-{number}", 2.0 * 1.4**number) for number in range(10)]
+    rows += [tower(f"Scored-{number}", 5.0 + 9 * number, 0.7 + 0.05 * number) for number in range(3)]
+    rows += [
+        tower(LONG, 12.0, 0.81),
+        tower(ATTACK, 20.0, training=None, missing={"training": f"its process was ended by SIGSEGV {LONG}"}),
+        tower("without", 9.0, cost=None, missing={"cost": ATTACK}),
+    ]
+    return make_towers(folder, *rows, name=f"{LONG} towers", num_towers=17)
+
+
 def write_pages(folder: Path) -> list[Path]:
     """One page of each kind."""
     one = make_run(folder / "one", name=LONG, text=ATTACK, test=True)
@@ -240,5 +293,6 @@ def write_pages(folder: Path) -> list[Path]:
         write_report([classes], folder / "classes.html"),
         write_demo(demo, folder / "demo.html"),
         write_study_page(study, folder / "study.html"),
+        write_towers_page(hard_towers(folder / "towers"), folder / "towers.html"),
         write_board([board_results(folder / "results"), *others], folder / "board.html")[0],
     ]

@@ -6,6 +6,7 @@ import pytest
 
 from pocketclip.shipped_recipes import find_study, list_studies
 from pocketclip.study.grid import load_study
+from pocketclip.study.towers.config import load_tower_study, names_towers
 
 
 @pytest.mark.parametrize("name", list_studies())
@@ -14,4 +15,5 @@ def test_shipped_studies(name: str) -> None:
     assert len(text.splitlines()[0]) > 20
     assert text.startswith("# ")
     assert f"pocketclip study {name}" in re.findall(r"^#   (pocketclip study \S+)", text, flags=re.MULTILINE)
-    assert len(load_study(name).rows) > 1
+    rows = load_tower_study(name).config.towers if names_towers(name) else load_study(name).rows
+    assert len(rows) > 1

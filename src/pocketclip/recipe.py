@@ -130,7 +130,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe of `pocketclip train`, named as for `find_recipe`, with changes such as `train.num_steps=100`."""
     path = find_recipe(name)
     if path.name.endswith(STUDY_SUFFIX):
-        raise UserError(f"{path}: compares several recipes; use `pocketclip study`.")
+        raise UserError(f"{path}: is a study, not one recipe; use `pocketclip study`.")
     values = read_settings(path, changes)
     if "num_views" in values and "train" not in values:
         raise UserError(f"{path}: is a recipe of `pocketclip reinforce`, which stores what teachers say; use that.")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pocketclip.errors import unknown_choice
+from pocketclip.errors import UserError, unknown_choice
 from pocketclip.files import shipped
 
 STUDY_SUFFIX = ".study.yaml"
@@ -22,6 +22,8 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), Path(name) / "recipe.yaml", of_that_name):
         if path.is_file():
             return path
+    if name in list_studies():
+        raise UserError(f"{name}: is a study, not one recipe; use: pocketclip study {name}")
     raise unknown_choice("recipe", name, list_recipes())
 
 

@@ -82,3 +82,62 @@ def test_machines_and_studies_are_listed(pocketclip: Command) -> None:
     listed = pocketclip("list", "hardware").out
     assert "rtx4090x2      two NVIDIA RTX 4090 in one machine; $1.38 an hour" in listed
     assert pocketclip("list", "studies").code == 0
+
+
+@pytest.fixture
+def towers(tmp_path: Path) -> Path:
+    """A study of one tiny tower."""
+    path = tmp_path / "mine.study.yaml"
+    settings = {"seconds": 0.01, "training_steps": 1, "training_batch_size": 2}
+    path.write_text(json.dumps({"towers": {"a": {"name": "test_resnet", "image_size": 32}}, **settings}))
+    return path
+
+
+def test_a_study_of_towers_is_told_by_its_keys(
+    pocketclip: Command, towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pocketclip.study.towers import runner
+
+    monkeypatch.setattr(runner, "in_a_process", lambda work, log, tell: (work(tell=tell), None))
+    out = tmp_path / "out"
+    ended = pocketclip("study", towers, "--out", out, "--json")
+    (row,) = (json.loads(line) for line in ended.out.splitlines())
+    assert (ended.code, row["name"]) == (0, "a")
+    assert row["cost"]["latency_ms_batch_1"]["median"] > 0
+    assert f"Record: {out}/study.json" in ended.err
+    again = pocketclip("study", towers, "--out", out, "--resume", "--format", "table", "-q")
+    assert (again.code, again.err) == (0, "")
+    assert "batch 32, ms" in again.out
+    page = pocketclip("report", out, "--out", tmp_path / "x.html")
+    assert page.out.strip() == str(tmp_path / "x.html")
+    assert "a is the fastest of 1 towers" in (tmp_path / "x.html").read_text()
+
+
+def test_towers_without_costs_are_an_error_after_all(
+    pocketclip: Command, towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pocketclip.study.towers import runner
+
+    monkeypatch.setattr(runner, "in_a_process", lambda work, log, tell: (None, "its process was ended by SIGSEGV"))
+    ended = pocketclip("study", towers, "--out", tmp_path / "out")
+    assert ended.code == 1
+    told = "Error: 1 of 1 towers failed; --resume tries them again.\na: its process was ended by SIGSEGV\n"
+    assert ended.err.endswith(told)
+
+
+@pytest.mark.parametrize("option", [("--jobs", "2"), ("--price", "1"), ("--device", "cuda")], ids=lambda own: own[0])
+def test_options_without_effect_on_towers_are_refused(
+    pocketclip: Command, towers: Path, option: tuple[str, str], tmp_path: Path
+) -> None:
+    ended = pocketclip("study", towers, "--out", tmp_path / "out", *option)
+    assert (ended.code, (tmp_path / "out").exists()) == (1, False)
+    assert ended.err.startswith(f"Error: {option[0]}: has no effect on a study of towers")
+
+
+def test_a_studys_name_is_known_where_recipes_are_listed_and_taken(pocketclip: Command) -> None:
+    lines = pocketclip("list", "recipes").out.splitlines()
+    (ours,) = [line for line in lines if line.startswith("study/small_encoders ")]
+    assert ours.endswith("(pocketclip study)")
+    ended = pocketclip("train", "study/small_encoders")
+    told = "study/small_encoders: is a study, not one recipe; use: pocketclip study study/small_encoders"
+    assert (ended.code, ended.err) == (1, f"Error: {told}\n")

@@ -10,7 +10,8 @@ import typer
 def _recipes() -> Iterable[str]:
     from pocketclip.shipped_recipes import find_recipe, list_recipes
 
-    return (_with_first_line(name, find_recipe(name)) for name in list_recipes())
+    yield from (_with_first_line(name, find_recipe(name)) for name in list_recipes())
+    yield from (f"{line} (pocketclip study)" for line in _studies())
 
 
 def _studies() -> Iterable[str]:

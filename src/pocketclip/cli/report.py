@@ -24,13 +24,16 @@ def report(
     from pocketclip.report.runs import write_report
     from pocketclip.study.page import write_study_page
     from pocketclip.study.record import is_study
+    from pocketclip.study.towers.page import write_towers_page
+    from pocketclip.study.towers.record import is_tower_study
 
     first = folders[0]
     study = next((folder for folder in folders if is_study(folder)), None)
     if study is None:
         typer.echo(str(write_report(folders, out or first / "report.html")))
     elif len(folders) == 1:
-        typer.echo(str(write_study_page(first, out or first / "study.html")))
+        write = write_towers_page if is_tower_study(first) else write_study_page
+        typer.echo(str(write(first, out or first / "study.html")))
     else:
         command = f"pocketclip report {shlex.quote(str(study))}"
         raise UserError(f"{study}: is a study, which has a page of its own: {command}")

@@ -32,18 +32,24 @@ def study(
     """Train several recipes with several seeds and compare them in one table, on the validation split.
 
     Each run lies in OUT/ROW/seed-N; the table in OUT/study.json, OUT/study.md and, with pictures, OUT/study.html
-    (docs/studies.md).
+    (docs/studies.md). A study file of towers measures what image towers cost instead; their rows lie in OUT/towers.
 
     \b
-    Example, the first seed alone:
+    Examples, the first with one seed alone:
       pocketclip study my_ladder.study.yaml --set seeds=[0] --price 0.10
+      pocketclip study study/small_encoders
     """
     from pocketclip.cli.progress import reporter
     from pocketclip.errors import UserError
     from pocketclip.study.grid import load_study
     from pocketclip.study.runner import run_study
     from pocketclip.study.table import score_columns, score_rows, size_columns, size_rows, study_notes
+    from pocketclip.study.towers.config import names_towers
 
+    if names_towers(study):
+        _without_effect({"--jobs": jobs != 1, "--device": device not in ("auto", "cpu"), "--price": price is not None})
+        _weigh_towers(study, changes, out, resume=resume, json_lines=json_lines)
+        return
     loaded = load_study(study, changes)
     folder = out or Path("runs") / loaded.name
     with reporter() as shown:
@@ -59,8 +65,48 @@ def study(
         print_table("parameters, time", size_columns(record), size_rows(record))
         for line in study_notes(record):
             tell(line)
-    page = f"   Page: {folder}/study.html" if (folder / "study.html").is_file() else ""
-    tell(f"Record: {folder}/study.json   Table: {folder}/study.md{page}")
+    _tell_places(folder)
     if record.failed:
         listed = "\n".join(f"{name}: {problem}" for name, problem in record.failed.items())
         raise UserError(f"{len(record.failed)} of {record.num_runs} runs failed; --resume tries them again.\n{listed}")
+
+
+def _without_effect(given: dict[str, bool]) -> None:
+    """Refuse options that a study of towers has no use for."""
+    from pocketclip.errors import UserError
+
+    for option, was_given in given.items():
+        if was_given:
+            raise UserError(
+                f"{option}: has no effect on a study of towers, which are timed on the CPU one by one; leave it out."
+            )
+
+
+def _weigh_towers(study: str, changes: list[str], out: Path | None, *, resume: bool, json_lines: bool) -> None:
+    """Measure image towers; those without costs make the exit code 1, while other gaps are part of the table."""
+    from pocketclip.cli.progress import reporter
+    from pocketclip.errors import UserError
+    from pocketclip.study.towers.config import load_tower_study
+    from pocketclip.study.towers.runner import run_tower_study
+    from pocketclip.study.towers.table import COLUMNS, tower_notes, tower_rows
+
+    loaded = load_tower_study(study, changes)
+    folder = out or Path("runs") / loaded.name
+    with reporter() as shown:
+        record = run_tower_study(loaded, folder, watch=shown, resume=resume)
+    if json_lines:
+        for row in record.rows:
+            typer.echo(json.dumps(row.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        print_table(f"{record.name}: the fastest first", COLUMNS, tower_rows(record))
+        for line in tower_notes(record):
+            tell(line)
+    _tell_places(folder)
+    if failed := [row for row in record.rows if row.cost is None]:
+        listed = "\n".join(f"{row.name}: {row.missing['cost']}" for row in failed)
+        raise UserError(f"{len(failed)} of {len(record.rows)} towers failed; --resume tries them again.\n{listed}")
+
+
+def _tell_places(folder: Path) -> None:
+    page = f"   Page: {folder}/study.html" if (folder / "study.html").is_file() else ""
+    tell(f"Record: {folder}/study.json   Table: {folder}/study.md{page}")
