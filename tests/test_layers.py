@@ -15,6 +15,7 @@ LAYERS = (
         "errors",
         "files",
         "hardware",
+        "head",
         "inputs",
         "records",
         "shipped_recipes",

@@ -7,12 +7,15 @@ one adapter in `asked/`, which fills in what is abstract here; what users call i
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.config import digest
 from pocketclip.errors import UserError
+from pocketclip.head import Head
 from pocketclip.inputs import (
     TAKEN,
     ImageLike,
@@ -219,17 +222,37 @@ class Embedder(ABC):
         shorter, _ = self.text_reader().encode([text[:-1]])
         return bool(mask.all()) and np.array_equal(ids, shorter)
 
-    def classify(self, images: Images, class_names: Iterable[str], *, template: str = "{}") -> list[dict[str, float]]:
-        """Zero-shot classification: the probability of each class for each picture.
+    def image_identity(self) -> str:
+        """Changes with the weights and pixels that embeddings of images hang on, and not with machine or precision."""
+        values = self.made_from()
+        return digest([values.get("model"), values.get("preprocess")])
+
+    def classify(
+        self,
+        images: Images,
+        class_names: Iterable[str] | None = None,
+        *,
+        template: str = "{}",
+        head: Head | str | Path | None = None,
+    ) -> list[dict[str, float]]:
+        """The probability of each class for each picture: zero-shot from class names, or by a learned head.
 
         Args:
             images: as in `encode_image`.
             class_names: at least one, none twice.
             template: a sentence with `{}` where the class name goes.
+            head: what `pocketclip evaluate --keep-head` kept of a probe of this model, in place of class names.
 
         Returns:
             One mapping an image, most probable class first; values sum to 1.
         """
+        if head is not None:
+            if class_names is not None or template != "{}":
+                raise UserError("classify: a head has its own classes; give class_names and template, or head.")
+            learned = self._own_head(head)
+            return _probabilities(learned.class_names, learned(self.encode_image(images)))
+        if class_names is None:
+            raise UserError("classify: give class_names, such as ['dog', 'cat'], or head.")
         if isinstance(class_names, str):
             raise UserError(f"classify: class_names should be a list, such as ['dog', 'cat'] (got {class_names!r}).")
         names = [read_text(name, place) for place, name in items_of(class_names, "class_names", is_text)]
@@ -241,9 +264,27 @@ class Embedder(ABC):
             raise UserError(f"classify: template should hold {{}} for the class name (got {template!r}).")
         texts = self.encode_text([template.replace("{}", name) for name in names])
         logits = (self.inverse_temperature or 1.0) * self.encode_image(images) @ texts.T
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares = shifted / shifted.sum(axis=1, keepdims=True)
-        return [{names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares]
+        return _probabilities(names, logits)
+
+    def _own_head(self, head: Head | str | Path) -> Head:
+        """A head that was learned on this model; a UserError of another's."""
+        learned, place = (head, "head") if isinstance(head, Head) else (Head.load(head), str(head))
+        width = learned.weight.shape[1]
+        if width != self.embed_dim or learned.model_identity != self.image_identity():
+            widths = (
+                f" of {width} numbers, and embeddings here have {self.embed_dim}" if width != self.embed_dim else ""
+            )
+            raise UserError(
+                f"{place}: was learned on {learned.model}{widths}, and not on {self.name} as it is now; learn it "
+                f"again: pocketclip evaluate {self.name} --task linear_probe --data SOURCE --keep-head FILE"
+            )
+        return learned
+
+
+def _probabilities(names: Sequence[str], logits: npt.NDArray[np.floating[Any]]) -> list[dict[str, float]]:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares = shifted / shifted.sum(axis=1, keepdims=True)
+    return [{names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares]
 
 
 def check_batch_size(batch_size: int) -> None:

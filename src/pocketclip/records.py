@@ -126,6 +126,10 @@ class ClassScore(Config):
     """What was answered of its images, the commonest first: the number of a class, and of how many images."""
 
 
+_OF_SOME = ("model", "settings", "protocol", "classes")
+"""What a record leaves out where it is empty."""
+
+
 class EvalResult(Result):
     """The outcome of one task on one split."""
 
@@ -139,6 +143,8 @@ class EvalResult(Result):
     model: str | None = None  # as it was asked for; None of a run's own records, which say whose they are
     seed: int | None = None  # of the training run; None for a model of unknown origin
     recipe_hash: str | None = None
+    settings: dict[str, Any] = {}
+    """Of the task."""
     protocol: Protocol | None = None
     """Of a task that asks in words."""
     classes: list[ClassScore] = []
@@ -147,7 +153,7 @@ class EvalResult(Result):
     def to_json(self) -> dict[str, Any]:
         """One flat JSON object, without what only some tasks have and this one has not."""
         values = super().to_json()
-        return {key: value for key, value in values.items() if key not in ("model", "protocol", "classes") or value}
+        return {key: value for key, value in values.items() if key not in _OF_SOME or value}
 
 
 class CostResult(Result):

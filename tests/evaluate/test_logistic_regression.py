@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.logistic_regression import PENALTIES, fit_classifier, linear_probe, stratified_parts
+from pocketclip.evaluate.logistic_regression import fit_classifier, stratified_parts
+from pocketclip.evaluate.sweeps import PENALTIES, linear_probe
 
 Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]
@@ -48,7 +49,7 @@ def test_classes_that_lie_apart_are_all_found() -> None:
     features, labels = clusters(80, spread=0.05)
     probe = linear_probe(features[:60], labels[:60], features[60:], labels[60:], num_classes=4)
     assert probe.correct.all()
-    assert probe.penalty in PENALTIES
+    assert probe.chosen["penalty"] in PENALTIES
 
 
 def test_random_classes_are_found_by_chance_only() -> None:
@@ -62,7 +63,7 @@ def test_the_scale_and_the_origin_of_features_do_not_matter() -> None:
     features, labels = clusters(120, spread=1.5)
     moved = 1000 * features + 50
     probes = [linear_probe(x[:80], labels[:80], x[80:], labels[80:], num_classes=4) for x in (features, moved)]
-    assert probes[0].penalty == probes[1].penalty
+    assert probes[0].chosen == probes[1].chosen
     assert np.mean(probes[0].correct != probes[1].correct) <= 0.05
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -13,8 +13,9 @@ from pocketclip.cli.suite import SuiteName, SuiteOut, SuiteRoot, evaluate_suite
 if TYPE_CHECKING:
     from pocketclip.embedder import Embedder
     from pocketclip.evaluate.identities import Ids
-    from pocketclip.evaluate.task import Answers
+    from pocketclip.evaluate.task_data import Answers
     from pocketclip.evaluate.tasks import Task, TaskData
+    from pocketclip.head import Head
     from pocketclip.records import EvalResult
     from pocketclip.stages.watch import Watch
 
@@ -30,6 +31,18 @@ SameCaptions = Annotated[
 TaskChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a task, such as num_epochs=10."),
+]
+
+KeepItems = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep what came of every single item, for `pocketclip compare --items`."),
+]
+KeepHead = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Keep linear_probe's classifier of the embedding, for Python's `classify`."),
+]
+ClipBenchmark = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write the results as files of CLIP_benchmark, too.")
 ]
 
 
@@ -48,13 +61,9 @@ def evaluate(
     same_captions: SameCaptions = None,
     changes: TaskChanges = None,
     max_broken_share: MaxBrokenShare = 0.01,
-    keep_items: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep what came of every single item, for `pocketclip compare --items`."),
-    ] = None,
-    clip_benchmark: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the results as files of CLIP_benchmark, too.")
-    ] = None,
+    keep_items: KeepItems = None,
+    keep_head: KeepHead = None,
+    clip_benchmark: ClipBenchmark = None,
     json_lines: Json = False,
 ) -> None:
     """Measure a model; one JSON line a task, or tables on a terminal.
@@ -74,6 +83,7 @@ def evaluate(
     from pocketclip.asked import open_model
     from pocketclip.cli.progress import reporter, tell_left_out
     from pocketclip.cli.tables import print_results
+    from pocketclip.cli.telling import asked as told
     from pocketclip.config import apply_change
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
@@ -81,7 +91,7 @@ def evaluate(
     if suite is not None:
         beside: dict[str, Any] = {"--data": data, "--task": tasks, "--train-data": train_data, "--set": changes}
         beside |= {"--same-captions": same_captions, "--no-against-start": not against_start}
-        beside |= {"--keep-items": keep_items, "--clip-benchmark": clip_benchmark}
+        beside |= {"--keep-items": keep_items, "--keep-head": keep_head, "--clip-benchmark": clip_benchmark}
         shared: dict[str, Any] = {"device": device, "max_broken_share": max_broken_share, "as_json": json_lines}
         evaluate_suite(model, suite, root, out=out, beside=beside, **shared)
         return
@@ -92,37 +102,47 @@ def evaluate(
     options: dict[str, Any] = {"max_broken_share": max_broken_share, "against_start": against_start}
     options |= {} if same_captions is None else {"same_captions": same_captions}
     asked = make_tasks(tasks or ["retrieval"], settings, options)
-    _check_effects(asked, train_data, same_captions, against_start=against_start)
+    _check_effects(asked, train_data, same_captions, keep_head, against_start=against_start)
     given = opened(asked, data, train_data, keeps_items=keep_items is not None)
     sources = [source for source in given.opened if source is not None]
     with loading(model):
         loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
     with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
         tell_left_out(shown, *sources)
+        for task in asked:
+            task.expect(loaded, given)
         measured = [_measured(task, loaded, given, shown) for task in asked]
-    results = [own for own, _ in measured]
-    print_results(results, as_json=json_lines)
-    for result, (_, items) in zip(results, measured, strict=True):
-        _keep(result, items, keep_items, clip_benchmark)
+    first = 0 if json_lines or told.format == "csv" else -1  # a table of the whole has its parts as rows
+    print_results([result for own in measured for result in own.results[first:]], as_json=json_lines)
+    for own in measured:
+        _keep(own, keep_items, keep_head, clip_benchmark)
 
 
-def _measured(
-    task: "Task", model: "Embedder", data: "TaskData", watch: "Watch"
-) -> "tuple[EvalResult, tuple[Answers, Ids] | None]":
-    """A task's result, and what it kept of single items."""
-    from pocketclip.evaluate.task import measure
+class _Measured(NamedTuple):
+    """What came of a task: records of parts, then that of the whole; and what was kept of it."""
 
-    return measure(task, model, data, watch), data.items
+    results: "list[EvalResult]"
+    items: "tuple[Answers, Ids] | None"
+    head: "Head | None"
 
 
-def _keep(
-    result: "EvalResult", items: "tuple[Answers, Ids] | None", keep_items: Path | None, clip_benchmark: Path | None
-) -> None:
+def _measured(task: "Task", model: "Embedder", data: "TaskData", watch: "Watch") -> _Measured:
+    from pocketclip.evaluate.task import measure_whole_and_parts
+
+    return _Measured(measure_whole_and_parts(task, model, data, watch), data.items, data.head)
+
+
+def _keep(own: _Measured, keep_items: Path | None, keep_head: Path | None, clip_benchmark: Path | None) -> None:
     """Write what was asked for beside the results; a task that has no such form is said."""
+    from dataclasses import replace
+
     from pocketclip.cli.telling import tell
     from pocketclip.evaluate.clip_benchmark import FORMS, write_clip_benchmark
     from pocketclip.evaluate.items import items_file, items_of, write_items
 
+    result, items = own.results[-1], own.items
+    if keep_head is not None and own.head is not None:
+        tell(f"head of the embedding: {replace(own.head, measured=result).save(keep_head)}")
     if keep_items is not None:
         if items is None:
             tell(f"--keep-items: {result.task} knows of no single items; nothing of it is kept")
@@ -133,7 +153,12 @@ def _keep(
 
 
 def _check_effects(
-    asked: "Sequence[Task]", train_data: str | None, same_captions: str | None, *, against_start: bool
+    asked: "Sequence[Task]",
+    train_data: str | None,
+    same_captions: str | None,
+    keep_head: Path | None,
+    *,
+    against_start: bool,
 ) -> None:
     """Every option for some tasks, where it was given."""
     if train_data is not None:
@@ -142,6 +167,11 @@ def _check_effects(
         _check_effect("--no-against-start", asked, lambda task: "against_start" in task.model_fields)
     if same_captions is not None:
         _check_effect("--same-captions", asked, lambda task: "same_captions" in task.model_fields)
+    if keep_head is not None:
+        from pocketclip.head import check_place
+
+        _check_effect("--keep-head", asked, lambda task: task.keeps_head)
+        check_place(keep_head)
 
 
 def _data_without_suite(data: str | None, root: object, out: object) -> str:

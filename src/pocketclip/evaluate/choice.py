@@ -16,7 +16,8 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids, joined_ids, pictures_of
 from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios
-from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.evaluate.task import EmbeddingTask
+from pocketclip.evaluate.task_data import Answers
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval
 
@@ -91,8 +92,28 @@ class ChoiceTask(EmbeddingTask):
     def result(
         self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None, *, split: str = "all"
     ) -> EvalResult:
-        choices, answers = self.choices(source), self.answers(embeddings, source, judge)
-        asked = answers["examples"]
+        answers, every = self.answers(embeddings, source, judge), len(self.choices(source).samples)
+        mute = len(source) - len(np.unique(self.choices(source).samples))
+        notes = [f"{mute:,} pictures have no false caption, and nothing is asked of them"] if mute else []
+        return self._record(embeddings, source, answers, np.arange(every), split, notes)
+
+    def record_of_kind(self, embeddings: Embeddings, source: Source, kind: str) -> EvalResult:
+        """The record of the examples of one kind, which is its split."""
+        choices, answers = self.choices(source), self.answers(embeddings, source)
+        own = answers["kinds"] == kind
+        examples = np.flatnonzero(choices.kinds == choices.names.index(kind))
+        _, pictures = np.unique(answers["pictures"][own], return_inverse=True)
+        part = {**{name: values[own] for name, values in answers.items()}, "pictures": pictures}
+        return self._record(embeddings, source, part, examples, kind, [])
+
+    def _record(
+        self, embeddings: Embeddings, source: Source, answers: Answers, examples: Numbers, split: str, notes: list[str]
+    ) -> EvalResult:
+        """Of some examples, of which those that could be asked were answered."""
+        choices, asked = self.choices(source), answers["examples"]
+        missing = self.num_examples(examples) - self.num_examples(asked)
+        broken = f" ({len(embeddings.broken)} broken items)" if embeddings.broken else ""
+        lost = [f"{missing:,} examples left out, of which a picture cannot be read{broken}"] if missing else []
         metrics: dict[str, Interval | float] = {**bootstrap_ratios(self.units(answers), self.means)}
         metrics["num_examples"] = float(self.num_examples(asked))
         return EvalResult(
@@ -102,17 +123,8 @@ class ChoiceTask(EmbeddingTask):
             num_images=len(np.unique(choices.samples[asked])),
             num_captions=int(choices.sizes[asked].sum()) // (1 + choices.twins),
             metrics={**metrics, **self.chances(choices.sizes[asked])},
-            notes=self._notes(embeddings, source, choices, asked),
+            notes=[*lost, *notes],
         )
-
-    def _notes(self, embeddings: Embeddings, source: Source, choices: Choices, asked: Numbers) -> list[str]:
-        missing = self.num_examples(choices.samples) - self.num_examples(asked)
-        mute = len(source) - len(np.unique(choices.samples))
-        broken = f" ({len(embeddings.broken)} broken items)" if embeddings.broken else ""
-        return [
-            *([f"{missing:,} examples left out, of which a picture cannot be read{broken}"] if missing else []),
-            *([f"{mute:,} pictures have no false caption, and nothing is asked of them"] if mute else []),
-        ]
 
     def num_examples(self, asked: Numbers) -> int:
         """How many questions stand behind (e,) examples."""

@@ -1,9 +1,7 @@
 """Which of two models is better: a paired test on the same items, of one run each or of several."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +9,9 @@ from pydantic import Field
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError
-from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.intervals import join, student_t
 from pocketclip.evaluate.items import Items
+from pocketclip.evaluate.matching import in_order_of
 from pocketclip.evaluate.statistics import Floats, Units, ratios, resampled_ratios
 from pocketclip.records import Interval, Provenance
 
@@ -83,7 +81,7 @@ def compare(ours: Sequence[Items], theirs: Sequence[Items], *, names: tuple[str,
         UserError: they were asked different things, or have no score in common.
     """
     first = ours[0]
-    all_units = [first.units, *(_in_order_of(first, other) for other in [*ours[1:], *theirs])]
+    all_units = [first.units, *(in_order_of(first, other) for other in [*ours[1:], *theirs])]
     scores = [name for name in first.units[0] if all(name in units[0] for units in all_units)]
     if not scores:
         raise UserError(f"{names[0]} and {names[1]} have no score of {first.record.task} in common.")
@@ -136,58 +134,6 @@ def verdict(found: Difference, names: tuple[str, str], metric: str) -> str:
     return (
         f"Not known which is better in {what}: {names[0]} - {names[1]} is {points}, but only {differing} items differ, "
         f"and below {FEWEST} chance may do that."
-    )
-
-
-def _in_order_of(first: Items, other: Items) -> list[Units]:
-    """Another measurement's units in the order of the first one's, matched by their ids.
-
-    Raises:
-        UserError: they are of another task, or of other items.
-    """
-    if other.record.task != first.record.task:
-        raise UserError(f"{first.name} was asked {first.record.task}, and {other.name} {other.record.task}.")
-    sizes = first.sizes, other.sizes
-    if first.ids is None or other.ids is None:
-        if sizes[0] != sizes[1] or first.record.dataset != other.record.dataset:
-            raise _different(first, other, "")
-        orders = [np.arange(size) for size in sizes[0]]
-    else:
-        own, their = _unique(first.ids), _unique(other.ids)
-        if sizes[0] != sizes[1] or set(own) != set(their):
-            raise _different(first, other, f", of which {len(set(own) & set(their)):,} are the same")
-        place = {item: number for number, item in enumerate(their)}
-        found = np.array([place[item] for item in own], np.int64)
-        starts = np.cumsum([0, *sizes[0]])
-        orders = [found[low:high] - low for low, high in pairwise(starts.tolist())]
-        if any((order < 0).any() or (order >= len(order)).any() for order in orders):
-            raise _different(first, other, ", the same ones in other galleries")
-    units: list[Units] = [
-        {name: (hits[order], counts[order]) for name, (hits, counts) in group.items()}
-        for group, order in zip(other.units, orders, strict=True)
-    ]
-    for ours, theirs in zip(first.units, units, strict=True):
-        if any(name in theirs and not np.array_equal(ours[name][1], theirs[name][1]) for name in ours):
-            raise UserError(f"{first.name} and {other.name} were asked differently often about the same items.")
-    return units
-
-
-def _unique(ids: Ids) -> list[tuple[int, int]]:
-    """Ids with how often each was there before: copies of an item are matched in their order."""
-    seen: Counter[int] = Counter()
-    unique = []
-    for number in ids.tolist():
-        unique.append((number, seen[number]))
-        seen[number] += 1
-    return unique
-
-
-def _different(first: Items, other: Items, shared: str) -> UserError:
-    unit = first.task.unit
-    return UserError(
-        f"{first.name} and {other.name} were measured on different items: {first.num_units:,} {unit} of "
-        f"{first.record.dataset} and {other.num_units:,} of {other.record.dataset}{shared}; measure both on the same "
-        "--data."
     )
 
 

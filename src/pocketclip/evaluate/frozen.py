@@ -11,10 +11,12 @@ from pocketclip.data.source import Source, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.evaluate.classification import check_finite
+from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder
 from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.intervals import join
 from pocketclip.evaluate.statistics import resampled_ratios
-from pocketclip.evaluate.task import Need, Task, TaskData
+from pocketclip.evaluate.task import Need, Task
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tower import Part, class_sizes, commonest_class, matched_classes
 from pocketclip.features.encode import Embeddings, embed_source
 from pocketclip.records import EvalResult, Interval
@@ -68,6 +70,9 @@ class FrozenTask(Task):
     in_distribution: str = "none"
     """Images like those that are learned from, as KIND:PLACE, which the score is set beside: the gap of a variant."""
 
+    def encoders(self, model: Embedder) -> dict[str, MakeEncoder]:
+        return {EMBEDDING: lambda: model.encode_images}
+
     def examples(self, model: Embedder, data: TaskData, watch: Watch) -> Examples:
         """Embeddings of both parts, as exact as scores ask for.
 
@@ -77,8 +82,8 @@ class FrozenTask(Task):
         sources = data.images
         classes = matched_classes(*sources)
         embedded = data.embedded_parts(model, watch)
-        learned = _part(embedded[0], classes.train, sources[0], "training")
-        tested = _part(embedded[1], classes.test, sources[1], "test")
+        learned = part_with_classes(embedded[0], classes.train, sources[0], "training")
+        tested = part_with_classes(embedded[1], classes.test, sources[1], "test")
         for part, source in zip((learned, tested), sources, strict=True):
             check_finite(part.features, model, source.name)
         return Examples(learned, tested, classes, self._reference(model, sources[0], classes, watch))
@@ -89,7 +94,7 @@ class FrozenTask(Task):
             return None
         part, labels = like_training(self.in_distribution, train, classes)
         embedded = embed_source(model.for_scores(), part, watch, with_texts=False)
-        found = _part(embedded, labels, part, "in-distribution")
+        found = part_with_classes(embedded, labels, part, "in-distribution")
         check_finite(found.features, model, part.name)
         return found
 
@@ -129,8 +134,8 @@ def beside(name: str, hits: Flags, reference: Flags) -> dict[str, Interval]:
     }
 
 
-def _part(embedded: Embeddings, labels: npt.NDArray[np.int64], source: Source, which: str) -> Part:
-    """The rows of one part that have a class."""
+def part_with_classes(embedded: Embeddings, labels: npt.NDArray[np.int64], source: Source, which: str) -> Part:
+    """The rows of one part that have a class; a UserError where there are none."""
     own = labels[embedded.indices]
     kept = own != NO_LABEL
     if not kept.any():

@@ -20,7 +20,8 @@ from pocketclip.data.keys import safe_key
 from pocketclip.errors import UserError, first_line
 from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.statistics import Units
-from pocketclip.evaluate.task import Answers, Task
+from pocketclip.evaluate.task import NOT_ASKED, Task
+from pocketclip.evaluate.task_data import Answers
 from pocketclip.evaluate.tasks import task_of
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.records import EvalResult, record_of
@@ -43,6 +44,11 @@ class Items:
     def task(self) -> Task:
         """What was asked."""
         return task_of(self.record)
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """Settings that shape what was asked, where they are not as they come."""
+        return asked_settings(self.record)
 
     @cached_property
     def units(self) -> list[Units]:
@@ -75,10 +81,20 @@ def items_of(record: EvalResult, kept: tuple[Answers, Ids] | None) -> Items:
     return items
 
 
+def asked_settings(record: EvalResult) -> dict[str, Any]:
+    """Settings of a record's task that shape what was asked, where they are not as they come."""
+    usual = task_of(record).settings
+    return {
+        key: value for key, value in record.settings.items() if key not in NOT_ASKED and usual.get(key, ...) != value
+    }
+
+
 def items_file(record: EvalResult) -> str:
-    """The name of a file of items: another one for another model, task or data."""
+    """The name of a file of items: another one for another model, task, data, or setting of what is asked."""
     named = "_".join(safe_key(Path(part).name)[:40] for part in (record.task, record.model or "", record.dataset))
-    return f"{named}-{digest([record.task, record.model, record.dataset, record.split])[:6]}.npz"
+    asked = asked_settings(record)
+    about = [record.task, record.model, record.dataset, record.split, *([asked] if asked else [])]
+    return f"{named}-{digest(about)[:6]}.npz"
 
 
 def write_items(path: Path, items: Items, *, elsewhere: str = "--keep-items") -> Path:

@@ -1,12 +1,8 @@
-"""How much of some classes frozen features know: a multinomial logistic regression, as CLIP's linear probe.
+"""Linear classifiers of frozen features: multinomial logistic regressions, by L-BFGS to the minimum or by steps of SGD.
 
-Features are shifted to mean 0 and scaled to a mean squared length of 1, by one number, so that the same strengths of
-the regulariser suit every tower. The strength is chosen on a part of the training examples, and the classifier is
-then fitted to all of them; the test examples are looked at once.
-Reference: CLIP, https://arxiv.org/abs/2103.00020, appendix A.3.
+What is fitted with which strength is chosen in `sweeps`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,19 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from pocketclip.errors import UserError
-from pocketclip.stages.watch import SILENT, Watch
-
-PENALTIES = tuple(10 ** (-number / 2) for number in range(1, 17))
-"""Strengths that are tried, from strong to weak: 0.3 to 1e-8."""
-PATIENCE = 4
-"""Strengths in a row that are no better than the best so far, before the rest are left out."""
-VALIDATION_SHARE = 0.2
 MAX_ITERATIONS = 1000
-CPU = torch.device("cpu")
-ROWS_A_PASS = 1 << 16
+EPOCHS, MIN_STEPS = 10, 1000
+"""Of gradient descent: as many passes, or as many steps, whichever is more."""
+BATCH_SIZE = 512
+MOMENTUM = 0.9
 
-Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]
 
 
@@ -41,89 +30,6 @@ class Classifier(NamedTuple):
     def __call__(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
         """Logits of each class."""
         return features @ self.weight.T + self.bias
-
-
-class Probe(NamedTuple):
-    """How a linear probe did."""
-
-    correct: npt.NDArray[np.bool_]
-    """(N,), whether each test example got its class."""
-    penalty: float
-    """The chosen strength of the regulariser."""
-
-
-def linear_probe(
-    train: Floats,
-    train_labels: Classes,
-    test: Floats,
-    test_labels: Classes,
-    *,
-    num_classes: int,
-    candidates: Classes | None = None,
-    seed: int = 0,
-    device: torch.device = CPU,
-    watch: Watch = SILENT,
-    work: str = "probing",
-) -> Probe:
-    """Learn classes from (N, F) training features, which need not be normalised, and answer on (M, F) test features.
-
-    Labels are numbers below `num_classes`, at least 2; each occurs among those of training. Only the `candidates` are
-    answers, or all classes. `seed` is of the part that the regulariser is chosen on. `watch` is told of the fits done,
-    as `work`.
-
-    Raises:
-        UserError: no class has two training examples, so that nothing can be chosen; or features are not finite.
-    """
-    if not (np.isfinite(train).all() and np.isfinite(test).all()):
-        raise UserError("linear_probe: the model gives features that are not finite; its weights are damaged.")
-    fitted, held = stratified_parts(train_labels, VALIDATION_SHARE, seed)
-    if len(held) == 0:
-        raise UserError("linear_probe: no class has two training examples to choose the regulariser with; bring more.")
-    shift = train.mean(axis=0)
-    scale = 1 / max(float(np.sqrt(np.square(train - shift, dtype=np.float64).sum(axis=1).mean())), 1e-12)
-
-    def moved(features: Floats) -> Tensor:
-        return torch.from_numpy(((features - shift) * scale).astype(np.float32)).to(device)
-
-    def told(num_fits: int) -> None:
-        watch.work(work, num_fits, len(PENALTIES) + 1)
-
-    features, labels = moved(train), torch.from_numpy(train_labels).to(device)
-    own, other = torch.from_numpy(fitted).to(device), torch.from_numpy(held).to(device)
-    best = _choose((features[own], labels[own]), (features[other], labels[other]), num_classes, told)
-    final = fit_classifier(features, labels, num_classes=num_classes, penalty=best.penalty, start=best.classifier)
-    told(len(PENALTIES) + 1)
-    allowed = np.arange(num_classes) if candidates is None else candidates
-    columns = torch.from_numpy(allowed).to(device)
-    answers = [allowed[final(rows)[:, columns].argmax(1).cpu().numpy()] for rows in moved(test).split(ROWS_A_PASS)]
-    return Probe(np.concatenate(answers) == test_labels, best.penalty)
-
-
-class _Tried(NamedTuple):
-    """A strength of the regulariser; the most accurate is the best, and of equal ones that with the lowest loss."""
-
-    accuracy: float
-    likelihood: float
-    penalty: float
-    classifier: Classifier
-
-
-def _choose(
-    fitted: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], num_classes: int, told: Callable[[int], None]
-) -> _Tried:
-    """The best strength for features and labels that were held out, of those fitted to others."""
-    tried: list[_Tried] = []
-    start: Classifier | None = None
-    for number, penalty in enumerate(PENALTIES):
-        start = fit_classifier(*fitted, num_classes=num_classes, penalty=penalty, start=start)
-        logits = start(held[0])
-        accuracy = float((logits.argmax(1) == held[1]).float().mean())
-        tried.append(_Tried(accuracy, -float(F.cross_entropy(logits, held[1])), penalty, start))
-        told(number + 1)
-        best = max(range(len(tried)), key=lambda number: tried[number][:2])
-        if number - best == PATIENCE:
-            break
-    return tried[best]
 
 
 def stratified_parts(labels: Classes, share: float, seed: int) -> tuple[Classes, Classes]:
@@ -175,4 +81,35 @@ def fit_classifier(
 
     with torch.enable_grad():
         optimizer.step(loss)
+    return Classifier(joined.detach()[:, :-1], joined.detach()[:, -1])
+
+
+def fit_by_steps(
+    features: Float[Tensor, "N F"],
+    labels: Int[Tensor, " N"],
+    *,
+    num_classes: int,
+    learning_rate: float,
+    seed: int = 0,
+) -> Classifier:
+    """A fully connected layer that begins with zeros, after SGD with momentum on the cross-entropy, without a penalty.
+
+    The rate falls to 0 along half a cosine; batches are drawn anew in each pass. `seed` is of their order.
+    """
+    joined = features.new_zeros((num_classes, features.shape[1] + 1), requires_grad=True)
+    optimizer = torch.optim.SGD([joined], lr=learning_rate, momentum=MOMENTUM)
+    num_batches = -(-len(labels) // BATCH_SIZE)
+    num_steps = max(EPOCHS * num_batches, MIN_STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    random = torch.Generator().manual_seed(seed)
+    with torch.enable_grad():
+        for step in range(num_steps):
+            if step % num_batches == 0:
+                batches = torch.randperm(len(labels), generator=random).to(labels.device).split(BATCH_SIZE)
+            rows = batches[step % num_batches]
+            loss = F.cross_entropy(features[rows] @ joined[:, :-1].T + joined[:, -1], labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     return Classifier(joined.detach()[:, :-1], joined.detach()[:, -1])

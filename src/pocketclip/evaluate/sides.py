@@ -1,14 +1,16 @@
 """What a user writes for one side of a comparison: one model or several runs of it, or files of kept items."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.items import Items, holds_items, read_items
+from pocketclip.evaluate.items import Items, asked_settings, holds_items, read_items
 from pocketclip.files import no_such
+from pocketclip.records import EvalResult
 
-Question = tuple[str, str, str]
-"""Task, data and split."""
+Question = tuple[str, str, str, str]
+"""Task, data, split, and in words the settings that shape what is asked, empty where they are as they come."""
 
 
 def runs_of(text: str) -> list[str]:
@@ -57,8 +59,17 @@ def item_files(folder: Path) -> list[Path]:
 
 
 def question_of(items: Items) -> Question:
-    """What was asked."""
-    return items.record.task, items.record.dataset, items.record.split
+    """What was asked of kept items."""
+    return asked_in(items.record)
+
+
+def asked_in(record: EvalResult) -> Question:
+    """What a record answers."""
+    settings = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in sorted(asked_settings(record).items())
+    ]
+    return record.task, record.dataset, record.split, ", ".join(settings)
 
 
 def same_questions(
@@ -66,11 +77,17 @@ def same_questions(
 ) -> list[tuple[list[Items], list[Items]]]:
     """Of each question that both sides were asked their items; data may have another name where there is no choice.
 
+    Questions that differ by a setting alone are pairs, too: `compare` says by which one.
+
     Raises:
         UserError: they have no question in common, or none of the `tasks`.
     """
     ours, theirs = ({key: own for key, own in side.items() if not tasks or key[0] in tasks} for side in (ours, theirs))
     pairs = [(own, theirs[question]) for question, own in ours.items() if question in theirs]
+    alone = {question[:3]: own for question, own in ours.items() if question not in theirs}
+    pairs += [
+        (alone[question[:3]], own) for question, own in theirs.items() if question not in ours and question[:3] in alone
+    ]
     if not pairs:
         for task in dict.fromkeys(question[0] for question in ours):
             left, right = ([own for key, own in side.items() if key[0] == task] for side in (ours, theirs))

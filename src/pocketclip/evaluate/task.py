@@ -2,117 +2,28 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketclip.config import Config
-from pocketclip.data import hold_out
 from pocketclip.data.identity import overlap, picture_ids
-from pocketclip.data.source import Gift, Source, Subset, left_out_lines
-from pocketclip.data.sources.texts import LabelledTexts
+from pocketclip.data.source import Gift, Source, left_out_lines
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
+from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder
 from pocketclip.evaluate.identities import Ids, image_identities
 from pocketclip.evaluate.statistics import Means, Units, ratios
-from pocketclip.features.encode import Embeddings, embed_source, with_captions
+from pocketclip.evaluate.task_data import Answers, TaskData
+from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.stages.watch import SILENT, Watch
 
 Need = Gift | Literal["texts", "training data"]
 """Of a source what it gives; or texts with classes in its place; or something to learn from."""
-Answers = Mapping[str, npt.NDArray[Any]]
-"""What came of every single question, as arrays that a study can store."""
-HELD_OUT_SHARE = 0.2
-"""Of the data, for testing, where no training data are given."""
-
-
-class TaskData:
-    """What tasks are measured on, images or texts; what several of them need is made once.
-
-    Without a `train` part, tasks that need `training data` take four fifths of the source or the texts.
-    """
-
-    def __init__(
-        self,
-        source: Source | None = None,
-        *,
-        train: Source | None = None,
-        texts: LabelledTexts | None = None,
-        train_texts: LabelledTexts | None = None,
-        keeps_items: bool = False,
-    ) -> None:
-        self._source, self._train = source, train
-        self._texts, self._train_texts = texts, train_texts
-        self._embedded: tuple[Embedder, Embeddings] | None = None
-        self._embedded_images: tuple[Embedder, Embeddings] | None = None
-        self.keeps_items = keeps_items
-        self.items: tuple[Answers, Ids] | None = None
-        """What the last task kept of single items."""
-        self._embedded_train: tuple[Embedder, Embeddings] | None = None
-
-    @property
-    def opened(self) -> tuple[Source | None, Source | None]:
-        """The images and those to learn from, where they were given."""
-        return self._source, self._train
-
-    @property
-    def source(self) -> Source:
-        """The images."""
-        assert self._source is not None, "a task needs images, and was given none"
-        return self._source
-
-    @cached_property
-    def images(self) -> tuple[Source, Source]:
-        """Images to learn from, and to be tested on."""
-        return hold_out(self.source, HELD_OUT_SHARE) if self._train is None else (self._train, self.source)
-
-    @cached_property
-    def texts(self) -> tuple[LabelledTexts, LabelledTexts]:
-        """Texts to learn from, and to be tested on."""
-        assert self._texts is not None, "a task needs texts, and was given none"
-        whole = self._texts
-        return whole.hold_out(HELD_OUT_SHARE) if self._train_texts is None else (self._train_texts, whole)
-
-    def embeddings(self, model: Embedder, watch: Watch) -> Embeddings:
-        """The whole source in a model's space, as exact as scores ask for; made once for a model."""
-        if self._embedded is None or self._embedded[0] is not model:
-            exact = model.for_scores()
-            exact.text_reader()  # before any work
-            self._embedded = model, with_captions(exact, self.source, self.image_embeddings(model, watch))
-            self._embedded_images = None
-        return self._embedded[1]
-
-    def image_embeddings(self, model: Embedder, watch: Watch) -> Embeddings:
-        """The same without texts, which need not be encoded then; made once for a model."""
-        if self._embedded is not None and self._embedded[0] is model:
-            return self._embedded[1]
-        if self._embedded_images is None or self._embedded_images[0] is not model:
-            self._embedded_images = model, embed_source(model.for_scores(), self.source, watch, with_texts=False)
-        return self._embedded_images[1]
-
-    def keep(self, answers: Answers, ids: Ids) -> None:
-        """Where items are kept: what came of each, as `Task.units` reads it, and (N,) who the N units are.
-
-        Ids are equal for the same items in whatever order and place they lie, such as `picture_id`s.
-        """
-        if self.keeps_items:
-            self.items = answers, ids
-
-    def embedded_parts(self, model: Embedder, watch: Watch) -> tuple[Embeddings, Embeddings]:
-        """Images to learn from and to be tested on, without texts, by their numbers in each; made once for a model."""
-        train, test = self.images
-        whole = self.image_embeddings(model, watch)
-        if self._train is None:
-            assert isinstance(train, Subset)
-            assert isinstance(test, Subset)
-            return whole.part(train.indices), whole.part(test.indices)
-        if self._embedded_train is None or self._embedded_train[0] is not model:
-            self._embedded_train = model, embed_source(model.for_scores(), train, watch, with_texts=False)
-        return self._embedded_train[1], whole
+NOT_ASKED = frozenset({"against_start", "max_broken_share", "in_distribution", "metrics", "missing_classes"})
+"""Settings that change nothing of the items that a task asks about."""
 
 
 class Task(Config):
@@ -129,6 +40,8 @@ class Task(Config):
     """What a table calls the numbers of `count`."""
     means: ClassVar[Means] = {}
     """Scores that are the mean of others, by name."""
+    keeps_head: ClassVar[bool] = False
+    """Whether it learns a classifier of embeddings that `classify` can use."""
     unit: ClassVar[str] = "examples"
     """What is resampled for an interval."""
     meaning: ClassVar[str] = ""
@@ -143,6 +56,25 @@ class Task(Config):
         Raises:
             UserError: the model or the data lack what the task needs.
         """
+
+    def parts(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> list[EvalResult]:
+        """Records of parts of what `run` measured before, which come before that of the whole; of most tasks none."""
+        del model, data, watch
+        return []
+
+    def encoders(self, model: Embedder) -> dict[str, MakeEncoder]:
+        """What it will ask about all images, so that several tasks can have it of one reading; see `Encoded`."""
+        del model
+        return {}
+
+    def expect(self, model: Embedder, data: TaskData) -> None:
+        """Say so to the data that it will be run on."""
+        data.expect(model, self.encoders(model), with_training="training data" in self.needs)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings as plain JSON, for its record."""
+        return self.model_dump(mode="json", exclude={"kind"})
 
     def units(self, answers: Answers) -> list[Units]:
         """Scores that are shares, unit by unit, of each gallery that was ranked apart; mostly one.
@@ -192,15 +124,22 @@ class Task(Config):
 
 def measure(task: Task, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
     """What a task says of a model, with notes on the data: what the reader left out, and what the model has seen."""
-    data.items = None
-    result = task.run(model, data, watch).model_copy(update={"model": model.name, **_training_of(model)})
+    return measure_whole_and_parts(task, model, data, watch)[-1]
+
+
+def measure_whole_and_parts(task: Task, model: Embedder, data: TaskData, watch: Watch = SILENT) -> list[EvalResult]:
+    """The same with the records of parts, where the task has some, before it."""
+    data.items = data.head = None
+    whole = task.run(model, data, watch)
+    about = {"model": model.name, "settings": task.settings, **_training_of(model)}
+    results = [result.model_copy(update=about) for result in (*task.parts(model, data, watch), whole)]
     if "texts" in task.needs:
-        return result
+        return results
     credit = [data.source.credit] if data.source.credit else []
     notes = [*credit, *left_out_lines(*data.opened), *_seen_in_training(model, data.source, watch)]
     if "training data" in task.needs and (shared := overlap(data.images[1], data.images[0], watch)).count:
         notes.append(f"{shared.count:,} of {shared.of:,} test pictures are in the training data, too")
-    return result.model_copy(update={"notes": [*result.notes, *notes]})
+    return [result.model_copy(update={"notes": [*result.notes, *notes]}) for result in results]
 
 
 def _training_of(model: Embedder) -> dict[str, Any]:
@@ -241,6 +180,9 @@ class EmbeddingTask(Task):
     def check(self, source: Source, judge: JudgePairs | None) -> None:
         """Raise a UserError where the model or the source lack what the task needs, before any work."""
 
+    def encoders(self, model: Embedder) -> dict[str, MakeEncoder]:
+        return {EMBEDDING: lambda: model.encode_images}
+
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         source = data.source
         if len(source) == 0:
@@ -273,3 +215,15 @@ class EmbeddingTask(Task):
     def identities(self, embeddings: Embeddings, source: Source) -> Ids:
         """(N,) who the units of all galleries are; here images, each by its picture and its captions."""
         return image_identities(embeddings, source)
+
+
+__all__ = [
+    "NOT_ASKED",
+    "Answers",
+    "EmbeddingTask",
+    "Need",
+    "Task",
+    "TaskData",
+    "measure",
+    "measure_whole_and_parts",
+]

@@ -5,7 +5,7 @@ before training: the same examples, the same way to learn, a classifier of its o
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ Outcome = TypeVar("Outcome")
 RANDOM_START = "the tower started from random weights: there is no skill to compare with"
 NOT_TRAINED = "the tower was not trained: it is what it was"
 TEXT_BLOCK = 2048
+Sweep = Literal["ours", "clip", "scaling_down"]
+"""How the setting of a linear probe is chosen; see `sweeps`."""
 
 
 class Part(NamedTuple):

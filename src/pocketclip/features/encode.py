@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -223,14 +223,34 @@ def embed_source(
         UserError: captions are wanted, and the model knows images only.
     """
     reader = model.text_reader() if with_texts else None
-    place: dict[str, Any] = {"start": start, "stop": stop, "block_size": EMBED_BLOCK}
-    image_parts = image_blocks(source, model.encode_images, model.preprocess, watch=watch, **place)
-    images = Block.join(image_parts, NO_IMAGES)
-    embedded, indices = images["features"][:, 0], images["indices"]
-    alone = Embeddings(
-        embedded, NO_TEXTS["features"], np.zeros(0, np.int64), indices, images.broken, images["pictures"]
-    )
+    (alone,) = embed_images(source, [model.encode_images], model.preprocess, watch, start=start, stop=stop)
     return alone if reader is None else with_captions(model, source, alone, start=start, stop=stop)
+
+
+def embed_images(
+    source: Source,
+    encoders: Sequence[EncodeImages],
+    preprocess: PreprocessConfig,
+    watch: Watch = SILENT,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+) -> list[Embeddings]:
+    """What each of some encoders, which take the same pixels, makes of every readable image; each is read once."""
+    ends: list[int] = []
+
+    def encode(pixels: Pixels) -> Floats:
+        rows = [own(pixels) for own in encoders]
+        ends[:] = np.cumsum([own.shape[1] for own in rows])[:-1].tolist()
+        return np.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
+
+    parts = image_blocks(source, encode, preprocess, watch=watch, start=start, stop=stop, block_size=EMBED_BLOCK)
+    read = Block.join(parts, NO_IMAGES)
+    none = NO_TEXTS["features"], np.zeros(0, np.int64)
+    indices, pictures = read["indices"], read["pictures"]
+    features = read["features"][:, 0]
+    split = np.split(features, ends, axis=1) if len(indices) else [features] * len(encoders)
+    return [Embeddings(np.ascontiguousarray(own), *none, indices, read.broken, pictures) for own in split]
 
 
 def with_captions(

@@ -141,7 +141,7 @@ def board_csv(found: Gathered) -> str:
     columns = _columns(models, whole=True)
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    names = [" ".join([*column.question, column.metric]) for column in columns]
+    names = [" ".join(filter(None, [*column.question, column.metric])) for column in columns]
     bounds = [f"{name}{ending}" for name in names for ending in ("", " low", " high")]
     writer.writerow(["model", *bounds, *(f"{cost.label} {cost.unit}".strip() for cost in COSTS)])
     for model in models:
@@ -202,13 +202,13 @@ def _is_surely_better(column: Column, best: tuple[Standing, Interval], other: tu
 
 def _score_heads(columns: Sequence[Column]) -> list[Head]:
     short = {column: _short_data(column.question[1]) for column in columns}
-    count = Counter((short[column], column.question[0], column.question[2], column.metric) for column in columns)
+    count = Counter((short[own], own.question[0], *own.question[2:], own.metric) for own in columns)
     heads = []
     for column in columns:
-        task, data, split = column.question
-        one = count[short[column], task, split, column.metric] == 1
-        about = f"{task.replace('_', ' ')}, {short[column] if one else data}"
-        heads.append(Head(_label(column), about if split == "all" else f"{about}, {split}"))
+        task, data, split, settings = column.question
+        one = count[short[column], task, split, settings, column.metric] == 1
+        about = [task.replace("_", " "), short[column] if one else data, "" if split == "all" else split, settings]
+        heads.append(Head(_label(column), ", ".join(filter(None, about))))
     return heads
 
 

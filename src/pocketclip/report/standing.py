@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pocketclip.errors import UserError
 from pocketclip.evaluate.items import Items, read_items
-from pocketclip.evaluate.sides import Question, item_files, question_of
+from pocketclip.evaluate.sides import Question, asked_in, item_files, question_of
 from pocketclip.files import no_such
 from pocketclip.records import CostResult, EvalResult, Record, RunRecord, read_records, record_of
 
@@ -45,7 +45,7 @@ class Gathered:
         if isinstance(record, CostResult):
             own.cost = self._newer(own.cost, record)
         else:
-            question = record.task, record.dataset, record.split
+            question = asked_in(record)
             own.evaluations[question] = self._newer(own.evaluations.get(question), record)
 
     def _newer(self, old: AnyRecord | None, new: AnyRecord) -> AnyRecord:

@@ -82,7 +82,12 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
     result = run.task.result(embeddings, source, judge_of(heads.pair_head), split=split)
     notes = [*result.notes, *run.notes.get(split, [])]
     result = result.model_copy(
-        update={"notes": notes, "seed": run.recipe.seed, "recipe_hash": run.recipe.fingerprint()}
+        update={
+            "notes": notes,
+            "seed": run.recipe.seed,
+            "recipe_hash": run.recipe.fingerprint(),
+            "settings": run.task.settings,
+        }
     )
     distributed.on_main(lambda: write_record(result, run.folder, f"{result.task}_{split}"))
     run.seconds[f"evaluation_{split}"] = time.perf_counter() - started

@@ -15,7 +15,8 @@ from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import Interrupted, UserError, and_known, first_line
 from pocketclip.evaluate.items import Items, read_answers, write_items
 from pocketclip.evaluate.statistics import Units
-from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.evaluate.task import EmbeddingTask
+from pocketclip.evaluate.task_data import Answers
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.files import write_atomically
 from pocketclip.recipe import Recipe, load_recipe

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketclip.config import kinds_of
+from pocketclip.config import digest, kinds_of
 from pocketclip.data import SourceConfig, open_source, split_source_text
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError
+from pocketclip.evaluate.encoded import Encoded
 from pocketclip.evaluate.suites import SuiteSet
-from pocketclip.evaluate.task import TaskData
+from pocketclip.evaluate.task_data import TaskData
 
 SHARDS = ("test", "")
 """Folders of a set that may hold its shards, as DataComp downloads them."""
@@ -44,17 +45,31 @@ def find_set(one: SuiteSet, root: Path) -> Found | str:
     return Found(one, data, train, settings)
 
 
-def open_found(found: Found) -> TaskData:
-    """The opened set.
+class OpenedSets:
+    """The sets of a suite, of which each place is opened once, and the images of each are read once."""
 
-    Raises:
-        UserError: it cannot be read.
-    """
+    def __init__(self) -> None:
+        self.encoded = Encoded()
+        self._sources: dict[str, Source] = {}
+        self._data: dict[str, TaskData] = {}
 
-    def opened(spec: dict[str, Any]) -> Source:
-        return open_source(spec, place=found.one.name)
+    def open(self, found: Found) -> TaskData:
+        """The opened set.
 
-    return TaskData(opened(found.data), train=None if found.train is None else opened(found.train))
+        Raises:
+            UserError: it cannot be read.
+        """
+        both = digest([found.data, found.train])
+        if both not in self._data:
+            train = None if found.train is None else self._source(found.train, found.one.name)
+            self._data[both] = TaskData(self._source(found.data, found.one.name), train=train, encoded=self.encoded)
+        return self._data[both]
+
+    def _source(self, spec: dict[str, Any], name: str) -> Source:
+        place = digest(spec)
+        if place not in self._sources:
+            self._sources[place] = open_source(spec, place=name)
+        return self._sources[place]
 
 
 def find_folder(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from pocketclip.config import digest
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.suites import Suite, SuiteSet
-from pocketclip.evaluate.suites.layout import Found, find_set, open_found
-from pocketclip.evaluate.task import TaskData, measure
+from pocketclip.evaluate.suites.layout import Found, OpenedSets, find_set
+from pocketclip.evaluate.task import measure
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.files import write_atomically
 from pocketclip.records import EvalResult, Interval, read_record, write_record
 from pocketclip.stages.watch import SILENT, Watch
@@ -141,17 +143,15 @@ def run_suite(suite: Suite, model: Embedder, root: Path, *, out: Path | None = N
 
 
 def _open_all(outcome: Outcome, root: Path) -> Opened:
-    """The sets that are there; the others are noted as missing. Sets of the same images share them."""
-    opened, shared = Opened(), dict[str, TaskData]()
+    """The sets that are there; the others are noted as missing."""
+    opened, sets = Opened(), OpenedSets()
     for one in outcome.suite.sets:
         try:
             found = find_set(one, root)
             if isinstance(found, str):
                 outcome.missing[one.name] = found
-                continue
-            place = digest([found.data, found.train])
-            data = shared[place] = shared.get(place) or open_found(found)
-            opened[one.name] = found, data
+            else:
+                opened[one.name] = found, sets.open(found)
         except UserError as error:
             outcome.missing[one.name] = str(error)
     return opened
@@ -160,16 +160,17 @@ def _open_all(outcome: Outcome, root: Path) -> Opened:
 def _measure_all(outcome: Outcome, model: Embedder, opened: Opened, out: Path | None, watch: Watch) -> None:
     """Sets that share images follow each other, so that only one set's embeddings are held."""
     kept = _read_kept(out)
-    first = {id(data): number for number, (_, data) in reversed(list(enumerate(opened.values())))}
-    order = sorted(opened, key=lambda name: first[id(opened[name][1])])
+    first = {id(data.source): number for number, (_, data) in reversed(list(enumerate(opened.values())))}
+    order = sorted(opened, key=lambda name: first[id(opened[name][1].source)])
     watch = SuiteWatch(watch, {name: len(opened[name][1].source) for name in order})
     made_from, results = model.made_from(), dict[str, EvalResult]()
+    there = _there(opened, kept, out, made_from)
+    _expect(model, {name: own for name, own in opened.items() if name not in there})
     for name in order:
         found, data = opened.pop(name)
         watch.begin(name)
         try:
-            key = _key(found, data, made_from)
-            result = None if out is None or kept.get(name) != key else _kept_record(out, name)
+            key, result = _key(found, data, made_from), there.get(name)
             is_new = result is None
             if result is None:
                 result = measure(found.one.make_task(found.settings, name), model, data, watch)
@@ -178,6 +179,8 @@ def _measure_all(outcome: Outcome, model: Embedder, opened: Opened, out: Path | 
             outcome.missing[name] = str(error)
             watch.end(f"left out: {error}", read=False)
             continue
+        finally:
+            data.encoded.forget_all_but([source for _, other in opened.values() for source in other.held])
         results[name] = result
         outcome.results = {one.name: results[one.name] for one in outcome.suite.sets if one.name in results}
         if out is not None and is_new:
@@ -188,6 +191,25 @@ def _measure_all(outcome: Outcome, model: Embedder, opened: Opened, out: Path | 
         watch.end(said if is_new else f"{said}, as kept", read=is_new)
     if out is not None:
         _write_summary(outcome, out, kept)
+
+
+def _there(
+    opened: Opened, kept: Mapping[str, str], out: Path | None, made_from: Mapping[str, Any]
+) -> dict[str, EvalResult]:
+    """Records of sets that are done."""
+    found: dict[str, EvalResult] = {}
+    for name in opened if out is not None else ():
+        with suppress(UserError):  # is told when its turn comes
+            result = _kept_record(out, name) if kept.get(name) == _key(*opened[name], made_from) else None
+            found |= {} if result is None else {name: result}
+    return found
+
+
+def _expect(model: Embedder, opened: Opened) -> None:
+    """Say what each set will ask, so that images that several share are read once for all of them."""
+    for name, (found, data) in opened.items():
+        with suppress(UserError):  # is told when its turn comes
+            found.one.make_task(found.settings, name).expect(model, data)
 
 
 def _check_score(one: SuiteSet, result: EvalResult) -> None:
@@ -217,9 +239,9 @@ def _write_summary(outcome: Outcome, out: Path, kept: Mapping[str, str]) -> None
     write_atomically(out / SUMMARY, json.dumps({**outcome.to_json(), "made_of": kept}, indent=2) + "\n")
 
 
-def _kept_record(out: Path, name: str) -> EvalResult | None:
-    path = out / "records" / f"{name}.json"
-    record = read_record(path) if path.is_file() else None
+def _kept_record(out: Path | None, name: str) -> EvalResult | None:
+    path = None if out is None else out / "records" / f"{name}.json"
+    record = None if path is None or not path.is_file() else read_record(path)
     return record if isinstance(record, EvalResult) else None
 
 

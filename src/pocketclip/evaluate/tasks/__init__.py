@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pocketclip.config import kinds_of, with_registered
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
-from pocketclip.evaluate.task import EmbeddingTask, Task, TaskData
+from pocketclip.evaluate.task import EmbeddingTask, Task
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tasks.aro import Aro
 from pocketclip.evaluate.tasks.few_shot import FewShot
 from pocketclip.evaluate.tasks.fine_tuning import FineTuning

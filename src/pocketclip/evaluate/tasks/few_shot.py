@@ -16,7 +16,7 @@ from pocketclip.evaluate.intervals import join
 from pocketclip.evaluate.least_squares import Ridge, fit_ridge
 from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import resampled_ratios
-from pocketclip.evaluate.task import TaskData
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tower import Part, among
 from pocketclip.records import EvalResult, Interval, percent
 from pocketclip.stages.watch import SILENT, Watch

@@ -16,7 +16,7 @@ from pocketclip.data.pictures.augment import AugmentConfig, CropScale
 from pocketclip.data.source import Sample, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import Interrupted, UserError
-from pocketclip.evaluate.task import TaskData
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tower import Asked, Part, TowerTask, encode_examples, hits_by_score, matched_classes
 from pocketclip.models.running.precision import Precision
 from pocketclip.records import EvalResult

@@ -10,7 +10,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.classification import MEAN_CLASS, accuracies, class_scores, item_shares
 from pocketclip.evaluate.frozen import Examples, FrozenTask, beside
 from pocketclip.evaluate.neighbours import Votes, neighbour_votes, vote_ranks
-from pocketclip.evaluate.task import TaskData
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tower import among
 from pocketclip.records import EvalResult, Interval, percent
 from pocketclip.stages.watch import SILENT, Watch

@@ -18,6 +18,7 @@ class LinearProbe(ProbeTask):
     kind: Literal["linear_probe"] = "linear_probe"
     needs = frozenset({"classes", "training data"})
     heading = "Linear probe"
+    keeps_head = True
 
     in_distribution: str = "none"
     """Images like those that are learned from, as KIND:PLACE, which the score is set beside: the gap of a variant."""

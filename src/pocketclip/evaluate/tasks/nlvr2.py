@@ -12,7 +12,8 @@ from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids, joined_ids, pictures_of
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios, ratios
-from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.evaluate.task import EmbeddingTask
+from pocketclip.evaluate.task_data import Answers
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval
 

@@ -18,7 +18,8 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids, image_identities
 from pocketclip.evaluate.ranked import DIRECTIONS, PRECISIONS, Ranks
 from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
-from pocketclip.evaluate.task import Answers, EmbeddingTask
+from pocketclip.evaluate.task import EmbeddingTask
+from pocketclip.evaluate.task_data import Answers
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval, percent
 

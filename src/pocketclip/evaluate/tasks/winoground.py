@@ -12,7 +12,7 @@ from pocketclip.evaluate.choice import ChoiceTask, Numbers, rows_of, similaritie
 from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import Units
-from pocketclip.evaluate.task import Answers
+from pocketclip.evaluate.task_data import Answers
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from pydantic import field_validator
 
 from pocketclip.data.labels import NO_LABEL
-from pocketclip.data.source import Source, Subset
+from pocketclip.data.source import Source
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.evaluate.class_sets import DEFAULT_TEMPLATES, class_set, read_templates
@@ -26,7 +26,8 @@ from pocketclip.evaluate.classification import (
 from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.out_of_distribution import AUPR, area_of_unknown, embed_known
 from pocketclip.evaluate.prompts import class_embeddings, prompts_hash
-from pocketclip.evaluate.task import Task, TaskData
+from pocketclip.evaluate.task import Task
+from pocketclip.evaluate.task_data import TaskData
 from pocketclip.records import EvalResult, Interval, Protocol, percent
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -225,15 +226,8 @@ class ZeroShot(Task):
 
 def _embedded(model: Embedder, data: TaskData, wanted: Flags, watch: Watch) -> "tuple[Embeddings, Flags]":
     """Images in a model's space with their numbers in the source, and which of them are asked about."""
-    from pocketclip.features.encode import Embeddings, embed_source
-
-    source = data.source
-    if (~wanted).mean() > _NOT_ASKED:
-        chosen = np.flatnonzero(wanted)
-        part = embed_source(model.for_scores(), Subset(source, chosen, source.name), watch, with_texts=False)
-        whole = Embeddings(part.images, part.texts, part.text_images, chosen[part.indices], part.broken, part.pictures)
-        return whole, np.ones(len(part.images), np.bool_)
-    embeddings = data.image_embeddings(model, watch)
+    only = np.flatnonzero(wanted) if (~wanted).mean() > _NOT_ASKED else None
+    embeddings = data.image_embeddings(model, watch, only=only)
     return embeddings, wanted[embeddings.indices]
 
 
