@@ -6,12 +6,14 @@ one adapter in `asked/`, which fills in what is abstract here; what users call i
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from pocketclip.config import digest
 from pocketclip.errors import UserError
@@ -116,6 +118,10 @@ class Embedder(ABC):
         """The same model as exact as reported numbers ask for; itself where there is nothing to choose."""
         return self
 
+    def resize(self) -> Callable[[Image.Image], Pixels]:
+        """What makes an upright RGB picture the pixels that `encode_images` takes; an adapter may use its library's."""
+        return partial(resize_image, config=self.preprocess)
+
     def __repr__(self) -> str:
         reader, device = self.tokenizer, getattr(self, "device", "cuda" if self.is_on_gpu else "cpu")
         context_length = "no texts" if reader is None else f"context_length={reader.context_length}"
@@ -194,9 +200,9 @@ class Embedder(ABC):
 
     def _encode_images(self, items: Iterator[Named], batch_size: int) -> Iterator[Floats]:
         check_batch_size(batch_size)
-        preprocess = self.preprocess
+        resize = self.resize()
         while batch := [read_image(item, place) for place, item in islice(items, batch_size)]:
-            yield self.encode_images(np.stack([resize_image(image, preprocess) for image in batch]))
+            yield self.encode_images(np.stack([resize(image) for image in batch]))
 
     def _encode_texts(self, items: Iterator[Named], batch_size: int) -> Floats:
         reader = self.text_reader()
@@ -271,12 +277,12 @@ class Embedder(ABC):
         learned, place = (head, "head") if isinstance(head, Head) else (Head.load(head), str(head))
         width = learned.weight.shape[1]
         if width != self.embed_dim or learned.model_identity != self.image_identity():
-            widths = (
-                f" of {width} numbers, and embeddings here have {self.embed_dim}" if width != self.embed_dim else ""
+            other = (
+                f"whose embeddings have {width} numbers and not {self.embed_dim}, " if width != self.embed_dim else ""
             )
             raise UserError(
-                f"{place}: was learned on {learned.model}{widths}, and not on {self.name} as it is now; learn it "
-                f"again: pocketclip evaluate {self.name} --task linear_probe --data SOURCE --keep-head FILE"
+                f"{place}: was learned on {learned.model}, {other}and not on {self.name} as it is now; learn it again: "
+                f"pocketclip evaluate {self.name} --task linear_probe --data SOURCE --keep-head FILE"
             )
         return learned
 

@@ -123,3 +123,23 @@ def test_a_board_of_what_was_printed(pocketclip: Run, models: Path) -> None:
     assert float(first["parameters"]) > 0
     again = pocketclip("board", "nowhere")
     assert (again.code, again.err) == (1, "Error: nowhere: no such folder or file of results.\n")
+
+
+def test_items_of_other_settings_are_kept_apart_and_not_compared(pocketclip: Run, models: Path) -> None:
+    asked = ("--task", "zero_shot", "--data", DATA, "--keep-items")
+    for model, changes in (("a", ()), ("b", ("--set", "templates=seven"))):
+        ended = pocketclip("evaluate", model, *asked, f"items/{model}", *changes, "--json")
+        assert json.loads(ended.out)["settings"]["templates"] == ("seven" if changes else "own")
+    ended = pocketclip("compare", "--items", "items/a", "items/b")
+    assert ended.code == 1
+    assert "zero_shot with other settings: templates is own and seven; measure both with the same --set" in ended.err
+    assert ended.err.strip().count("\n") == 0
+    assert pocketclip("evaluate", "b", *asked, "items/b").code == 0  # beside the other
+    assert len(list((models / "items" / "b").glob("*.npz"))) == 2
+    for model, own in (("a", "own"), ("b", "right")):
+        asked = ("evaluate", model, "--data", DATA, "--same-captions", own, "--keep-items", f"texts/{model}")
+        assert pocketclip(*asked).code == 0
+    ended = pocketclip("compare", "--items", "texts/a", "texts/b")
+    assert "retrieval with other settings: same_captions is own and right; measure" in ended.err
+    ended = pocketclip("compare", "--items", "items/a", "items/b")
+    assert (ended.code, json.loads(ended.out)["task"]) == (0, "zero_shot")

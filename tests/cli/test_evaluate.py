@@ -8,11 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from conftest import encode_picture
 from pocketclip.asked.bundle import PretrainedModel
+from pocketclip.data import hold_out, open_source
 from pocketclip.data.source import Source
+from pocketclip.data.sources.sugarcrepe import PARTS
 from pocketclip.embedder import JudgePairs
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios
 from pocketclip.evaluate.task import Answers
+from pocketclip.evaluate.task_data import HELD_OUT_SHARE
 from pocketclip.evaluate.tasks import EmbeddingTask, Retrieval, task_of
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval
@@ -110,3 +114,61 @@ def test_a_new_task_is_its_class_and_its_place_in_the_union(
         "Captions on val: 6 images, 12 captions; percent [95 % interval]",
         [["captions", "50.0 [40.0, 60.0]"]],
     )
+
+
+def test_a_probe_is_kept_as_a_head_that_classify_loads(pocketclip: Run, bundle: Path, tmp_path: Path) -> None:
+    from pocketclip import load
+    from pocketclip.head import Head
+
+    data, file = "scenes:60,classes=colour,image_size=32", tmp_path / "new" / "head.safetensors"
+    asked = ("evaluate", bundle, "--task", "linear_probe", "--data", data, "--set", "sweep=clip", "--keep-head", file)
+    ended = pocketclip(*asked)
+    assert ended.code == 0, ended.err
+    assert f"head of the embedding: {file}" in ended.err
+    values, head, source = json.loads(ended.out), Head.load(file), open_source(data)
+    assert head.measured is not None
+    assert head.measured.to_json() == values
+    assert values["settings"]["sweep"] == "clip"
+    assert {"lambda", "lambda_embedding"} <= set(values)
+    _, test = hold_out(source, HELD_OUT_SHARE)
+    found = load(bundle, device="cpu").classify([test[number].image for number in range(12)], head=file)
+    assert all(set(own) == set(head.class_names) for own in found)
+    names = source.class_names
+    assert names is not None
+    labels = [names[label] for number in range(12) if (label := test.label(number)) is not None]
+    right = [next(iter(own)) == label for own, label in zip(found, labels, strict=True)]
+    assert np.mean(right) == pytest.approx(values["top1_accuracy_embedding"]["value"], abs=0.1)
+    assert pocketclip(*asked).code == 0  # over its own file
+
+
+def test_a_head_is_kept_of_a_linear_probe_and_over_nothing_else(pocketclip: Run, bundle: Path) -> None:
+    data, weights = ("--data", "scenes:20,classes=size,image_size=32"), bundle / "model.safetensors"
+    before = weights.read_bytes()
+    for words, reason in (
+        (
+            ("--task", "knn", "--keep-head", "x.safetensors"),
+            "--keep-head: has no effect on knn; it is for linear_probe.",
+        ),
+        (("--task", "linear_probe", "--keep-head", weights), "model.safetensors: is there, and is no head"),
+        (("--task", "linear_probe", "--set", "sweep=clap"), "sweep: did you mean 'clip'?"),
+    ):
+        ended = pocketclip("evaluate", bundle, *data, *words)
+        assert ended.code == 1
+        assert reason in ended.err
+        assert ended.err.strip().count("\n") == 0
+    assert weights.read_bytes() == before
+
+
+def test_sugarcrepe_is_eight_lines_and_one_table(pocketclip: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.jpg").write_bytes(encode_picture(0))
+    for part in PARTS:
+        entry = {"filename": "0.jpg", "caption": "picture 0 caption 1", "negative_caption": f"{part} picture"}
+        (tmp_path / f"{part}.json").write_text(json.dumps({"7": entry}))
+    asked = ("evaluate", bundle, "--task", "sugarcrepe", "--data", f"sugarcrepe:{tmp_path},{tmp_path / 'images'}")
+    lines = [json.loads(line) for line in pocketclip(*asked, "--json").out.splitlines()]
+    assert [values["split"] for values in lines] == [*PARTS, "all"]
+    assert "mean_accuracy" in lines[-1]
+    table = pocketclip(*asked, "--format", "table").out
+    assert table.count("SugarCrepe on") == 1
+    assert all(f"{part} accuracy".replace("_", " ") in table for part in PARTS)

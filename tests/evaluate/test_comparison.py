@@ -137,3 +137,46 @@ def test_words_and_versions_that_differ_are_noted() -> None:
         "class names or templates differ: the difference is of models and words together",
         "the same items by several names: folder:x, folder:y",
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "ours", "theirs", "reason"),
+    [
+        ("zero_shot", {"templates": "seven"}, {}, "templates is seven and own"),
+        ("zero_shot", {}, {"templates": "seven"}, "templates is own and seven"),
+        ("linear_probe", {"sweep": "clip"}, {"sweep": "scaling_down"}, "sweep is clip and scaling_down"),
+        ("linear_probe", {"seed": 1}, {"seed": 0}, "seed is 1 and 0"),
+        ("few_shot", {"shots": [5, 10]}, {}, "shots is [5, 10] and [1, 2, 4, 5, 8, 10, 16]"),
+        ("knn", {"k": 10}, {"k": 20}, "k is 10 and 20"),
+    ],
+)
+def test_other_settings_are_one_clear_line_that_names_them(
+    task: str, ours: dict[str, Any], theirs: dict[str, Any], reason: str
+) -> None:
+    sides = [items([1] * 10, name=name, task=task, settings=own) for name, own in (("a", ours), ("b", theirs))]
+    with pytest.raises(UserError) as caught:
+        compare(sides[:1], sides[1:])
+    assert f"{task} with other settings: {reason}; measure both with the same --set " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "ours", "theirs"),
+    [
+        ("zero_shot", {"templates": "own"}, {}),  # as it comes
+        ("zero_shot", {"metrics": ["top1_accuracy"]}, {"in_distribution": "folder:x"}),
+        ("linear_probe", {"against_start": False}, {"against_start": True}),
+    ],
+)
+def test_settings_that_change_no_question_are_compared(task: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    a, b = (items([1] * 10, name=name, task=task, settings=own) for name, own in (("a", ours), ("b", theirs)))
+    assert compare([a], [b]).num_units == 10
+
+
+def test_the_same_words_from_two_files_are_the_same_question() -> None:
+    protocol = {
+        "name": "own", "class_names": "x", "num_classes": 2, "templates": "one", "num_templates": 1, "hash": "1"
+    }  # fmt: skip
+    a = items([1] * 10, protocol=protocol, settings={"templates": "/a/one.txt", "k": 1})
+    b = items([1] * 10, name="b", protocol=protocol, settings={"templates": "/b/two.txt", "k": 1})
+    assert compare([a], [b]).num_units == 10

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,8 @@ from pocketclip.errors import UserError
 from pocketclip.models.running.precision import Precision, autocast, precision_of_scores, resolve_precision
 from pocketclip.models.running.runner import cast_weights, module_fingerprint
 from pocketclip.preprocess import PreprocessConfig
+
+Resize = Callable[[Image.Image], Pixels]
 
 
 class AskedModel(Embedder):
@@ -60,6 +63,7 @@ class LibraryModel(AskedModel):
         called: name and weights; the short name is made of what is not empty.
         settings: what shapes its embeddings beside weights and `preprocess`.
         preprocess, tokenizer, scale: None of a model that has none.
+        resize: a picture's pixels as the library makes them, where `preprocess` does so but for rounding.
 
     Raises:
         UserError: its towers give vectors of different widths.
@@ -77,6 +81,7 @@ class LibraryModel(AskedModel):
         called: Sequence[str],
         settings: Sequence[Any],
         preprocess: PreprocessConfig | None,
+        resize: Resize | None = None,
         tokenizer: LibraryTokenizer | None = None,
         scale: Scale | None = None,
         device: torch.device,
@@ -88,7 +93,7 @@ class LibraryModel(AskedModel):
         self.module = module.to(device).eval().requires_grad_(False)
         self._encode_image, self._encode_text = encode_image, encode_text
         self.name, self.short_name = config.text(), safe_key("-".join(filter(None, called)))
-        self._preprocess, self.tokenizer = preprocess, tokenizer
+        self._preprocess, self.tokenizer, self._resize = preprocess, tokenizer, resize
         self.knows_images = preprocess is not None
         self.device, self.is_on_gpu = device, device.type == "cuda"
         self.num_parameters = sum(parameter.numel() for parameter in module.parameters())
@@ -143,6 +148,9 @@ class LibraryModel(AskedModel):
     def encode_texts(self, tokens: Ids, mask: Mask) -> Floats:
         unit: Floats = self.embed_tokens(torch.from_numpy(tokens), torch.from_numpy(mask)).cpu().numpy()
         return unit
+
+    def resize(self) -> Resize:
+        return super().resize() if self._resize is None else self._resize
 
     def for_scores(self) -> Embedder:
         """Loaded again where its weights were cast."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pocketclip.asked.library import LibraryModelConfig, Scale, loading
-from pocketclip.asked.transformers import IS_WHOLE, HuggingFaceTokenizer, read_preprocess
+from pocketclip.asked.transformers import IS_WHOLE, HuggingFaceTokenizer, own_pixels, read_preprocess
 from pocketclip.embedder import Ids, Mask
 from pocketclip.errors import UserError, require
 from pocketclip.models.running.precision import Precision
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from pocketclip.asked.model import LibraryModel
+    from pocketclip.asked.model import LibraryModel, Resize
 
 LONGEST = 512
 """Tokens that are read where neither the model nor its tokenizer has a limit, as of T5."""
@@ -83,6 +83,7 @@ class SentenceTransformersModelConfig(LibraryModelConfig):
             called=(Path(self.name).name,),
             settings=[first.config.to_dict(), _steps(model), prompt, model.truncate_dim],
             preprocess=preprocess,
+            resize=None if preprocess is None else _resize(first, preprocess),
             tokenizer=tokenizer,
             scale=own if self.scale == "own" else self.scale,
             device=device,
@@ -118,8 +119,16 @@ def _steps(model: Any) -> list[Any]:
 def _preprocess(first: Any, place: str) -> PreprocessConfig | None:
     if "image" not in first.modality_config:
         return None
-    processor = getattr(first.processor, "image_processor", first.processor)
-    return read_preprocess({**processor.to_dict(), **first.processing_kwargs.get("image", {})}, place)
+    return read_preprocess({**_image_processor(first).to_dict(), **first.processing_kwargs.get("image", {})}, place)
+
+
+def _image_processor(first: Any) -> Any:
+    return getattr(first.processor, "image_processor", first.processor)
+
+
+def _resize(first: Any, preprocess: PreprocessConfig) -> "Resize":
+    told = first.processing_kwargs.get("image", {})
+    return partial(own_pixels, processor=_image_processor(first), preprocess=preprocess, **told)
 
 
 def _tokenizer(model: Any, first: Any) -> PromptedTokenizer | None:

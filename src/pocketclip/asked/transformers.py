@@ -1,16 +1,18 @@
 """A CLIP or SigLIP of the transformers library."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+from PIL import Image
 
 from pocketclip.asked.library import LibraryModelConfig, LibraryTokenizer, Scale, loading
-from pocketclip.embedder import Ids, Mask
+from pocketclip.embedder import Ids, Mask, Pixels
 from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.models.running.precision import Precision
-from pocketclip.preprocess import PreprocessConfig
+from pocketclip.preprocess import PreprocessConfig, is_panorama, resize_image, scaled_size
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +74,7 @@ class HuggingFaceModelConfig(LibraryModelConfig):
             called=(Path(self.name).name,),
             settings=[config.to_dict()],
             preprocess=preprocess,
+            resize=partial(own_pixels, processor=processor, preprocess=preprocess),
             tokenizer=HuggingFaceTokenizer(tokenizer, config.text_config.max_position_embeddings, is_whole),
             scale=self.scale,
             device=device,
@@ -116,3 +119,16 @@ def read_preprocess(values: dict[str, Any], place: str) -> PreprocessConfig:
     return PreprocessConfig.from_hugging_face(
         {**values, "size": size, "resample": int(values["resample"])}, place=place
     )
+
+
+def own_pixels(image: Image.Image, processor: Any, preprocess: PreprocessConfig, **settings: Any) -> Pixels:
+    """(H, W, 3) bytes of an RGB picture as the library's processor makes them.
+
+    It resizes with torch, whose rounding moves bytes by one from Pillow's. Of a panorama it would resize all to keep
+    a small part; there we resize that part alone.
+    """
+    if preprocess.resize == "crop" and is_panorama(scaled_size(image.size, preprocess), preprocess):
+        return resize_image(image, preprocess)
+    plain = {**settings, "do_rescale": False, "do_normalize": False}
+    (pixels,) = processor(images=[image], return_tensors="np", **plain)["pixel_values"]
+    return np.ascontiguousarray(np.moveaxis(np.asarray(pixels, np.uint8), 0, -1))

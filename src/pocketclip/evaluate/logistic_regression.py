@@ -3,6 +3,8 @@
 What is fitted with which strength is chosen in `sweeps`.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,32 +86,40 @@ def fit_classifier(
     return Classifier(joined.detach()[:, :-1], joined.detach()[:, -1])
 
 
+@torch.no_grad()
 def fit_by_steps(
     features: Float[Tensor, "N F"],
     labels: Int[Tensor, " N"],
     *,
     num_classes: int,
-    learning_rate: float,
+    learning_rates: Sequence[float],
     seed: int = 0,
-) -> Classifier:
+) -> list[Classifier]:
     """A fully connected layer that begins with zeros, after SGD with momentum on the cross-entropy, without a penalty.
 
-    The rate falls to 0 along half a cosine; batches are drawn anew in each pass. `seed` is of their order.
+    One for each of several learning rates, which fall to 0 along half a cosine; all see the same batches, which are
+    drawn anew in each pass. `seed` is of their order.
     """
-    joined = features.new_zeros((num_classes, features.shape[1] + 1), requires_grad=True)
-    optimizer = torch.optim.SGD([joined], lr=learning_rate, momentum=MOMENTUM)
+    rates = features.new_tensor(learning_rates).repeat_interleave(num_classes)
+    weight, bias = features.new_zeros((features.shape[1], len(rates))), features.new_zeros(len(rates))
+    velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
     num_batches = -(-len(labels) // BATCH_SIZE)
     num_steps = max(EPOCHS * num_batches, MIN_STEPS)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     random = torch.Generator().manual_seed(seed)
-    with torch.enable_grad():
-        for step in range(num_steps):
-            if step % num_batches == 0:
-                batches = torch.randperm(len(labels), generator=random).to(labels.device).split(BATCH_SIZE)
-            rows = batches[step % num_batches]
-            loss = F.cross_entropy(features[rows] @ joined[:, :-1].T + joined[:, -1], labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return Classifier(joined.detach()[:, :-1], joined.detach()[:, -1])
+    batches: Sequence[Tensor] = ()
+    for step in range(num_steps):
+        if step % num_batches == 0:
+            batches = torch.randperm(len(labels), generator=random).to(labels.device).split(BATCH_SIZE)
+        rows = batches[step % num_batches]
+        own = features[rows]
+        logits = torch.addmm(bias, own, weight)
+        gradient = logits.view(len(rows), len(learning_rates), num_classes).softmax(2)
+        gradient[torch.arange(len(rows), device=rows.device), :, labels[rows]] -= 1
+        gradient = gradient.view_as(logits) / len(rows)
+        velocity = torch.addmm(velocity, own.T, gradient, beta=MOMENTUM)
+        bias_velocity = MOMENTUM * bias_velocity + gradient.sum(0)
+        now = rates * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
+        weight -= now * velocity
+        bias -= now * bias_velocity
+    parts = zip(weight.T.split(num_classes), bias.split(num_classes), strict=True)
+    return [Classifier(*part) for part in parts]

@@ -7,7 +7,7 @@ References: CLIP, https://arxiv.org/abs/2103.00020, appendix A.3; Scaling (down)
 https://arxiv.org/abs/2404.08197.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -198,14 +198,16 @@ def _sweep_clip(given: Given, told: Told) -> tuple[str, float, Classifier]:
 
 def _sweep_scaling_down(given: Given, told: Told) -> tuple[str, float, Classifier]:
     """A layer of zeros, trained by gradient descent without a penalty, at several learning rates."""
-    tried: list[_Tried] = []
-    for number, rate in enumerate(LEARNING_RATES):
-        classifier = fit_by_steps(*given.fitted, num_classes=given.num_classes, learning_rate=rate, seed=given.seed)
-        tried.append(_Tried.on(given.held, rate, classifier))
-        told(number + 1, len(LEARNING_RATES) + 1)
+
+    def fit(examples: Examples, rates: Sequence[float]) -> list[Classifier]:
+        return fit_by_steps(*examples, num_classes=given.num_classes, learning_rates=rates, seed=given.seed)
+
+    classifiers = fit(given.fitted, LEARNING_RATES)
+    told(1, 2)
+    tried = [_Tried.on(given.held, rate, own) for rate, own in zip(LEARNING_RATES, classifiers, strict=True)]
     best = max(tried, key=lambda own: own[:2])
-    final = fit_by_steps(*given.whole, num_classes=given.num_classes, learning_rate=best.setting, seed=given.seed)
-    told(len(LEARNING_RATES) + 1, len(LEARNING_RATES) + 1)
+    (final,) = fit(given.whole, [best.setting])
+    told(2, 2)
     return "learning_rate", best.setting, final
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 import pocketclip.features.encode as encode
+import teachers
 from conftest import QuietWatch, encode_picture
+from pocketclip.asked import open_model
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.shards import write_shards
+from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.evaluate.suites import Suite
 from pocketclip.evaluate.suites.run import Outcome, run_suite
@@ -243,3 +246,59 @@ def test_captions_are_added_to_images_that_are_embedded_already(
 
 def test_an_empty_outcome_has_no_means() -> None:
     assert Outcome(suite(), "m").means() == {}
+
+
+LEARNED = [
+    entry("one"),
+    entry("probe", task="linear_probe", score="top1_accuracy_embedding", train_folders="more"),
+    entry("texts", data="folder:cat", folders="captions", task="retrieval", score=BOTH_WAYS),
+    entry("shots", task="few_shot", settings={"shots": 2}, score="top1_accuracy_2_shot", train_folders="more"),
+    entry("near", task="knn", settings={"k": 3}, score="top1_accuracy", train_folders="more"),
+    entry("alone", task="knn", settings={"k": 3}, score="top1_accuracy"),
+    entry("swept", task="linear_probe", settings={"sweep": "clip"}, score="top1_accuracy", train_folders="more"),
+]
+
+
+@pytest.mark.parametrize("kind", ["bundle", "another library's"])
+def test_images_are_read_and_embedded_once_for_all_tasks_probes_and_shots_included(
+    kind: str, tiny_pretrained: PretrainedModel, root: Path, tmp_path: Path, decoded: Counted
+) -> None:
+    model: Embedder = tiny_pretrained
+    if kind != "bundle":
+        model = open_model(f"hf:{teachers.write_huggingface_teacher(tmp_path / 'clip')}", device="cpu")
+    own = [one for one in LEARNED if kind == "bundle" or one["name"] != "swept"]
+    for number in range(18):
+        path = root / "more" / CLASSES[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_picture(200 + number, (40, 30), kind="PNG"))
+    outcome = run_suite(suite(*own), model, root)
+    assert not outcome.missing
+    assert decoded.count == PICTURES + 18 + 5
+    for one in own:  # as each alone measures it
+        alone = run_suite(suite(one), model, root).results[one["name"]]
+        assert outcome.results[one["name"]].metrics == alone.metrics
+    if kind == "bundle":
+        decoded.count = 0
+        run_suite(suite(*own[:2]), model, root, out=tmp_path / "out")
+        assert decoded.count == PICTURES + 18
+        decoded.count = 0
+        run_suite(suite(*own[:2], own[3]), model, root, out=tmp_path / "out")
+        assert decoded.count == PICTURES + 18  # what is kept is not expected
+
+
+def test_images_that_no_task_asks_about_are_not_read_unless_another_one_does(
+    tiny_pretrained: PretrainedModel, root: Path, decoded: Counted
+) -> None:
+    pictures = sorted((root / "pe-ts").rglob("*.png"))
+    rows = [f"{path.relative_to(root / 'pe-ts')},x,{path.parent.name}" for path in pictures]
+    rows[::4] = [row.rpartition(",")[0] + "," for row in rows[::4]]  # three without a class
+    (root / "pe-ts" / "table.csv").write_text("\n".join(["image,caption,label", *rows]))
+    table = {"data": "csv:table.csv,label=label"}
+    zero_shot = [entry(name, settings={"templates": name}, **table) for name in ("one", "seven")]
+    shots = entry("shots", task="few_shot", settings={"shots": 1}, score="top1_accuracy_1_shot", **table)
+    outcome = run_suite(suite(*zero_shot), tiny_pretrained, root)
+    assert (decoded.count, list(outcome.results)) == (PICTURES - 3, ["one", "seven"])
+    decoded.count = 0
+    outcome = run_suite(suite(*zero_shot, shots), tiny_pretrained, root)
+    assert (decoded.count, list(outcome.results)) == (PICTURES, ["one", "seven", "shots"])
+    assert outcome.results["one"].num_images == PICTURES - 3

@@ -44,6 +44,10 @@ def test_mobileclip_and_scaling_down_have_the_sets_of_their_papers() -> None:
     assert mobileclip == ["imagenet", *shifts, "mscoco", "flickr30k"]
     scaling = {one.name for one in read_suite("scaling_down").sets}
     assert scaling >= {"imagenet", "imagenet_sketch", "imagenet_probe", "mscoco", "flickr30k"}
+    learned = {one.name: one.settings for one in read_suite("scaling_down").sets if one.train_folders}
+    assert learned == {
+        "imagenet_probe": {"sweep": "scaling_down"}, "imagenet_5_shot": {"shots": 5}, "imagenet_10_shot": {"shots": 10}
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
