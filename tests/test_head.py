@@ -63,6 +63,11 @@ def test_a_head_of_another_model_or_width_is_refused(tiny_pretrained: Pretrained
     file = head_of(tiny_pretrained).save(tmp_path / "head.safetensors")
     other = build_tiny_pretrained()
     assert other.classify(picture, head=file)  # the same weights, opened again
+    saved = other.save_pretrained(tmp_path / "bundle", card="")
+    assert PretrainedModel.from_pretrained(saved).to("cpu").classify(picture, head=file)
+    with torch.no_grad():
+        next(iter(other.model.text_encoder.parameters())).add_(0.1)
+    assert other.classify(picture, head=file)  # texts have no part in it
     with torch.no_grad():
         next(iter(other.model.parameters())).add_(0.1)
     wide = head_of(tiny_pretrained, weight=np.zeros((3, 7), np.float32))

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from conftest import build_tiny_pretrained, encode_picture
+from pocketclip import Head
+from pocketclip.asked import PretrainedModel
+from pocketclip.records import EvalResult
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"^```(python)?\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -36,8 +39,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_folder: Callable[
         items=[Item(photo.stem, str(photo), [photo.stem]) for photo in photos],
         model_fingerprint=fingerprint_of(bundle, model),
     )
+    head(model).save(tmp_path / "pets.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def head(model: PretrainedModel) -> Head:
+    """As the command beside it keeps it."""
+    measured = EvalResult(
+        task="linear_probe", dataset="folder:pets", split="all", num_images=2, num_captions=0, metrics={},
+        settings={"sweep": "ours"},
+    )  # fmt: skip
+    weight = np.random.default_rng(0).normal(size=(2, model.embed_dim)).astype(np.float32)
+    return Head(weight, np.zeros(2, np.float32), ("cat", "dog"), "runs/mine", model.image_identity(), measured)
 
 
 def test_its_blocks_run_in_their_order_and_give_what_they_say(here: Path) -> None:
@@ -58,6 +72,7 @@ def test_its_blocks_run_in_their_order_and_give_what_they_say(here: Path) -> Non
     assert claims > 8
     assert np.ptp(names["same"], axis=0).max() == 0
     assert sum(names["shares"].values()) == pytest.approx(1)
+    assert [sorted(own) for own in names["learned"]] == [["cat", "dog"], ["cat", "dog"]]
     assert [len(names[found]) for found in ("by_picture", "by_vector")] == [3, 3]
     assert all(Path(hit.place).is_absolute() and hit.exists for hit in names["by_picture"])
     assert repr(names["model"]).count("\n") == repr(names["index"]).count("\n") == 0

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pocketclip.asked.index import Index
     from pocketclip.asked.published import load_published
     from pocketclip.data import open_source
+    from pocketclip.head import Head
     from pocketclip.recipe import Recipe, load_recipe
 
 __all__ = [
+    "Head",
     "Index",
     "PretrainedModel",
     "Recipe",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Head": "pocketclip.head",
     "Index": "pocketclip.asked.index",
     "PretrainedModel": "pocketclip.asked",
     "Recipe": "pocketclip.recipe",

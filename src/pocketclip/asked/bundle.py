@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.asked.library import PACKAGES
@@ -166,6 +166,13 @@ class PretrainedModel(AskedModel):
             self.preprocess.model_dump(mode="json"),
         ]
         return module_fingerprint(self.model, digest(shaping))
+
+    def image_identity(self) -> str:
+        # Of the image's way alone: its weights say all, and a config is written more fully when it is saved
+        model = self.model
+        shared = [] if model.shared_encoder is None else [model.shared_encoder]
+        way = nn.ModuleList([model.image_encoder, model.image_head, *shared])
+        return module_fingerprint(way, self.preprocess.model_dump(mode="json"))
 
     def made_from(self) -> dict[str, Any]:
         return {
