@@ -69,7 +69,7 @@ def test_a_head_of_another_model_or_width_is_refused(tiny_pretrained: Pretrained
         next(iter(other.model.text_encoder.parameters())).add_(0.1)
     assert other.classify(picture, head=file)  # texts have no part in it
     with torch.no_grad():
-        next(iter(other.model.parameters())).add_(0.1)
+        next(iter(other.model.image_head.parameters())).add_(0.1)
     wide = head_of(tiny_pretrained, weight=np.zeros((3, 7), np.float32))
     for model, head, reason in (
         (other, file, r"head\.safetensors: was learned on runs/mine, and not on .* as it is now; learn it again"),
