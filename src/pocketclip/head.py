@@ -79,7 +79,7 @@ class Head:
         except Exception as error:  # safetensors has errors of its own, and a header may say anything
             raise UserError(
                 f"{path}: no head that can be read ({first_line(error)}); learn it again: "
-                f"pocketclip evaluate MODEL --task linear_probe --data SOURCE --keep-head {path}"
+                "pocketclip evaluate MODEL --task linear_probe --data SOURCE --keep-head FILE"
             ) from error
 
     def save(self, path: Path) -> Path:
