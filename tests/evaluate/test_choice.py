@@ -250,7 +250,7 @@ def test_relations_that_are_left_out() -> None:
     assert not {"on", "in", "to the left of", "behind", "under"} & relations_left_out()
     written = resources.files(tasks).joinpath("aro_left_out.txt").read_text(encoding="utf-8").splitlines()
     assert len(written) == len(set(written)) == 157
-    # Compared name by name with `symmetric` of the published notebook, as five public scripts have it
+    # Compared name by name with `symmetric` of the published notebook, in a public copy of its script
     assert sha256("\n".join(written).encode()).hexdigest().startswith("f4653c4618cdad79")
 
 
