@@ -1,5 +1,7 @@
 """Text to token ids, with the `tokenizers` library. No torch here."""
 
+import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ TokenizerKind = Literal["wordpiece", "bpe", "unigram"]
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Ids 0 to 4 of every learned tokenizer. A text begins with [CLS] and ends with [SEP], so that every pooling works."""
 BYTES = 256
+WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 class Tokenizer:
@@ -65,6 +68,26 @@ class Tokenizer:
         tokens = np.zeros(mask.shape, dtype=np.int64)
         tokens[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids]) if ids else 0
         return tokens, mask
+
+    def words_of_tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """The word that each token of each text is of, in the text's own letters; empty of a special token."""
+        cut = [text[:MAX_CAPTION_CHARACTERS] for text in texts]
+        words = []
+        for text, encoding in zip(cut, self.core.encode_batch(cut), strict=True):
+            spans = [match.span() for match in WORDS.finditer(text)]
+            starts = [start for start, _ in spans]
+            words.append([_word_at(text, spans, starts, begin, end) for begin, end in encoding.offsets])
+        return words
+
+
+def _word_at(text: str, spans: Sequence[tuple[int, int]], starts: Sequence[int], begin: int, end: int) -> str:
+    """The word that a token's last letter is in; the token's own letters where that is no word's."""
+    if begin == end:
+        return ""
+    number = bisect_right(starts, end - 1) - 1
+    if number >= 0 and end <= spans[number][1]:
+        return text[slice(*spans[number])]
+    return text[begin:end]
 
 
 def train_tokenizer(

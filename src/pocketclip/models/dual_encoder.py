@@ -116,11 +116,22 @@ class DualEncoder(nn.Module):
         pairs = zip(image_layers, text_layers, strict=True)
         return image, text, tuple(LayerFeatures(one.float(), other.float()) for one, other in pairs)
 
+    def encode_views(self, batch: ImageTextBatch) -> tuple[Tensor, ...]:
+        """The image tower's features of a batch's further views, which no head sees."""
+        tower = self.pathway("image")[0]
+        return tuple(tower(view).float() for view in batch.views)
+
+    @property
+    def width_of_views(self) -> int:
+        """The width of what `encode_views` makes."""
+        if self.shared_encoder is None:
+            return self.image_encoder.feature_dim
+        return int(self.shared_encoder.widths[0])
+
     def forward(self, batch: ImageTextBatch) -> Features:
         """Embeddings of a batch with the temperature's exponential and the bias."""
         image, text, layers = self.encode(batch)
-        tower = self.pathway("image")[0]
-        views = tuple(tower(view).float() for view in batch.views)
+        views = self.encode_views(batch)
         return self.judged(Features(image, text, self.logit_scale.exp(), self.logit_bias, layers, views), batch)
 
     def judged(self, features: Features, batch: ImageTextBatch) -> Features:

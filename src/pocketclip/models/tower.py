@@ -4,6 +4,7 @@ They are classes and not protocols because a tower is a torch module too: it is 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -81,6 +82,18 @@ class ImageTower(Tower):
     preprocess: PreprocessConfig
     has_class_token = False
     """Whether the first token stands for the whole image."""
+
+    def on_patches(self, share: float) -> AbstractContextManager[None]:
+        """Within, see only this share of the patches of each image in training, drawn at random.
+
+        Raises:
+            UserError: the tower has no patches.
+        """
+        raise UserError(f"keep_patches: a {type(self).__name__} has no patches to drop; take a ViT of timm.")
+
+    def at_any_size(self) -> AbstractContextManager[None]:
+        """Within, take pictures of other sizes, too; a tower that always does, or never can, stays as it is."""
+        return nullcontext()
 
 
 class TextTower(Tower):

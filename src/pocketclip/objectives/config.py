@@ -9,7 +9,7 @@ from pocketclip.errors import UserError
 from pocketclip.losses import LossConfig
 from pocketclip.losses.config import ClipLossConfig
 from pocketclip.objectives.needs import MethodConfig, Needs, Teachers
-from pocketclip.objectives.terms import ContrastiveTermConfig, DistillConfig, Layer, TermConfig
+from pocketclip.objectives.terms import ContrastiveTermConfig, DistillConfig, Layer, SimclrConfig, TermConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,16 +23,34 @@ TeacherScales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None
 
 
 class ContrastiveObjectiveConfig(MethodConfig):
-    """One loss over all pairs of a batch, without teachers."""
+    """One loss over all pairs of a batch, without teachers; with `simclr` beside it, SLIP."""
 
     kind: Literal["contrastive"] = "contrastive"
     loss: LossConfig = ClipLossConfig()
     weight: PositiveFloat = 1.0
+    simclr: SimclrConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Compare two further views of each image, too."""
 
     @property
     def needs(self) -> Needs:
         captions: Literal["any", "one"] = "any" if self.loss.takes_several_captions else "one"
-        return Needs(self.loss.kind, captions=captions, bias=self.loss.uses_bias)
+        views = 1 if self.simclr is None else 3
+        return Needs(self.loss.kind, captions=captions, bias=self.loss.uses_bias, views=views)
+
+    @property
+    def validation(self) -> "ContrastiveObjectiveConfig":
+        """The loss over pairs alone: a validation split has no further views."""
+        return self if self.simclr is None else self.model_copy(update={"simclr": None})
+
+    def build(
+        self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
+    ) -> "Objective":
+        if self.simclr is None:
+            return self.losses
+        from pocketclip.objectives.simclr import WithSimclr
+
+        assert feature_dim is not None
+        return WithSimclr(self.losses, feature_dim=feature_dim, **dict(self.simclr))
 
     def losses(self, features: "Features", batch: "ImageTextBatch") -> "Mapping[str, Tensor]":
         from pocketclip.objectives.contrastive import contrastive_loss
@@ -70,7 +88,9 @@ class ReinforcedObjectiveConfig(TaughtMethodConfig):
             setting="" if self.distill_weight > 0 else "distill_weight 0",
         )
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "Objective":
+    def build(
+        self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
+    ) -> "Objective":
         from pocketclip.objectives.teachers import check_scales
 
         check_scales(self.teacher_scales, len(teacher_widths))
@@ -118,7 +138,9 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
     def _pair_loss(self) -> LossConfig | None:
         return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "DistillationObjective":
+    def build(
+        self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
+    ) -> "DistillationObjective":
         from pocketclip.objectives.distillation import DistillationObjective
         from pocketclip.objectives.teachers import check_scales
 
@@ -155,7 +177,9 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
             queue=("distill.queue_size", self.distill.queue_size) if self.distill.queue_size else None,
         )
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "SSmkeObjective":
+    def build(
+        self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
+    ) -> "SSmkeObjective":
         if len(teacher_widths) > 1:
             raise UserError(
                 f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "

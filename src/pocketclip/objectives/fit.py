@@ -6,6 +6,7 @@ from typing import Any
 from pocketclip.config import kinds_of
 from pocketclip.objectives.config import ObjectiveConfig
 from pocketclip.objectives.needs import Teachers, losses_for_several_captions
+from pocketclip.objectives.strategies import check_strategies
 
 PAIR_SOURCES = ("nlvr2", "scene_pairs")
 """Kinds of sources that give pairs, as messages name them; this folder may not ask the sources themselves."""
@@ -28,6 +29,7 @@ def check_fit(recipe: Any) -> None:
         _check_no_pairs(recipe)
         _check_cache(recipe)
     _check_teachers_are_there_and_heard(recipe)
+    check_strategies(recipe)
 
 
 def _check_captions_and_bias(recipe: Any) -> None:

@@ -69,8 +69,12 @@ class MethodConfig(Config):
         """What is measured on a validation split, of which no teacher was asked."""
         return self
 
-    def build(self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = ()) -> "Objective":
+    def build(
+        self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
+    ) -> "Objective":
         """An objective for a student of a width and teachers of theirs; a module where it learns something itself.
+
+        `feature_dim` is the width of what the image tower makes of a further view.
 
         Raises:
             UserError: the teachers are not as many as it takes.

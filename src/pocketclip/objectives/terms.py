@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pocketclip.config import Config
 from pocketclip.losses import LossConfig
@@ -127,6 +127,21 @@ class GradientTermConfig(Term):
         parts = *lesson.embeddings(), teacher.image, captions_of(teacher)
         image, text, their_image, their_text = (distributed.gather(part, inputs.shares) for part in parts)
         return gradient_loss(image, text, inputs.logit_scale, their_image, their_text, teacher.scale)
+
+
+class SimclrConfig(Config):
+    """SimCLR's loss over two further views of each image, which the image tower sees and no text belongs to.
+
+    A step then passes three images through the image tower for each text. `train.augment_further` says how the views
+    are drawn. Reference: SLIP, https://arxiv.org/abs/2112.12750.
+    """
+
+    weight: PositiveFloat = 1.0
+    temperature: PositiveFloat = 0.1
+    hidden_width: PositiveInt = 1024
+    """Of the three-layer projector over the image tower's feature; SLIP takes 4,096 beside its ViT-S to L."""
+    width: PositiveInt = 256
+    """Of what is compared."""
 
 
 TermConfig = Annotated[

@@ -1,21 +1,19 @@
 """One stage of a recipe, from a source to a trained model."""
 
-import copy
 import time
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import nn
 
 from pocketclip import distributed
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, TrainingBatches, views_of
-from pocketclip.errors import UserError
+from pocketclip.data.pictures.augment import SIMCLR_VIEWS
 from pocketclip.features.pairs import cached_batches
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.preprocess import PreprocessConfig
 from pocketclip.run.learning import Learning
 from pocketclip.run.scores import frozen_features, quick_scores, trained_features
 from pocketclip.run.state import Run
+from pocketclip.run.strategies import plan_of_pairs, plan_of_source, preprocess_of, tower_of_stage
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.loop import Batches, Evaluate, Trainer
 from pocketclip.train.progress import Progress
@@ -35,7 +33,7 @@ def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
     val = frozen_features(run, run.val_source)
     run.seconds[f"{name}_features"] = time.perf_counter() - started
     run.num_captions = int(pairs.num_captions.sum())
-    plan = BatchPlan(len(pairs), config.batch_size, run.recipe.seed)
+    plan = plan_of_pairs(run, config, BatchPlan(len(pairs), config.batch_size, run.recipe.seed), pairs)
 
     def batches(start: int) -> Iterator[ImageTextBatch]:
         steps = range(start, config.total_steps(plan.steps_per_epoch))
@@ -67,6 +65,7 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         captions = EachCaption.of(source, num_synthetic)
         run.num_captions = captions.num_items(source)
     plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed)
+    plan = plan_of_source(run, name, config, plan, images)
     seen = TrainingBatches(
         source,
         plan,
@@ -74,12 +73,14 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         views=views_of(
             source,
             config.augment,
-            _preprocess_of(run, name, config),
+            preprocess_of(run, config),
             images,
             num_views=run.recipe.objective.needs.views,
+            augment_further=config.augment_further or SIMCLR_VIEWS,
         ),
         tokenizer=run.tokenizer,
         teachers=run.teaching.brought,
+        text_tokens=config.text_tokens,
     )
 
     def batches(start: int) -> Iterator[ImageTextBatch]:
@@ -96,27 +97,11 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         pairs = trained_features(run, model, run.val_source, config, config.precision)
         return quick_scores(run, model.heads_only(), pairs, config)
 
-    progress = _train(run, name, config, model, batches, evaluate, plan)
+    with tower_of_stage(run, config):
+        progress = _train(run, name, config, model, batches, evaluate, plan)
     if name != "train":
         run.towers_changed()
     return progress
-
-
-def _preprocess_of(run: Run, name: str, config: TrainConfig) -> PreprocessConfig:
-    """The tower's own, or at the stage's size where it has one."""
-    size = getattr(config, "image_size", None)
-    if size is None:
-        return run.preprocess
-    tower = copy.deepcopy(run.model.image_encoder).eval()
-    try:
-        with torch.inference_mode():
-            tower(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=run.device))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"early_stages.{name}.image_size: {size} does not suit the image tower, whose own size is "
-            f"{run.preprocess.image_size} ({error})."
-        ) from error
-    return run.preprocess.model_copy(update={"image_size": size})
 
 
 def _train(

@@ -60,7 +60,11 @@ class Run:
         self.model.to(self.device)
         self.preprocess = self.model.image_encoder.preprocess
         self.teaching = open_teaching(recipe, self.train_source, self.device)
-        self.objective = recipe.objective.build(embed_dim=recipe.model.embed_dim, teacher_widths=self.teaching.widths)
+        self.objective = recipe.objective.build(
+            embed_dim=recipe.model.embed_dim,
+            teacher_widths=self.teaching.widths,
+            feature_dim=self.model.width_of_views,
+        )
         self.task = embedding_task(recipe.objective.needs.task)
         self.broken = self.broken_of(self.train_source)
         self.num_captions: int | None = None  # known once every caption was read

@@ -22,6 +22,7 @@ from pocketclip.run.scores import EvaluatedSplit, evaluate_split
 from pocketclip.run.setup import check_ranks_agree, prepare_folder
 from pocketclip.run.stage import train_stage
 from pocketclip.run.state import Run
+from pocketclip.run.strategies import check_towers
 from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import Watch
 from pocketclip.train.progress import Progress
@@ -75,6 +76,7 @@ def train(
     run.notes["train"] += [fitted] if fitted else []
     note_shared_captions(run)
     paced.fit()
+    check_towers(run)
     with measure_energy(with_energy) as energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}

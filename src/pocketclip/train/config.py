@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from pocketclip.config import Config
 from pocketclip.data.pictures.augment import AugmentConfig
+from pocketclip.data.text_tokens import TextTokensConfig
 from pocketclip.features.cache import CacheConfig
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import ImageSize
@@ -74,6 +75,19 @@ class EarlyStoppingConfig(Config):
     patience: PositiveInt = 2
 
 
+class HardNegativesConfig(Config):
+    """Images that are near each other come in one batch, so that their captions are harder to tell apart."""
+
+    group: Annotated[int, Field(ge=2)] = 4
+    """How many near neighbours meet; a batch is made of such groups, which are drawn anew each epoch. Near is what the
+    image tower finds near as the stage begins; its features are cached."""
+
+
+def _is_none(value: object) -> bool:
+    """What a recipe leaves out keeps its hash as it was before there was such a setting."""
+    return value is None
+
+
 class TrainConfig(Config):
     """How a model is trained; the run ends at `num_epochs` or `num_steps`, whichever comes first."""
 
@@ -90,6 +104,15 @@ class TrainConfig(Config):
     epoch: Literal["images", "captions"] = "images"
     """What an epoch passes over: every image with newly drawn captions, or every caption with its image."""
     augment: AugmentConfig = AugmentConfig()
+    augment_further: AugmentConfig | None = Field(default=None, exclude_if=_is_none)
+    """How the further views of `objective.simclr` are drawn; None draws them as SLIP does: crops of 8 to 100 %,
+    flipped, with colour jitter."""
+    keep_patches: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, exclude_if=_is_none)
+    """Share of the patches that a ViT sees of each image, drawn at random (FLIP: 0.5 or 0.25); None is all."""
+    text_tokens: TextTokensConfig | None = Field(default=None, exclude_if=_is_none)
+    """Fewer tokens of a text (CLIPA), such as `{kind: random, keep: 8}`; None is all."""
+    hard_negatives: HardNegativesConfig | None = Field(default=None, exclude_if=_is_none)
+    """Draw batches in which near neighbours meet; None draws them at random."""
     optimizer: AdamWConfig = AdamWConfig()
     schedule: ScheduleConfig = CosineScheduleConfig()
     max_grad_norm: PositiveFloat | None = 1.0

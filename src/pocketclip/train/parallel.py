@@ -83,8 +83,8 @@ class Replicated(Alone):
         return DistributedDataParallel(_Parts(self.model), forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def forward(self, batch: ImageTextBatch) -> Features:
-        image, text, layers = self.replica(batch)
-        features = Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias, layers)
+        image, text, layers, views = self.replica(batch)
+        features = Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias, layers, views)
         return self.model.judged(features, batch)
 
     @contextmanager
@@ -99,10 +99,10 @@ class _Parts(nn.Module):
     def __init__(self, model: DualEncoder) -> None:
         super().__init__()
         self.parts = nn.ModuleList(model.encoding_parts())
-        self._encode = model.encode
+        self._encode, self._encode_views = model.encode, model.encode_views
 
-    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...]]:
-        return self._encode(batch)
+    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], tuple[Tensor, ...]]:
+        return *self._encode(batch), self._encode_views(batch)
 
 
 class Sharded(Alone):

@@ -2,6 +2,7 @@
 
 from pocketclip.data.batches.draw import Captions, DrawnCaptions, EachCaption, draw_captions
 from pocketclip.data.batches.loader import TrainingBatches
+from pocketclip.data.batches.neighbours import NeighbourPlan, neighbour_plan
 from pocketclip.data.batches.plan import BatchPlan
 from pocketclip.data.batches.teachers import TeacherReader, Teachers
 from pocketclip.data.batches.views import Views, views_of
@@ -11,10 +12,12 @@ __all__ = [
     "Captions",
     "DrawnCaptions",
     "EachCaption",
+    "NeighbourPlan",
     "TeacherReader",
     "Teachers",
     "TrainingBatches",
     "Views",
     "draw_captions",
+    "neighbour_plan",
     "views_of",
 ]

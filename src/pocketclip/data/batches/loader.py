@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -24,6 +25,7 @@ from pocketclip.data.keys import caption_id
 from pocketclip.data.pictures.decode import jpeg_decoder
 from pocketclip.data.source import Source, broken_item
 from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
+from pocketclip.data.text_tokens import TextTokensConfig, encode_reduced
 from pocketclip.distributed import local_world_size
 from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores
@@ -46,6 +48,8 @@ class Pair:
     label: int | None = None
     picture: int = 0
     """Equal where the image is the same; see `Source.picture_id`."""
+    seeds: Sequence[int] = ()
+    """Names what is drawn for it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class TrainingBatches(Dataset[Pair | str]):
     tokenizer: Tokenizer
     """Text to ids, padded to a batch's longest."""
     teachers: Teachers = field(default_factory=Teachers)
+    text_tokens: TextTokensConfig | None = None
+    """How texts lose tokens; None keeps them whole."""
 
     def __post_init__(self) -> None:
         assert self.source.stored is not None or self.captions.num_synthetic == 0, "nothing is stored"
@@ -136,7 +142,7 @@ class TrainingBatches(Dataset[Pair | str]):
         drawn, texts = self.captions.draw(item), item.texts
         number = self.source.picture_id_of(index, sample)
         row, captions = self.teachers.row(item, view, drawn), [texts[text] for text in drawn]
-        return Pair(arrays, captions, index, row, sample.label, number)
+        return Pair(arrays, captions, index, row, sample.label, number, item.seeds)
 
     def join(self, items: Sequence[Pair | str]) -> dict[str, Any]:
         """The fields of a batch; broken items, given by their messages, are left out and named.
@@ -147,7 +153,7 @@ class TrainingBatches(Dataset[Pair | str]):
         firsts = range(0, len(items), per_example)
         pairs = [pair for first in firsts for pair in _unbroken(items[first : first + per_example])]
         captions = [caption for pair in pairs for caption in pair.captions]
-        tokens, mask = self.tokenizer.encode(captions)
+        tokens, mask = self._encode(pairs, captions)
         rows = [pair.row for pair in pairs if pair.row is not None]
         pixels = {
             geometry: self.views.join([pair.arrays[size] for pair in pairs]) for size, geometry in enumerate(self.sizes)
@@ -167,6 +173,14 @@ class TrainingBatches(Dataset[Pair | str]):
         if further := range(len(self.sizes), len(self.sizes) + self.views.num_views - 1):
             fields["views"] = [self.views.join([pair.arrays[place] for pair in pairs]) for place in further]
         return fields | self.teachers.join(rows, pixels, captions)
+
+    def _encode(
+        self, pairs: Sequence[Pair], captions: Sequence[str]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        if self.text_tokens is None:
+            return self.tokenizer.encode(captions)
+        seeds = [[*pair.seeds, number] for pair in pairs for number in range(len(pair.captions))]
+        return encode_reduced(self.text_tokens, self.tokenizer, captions, seeds)
 
 
 def _unbroken(items: Sequence[Pair | str]) -> list[Pair]:

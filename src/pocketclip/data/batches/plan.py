@@ -64,8 +64,11 @@ class BatchPlan:
     def batch(self, step: int) -> tuple[int, npt.NDArray[np.int64]]:
         """The epoch and the sample numbers of a step, both counted from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = _shuffled(self.num_samples, self.seed, epoch)
-        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+        return epoch, self.order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Every sample's number once, in the order of an epoch."""
+        return _shuffled(self.num_samples, self.seed, epoch)
 
     def share(self, rank: int, world_size: int) -> slice:
         """The places of every batch that a rank works on; the batches themselves do not depend on their number.

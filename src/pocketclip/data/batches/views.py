@@ -33,6 +33,8 @@ class Views:
     """What the views are drawn with."""
     num_views: int = 1
     """Of an image in a batch; those behind the first are for the student alone."""
+    augment_further: AugmentConfig | None = None
+    """What those behind the first are drawn with; None is `augment`."""
 
     def show(self, item: Item, sizes: Sequence[PreprocessConfig]) -> Shown:
         """A view of an item, at each of the sizes, of which the student's comes first.
@@ -41,10 +43,9 @@ class Views:
             BrokenItemError: the picture cannot be read.
         """
         picture = self._decoded(item, sizes)
-        first, *further = (
-            draw_view(self.augment, picture.size, [*item.seeds, *([number] if number else [])])
-            for number in range(self.num_views)
-        )
+        first = draw_view(self.augment, picture.size, item.seeds)
+        others = self.augment_further or self.augment
+        further = [draw_view(others, picture.size, [*item.seeds, number]) for number in range(1, self.num_views)]
         return 0, [*_rendered(picture, first, sizes), *(render_view(picture, view, sizes[0]) for view in further)]
 
     def join(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
@@ -57,6 +58,8 @@ class Views:
     def _decoded(self, item: Item, sizes: Sequence[PreprocessConfig]) -> Picture:
         """The picture, large enough for views at all sizes."""
         shortest = max(shortest_side(size, self.augment) for size in sizes)
+        if self.augment_further is not None:
+            shortest = max(shortest, shortest_side(sizes[0], self.augment_further))
         return decode_picture(item.sample.image, place=item.sample.place, shortest=shortest)
 
 
@@ -101,6 +104,7 @@ def views_of(
     features: Block | None = None,
     *,
     num_views: int = 1,
+    augment_further: AugmentConfig | None = None,
 ) -> Views:
     """What a source's images are shown as.
 
@@ -110,6 +114,7 @@ def views_of(
         preprocess: how the student wants pictures.
         features: what a frozen tower makes of the whole source, to show in the place of pixels.
         num_views: of an image in a batch, where they are drawn.
+        augment_further: draws those behind the first, where they are others.
     """
     if features is not None:
         rows = np.full(len(source), -1, dtype=np.int64)
@@ -117,7 +122,7 @@ def views_of(
         return CachedViews(preprocess, AugmentConfig(), features=features["features"], rows=rows)
     if source.stored is not None:
         return StoredViews(preprocess, source.stored.manifest.augment)
-    return Views(preprocess, augment, num_views)
+    return Views(preprocess, augment, num_views, augment_further)
 
 
 def draw_view_number(num_views: int, seed: int, epoch: int, number: int) -> int:

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import AfterValidator, Field, PositiveFloat
 
 from pocketclip.config import Config
+from pocketclip.data.pictures.color_jitter import ColorJitterConfig, draw_jitter
 from pocketclip.data.pictures.decode import Box, Picture, Pixels, centre_view, crop_view, mirrored
 from pocketclip.data.pictures.rand_augment import Operation, RandAugmentConfig, apply_operation, draw_operations
 from pocketclip.errors import BrokenItemError
@@ -43,6 +44,11 @@ class AugmentConfig(Config):
     flip: bool = False
     """Mirror half of the pictures; captions that say left or right become wrong."""
     rand_augment: RandAugmentConfig | None = None
+    color_jitter: ColorJitterConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+SIMCLR_VIEWS = AugmentConfig(crop_scale=(0.08, 1.0), flip=True, color_jitter=ColorJitterConfig())
+"""How SLIP draws the views that are compared with each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class ViewParameters:
     flip: bool = False
     """Mirrored after the crop."""
     ops: tuple[Operation, ...] = ()
-    """Operations of RandAugment, in order, after the flip."""
+    """Operations of RandAugment, then of colour jitter, in order, after the flip."""
 
     def to_json(self) -> list[Any]:
         """As plain values, which JSON gives back unchanged."""
@@ -83,6 +89,8 @@ def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int])
     box = None if scale is None else random_crop_box(size, scale, config.crop_ratio, random)
     flip = config.flip and random.random() < 0.5
     ops = () if config.rand_augment is None else draw_operations(config.rand_augment, random)
+    if config.color_jitter is not None:
+        ops += draw_jitter(config.color_jitter, random)
     return ViewParameters(box, flip, ops)
 
 

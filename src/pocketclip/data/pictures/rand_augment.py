@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from pydantic import Field, PositiveInt
 
 from pocketclip.config import Config
+from pocketclip.data.pictures.color_jitter import COLOR_OPERATIONS
 from pocketclip.errors import unknown_choice
 
 STRONGEST = 30
@@ -72,8 +73,9 @@ def draw_operations(config: RandAugmentConfig, random: np.random.Generator) -> t
 
 
 def apply_operation(image: Image.Image, operation: Operation) -> Image.Image:
-    """One operation on an RGB picture; the size stays."""
+    """One operation on an RGB picture, of RandAugment or of colour jitter; the size stays."""
     name, strength = operation
-    if name not in OPERATIONS:
-        raise unknown_choice("operation of a stored view", name, OPERATIONS)
-    return OPERATIONS[name](image, strength)
+    known = OPERATIONS | COLOR_OPERATIONS
+    if name not in known:
+        raise unknown_choice("operation of a stored view", name, known)
+    return known[name](image, strength)

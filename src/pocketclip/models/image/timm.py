@@ -1,7 +1,7 @@
 """Any timm image tower by its name."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.image.timm_layers import as_tokens, drop_unused, leading_layers, load_package
+from pocketclip.models.image.timm_patches import at_any_size, on_patches
 from pocketclip.models.origin.packages import IMAGE_PACKAGES
 from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
@@ -120,6 +121,12 @@ class TimmImageEncoder(PixelTower):
             raise UserError(f"image_size: this tower takes no pictures of {size} px ({first_line(error)}).") from error
         self.train(was_training)
         return width
+
+    def on_patches(self, share: float) -> AbstractContextManager[None]:
+        return on_patches(self.tower, share, name=self.settings["name"])
+
+    def at_any_size(self) -> AbstractContextManager[None]:
+        return at_any_size(self.tower)
 
     def give_tokens(self) -> None:
         """From now on give a transformer's tokens, class token first, or a map's places; what pools them is dropped."""

@@ -1,0 +1,115 @@
+"""What a stage's strategy makes of the model and of the order of the data while the stage lasts."""
+
+import copy
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+
+from pocketclip import distributed
+from pocketclip.data.batches import BatchPlan, neighbour_plan
+from pocketclip.errors import UserError
+from pocketclip.features.cache import CacheConfig
+from pocketclip.features.pairs import CachedPairs
+from pocketclip.preprocess import PreprocessConfig
+from pocketclip.run.state import Run
+from pocketclip.stages.store import Block
+from pocketclip.train.config import TrainConfig
+
+
+@contextmanager
+def tower_of_stage(run: Run, config: TrainConfig) -> Iterator[None]:
+    """Within, the image tower takes the pictures, and sees the patches, that the stage gives it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    tower = run.model.image_encoder
+    with ExitStack() as stack:
+        if size_of(config) is not None:
+            stack.enter_context(tower.at_any_size())
+        if config.keep_patches is not None:
+            stack.enter_context(tower.on_patches(config.keep_patches))
+        yield
+
+
+def check_towers(run: Run) -> None:
+    """Refuse, before the first stage, a size or a strategy that the image tower cannot take in any of them.
+
+    Raises:
+        UserError: which stage, and why.
+    """
+    for name, config in run.recipe.stages.items():
+        size = size_of(config)
+        if size is None and config.keep_patches is None:
+            continue
+        tower = copy.deepcopy(run.model.image_encoder).eval()
+        where = name if name in ("heads_first", "train") else f"early_stages.{name}"
+        if config.keep_patches is not None:
+            try:
+                with tower.on_patches(config.keep_patches):
+                    pass
+            except UserError as error:
+                raise UserError(f"{where}.{error}") from error
+        if size is None:
+            continue
+        try:
+            with torch.inference_mode(), tower.at_any_size():
+                tower(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=run.device))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"{where}.image_size: {size} does not suit the image tower, whose own size is "
+                f"{run.preprocess.image_size} ({error})."
+            ) from error
+
+
+def size_of(config: TrainConfig) -> int | None:
+    """Pixels a side of a stage's pictures; None where they are the model's own."""
+    return getattr(config, "image_size", None)
+
+
+def preprocess_of(run: Run, config: TrainConfig) -> PreprocessConfig:
+    """The tower's own, or at the stage's size where it has one."""
+    size = size_of(config)
+    return run.preprocess if size is None else run.preprocess.model_copy(update={"image_size": size})
+
+
+def plan_of_pairs(run: Run, config: TrainConfig, plan: BatchPlan, pairs: CachedPairs) -> BatchPlan:
+    """The plan of a stage on cached features; with hard negatives those features say what is near."""
+    if config.hard_negatives is None:
+        return plan
+    features = np.asarray(pairs.images[pairs.rows, 0], dtype=np.float32)
+    rows = np.arange(len(pairs))
+    return _agreed(neighbour_plan(plan, features, rows, pairs.pictures, config.hard_negatives.group))
+
+
+def plan_of_source(run: Run, name: str, config: TrainConfig, plan: BatchPlan, images: Block | None) -> BatchPlan:
+    """The plan of a stage on pictures; with hard negatives the image tower, as it is now, says what is near.
+
+    A resumed stage begins with the same weights, and so finds the features it had in the cache.
+    """
+    if config.hard_negatives is None:
+        return plan
+    if images is None:
+        started = time.perf_counter()
+        images = run.towers().images(run.train_source, CacheConfig(), run.broken, seed=run.recipe.seed)
+        run.towers_changed()  # the stage trains them
+        run.seconds[f"{name}_neighbours"] = time.perf_counter() - started
+    rows = np.full(len(run.train_source), -1, dtype=np.int64)
+    rows[images["indices"]] = np.arange(len(images["indices"]))
+    features, pictures = images["features"][:, 0], np.asarray(images["pictures"])
+    return _agreed(neighbour_plan(plan, features, rows, pictures, config.hard_negatives.group))
+
+
+def _agreed(plan: BatchPlan) -> BatchPlan:
+    """The plan, once every rank has the same: their shares of a batch come from one order."""
+    orders = distributed.gather_objects(hashlib.sha256(plan.order(0).tobytes()).hexdigest())
+    if len(set(orders)) > 1:
+        raise UserError(
+            "hard_negatives: the ranks found other neighbours, since their features differ; give all of them one cache "
+            "folder ($POCKETCLIP_CACHE), which holds the same features for each."
+        )
+    return plan
