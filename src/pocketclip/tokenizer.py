@@ -75,19 +75,19 @@ class Tokenizer:
         words = []
         for text, encoding in zip(cut, self.core.encode_batch(cut), strict=True):
             spans = [match.span() for match in WORDS.finditer(text)]
-            starts = [start for start, _ in spans]
-            words.append([_word_at(text, spans, starts, begin, end) for begin, end in encoding.offsets])
+            places = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+            words.append(["" if special else _word_at(text, spans, *place) for place, special in places])
         return words
 
 
-def _word_at(text: str, spans: Sequence[tuple[int, int]], starts: Sequence[int], begin: int, end: int) -> str:
-    """The word that a token's last letter is in; the token's own letters where that is no word's."""
-    if begin == end:
-        return ""
-    number = bisect_right(starts, end - 1) - 1
-    if number >= 0 and end <= spans[number][1]:
+def _word_at(text: str, spans: Sequence[tuple[int, int]], begin: int, end: int) -> str:
+    """The word that a token's last letter is in, or that a token of blanks stands before; else the token's letters."""
+    piece = text[begin:end]
+    place = end - 1 if piece.strip() else end
+    number = bisect_right(spans, place, key=lambda span: span[1])  # the first word that ends behind it
+    if number < len(spans) and spans[number][0] <= place:
         return text[slice(*spans[number])]
-    return text[begin:end]
+    return piece.strip()
 
 
 def train_tokenizer(

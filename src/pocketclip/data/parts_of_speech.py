@@ -35,13 +35,13 @@ rest rests wait waits give gives gave given use uses hang hangs hung leap leaps 
 attempts move moves pass passes splash splashes surf surfs skate skates ski skis fight fights fish race races shake
 shakes swing swings slide slides stick sticks stop stops prepare prepares enjoy enjoys appear appears kneel kneels
 crouch crouches balance balances cross crosses enter enters follow follows face faces gather gathers hug hugs kiss
-kisses lick licks open opens point points raise raises speak speaks spray sprays stare stares step steps toss tosses
-touch touches wade wades wave waves compete competes dig digs dive dives drive drives eats feed feeds fed lead leads
-led meet meets met cook cooks cut cuts kept keep keeps set sets tackle tackles travel travels wrestle wrestles blow
-blows break breaks bring brings brought build builds built buy buys call calls celebrate celebrates check checks clean
-cleans contain contains cover covers display displays fill fills find finds found fix fixes grab grabs help helps land
-lands listen listens pet pick picks place places relax relaxes sell sells serve serves share shares shoot shoots shot
-tie ties wash washes work works
+kisses lick licks opens point points raise raises speak speaks spray sprays stare stares step steps toss tosses touch
+touches wade wades wave waves compete competes dig digs dive dives drive drives feed feeds fed lead leads led meet
+meets met cook cooks cut cuts kept keep keeps set sets tackle tackles travel travels wrestle wrestles blow blows break
+breaks bring brings brought build builds built buy buys call calls celebrate celebrates check checks cleans contain
+contains cover covers display displays fill fills find finds found fix fixes grab grabs help helps land lands listen
+listens pet pick picks place places relax relaxes sell sells serve serves share shares shoot shoots shot tie ties wash
+washes work works
 """
 _ADJECTIVES = """
 black white red blue green yellow brown orange pink purple grey gray tan golden gold silver beige blond blonde dark
@@ -59,12 +59,12 @@ safe alone asleep awake airborne inflatable electric plain fancy formal casual p
 paved fenced bearded
 """
 _NAMES = """
-thing king ring wing string spring swing sling bling building clothing railing ceiling wedding evening morning
-painting crossing lightning sibling duckling dumpling earring bed sled shed weed seed speed bleed steed breed feed
-reed deed family lily belly butterfly jelly bully fly rally folly doll trolley valley barley ally italy reply supply
-table vegetable cable fable bible bus bonus circus cactus octopus campus virus census crocus walrus festival animal
-hospital signal oval medal metal meal total rival arrival petal pedal canal mall wall hall ball goal coal seal
-carnival sandal material motive detective olive hive dive archive locomotive relative
+thing king ring wing string spring sling bling building clothing railing ceiling wedding evening morning painting
+crossing lightning sibling duckling dumpling earring bed sled shed weed seed speed bleed steed breed reed deed family
+lily belly butterfly jelly bully rally folly doll trolley valley barley ally italy reply supply table vegetable cable
+fable bible bus bonus circus cactus octopus campus virus census crocus walrus festival animal hospital signal oval
+medal meal total rival arrival petal pedal canal mall wall hall ball goal coal seal carnival sandal material motive
+detective olive hive archive locomotive relative
 """
 _BY_LIST = {
     **dict.fromkeys(_NAMES.split(), NOUN),
