@@ -73,7 +73,7 @@ def test_a_strategys_examples_are_few_each() -> None:
     """A setting of a tower is one file and its test; a method that sees further views is two and its test."""
     assert [example.path.rpartition("/")[2] for example in examples()["A strategy"]] == [
         "config.py",
-        "slip.py",
+        "simsiam.py",
         "config.py",
     ]
 
@@ -116,10 +116,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
     tower = {"image_encoder": {"kind": "patch_mean", "width": 8}}
     (tmp_path / "tower.yaml").write_text(json.dumps({**settings, "model": tiny_model_settings() | tower}))
-    dropped = {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 32, "patch_drop_rate": 0.5}
+    dropped = {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 32, "proj_drop_rate": 0.5}
     tower = {"image_encoder": dropped}
     (tmp_path / "strategy.yaml").write_text(json.dumps({**settings, "model": tiny_model_settings() | tower}))
-    (tmp_path / "slip.yaml").write_text(json.dumps({**settings, "objective": {"kind": "slip"}}))
+    (tmp_path / "simsiam.yaml").write_text(json.dumps({**settings, "objective": {"kind": "simsiam"}}))
     with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
         for number in range(8):
             archive.writestr(f"{'cats' if number % 2 else 'dogs'}/a_red_{number}.jpg", encode_picture(number))
@@ -137,7 +137,7 @@ def test_every_example_works_in_a_copy_of_the_package(folder: Path) -> None:
 ask("train", "recipe.yaml", "--out", "run")
 ask("train", "tower.yaml", "--out", "tower")
 ask("train", "strategy.yaml", "--out", "strategy")
-ask("train", "slip.yaml", "--out", "slip", "--set", "train.chunk_size=2")
+ask("train", "simsiam.yaml", "--out", "simsiam", "--set", "train.chunk_size=2")
 from pocketclip.export.program import export_program
 from pocketclip.asked import open_model
 export_program(Path("run/bundle"), Path("exported"))
@@ -150,7 +150,7 @@ print(json.dumps({
     "classes": asked("run", *data, "--task", "linear_probe", "--train-data", "zipped:pictures.zip"),
     "foreign": asked("colours:mean", *data, "--task", "two_way"),
     "metrics": Path("run/metrics.jsonl").read_text().splitlines()[0],
-    "slip": Path("slip/metrics.jsonl").read_text().splitlines()[0],
+    "views": Path("simsiam/metrics.jsonl").read_text().splitlines()[0],
     "vectors": [model.encode_image(pixels).tolist() for model in models],
 }))
 """
@@ -162,7 +162,7 @@ print(json.dumps({
     assert said["classes"][0]["num_classes"] == 2
     assert 0 <= said["foreign"][0]["top1_accuracy"]["value"] <= 1
     assert "hardest" in said["metrics"]
-    assert '"self"' in said["slip"]
+    assert '"self"' in said["views"]
     assert said["vectors"][0][0] == pytest.approx(said["vectors"][1][0], abs=1e-5)
 
 

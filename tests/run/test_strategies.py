@@ -1,10 +1,12 @@
 """Each strategy trains some steps from a few lines of a recipe, and goes on after a kill with the same bits."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from conftest import QuietWatch, tiny_model_settings, tiny_recipe_settings
 from pocketclip.errors import UserError
@@ -13,6 +15,7 @@ from pocketclip.run.train import Outcome, train
 from pocketclip.train.metrics import read_metrics
 from taught import run_and_resume
 
+ROOT = Path(__file__).parents[2]
 RATES = {"heads": 0.002, "image_encoder": 0.001, "text_encoder": 0.001}
 VIT = {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 64}
 EARLY = {"name": "early", "num_steps": 3, "batch_size": 4, "learning_rate": RATES, "num_workers": 0}
@@ -72,6 +75,39 @@ def test_some_steps_and_a_model_for_whole_pictures_and_texts(name: str, tmp_path
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in rows)
     assert ("simclr" in rows[0]) == ("slip" in name)
     assert outcome.model.encode_text("a red circle").shape == (1, 16)
+
+
+def blocks_of_the_page() -> list[str]:
+    """The page's lines of each strategy; a block with a key more than once shows so many strategies."""
+    section = (ROOT / "docs" / "recipes.md").read_text().partition("## Strategies")[2].partition("\n## ")[0]
+    found: list[str] = []
+    for block in re.findall(r"```yaml\n(.*?)```", section, flags=re.DOTALL):
+        keys = re.findall(r"^(\w+):", block, flags=re.MULTILINE)
+        found += block.splitlines() if len(set(keys)) < len(keys) else [block]
+    return found
+
+
+@pytest.mark.parametrize("block", blocks_of_the_page())
+def test_the_pages_lines_are_a_recipe(block: str) -> None:
+    settings = tiny_recipe_settings(num_steps=2, learning_rate=RATES)
+    settings["model"] = {**tiny_model_settings(), "image_encoder": {**VIT, "pretrained": "hub"}}
+    for key, values in yaml.safe_load(block).items():
+        settings[key] = {**settings.get(key, {}), **values} if isinstance(values, dict) else values  # type: ignore[dict-item]
+    Recipe.parse(settings, place="the page")
+
+
+def test_the_page_shows_every_strategy() -> None:
+    page = " ".join(blocks_of_the_page())
+    for words in (
+        "simclr",
+        "keep_patches",
+        "image_size",
+        "text_tokens",
+        "crop_scale",
+        "rand_augment",
+        "hard_negatives",
+    ):
+        assert words in page
 
 
 @pytest.mark.parametrize("name", ["slip", "flip", "flip at the end", "clipa", "slip, flip, clipa and hard negatives"])
