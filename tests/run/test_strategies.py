@@ -110,7 +110,13 @@ def test_the_page_shows_every_strategy() -> None:
         assert words in page
 
 
-@pytest.mark.parametrize("name", ["slip", "flip", "flip at the end", "clipa", "slip, flip, clipa and hard negatives"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("slip", "flip", "flip at the end", "clipa")),
+        "slip, flip, clipa and hard negatives",
+    ],
+)
 def test_a_killed_run_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> None:
     whole = run_and_resume(recipe(STRATEGIES[name]), tmp_path / "whole", None)
     again = run_and_resume(recipe(STRATEGIES[name]), tmp_path / "again", 5)
