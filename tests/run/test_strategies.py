@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 from conftest import QuietWatch, tiny_model_settings, tiny_recipe_settings
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
 from pocketclip.run.train import Outcome, train
 from pocketclip.train.metrics import read_metrics
+from processes import run_ranks
 from taught import run_and_resume
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,7 @@ VIT = {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 6
 EARLY = {"name": "early", "num_steps": 3, "batch_size": 4, "learning_rate": RATES, "num_workers": 0}
 SIMCLR = {"hidden_width": 32, "width": 16}
 CLIP = {"kind": "contrastive"}
+LINEAR = {"image_head": {"kind": "linear"}, "text_head": {"kind": "linear"}}
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "clip": {},
@@ -45,6 +48,11 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "text tokens": {"train": {"text_tokens": {"kind": "random", "keep": 4}}},
     "a block of text tokens": {"train": {"text_tokens": {"kind": "block", "keep": 4}}},
     "hard negatives": {"early_stages": [EARLY], "train": {"hard_negatives": {"group": 2}}},
+    "slip and flip through a shared encoder": {
+        "objective": {**CLIP, "simclr": SIMCLR},
+        "model": {"shared_encoder": {"kind": "transformer", "num_heads": 2, "image_readout": "mean"}, **LINEAR},
+        "train": {"keep_patches": 0.5, "chunk_size": 3},
+    },
     "slip, flip, clipa and hard negatives": {
         "objective": {**CLIP, "simclr": SIMCLR},
         "early_stages": [
@@ -122,6 +130,22 @@ def test_a_killed_run_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> N
     again = run_and_resume(recipe(STRATEGIES[name]), tmp_path / "again", 5)
     for key, value in whole.items():
         assert torch.equal(again[key], value), key
+
+
+def on_a_rank(rank: int, folder: str, recipes: list[Recipe]) -> list[dict[str, Tensor]]:
+    del rank
+    return [
+        train(one, Path(folder) / str(number), name="test", watch=QuietWatch()).model.model.state_dict()
+        for number, one in enumerate(recipes)
+    ]
+
+
+@pytest.mark.slow
+def test_two_ranks_end_with_one_model(tmp_path: Path) -> None:
+    names = ("slip", "slip, flip, clipa and hard negatives")
+    first, second = run_ranks(on_a_rank, 2, str(tmp_path), [recipe(STRATEGIES[name]) for name in names])
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(other[key], value) for key, value in one.items() if "running" not in key)
 
 
 @pytest.mark.parametrize(
