@@ -51,8 +51,9 @@ def groups_of_neighbours(
         if len(part) <= size:
             groups.append(part)
             continue
-        first, second = features[random.choice(part, 2, replace=False)]
-        along = features[part] @ (second - first)
+        first = int(random.integers(len(part)))
+        second = (first + 1 + int(random.integers(len(part) - 1))) % len(part)  # another one
+        along = features[part] @ (features[part[second]] - features[part[first]])
         whole_groups = -(-len(part) // size)
         middle = size * (whole_groups // 2)
         nearer = np.argpartition(along, middle)
