@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pocketclip.evaluate.intervals import join, meaning, seed_half_width, student_t
+from pocketclip.evaluate.intervals import join, meaning, seed_half_width, student_quantile, student_t
 from pocketclip.evaluate.statistics import bootstrap_ratio, resampled_ratios
 
 RANDOM = np.random.default_rng(3)
@@ -16,6 +16,15 @@ RANDOM = np.random.default_rng(3)
 )
 def test_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
     assert student_t(degrees) == pytest.approx(quantile, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "coverage", "quantile"),
+    [(1, 0.999, 636.6192), (2, 0.99999, 316.2254), (3, 0.95, 3.182446), (23, 0.999, 3.767627), (200, 0.95, 1.971896),
+     (10_000, 0.95, 1.9602)],
+)  # fmt: skip
+def test_students_quantiles_of_any_coverage_are_the_tabled_ones(degrees: int, coverage: float, quantile: float) -> None:
+    assert student_quantile(degrees, coverage) == pytest.approx(quantile, rel=2e-3 if degrees > 1000 else 1e-6)
 
 
 def test_seeds_alone_give_students_interval() -> None:

@@ -57,6 +57,14 @@ class RowResult(Config):
     """Of all of the row's runs: what they put into caches that other runs found filled, and paid for once."""
     dollars_own: float | None = None
     dollars_caches: float | None = None
+    levels: dict[str, str] = {}
+    """Where a cell of a grid stands, by axis; empty for a row that the study's file names."""
+    macs_per_sample: float | None = None
+    """Of training, forward and backward."""
+    latency_ms: float | None = None
+    """Of one image and one text through the trained model."""
+    dropped: str | None = None
+    """Why a cell was left out or stopped; None where it was not."""
     runs: list[SeedResult]
 
 
@@ -82,6 +90,8 @@ class StudyRecord(Config):
     """What went wrong, by run."""
     notes: list[str]
     rows: list[RowResult]
+    axes: dict[str, list[str]] = {}
+    """The levels of each axis of a grid, in the order of the study's file."""
     provenance: Provenance
 
     def to_json(self) -> dict[str, Any]:
