@@ -10,6 +10,7 @@ from example_pages import HERE
 from pocketclip.evaluate.intervals import seed_half_width
 from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.records import Interval
+from pocketclip.study.grid import slug
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 
 ARCHITECTURES = {
@@ -79,7 +80,8 @@ def cell(place: dict[str, str], scores: list[float], first: RowResult | None, se
         measure = Measure(mean=doubtful(scores, UNIT_HALF), difference=difference)
         metrics = dict.fromkeys(RECALLS, measure)
     return RowResult(
-        name=", ".join(place.values()), folder="-".join(place.values()), recipe="flickr/flickr8k_heads_cpu",
+        name=", ".join(place.values()), folder=slug(" ".join(place.values()).replace("/", "-")),
+        recipe="flickr/flickr8k_heads_cpu",
         set={"model.image_encoder.name": place["architecture"], "train.augment": {"flip": True}}, samples_seen=1,
         metrics=metrics, parameters={}, minutes=3.5 if scores else None, dollars=None, levels=place,
         runs=[

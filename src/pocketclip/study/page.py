@@ -1,13 +1,19 @@
-"""A study's page: each row's scores as bars of their intervals, the table, and what each row finds."""
+"""A study's page: what it found in words and pictures, each row's scores and their table, and what each row finds."""
 
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
 from pocketclip.records import Interval
 from pocketclip.report.amounts import duration, short_count, short_dollars
 from pocketclip.report.gallery import Example, read_gallery
-from pocketclip.report.page import write_page
+from pocketclip.report.page import make_room, write_page
+from pocketclip.study.bars import score_bars
+from pocketclip.study.figure_files import figures_folder, write_figures
+from pocketclip.study.findings import Findings, find_out
 from pocketclip.study.grid import as_text
 from pocketclip.study.record import Measure, RowResult, StudyRecord, read_study
 from pocketclip.study.table import metrics_of, own_price, own_time, row_name, score_columns, score_rows, study_notes
@@ -19,26 +25,8 @@ SIZES = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A row's interval on a scale that all rows of a metric share; places in percent of its length."""
-
-    name: str
-    shown: str
-    """The score with its interval; empty where the row has none yet."""
-    low: float = 0.0
-    value: float = 0.0
-    high: float = 0.0
-
-
-@dataclass(frozen=True)
-class Bars:
-    """A metric, a bar a row."""
-
-    label: str
-    bars: list[Bar]
-    ends: tuple[str, str]
-    """Of the scale."""
+MOST_ROWS, MOST_GALLERIES = 24, 6
+"""That a page lists and whose pictures it shows, the best of them; the CSV has all."""
 
 
 def write_study_page(folder: Path, out: Path | None = None) -> Path:
@@ -48,19 +36,39 @@ def write_study_page(folder: Path, out: Path | None = None) -> Path:
         UserError: no run is finished yet, or a file is damaged.
     """
     record = read_study(folder)
+    out = folder / "study.html" if out is None else out
+    make_room(out)
+    found = find_out(record)
+    drawn = write_figures(found, out)
+    shown = record.model_copy(update={"rows": _listed(found)})
+    script = (resources.files("pocketclip.report") / "study.js").read_text(encoding="utf-8")
     return write_page(
-        folder / "study.html" if out is None else out,
+        out,
         "study.html",
         study=record,
+        found=found,
+        drawn=drawn,
+        figures=figures_folder(out).name,
+        script=script if drawn or found.bests else "",
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sentences=study_headline(record),
         meaning=_meaning(record),
-        measures=_all_bars(record),
-        scores=(score_columns(record), score_rows(record)),
-        sizes=(SIZES, _sizes(record)),
-        rows=[(row.name, _settings(row)) for row in record.rows],
-        galleries=_galleries(record, folder),
+        measures=score_bars(shown),
+        scores=(score_columns(record), score_rows(shown)),
+        sizes=(SIZES, _sizes(shown)),
+        rows=[(row.name, _settings(row)) for row in shown.rows],
+        galleries=_galleries(shown, folder),
         notes=study_notes(record),
     )
+
+
+def _listed(found: Findings) -> Sequence[RowResult]:
+    """The rows of the page: all of them, or the first and the best of many."""
+    rows = found.cells.record.rows
+    if len(rows) <= MOST_ROWS:
+        return rows
+    ordered = sorted(found.cells, key=lambda cell: cell.error.value)
+    return [rows[0], *(cell.row for cell in ordered if cell.row is not rows[0])][:MOST_ROWS]
 
 
 def study_headline(record: StudyRecord) -> list[str]:
@@ -119,33 +127,6 @@ def _sizes(record: StudyRecord) -> list[list[str]]:
     return rows
 
 
-def _all_bars(record: StudyRecord) -> list[Bars]:
-    labels = score_columns(record)[1:]
-    return [_bars(record, metric, label) for metric, label in zip(metrics_of(record), labels, strict=True)]
-
-
-def _bars(record: StudyRecord, metric: str, label: str) -> Bars:
-    means = [row.metrics[metric].mean if metric in row.metrics else None for row in record.rows]
-    known = [mean for mean in means if mean is not None]
-    low, high = min(mean.low for mean in known), max(mean.high for mean in known)
-    margin = 0.04 * (high - low) or 0.01
-    low, high = low - margin, high + margin
-    factor = 1 if "_rank" in metric else 100
-
-    def place(number: float) -> float:
-        return round(100 * (number - low) / (high - low), 2)
-
-    bars = []
-    for row, mean in zip(record.rows, means, strict=True):
-        if mean is None:
-            bars.append(Bar(row_name(record, row), ""))
-            continue
-        sure = f" [{factor * mean.low:.1f}, {factor * mean.high:.1f}]" if mean.low < mean.high else ""
-        shown = f"{factor * mean.value:.1f}{sure}"
-        bars.append(Bar(row_name(record, row), shown, place(mean.low), place(mean.value), place(mean.high)))
-    return Bars(label, bars, (f"{factor * low:.1f}", f"{factor * high:.1f}"))
-
-
 def _settings(row: RowResult) -> str:
     """How a row differs from the base."""
     return ", ".join([row.recipe, *(f"{key}={as_text(value)}" for key, value in row.set.items())])
@@ -154,7 +135,8 @@ def _settings(row: RowResult) -> str:
 def _galleries(record: StudyRecord, folder: Path) -> list[tuple[str, list[Example]]]:
     """Of each row what its first run with pictures finds; rows without any are left out."""
     found = []
-    for row in record.rows:
+    rows = record.rows if len(record.rows) < MOST_ROWS else record.rows[:MOST_GALLERIES]
+    for row in rows:
         runs = (read_gallery(folder / row.folder / f"seed-{run.seed}") for run in row.runs)
         gallery = next((gallery for gallery in runs if gallery is not None), None)
         if gallery is not None and gallery.text_to_image:
