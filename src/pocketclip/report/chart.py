@@ -1,5 +1,6 @@
 """A chart of many points with their intervals: error over a cost or an amount, as SVG for a page and as files."""
 
+import functools
 import html
 import io
 import re
@@ -100,6 +101,7 @@ def draw(chart: Chart) -> Drawn:
         _set_up(axes, chart)
         for line in chart.lines:
             _draw_line(axes, line)
+        _draw_intervals(axes, chart.marks)
         for number, mark in enumerate(chart.marks):
             _draw_mark(axes, mark, f"{chart.slug}-{number}")
         for number, place in enumerate(chart.numbered, start=1):
@@ -177,16 +179,26 @@ def y_range(errors: Sequence[Interval]) -> tuple[float, float]:
     return (max(low - margin, low / 1.3) if low > 0 else 0.0), min(100.0 + margin, high + margin)
 
 
+def _draw_intervals(axes: Any, marks: Sequence[Mark]) -> None:
+    """All upright lines of one look at once, which is much faster than one by one."""
+    looks: dict[tuple[int, bool], list[list[tuple[float, float]]]] = {}
+    for mark in marks:
+        if mark.y.low < mark.y.high:
+            looks.setdefault((mark.series, mark.is_faint), []).append([(mark.x, mark.y.low), (mark.x, mark.y.high)])
+    for (series, faint), segments in looks.items():
+        lines = require("matplotlib.collections", extra="study").LineCollection(
+            segments, color=_colour(series), linewidth=0.9 if faint else 1.2, alpha=0.16 if faint else 0.6, zorder=2
+        )
+        axes.add_collection(lines, autolim=False)
+
+
 def _draw_mark(axes: Any, mark: Mark, name: str) -> None:
-    colour, faint = _colour(mark.series), mark.is_faint
-    if mark.y.low < mark.y.high:
-        axes.plot([mark.x] * 2, [mark.y.low, mark.y.high], color=colour, linewidth=0.9 if faint else 1.2,
-                  alpha=0.16 if faint else 0.6, zorder=2)  # fmt: skip
-    axes.plot(
-        [mark.x], [mark.y.value], color=colour, marker=_MARKERS[mark.series % len(_MARKERS)], linestyle="none",
-        markersize=4.2 if faint else 6, alpha=0.42 if faint else 1, markeredgewidth=0.6, markeredgecolor="white",
-        zorder=3 if faint else 5, gid=name,
-    )  # fmt: skip
+    faint, lines = mark.is_faint, require("matplotlib.lines", extra="study")
+    axes.add_artist(lines.Line2D(
+        [mark.x], [mark.y.value], color=_colour(mark.series), marker=_MARKERS[mark.series % len(_MARKERS)],
+        linestyle="none", markersize=4.2 if faint else 6, alpha=0.42 if faint else 1, markeredgewidth=0.6,
+        markeredgecolor="white", zorder=3 if faint else 5, gid=name,
+    ))  # fmt: skip
 
 
 def _draw_line(axes: Any, line: Line) -> None:
@@ -214,6 +226,7 @@ def legend_rows(series: Sequence[str]) -> list[list[int]]:
     return rows
 
 
+@functools.cache
 def _width(name: str) -> float:
     """Inches of a name with its sign."""
     with warnings.catch_warnings():

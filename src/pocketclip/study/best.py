@@ -52,8 +52,10 @@ def _budgets(cells: Cells) -> list[tuple[str, list[Cell]]]:
     """Budgets with the cells that keep them."""
     axis = next((axis for axis in cells.axes if axis.name == BUDGET), None)
     if axis is not None:
-        named = [(level, [cell for cell in cells if cell.row.levels.get(BUDGET) == level]) for level in axis.levels]
-        return [(level, group) for level, group in named if group]
+        named: dict[str, list[Cell]] = {level: [] for level in axis.levels}
+        for cell in cells:
+            named.get(cell.row.levels.get(BUDGET, ""), []).append(cell)
+        return [(level, group) for level, group in named.items() if group]
     for attribute, words in (("compute", "MACs"), ("minutes", ""), ("samples", "samples seen")):
         amounts = {id(cell): getattr(cell, attribute) for cell in cells}
         if cells and all(amounts.values()):

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from pocketclip.study.cells import Axis, Cell, Cells
 
 MOST_LEVELS = 24
 """Of an axis whose levels are compared pair by pair."""
-_Blocks = Mapping[tuple[str, ...], Mapping[str, Cell]]
+_Levels = tuple[tuple[str, str], ...]
+_Blocks = Mapping[_Levels, Mapping[str, Cell]]
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,9 @@ def _pairs(cells: Sequence[Cell], axis: Axis) -> dict[tuple[str, str], list[tupl
 
 def blocks(cells: Sequence[Cell], axis: Axis) -> _Blocks:
     """Cells by their other levels, then by that of this axis."""
-    found: dict[tuple[str, ...], dict[str, Cell]] = defaultdict(dict)
+    found: dict[_Levels, dict[str, Cell]] = defaultdict(dict)
     for cell in cells:
-        others = tuple(f"{name}={level}" for name, level in cell.row.levels.items() if name != axis.name)
+        others = tuple(own for own in cell.row.levels.items() if own[0] != axis.name)
         if (level := cell.row.levels.get(axis.name)) is not None:
             found[others][level] = cell
     return found
@@ -132,8 +133,8 @@ def blocks(cells: Sequence[Cell], axis: Axis) -> _Blocks:
 def _effect(cells: Cells, names: tuple[str, str], pairs: Sequence[tuple[Cell, Cell]], coverage: float) -> Effect:
     seeds = [[one.scores[seed] - other.scores[seed] for seed in sorted(one.scores.keys() & other.scores.keys())]
              for one, other in pairs]  # fmt: skip
-    means = [float(np.mean(own)) for own in seeds]
-    value = float(np.mean(means))
+    means = [fmean(own) for own in seeds]
+    value = fmean(means)
     if len(means) > 1:
         half = student_quantile(len(means) - 1, coverage) * float(np.std(means, ddof=1)) / math.sqrt(len(means))
     elif cells.is_pooled:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from pocketclip.report.chart import Drawn, draw
 from pocketclip.study.cells import Cell, Cells
 from pocketclip.study.figures import study_charts
 from pocketclip.study.findings import Findings
-from pocketclip.study.grid import as_text
 from pocketclip.study.laws import residual_chart
 from pocketclip.study.record import RowResult
 from pocketclip.study.table import metrics_of
@@ -45,6 +45,11 @@ def write_figures(found: Findings, out: Path) -> list[Drawn]:
 
 def _tables(found: Findings) -> dict[str, str]:
     tables = {"cells": _cells_csv(found.cells), "runs": _runs_csv(found.cells)}
+    if found.bests:
+        bests = [[own.budget, own.cell.name, *_bounds(own.cell.error), own.num_cells, len(own.rivals), own.command]
+                 for own in found.bests]  # fmt: skip
+        head = ["budget", "best", "error", "error low", "error high", "cells", "may be as good", "command"]
+        tables["best"] = _csv(head, bests)
     if found.effects:
         rows = [
             [own.axis.name, effect.better, effect.worse, effect.num_cells, *_bounds(effect.gain),
@@ -83,7 +88,7 @@ def _cells_csv(cells: Cells) -> str:
 
 
 def _cell_line(row: RowResult, cell: Cell | None, axes: Sequence[str], metrics: Sequence[str]) -> list[object]:
-    settings = "; ".join(f"{key}={as_text(value)}" for key, value in row.set.items())
+    settings = json.dumps(row.set, ensure_ascii=False)
     scores = [_bounds(row.metrics[metric].mean) if metric in row.metrics else ("", "", "") for metric in metrics]
     own = [cell.compute, *_bounds(cell.error)] if cell is not None else [None, "", "", ""]
     return [

@@ -14,10 +14,10 @@ from pocketclip.study.effects import blocks
 from pocketclip.study.grid import as_text
 from pocketclip.study.laws import Law, law_lines
 
-MOST_POINTS = 300
+MOST_POINTS = 200
 """That a chart shows; more would be a blot, and slow to open."""
 _MOST_SERIES = len(SERIES_COLOURS)
-_MOST_TRENDS = 5
+_MOST_TRENDS, _MOST_PLACES = 5, 24
 _AMOUNTS = (
     ("compute", "compute of the training, MACs", "compute"),
     ("samples", "samples seen", "samples seen"),
@@ -144,36 +144,41 @@ def _trends(cells: Cells) -> list[Chart]:
 
 
 def _trend(cells: Cells, scale: Axis, axis: Axis) -> Chart:
-    places = scale.amounts or [float(number) for number in range(1, len(scale.levels) + 1)]
+    known = scale.amounts or [float(number) for number in range(1, len(scale.levels) + 1)]
+    every = -(-len(known) // _MOST_PLACES)
+    places = list(zip(known, scale.levels, strict=True))[::every]
     if scale is axis:  # nothing to tell apart but the scale itself
         axis = Axis(scale.name, ["all"])
-    ratio = max(places) / min(places)
-    is_log = ratio >= 4
+    low, high = min(known), max(known)
     marks, lines = [], []
+    groups = {own: _groups(cells, scale, own, axis) for _, own in places}
     for number, level in enumerate(axis.levels):
-        offset = (number - (len(axis.levels) - 1) / 2) * 0.012
+        offset = (number - (len(axis.levels) - 1) / 2) * 0.012  # so that intervals stand side by side
         x, means = [], []
-        for place, own in zip(places, scale.levels, strict=True):
-            here = [cell for cell in cells if cell.row.levels.get(scale.name) == own]
-            group = _comparable(here, axis, level) if axis.name != scale.name else here
-            if group:
-                moved = place * ratio**offset if is_log else place + offset * (max(places) - min(places))
-                x.append(moved)
-                means.append(percent(cells.mean_error(group)))
+        for place, own in places:
+            if group := groups[own].get(level):
+                mean = percent(cells.mean_error(group))
+                x.append(place * (high / low) ** offset if high >= 4 * low else place + offset * (high - low))
+                means.append(mean)
                 words = f"{level if axis.name != scale.name else scale.name}, {scale.name} {own}"
-                mean = means[-1]
-                marks.append(Mark(moved, mean, number, f"{words}\nmean error {mean.value:.1f} [{mean.low:.1f}, "
+                marks.append(Mark(x[-1], mean, number, f"{words}\nmean error {mean.value:.1f} [{mean.low:.1f}, "
                                   f"{mean.high:.1f}] % of {len(group)} cells"))  # fmt: skip
         lines.append(Line(x, means, number, "mean"))
     title = f"Error against {scale.name}" + (f", by {axis.name}" if axis.name != scale.name else "")
     slug = re.sub(r"[^a-z0-9]+", "-", f"{axis.name}-by-{scale.name}".lower()).strip("-")
     return Chart(slug, title, scale.name, y_label(cells), axis.levels, marks, lines,
-                 ticks=list(zip(places, scale.levels, strict=True)))  # fmt: skip
+                 ticks=places)  # fmt: skip
 
 
-def _comparable(cells: Sequence[Cell], axis: Axis, level: str) -> list[Cell]:
-    """Those of a level whose other levels every level has, so that means differ by the level alone; else all."""
-    found = blocks(cells, axis)
-    present = {name for block in found.values() for name in block}
-    whole = [block[level] for block in found.values() if level in block and set(block) == present]
-    return whole or [block[level] for block in found.values() if level in block]
+def _groups(cells: Cells, scale: Axis, place: str, axis: Axis) -> dict[str, list[Cell]]:
+    """The cells at a place of a scale by their level on an axis.
+
+    Only those whose other levels every level has, so that means differ by the level alone; all where there are none.
+    """
+    here = [cell for cell in cells if cell.row.levels.get(scale.name) == place]
+    if axis.name == scale.name:
+        return {"all": here}
+    found = list(blocks(here, axis).values())
+    present = {name for block in found for name in block}
+    whole = [block for block in found if set(block) == present] or found
+    return {level: [block[level] for block in whole if level in block] for level in axis.levels}

@@ -4,16 +4,27 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pocketclip.study.bars import Bars, effect_bars
 from pocketclip.study.best import BestRecipe, best_recipes, budget_axis
 from pocketclip.study.cells import Cells
-from pocketclip.study.effects import AxisEffects, Effect, axes_within, compare_levels, compare_within, num_comparisons
-from pocketclip.study.laws import MOST_LAWS, Law, fit_laws
+from pocketclip.study.effects import (
+    MOST_LEVELS,
+    AxisEffects,
+    Effect,
+    axes_within,
+    compare_levels,
+    compare_within,
+    num_comparisons,
+)
+from pocketclip.study.laws import Law, fit_laws
 from pocketclip.study.record import StudyRecord
 
 MOST_NAMES = 4
 """Of cells and levels in one sentence."""
+MOST_BUDGETS = 12
+"""Whose best recipe a page shows."""
 _MOST_REASONS = 20
 
 
@@ -26,37 +37,38 @@ class Findings:
     laws: Sequence[Law]
     bests: Sequence[BestRecipe]
 
-    @property
+    @cached_property
     def summary(self) -> list[str]:
         """The study in plain words; empty for one without axes."""
         return summary(self.cells, self.effects, self.laws)
 
-    @property
+    @cached_property
     def left_out(self) -> list["LeftOut"]:
         """Cells without a score, by their reason."""
         return left_out(self.cells.record)
 
-    @property
+    @cached_property
     def bars(self) -> list[Bars]:
         """The levels of each axis against its best."""
         return effect_bars(self.effects)
 
-    @property
+    @cached_property
     def winners(self) -> tuple[list[str], list[list[str]]] | None:
         """The best levels at each budget."""
         return winners_table(self.cells) if self.effects else None
 
-    @property
+    @cached_property
     def best_rows(self) -> list[tuple[BestRecipe, str]]:
-        """The best recipes with how sure they are."""
-        return [(best, best_sentence(best)) for best in self.bests]
+        """The best recipes with how sure they are; of many budgets some, from the smallest to the largest."""
+        every = -(-len(self.bests) // MOST_BUDGETS)
+        return [(best, best_sentence(best)) for best in self.bests[:: max(1, every)]]
 
-    @property
+    @cached_property
     def law_rows(self) -> tuple[list[str], list[list[str]]]:
         """The laws as a table."""
         return law_table(self.laws)
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
         """What the intervals of pictures and comparisons are."""
         own = [comparison_note(self.effects, self.cells) if self.effects else "", pooling_note(self.cells)]
@@ -132,7 +144,7 @@ def law_table(laws: Sequence[Law]) -> tuple[list[str], list[list[str]]]:
     """Each law with its numbers, how far points lie off it, and what it expects of twice the compute."""
     columns = ["", "exponent b", "remaining c", "points", "off the law", "error at twice the compute", "law"]
     rows = []
-    for own in laws[:MOST_LAWS]:
+    for own in laws:
         law = own.law
         ahead = law.predict(2 * own.ends[1])
         spread = f"{100 * law.spread:.1f} %"
@@ -194,7 +206,7 @@ def pooling_note(cells: Cells) -> str:
 def winners_table(cells: Cells) -> tuple[list[str], list[list[str]]] | None:
     """Which level is best at each budget, or amount of data; None where the study has no such axis."""
     scale = budget_axis(cells)
-    if scale is None or not (axes := axes_within(cells, scale)):
+    if scale is None or len(scale.levels) > MOST_LEVELS or not (axes := axes_within(cells, scale)):
         return None
     rows = [
         [level, *("" if own is None else _verdict(own) for own in found)]

@@ -12,8 +12,7 @@ from pocketclip.study.cells import Cell, Cells
 from pocketclip.study.power_law import PowerLaw, fit_power_law, has_enough_points
 
 MOST_LAWS = 8
-"""That are drawn and listed: those that reach the least error."""
-_MOST_FITTED = 200
+"""That are fitted: those whose last cell has the least error."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def fit_laws(cells: Cells) -> list[Law]:
     if not fitting:
         front = _falling(_best_at_each([cell for own in series.values() for cell in own]))
         fitting = {"the front": front} if has_enough_points([_compute(cell) for cell in front]) else {}
-    ordered = sorted(fitting.items(), key=lambda own: own[1][-1].error.value)[:_MOST_FITTED]
+    ordered = sorted(fitting.items(), key=lambda own: own[1][-1].error.value)[:MOST_LAWS]
     return [
         Law(name or "all cells", own, fit_power_law([_compute(cell) for cell in own], [cell.error for cell in own]))
         for name, own in ordered
@@ -59,7 +58,7 @@ def fit_laws(cells: Cells) -> list[Law]:
 def law_lines(laws: Sequence[Law], colours: Mapping[int, int]) -> list[Line]:
     """The laws as lines with bands, in the colour of their cells where all have one."""
     lines = []
-    for law in laws[:MOST_LAWS]:
+    for law in laws:
         low, high = law.ends
         x = np.geomspace(low, high, 40).tolist()
         own = {colours.get(id(cell)) for cell in law.cells}
@@ -70,7 +69,7 @@ def law_lines(laws: Sequence[Law], colours: Mapping[int, int]) -> list[Line]:
 def residual_chart(laws: Sequence[Law]) -> Chart | None:
     """How far the points lie off their laws."""
     marks = []
-    for number, law in enumerate(laws[:MOST_LAWS]):
+    for number, law in enumerate(laws):
         for cell, residual in zip(law.cells, law.law.residuals, strict=True):
             off = 100 * residual
             own = Interval(value=off, low=off, high=off)
@@ -78,7 +77,7 @@ def residual_chart(laws: Sequence[Law]) -> Chart | None:
     if not marks:
         return None
     most = 1.15 * max(abs(mark.y.value) for mark in marks) or 1.0
-    names = [law.name for law in laws[:MOST_LAWS]]
+    names = [law.name for law in laws]
     return Chart("residuals", "Residuals of the laws", "compute of the training, MACs", "off the law, percent of it",
                  names, marks, y_range=(-most, most))  # fmt: skip
 

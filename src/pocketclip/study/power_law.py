@@ -22,7 +22,7 @@ _FLOOR = 0.01
 _LEAST = 1e-6
 """In the place of no error at all, which no law reaches."""
 _RESAMPLES = 2000
-_EXPONENTS = np.geomspace(0.005, 4.0, 60)
+_EXPONENTS = np.geomspace(0.005, 4.0, 240)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PowerLaw:
     spread: float
     """Root mean square of the residuals, for as many points as are not spent on the law."""
     resamples: Floats
-    """(R, 4): a, b, c and the spread of each."""
+    """(R, 4): a, b, c and the spread of each; the second half is the first, moved to the other side."""
 
     def at(self, x: float) -> Interval:
         """The law at an x, with the interval of the law itself."""
@@ -47,8 +47,8 @@ class PowerLaw:
 
     def predict(self, x: float) -> Interval:
         """What a new point at an x may be: the law's doubt and a point's own distance from it."""
-        noise = np.random.default_rng(1).standard_normal(len(self.resamples))
-        return self._at(x, noise * self.resamples[:, 3])
+        noise = np.random.default_rng(1).standard_normal(len(self.resamples) // 2)
+        return self._at(x, np.concatenate([noise, -noise]) * self.resamples[:, 3])
 
     def _at(self, x: float, noise: Floats) -> Interval:
         a, b, c, _ = self.resamples.T
@@ -105,10 +105,11 @@ def _resampled(
     x: Floats, law: Floats, spread: float, degrees: int, own: Floats, weights: Floats, *, constant: bool,
     resamples: int,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """Laws of points that lie off `law` by as much as points may, and how much that was."""
-    generator = np.random.default_rng(0)
-    spreads = spread * np.sqrt(degrees / generator.chisquare(degrees, resamples))
-    noise = generator.standard_normal((resamples, len(x))) * np.maximum(spreads[:, None], own)
+    """Laws of points that lie off `law` by as much as points may, and how much that was; each draw to both sides."""
+    generator, half = np.random.default_rng(0), resamples // 2
+    spreads = np.tile(spread * np.sqrt(degrees / generator.chisquare(degrees, half)), 2)
+    noise = generator.standard_normal((half, len(x)))
+    noise = np.concatenate([noise, -noise]) * np.maximum(spreads[:, None], own)
     return _fit(x, np.maximum(_curve(x, law) * (1 + noise), _LEAST), weights, constant=constant), spreads
 
 
@@ -129,29 +130,38 @@ def _off(x: Floats, values: Floats, law: Floats) -> Floats:
 
 
 def _fit(x: Floats, values: Floats, weights: Floats, *, constant: bool) -> Floats:
-    """(R, 3) laws of (R, N) values: the best exponent of a grid, then of a finer one around it."""
-    exponents = np.broadcast_to(_EXPONENTS, (len(values), len(_EXPONENTS)))
-    step = float(np.log(_EXPONENTS[1] / _EXPONENTS[0]))
-    chosen = np.empty((len(values), 3))
+    """(R, 3) laws of (R, N) values: the best exponent of a grid that all share, then of finer ones around each own."""
+    share, rows = weights / values**2, np.arange(len(values))  # residuals are relative
+    powers = np.exp(-_EXPONENTS[:, None] * np.log(x))  # (E, N)
+    sums = share @ (powers**2).T, share @ powers.T, (share * values) @ powers.T
+    laws, losses = _solve(*sums, share, values, constant=constant)
+    exponents, step = _EXPONENTS[losses.argmin(axis=1)], float(np.log(_EXPONENTS[1] / _EXPONENTS[0]))
     for _ in range(4):
-        laws, losses = _solve(x, values, weights, exponents, constant=constant)
+        near = exponents[:, None] * np.exp(np.linspace(-step, step, 9))  # (R, 9)
+        powers = np.exp(-near[:, :, None] * np.log(x))
+        sums = tuple(np.einsum("ren,rn->re", own, part) for own, part in (
+            (powers**2, share), (powers, share), (powers, share * values)
+        ))  # fmt: skip
+        laws, losses = _solve(*sums, share, values, constant=constant)
         best = losses.argmin(axis=1)
-        chosen = np.asarray(laws[np.arange(len(values)), best], np.float64)
-        exponents = chosen[:, 1:2] * np.exp(np.linspace(-step, step, 25))
-        step /= 12
-    return chosen
+        exponents, step = near[rows, best], step / 4
+    a, c = laws[rows, best].T
+    return np.column_stack([a, exponents, c])
 
 
-def _solve(x: Floats, values: Floats, weights: Floats, exponents: Floats, *, constant: bool) -> tuple[Floats, Floats]:
-    """(R, E, 3) laws for (R, E) exponents, and their (R, E) losses: two normal equations in a and c."""
-    powers = np.exp(-exponents[:, :, None] * np.log(x))  # (R, E, N)
-    share = (weights / values**2)[:, None, :]  # relative residuals
-    pp, p1, one = (share * powers**2).sum(-1), (share * powers).sum(-1), share.sum(-1)
-    pv, v1 = (share * powers * values[:, None, :]).sum(-1), (share * values[:, None, :]).sum(-1)
+def _solve(
+    pp: Floats, p1: Floats, pv: Floats, share: Floats, values: Floats, *, constant: bool
+) -> tuple[Floats, Floats]:
+    """(R, E, 2) a and c for each exponent, and their (R, E) losses: two normal equations.
+
+    `pp`, `p1` and `pv` are sums over points of their share times the powers squared, the powers, and powers times
+    values.
+    """
+    one, v1 = share.sum(axis=1, keepdims=True), (share * values).sum(axis=1, keepdims=True)
     a, c = pv / pp, np.zeros_like(pp)
     if constant:
         free = (pp * v1 - p1 * pv) / np.maximum(pp * one - p1**2, 1e-30)
-        kept = (free > 0) & ((pv - p1 * free) > 0)  # what remains is no less than nothing, and errors fall
+        kept = (free > 0) & (pv - p1 * free > 0)  # what remains is no less than nothing, and errors fall
         a, c = np.where(kept, (pv - p1 * free) / pp, a), np.where(kept, free, 0.0)
-    off = a[:, :, None] * powers + c[:, :, None] - values[:, None, :]
-    return np.stack([a, exponents, c], axis=-1), (share * off**2).sum(-1)
+    loss = a**2 * pp + 2 * a * c * p1 + c**2 * one - 2 * a * pv - 2 * c * v1  # but for what all have
+    return np.stack([a, c], axis=-1), loss

@@ -3,6 +3,9 @@
 from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
 from pocketclip.study.record import RowResult, StudyRecord
 
+MOST_NAMED = 24
+"""Rows and runs that a note names one by one."""
+
 
 def score_columns(record: StudyRecord) -> list[str]:
     """The head of a study's scores, in the tasks' shorter names or in words."""
@@ -110,6 +113,8 @@ def study_notes(record: StudyRecord) -> list[str]:
     samples = {row.samples_seen for row in record.rows}
     if len(samples) == 1:
         lines.append(f"Every row sees {samples.pop():,} samples.")
+    elif len(record.rows) > MOST_NAMED:
+        lines.append(f"Rows see {min(samples):,} to {max(samples):,} samples.")
     else:
         each = ", ".join(f"'{row.name}' {row.samples_seen:,}" for row in record.rows)
         lines.append(f"Rows see different numbers of samples: {each}.")
@@ -117,5 +122,7 @@ def study_notes(record: StudyRecord) -> list[str]:
         lines.append(f"Dollars are of one run at ${record.dollars_per_hour:g} an hour.")
     if record.num_finished < record.num_runs:
         lines.append(f"{record.num_finished} of {record.num_runs} runs are finished.")
-    lines += [f"Failed: {name}: {problem}" for name, problem in record.failed.items()]
+    lines += [f"Failed: {name}: {problem}" for name, problem in list(record.failed.items())[:MOST_NAMED]]
+    if (rest := len(record.failed) - MOST_NAMED) > 0:
+        lines.append(f"Failed: {rest:,} more runs, which the record names.")
     return [*lines, *(f"Note: {note}." for note in record.notes)]
