@@ -21,6 +21,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 0.68, 0.14, 0.16, 0.6
 """Inches around the axes."""
 _SIGN, _GAP, _LEGEND_SIZE = 0.15, 0.13, 10
 """Inches of a colour's sign in the legend and after a name, and the size of its letters."""
+_LONG = 8
+"""Letters of a tick's name from which one at an end is moved inwards."""
 _WIDE, _DECADES = 4, 60
 """Largest over smallest, from which an axis goes by factors, and up to which 2 and 5 are named beside 1 and 10."""
 
@@ -104,12 +106,7 @@ def draw(chart: Chart) -> Drawn:
         _draw_intervals(axes, chart.marks)
         for number, mark in enumerate(chart.marks):
             _draw_mark(axes, mark, f"{chart.slug}-{number}")
-        for number, place in enumerate(chart.numbered, start=1):
-            mark = chart.marks[place]
-            axes.annotate(
-                str(number), (mark.x, mark.y.value), xytext=(-4, -5), textcoords="offset points", ha="right", va="top",
-                fontsize=9, fontweight="bold", color=_colour(mark.series), zorder=6,
-            )  # fmt: skip
+        _draw_numbers(axes, chart)
         _draw_legend(figure, rows, chart.series, height)
         text, picture = io.StringIO(), io.BytesIO()
         figure.savefig(
@@ -143,12 +140,16 @@ def _set_up(axes: Any, chart: Chart) -> None:
     else:
         margin = 0.08 * (high - low) or abs(high) or 1.0
         axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=5))
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     if chart.ticks:
         axes.xaxis.set_minor_locator(ticker.NullLocator())
-        axes.set_xticks([place for place, _ in chart.ticks], _with_room(axes, chart.ticks))
+        names = _with_room(axes, chart.ticks)
+        axes.set_xticks([place for place, _ in chart.ticks], names)
+        for label, side in ((axes.get_xticklabels()[0], "left"), (axes.get_xticklabels()[-1], "right")):
+            if len(label.get_text()) > _LONG:  # it would leave the picture
+                label.set_ha(side)
     low, high = chart.y_range or y_range([mark.y for mark in chart.marks])
     if low > 0 and high > _WIDE * low:
         axes.set_yscale("log")
@@ -156,7 +157,7 @@ def _set_up(axes: Any, chart: Chart) -> None:
         axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     else:
-        axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6))
+        axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.set_ylim(low, high)
     if low < 0 < high:
         axes.axhline(0, color="#8b94a5", linewidth=1)
@@ -166,9 +167,13 @@ def _with_room(axes: Any, ticks: Sequence[tuple[float, str]]) -> list[str]:
     """The names of ticks, but for those that would touch the one before."""
     to_axes, last, names = axes.transData + axes.transAxes.inverted(), -1.0, []
     for place, name in ticks:
-        middle, half = float(to_axes.transform((place, 0))[0]), len(name) * 0.011
-        names.append(name if middle - half > last else "")
-        last = middle + half + 0.02 if names[-1] else last
+        middle, wide = float(to_axes.transform((place, 0))[0]), len(name) * 0.024
+        if len(name) > _LONG and place in (ticks[0][0], ticks[-1][0]):
+            left = middle if place == ticks[0][0] else middle - wide
+        else:
+            left = middle - wide / 2
+        names.append(name if left > last else "")
+        last = left + wide + 0.02 if names[-1] else last
     return names
 
 
@@ -199,6 +204,20 @@ def _draw_mark(axes: Any, mark: Mark, name: str) -> None:
         linestyle="none", markersize=4.2 if faint else 6, alpha=0.42 if faint else 1, markeredgewidth=0.6,
         markeredgecolor="white", zorder=3 if faint else 5, gid=name,
     ))  # fmt: skip
+
+
+def _draw_numbers(axes: Any, chart: Chart) -> None:
+    """Numbers below points, but for those that would touch the one before."""
+    to_axes, last = axes.transData + axes.transAxes.inverted(), (-1.0, -1.0)
+    for number, place in enumerate(chart.numbered, start=1):
+        mark = chart.marks[place]
+        x, y = to_axes.transform((mark.x, mark.y.value)).tolist()
+        if x - last[0] > 0.055 or abs(y - last[1]) > 0.08:
+            last = (x, y)
+            axes.annotate(
+                str(number), (mark.x, mark.y.value), xytext=(-4, -5), textcoords="offset points", ha="right", va="top",
+                fontsize=9, fontweight="bold", color=_colour(mark.series), zorder=6,
+            )  # fmt: skip
 
 
 def _draw_line(axes: Any, line: Line) -> None:
@@ -236,7 +255,7 @@ def _width(name: str) -> float:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:29]}…"
+    return name if len(name) <= 42 else f"{name[:41]}…"
 
 
 def _draw_legend(figure: Any, rows: Sequence[Sequence[int]], series: Sequence[str], height: float) -> None:

@@ -80,6 +80,12 @@ class Axis:
         return amounts if len(set(amounts)) == len(amounts) > 1 and min(amounts) > 0 else None
 
     @property
+    def unit(self) -> str:
+        """What all of its amounts are of, such as `samples` or `%`."""
+        match = _AMOUNT.fullmatch(self.levels[0].strip()) if self.amounts is not None else None
+        return match[3].strip() if match else ""
+
+    @property
     def is_scale(self) -> bool:
         """Whether its levels are more or less of one thing."""
         return self.name == BUDGET or self.amounts is not None

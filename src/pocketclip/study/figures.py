@@ -166,8 +166,10 @@ def _trend(cells: Cells, scale: Axis, axis: Axis) -> Chart:
         lines.append(Line(x, means, number, "mean"))
     title = f"Error against {scale.name}" + (f", by {axis.name}" if axis.name != scale.name else "")
     slug = re.sub(r"[^a-z0-9]+", "-", f"{axis.name}-by-{scale.name}".lower()).strip("-")
-    return Chart(slug, title, scale.name, y_label(cells), axis.levels, marks, lines,
-                 ticks=places)  # fmt: skip
+    unit = scale.unit
+    ticks = [(place, own.removesuffix(unit).strip()) for place, own in places]
+    return Chart(slug, title, f"{scale.name}, {unit}" if unit else scale.name, y_label(cells), axis.levels, marks,
+                 lines, ticks=ticks)  # fmt: skip
 
 
 def _groups(cells: Cells, scale: Axis, place: str, axis: Axis) -> dict[str, list[Cell]]:

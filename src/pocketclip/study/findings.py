@@ -37,6 +37,11 @@ class Findings:
     laws: Sequence[Law]
     bests: Sequence[BestRecipe]
 
+    @property
+    def noun(self) -> str:
+        """What the study is made of."""
+        return "cells" if self.cells.record.axes else "rows"
+
     @cached_property
     def summary(self) -> list[str]:
         """The study in plain words; empty for one without axes."""
@@ -61,7 +66,7 @@ class Findings:
     def best_rows(self) -> list[tuple[BestRecipe, str]]:
         """The best recipes with how sure they are; of many budgets some, from the smallest to the largest."""
         every = -(-len(self.bests) // MOST_BUDGETS)
-        return [(best, best_sentence(best)) for best in self.bests[:: max(1, every)]]
+        return [(best, best_sentence(best, self.noun)) for best in self.bests[:: max(1, every)]]
 
     @cached_property
     def law_rows(self) -> tuple[list[str], list[list[str]]]:
@@ -155,17 +160,17 @@ def law_table(laws: Sequence[Law]) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
-def best_sentence(best: BestRecipe) -> str:
+def best_sentence(best: BestRecipe, noun: str = "cells") -> str:
     """How sure it is that a budget's best cell is the best."""
-    if best.num_cells == 1:
-        return "The only cell that is finished."
+    others = best.num_cells - 1
+    if not others:
+        return f"The only one of the {noun} with a score that keeps it."
     if not best.rivals:
-        return f"Better than each of the other {best.num_cells - 1:,} cells for sure."
-    names_ = names([cell.name for cell in best.rivals])
-    return (
-        f"It can't be told from {len(best.rivals):,} of the other {best.num_cells - 1:,} cells: {names_}. Any of them "
-        "may be the best; take the one that is cheapest for you."
-    )
+        return f"Better than {'the only other one' if others == 1 else f'all {others:,} others'} for sure."
+    rivals = names([cell.name for cell in best.rivals])
+    if others == 1:
+        return f"It can't be told from the only other one, {rivals}."
+    return f"It can't be told from {len(best.rivals):,} of {others:,} others, any of which may be the best: {rivals}."
 
 
 def summary(cells: Cells, effects: Sequence[AxisEffects], laws: Sequence[Law]) -> list[str]:

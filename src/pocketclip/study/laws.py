@@ -13,6 +13,8 @@ from pocketclip.study.power_law import PowerLaw, fit_power_law, has_enough_point
 
 MOST_LAWS = 8
 """That are fitted: those whose last cell has the least error."""
+_MOST_DRAWN = 4
+"""Among the cells of a chart."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def fit_laws(cells: Cells) -> list[Law]:
 def law_lines(laws: Sequence[Law], colours: Mapping[int, int]) -> list[Line]:
     """The laws as lines with bands, in the colour of their cells where all have one."""
     lines = []
-    for law in laws:
+    for law in laws[:_MOST_DRAWN]:
         low, high = law.ends
         x = np.geomspace(low, high, 40).tolist()
         own = {colours.get(id(cell)) for cell in law.cells}
