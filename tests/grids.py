@@ -1,8 +1,10 @@
 """A grid's record without any training: errors by a law of data and compute, with the noise of pictures and seeds."""
 
+import json
 import math
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from pocketclip.evaluate.intervals import seed_half_width
 from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.records import Interval
 from pocketclip.study.grid import slug
-from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
+from pocketclip.study.record import RECORD, Measure, RowResult, SeedResult, StudyRecord
 
 ARCHITECTURES = {
     "ViT-S/32": (6.4e6, 0.9e9, 5.1), "MobileNet-v3": (9.8e6, 0.5e9, 7.9),
@@ -65,6 +67,13 @@ def grid_record(
     )  # fmt: skip
 
 
+def write_grid(folder: Path, record: StudyRecord) -> Path:
+    """A study's folder with nothing but its record."""
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps(record.to_json()), encoding="utf-8")
+    return folder
+
+
 def doubtful(values: Sequence[float], unit_half: float) -> Interval:
     """A mean over seeds with the doubts of pictures and seeds."""
     mean, half = float(np.mean(values)), math.hypot(unit_half, seed_half_width(values))
@@ -81,8 +90,8 @@ def cell(place: dict[str, str], scores: list[float], first: RowResult | None, se
         metrics = dict.fromkeys(RECALLS, measure)
     return RowResult(
         name=", ".join(place.values()), folder=slug(" ".join(place.values()).replace("/", "-")),
-        recipe="flickr/flickr8k_heads_cpu",
-        set={"model.image_encoder.name": place["architecture"], "train.augment": {"flip": True}}, samples_seen=1,
+        recipe="flickr/flickr8k_finetune_cpu",
+        set={"model.image_encoder.name": place.get("architecture"), "train.augment": {"flip": True}}, samples_seen=1,
         metrics=metrics, parameters={}, minutes=3.5 if scores else None, dollars=None, levels=place,
         runs=[
             SeedResult(

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from example_pages import write_pages
+from grids import grid_record, write_grid
+from pocketclip.study.page import write_study_page
 
 AXE = Path(os.environ.get("POCKETCLIP_AXE", Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
@@ -78,7 +80,8 @@ def look_at(pages: list[Path], folder: Path, *, dark: bool) -> dict[tuple[str, i
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_and_nothing_is_cut(tmp_path: Path, dark: bool) -> None:
     (tmp_path / "seen").mkdir()
-    pages = write_pages(tmp_path)
+    grid = write_grid(tmp_path / "grid", grid_record(budgets=[24e3, 96e3, 384e3]))
+    pages = [*write_pages(tmp_path), write_study_page(grid, tmp_path / "grid.html")]
     for (page, width), result in look_at(pages, tmp_path / "seen", dark=dark).items():
         assert result == {"violations": [], "dark": dark, "cut": 0, "wide": []}, (page, width)
 

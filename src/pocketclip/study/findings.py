@@ -147,7 +147,7 @@ def law_sentence(laws: Sequence[Law]) -> str:
 
 def law_table(laws: Sequence[Law]) -> tuple[list[str], list[list[str]]]:
     """Each law with its numbers, how far points lie off it, and what it expects of twice the compute."""
-    columns = ["", "exponent b", "remaining c", "points", "off the law", "error at twice the compute", "law"]
+    columns = ["series", "exponent b", "remaining c", "points", "off the law", "error at twice the compute", "law"]
     rows = []
     for own in laws:
         law = own.law
