@@ -4,6 +4,8 @@ Needs Chromium on the path and axe-core: its `axe.min.js` named by POCKETCLIP_AX
 in the repository's folder.
 """
 
+import base64
+import hashlib
 import html
 import json
 import os
@@ -49,6 +51,32 @@ next();
 </script></body>
 """
 
+USE = """
+const chart = document.querySelector(".chart"), tip = chart.querySelector(".tip"), said = {}, at = () => {
+  const [own, area] = [tip, chart].map(part => part.getBoundingClientRect());
+  return own.left >= area.left - 1 && own.right <= area.right + 1;
+};
+const key = name => chart.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+said.before = tip.hidden;
+chart.focus();
+said.focused = document.activeElement === chart;
+key("ArrowRight"); said.first = tip.textContent; said.inside = at();
+key("End"); said.last = tip.textContent; said.insideAtEnd = at();
+key("ArrowRight"); said.again = tip.textContent;
+key("Escape"); said.escaped = tip.hidden;
+chart.querySelectorAll(".mark")[5].dispatchEvent(new PointerEvent("pointerenter"));
+said.hovered = tip.textContent;
+chart.dispatchEvent(new PointerEvent("pointerleave")); said.left = tip.hidden;
+said.titles = chart.querySelectorAll(".mark title").length;
+said.buttons = document.querySelectorAll(".command button").length;
+document.querySelector(".command button").click();
+setTimeout(() => {
+  said.button = document.querySelector(".command button").textContent;
+  document.body.innerHTML = "<pre id=said></pre>";
+  document.getElementById("said").textContent = JSON.stringify(said);
+}, 500);
+"""
+
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
     pytest.mark.skipif(
@@ -84,6 +112,31 @@ def test_axe_finds_nothing_and_nothing_is_cut(tmp_path: Path, dark: bool) -> Non
     pages = [*write_pages(tmp_path), write_study_page(grid, tmp_path / "grid.html")]
     for (page, width), result in look_at(pages, tmp_path / "seen", dark=dark).items():
         assert result == {"violations": [], "dark": dark, "cut": 0, "wide": []}, (page, width)
+
+
+def test_points_tell_their_recipe_to_keys_and_mouse_and_lines_are_copied(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "grid", grid_record(budgets=[24e3, 96e3]))
+    page = write_study_page(folder)
+    allowed = base64.b64encode(hashlib.sha256(USE.encode()).digest()).decode()
+    text = page.read_text(encoding="utf-8").replace("script-src '", f"script-src 'sha256-{allowed}' '", 1)
+    page.write_text(text.replace("</body>", f"<script>{USE}</script></body>"), encoding="utf-8")  # under its own policy
+    command = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=600,1500"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", f"file://{page}"),
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'<pre id="said">(.+?)</pre>', shown, re.DOTALL)
+    assert found, f"the page's script did not run: {shown[-500:]}"
+    said = json.loads(html.unescape(found[1]))
+    for name in ("before", "focused", "inside", "insideAtEnd", "escaped", "left"):
+        assert said[name] is True, name
+    for name in ("first", "last", "hovered"):
+        assert re.search(
+            r"\nerror [\d.]+ \[.+\n.+\nflickr/flickr8k_finetune_cpu\nmodel.image_encoder.name=", said[name]
+        )
+    assert said["first"] == said["again"] != said["last"]  # from the last point to the first
+    assert (said["titles"], said["buttons"]) == (0, 2)
+    assert said["button"] in ("Copied", "Selected: press Ctrl-C")
 
 
 def test_what_is_wrong_would_be_found(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_records_without_single_seeds_keep_their_intervals() -> None:
     assert all((cell.error.high - cell.error.low) / 2 == pytest.approx(UNIT_HALF) for cell in cells)
 
 
-def test_rows_without_a_score_are_no_points(tmp_path) -> None:  # noqa: ANN001
+def test_rows_without_a_score_are_no_points(tmp_path) -> None:
     cells = Cells(read_study(make_study(tmp_path / "study", row("a", 0.2), row("b", None))))
     assert [cell.name for cell in cells] == ["a"]
     assert cells[0].error.value == pytest.approx(0.8)

@@ -11,7 +11,7 @@ from pocketclip.study.effects import compare_levels, compare_within, num_compari
 from pocketclip.study.record import StudyRecord
 
 
-def effects_of(record: StudyRecord, axis: str):  # noqa: ANN201
+def effects_of(record: StudyRecord, axis: str):
     return next(found for found in compare_levels(Cells(record)) if found.axis.name == axis)
 
 

@@ -44,8 +44,8 @@ def against(better: str, worse: str, value: float, half: float, pairs: int = 24)
         ),
         (
             "ab", [against("a", "b", 0.05, np.inf, 1)],
-            "s: it can't be told which is best. ‘a’ is 5.0 points, of which one run each tells no interval (one pair of "
-            "cells), above ‘b’.",
+            "s: it can't be told which is best. ‘a’ is 5.0 points, of which one run each tells no interval (one pair "
+            "of cells), above ‘b’.",
         ),
     ],
     ids=["won", "won from the nearest", "open", "open among three", "unmet", "one run"],
