@@ -7,8 +7,8 @@ import pytest
 from grids import grid_record
 from pocketclip.recipe import load_recipe
 from pocketclip.study.best import best_recipes, budget_axis, macs, train_command
-from pocketclip.study.cells import Cells
 from pocketclip.study.findings import best_sentence
+from pocketclip.study.scored import Cells
 
 
 def test_each_budget_has_the_best_of_its_cells() -> None:

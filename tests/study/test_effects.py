@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from grids import STRATEGIES, cell, grid_record
-from pocketclip.study.cells import Axis, Cells
 from pocketclip.study.effects import compare_levels, compare_within, num_comparisons
 from pocketclip.study.record import StudyRecord
+from pocketclip.study.scored import Axis, Cells
 
 
 def effects_of(record: StudyRecord, axis: str):

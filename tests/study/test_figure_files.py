@@ -13,8 +13,7 @@ from example_pages import make_study, row
 from grids import grid_record, write_grid
 from pages import ATTACK, Page
 from pocketclip.errors import UserError
-from pocketclip.study import page as study_page
-from pocketclip.study.page import MOST_ROWS, Pages, write_study_page
+from pocketclip.study.page import MOST_ROWS, write_study_page
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -103,23 +102,6 @@ def test_records_of_earlier_versions_have_a_page(name: str, tmp_path: Path) -> N
     shown = Page(write_study_page(tmp_path / "study").read_text(encoding="utf-8")).text
     assert "Error against time of a run" in shown
     assert "What was found" not in shown
-
-
-def test_a_study_under_way_writes_its_page_as_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, written = [0.0], []
-
-    def write(folder: Path) -> None:
-        written.append(clock[0])
-        clock[0] += 2.0
-
-    monkeypatch.setattr(study_page, "write_study_page", write)
-    monkeypatch.setattr(study_page.time, "monotonic", lambda: clock[0])
-    pages = Pages(tmp_path)
-    for _ in range(100):
-        pages.write()
-        clock[0] += 1.0
-    pages.write(last=True)
-    assert written == [0.0, 42.0, 84.0, 106.0]
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ import pytest
 
 from grids import cell, grid_record
 from pocketclip.records import Interval
-from pocketclip.study.cells import Axis, Cells
 from pocketclip.study.effects import AxisEffects, Effect
 from pocketclip.study.figures import MOST_POINTS, study_charts
 from pocketclip.study.findings import axis_sentence, find_out, left_out
 from pocketclip.study.laws import fit_laws, residual_chart
 from pocketclip.study.record import StudyRecord
+from pocketclip.study.scored import Axis, Cells
 
 
 def against(better: str, worse: str, value: float, half: float, pairs: int = 24) -> Effect:

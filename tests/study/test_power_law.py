@@ -1,5 +1,7 @@
 """Power laws: known ones come back, their intervals hold, and a published series is predicted."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,19 @@ def test_a_published_series_is_predicted_within_the_interval(name: str) -> None:
     assert 0.005 < predicted.value - truth < 0.025  # the series bends: each law expects too much error
     assert law.residuals[0] < 0 < law.residuals[1]
     assert law.residuals[3] < 0 < law.residuals[2]
+
+
+def test_the_guide_shows_this_check() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    for name, (flops, accuracy) in DATACOMP.items():
+        x, errors = [flops * 1e9 * count for count in SAMPLES], exact(1 - np.asarray(accuracy) / 100, 0.0044)
+        law = fit_power_law(x[:4], errors[:4])
+        b, predicted = law.b, law.predict(x[4])
+        line = (
+            f"| ViT-{name} | {flops:g} | {b.value:.3f} [{b.low:.3f}, {b.high:.3f}] | {predicted.percent()} | "
+            f"{100 - accuracy[4]:.1f} | {100 * (predicted.value - errors[4].value):+.1f} |"
+        )
+        assert line in guide
 
 
 def test_too_few_points_are_refused() -> None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketclip.report.amounts import duration, short_count
-from pocketclip.study.cells import BUDGET, Axis, Cell, Cells
 from pocketclip.study.grid import StudyConfig, as_text
 from pocketclip.study.record import RowResult, StudyRecord
+from pocketclip.study.scored import BUDGET, Axis, Cell, Cells
 
 NUM_BUDGETS = 4
 """That are made of what cells took, where the study names none."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from pocketclip.evaluate.intervals import student_quantile
 from pocketclip.records import Interval
-from pocketclip.study.cells import Axis, Cell, Cells
+from pocketclip.study.scored import Axis, Cell, Cells
 
 MOST_LEVELS = 24
 """Of an axis whose levels are compared pair by pair."""

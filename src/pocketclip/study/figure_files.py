@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pocketclip.files import cannot_write, write_atomically
 from pocketclip.report.chart import Drawn, draw
-from pocketclip.study.cells import Cell, Cells
 from pocketclip.study.figures import study_charts
 from pocketclip.study.findings import Findings
 from pocketclip.study.laws import residual_chart
 from pocketclip.study.record import RowResult
+from pocketclip.study.scored import Cell, Cells
 from pocketclip.study.table import metrics_of
 
 

@@ -9,10 +9,10 @@ from pocketclip.report.amounts import duration, short_count
 from pocketclip.report.chart import SERIES_COLOURS, Chart, Line, Mark, legend_rows, y_range
 from pocketclip.report.pareto import Point, pareto_front
 from pocketclip.study.best import budget_axis, macs
-from pocketclip.study.cells import Axis, Cell, Cells
 from pocketclip.study.effects import blocks
 from pocketclip.study.grid import as_text
 from pocketclip.study.laws import Law, law_lines
+from pocketclip.study.scored import Axis, Cell, Cells
 
 MOST_POINTS = 200
 """That a chart shows; more would be a blot, and slow to open."""
@@ -23,7 +23,7 @@ _AMOUNTS = (
     ("samples", "samples seen", "samples seen"),
     ("minutes", "minutes of a run", "time of a run"),
     ("parameters", "parameters", "parameters"),
-    ("latency", "latency of an image and a text, ms", "latency"),
+    ("latency", "latency of a picture, ms", "latency"),
 )
 """What a front is drawn over: attribute of a cell, label of the axis, words of the title."""
 

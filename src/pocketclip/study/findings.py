@@ -8,7 +8,6 @@ from functools import cached_property
 
 from pocketclip.study.bars import Bars, effect_bars
 from pocketclip.study.best import BestRecipe, best_recipes, budget_axis
-from pocketclip.study.cells import Cells
 from pocketclip.study.effects import (
     MOST_LEVELS,
     AxisEffects,
@@ -20,6 +19,7 @@ from pocketclip.study.effects import (
 )
 from pocketclip.study.laws import Law, fit_laws
 from pocketclip.study.record import StudyRecord
+from pocketclip.study.scored import Cells
 
 MOST_NAMES = 4
 """Of cells and levels in one sentence."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from pocketclip.records import Interval
 from pocketclip.report.chart import Chart, Line, Mark
-from pocketclip.study.cells import Cell, Cells
 from pocketclip.study.power_law import PowerLaw, fit_power_law, has_enough_points
+from pocketclip.study.scored import Cell, Cells
 
 MOST_LAWS = 8
 """That are fitted: those whose last cell has the least error."""

@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import math
-import time
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,8 +18,6 @@ from pocketclip.study.grid import as_text
 from pocketclip.study.record import Measure, RowResult, StudyRecord, read_study
 from pocketclip.study.table import metrics_of, own_price, own_time, row_name, score_columns, score_rows, study_notes
 
-_SHARE_OF_TIME = 0.05
-"""That pages may take of a study."""
 NUM_EXAMPLES = 4
 """Sentences of each row's gallery, which are the same ones in all rows; keeps the page at a MiB a row."""
 SIZES = [
@@ -64,21 +60,6 @@ def write_study_page(folder: Path, out: Path | None = None) -> Path:
         galleries=_galleries(shown, folder),
         notes=study_notes(record),
     )
-
-
-class Pages:
-    """The page of a study under way: written anew as it goes, but not so often that it takes time from the runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.seconds, self.ended = folder, 0.0, -math.inf
-
-    def write(self, *, last: bool = False) -> None:
-        """Write it if that takes at most a share of the time since it was written, and at the end."""
-        started = time.monotonic()
-        if last or self.seconds <= _SHARE_OF_TIME * (started - self.ended):
-            write_study_page(self.folder)
-            self.ended = time.monotonic()
-            self.seconds = self.ended - started
 
 
 def _listed(found: Findings) -> Sequence[RowResult]:

@@ -58,13 +58,13 @@ class RowResult(Config):
     dollars_own: float | None = None
     dollars_caches: float | None = None
     levels: dict[str, str] = {}
-    """Where a cell of a grid stands, by axis; empty for a row that the study's file names."""
+    """Where a cell stands on each axis; empty of a row that was written out."""
     macs_per_sample: float | None = None
-    """Of training, forward and backward."""
+    """Multiply-accumulates of a training sample, forward and backward, as accounted; None where that is not known."""
     latency_ms: float | None = None
-    """Of one image and one text through the trained model."""
+    """Of one picture through the image tower, on the machine that trained it; None where nobody measured."""
     dropped: str | None = None
-    """Why a cell was left out or stopped; None where it was not."""
+    """Why nothing, or no more, was trained: does not fit, diverged, died, or stopped early."""
     runs: list[SeedResult]
 
 
@@ -89,9 +89,9 @@ class StudyRecord(Config):
     failed: dict[str, str]
     """What went wrong, by run."""
     notes: list[str]
-    rows: list[RowResult]
     axes: dict[str, list[str]] = {}
-    """The levels of each axis of a grid, in the order of the study's file."""
+    """Levels of each axis, of a grid."""
+    rows: list[RowResult]
     provenance: Provenance
 
     def to_json(self) -> dict[str, Any]:

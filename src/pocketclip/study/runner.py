@@ -16,7 +16,7 @@ from pocketclip.stages.watch import Watch
 from pocketclip.study.comparison import StudyResults, compare
 from pocketclip.study.grid import Study, samples_of_rows
 from pocketclip.study.jobs import carry_out_at_once
-from pocketclip.study.page import Pages
+from pocketclip.study.page import write_study_page
 from pocketclip.study.record import RECORD, SETTINGS, StudyRecord
 from pocketclip.study.runs import PlannedRun, carry_out, read_finished
 from pocketclip.study.table import study_markdown
@@ -58,7 +58,6 @@ def run_study(
     if done := len(study.rows) * len(study.config.seeds) - len(planned):
         watch.note(f"{done} of {done + len(planned)} runs were finished before")
     at_once = num_jobs > 1 and len(planned) > 1
-    pages = Pages(folder)
     ended = carry_out_at_once(planned, num_jobs) if at_once else _one_by_one(planned, watch)
     for number, (run, problem) in enumerate(ended, start=1):
         count = f"{number} of {len(planned)}"
@@ -68,8 +67,8 @@ def run_study(
             continue
         _add(results, run)
         watch.note(f"finished, {count}: {run.name}")
-        _write(results, folder, pages)
-    return _write(results, folder, pages, last=True)
+        _write(results, folder)
+    return _write(results, folder)
 
 
 def _one_by_one(planned: Sequence[PlannedRun], watch: Watch) -> Iterator[tuple[PlannedRun, str | None]]:
@@ -107,11 +106,11 @@ def _add(results: StudyResults, run: PlannedRun) -> None:
     runs.sort(key=lambda run: results.study.config.seeds.index(run.seed))
 
 
-def _write(results: StudyResults, folder: Path, pages: Pages, *, last: bool = False) -> StudyRecord:
+def _write(results: StudyResults, folder: Path) -> StudyRecord:
     """The record of what is finished, on disk too; see `compare`."""
     record = compare(results)
     write_atomically(folder / RECORD, json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / "study.md", study_markdown(record))
     if find_spec("jinja2") is not None:  # the table is there without it
-        pages.write(last=last)
+        write_study_page(folder)
     return record

@@ -4,8 +4,8 @@ import pytest
 
 from example_pages import make_study, row
 from grids import SEED_SPREAD, UNIT_HALF, grid_record
-from pocketclip.study.cells import Axis, Cells, main_metric
 from pocketclip.study.record import read_study
+from pocketclip.study.scored import Axis, Cells, main_metric
 
 
 @pytest.mark.parametrize(
