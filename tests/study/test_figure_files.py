@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from example_pages import make_study, row
 from grids import grid_record, write_grid
 from pages import ATTACK, Page
 from pocketclip.errors import UserError
+from pocketclip.study.findings import find_out
 from pocketclip.study.page import MOST_ROWS, write_study_page
 
 
@@ -102,6 +104,30 @@ def test_records_of_earlier_versions_have_a_page(name: str, tmp_path: Path) -> N
     shown = Page(write_study_page(tmp_path / "study").read_text(encoding="utf-8")).text
     assert "Error against time of a run" in shown
     assert "What was found" not in shown
+
+
+def test_a_grid_without_a_score_says_why(tmp_path: Path) -> None:
+    record = grid_record()
+    rows = [own.model_copy(update={"metrics": {}, "runs": [], "dropped": "does not fit"}) for own in record.rows]
+    folder = write_grid(tmp_path / "grid", record.model_copy(update={"rows": rows}))
+    text = write_study_page(folder).read_text(encoding="utf-8")
+    shown = Page(text).text
+    assert "does not fit: ViT-S/32, 1,500, all, CLIP; " in shown
+    assert "and 92 more" in shown
+    assert "failed: its process ended with code -9" in shown
+    assert "Pictures" not in shown
+    assert "<script" not in text
+
+
+def test_a_score_that_is_no_number_is_no_point(tmp_path: Path) -> None:
+    record = grid_record()
+    first = record.rows[0]
+    measure = first.metrics["text_to_image_recall@1"]
+    broken = measure.model_copy(update={"mean": measure.mean.model_copy(update={"value": math.nan})})
+    rows = [first.model_copy(update={"metrics": dict.fromkeys(first.metrics, broken)}), *record.rows[1:]]
+    found = find_out(record.model_copy(update={"rows": rows}))
+    assert len(found.cells) == len(find_out(record).cells) - 1
+    assert not any("nan" in sentence for sentence in found.summary)
 
 
 @pytest.mark.slow

@@ -98,6 +98,7 @@ class Cells(list[Cell]):
         self.record, self.metric = record, main_metric(record)
         metric = self.metric
         rows = [row for row in record.rows if metric in row.metrics] if metric else []
+        rows = [row for row in rows if math.isfinite(row.metrics[str(metric)].mean.value)]
         scores = [{run.seed: run.metrics[metric] for run in row.runs if metric in run.metrics} for row in rows]
         several = [list(own.values()) for own in scores if len(own) > 1]
         self.degrees = sum(len(own) - 1 for own in several)
