@@ -13,6 +13,7 @@ from pocketclip.asked import AskedModelConfig
 from pocketclip.config import Config, apply_change
 from pocketclip.data import SourceConfig
 from pocketclip.data.pictures.augment import AugmentConfig
+from pocketclip.data.subset import SubsetSettings
 from pocketclip.distill.config import ReinforceConfig
 from pocketclip.errors import UserError
 from pocketclip.models.config import DualEncoderConfig
@@ -30,6 +31,8 @@ class DataConfig(Config):
     train: SourceConfig
     val: SourceConfig | None = None
     """For choosing and stopping; None holds out `hold_out` of the training images."""
+    subset: SubsetSettings | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Which of the training images a run learns from; what is held out is so before, and the same for any subset."""
     test: SourceConfig | None = None
     """Measured once, at the end; None leaves it out."""
     hold_out: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -1,4 +1,4 @@
-"""True captions among false ones, as benchmarks of composition ask: which of them is nearer to the picture?"""
+"""What is true of samples beside their captions: of several captions which, and of two pictures whether."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,24 @@ Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """P examples of two images: samples 2 p and 2 p + 1 are the left and the right one of example p.
+
+    The only caption of either is the example's sentence.
+    """
+
+    labels: npt.NDArray[np.bool_]
+    """(P,), whether the sentence is true."""
+    sentences: npt.NDArray[np.int64]
+    """(P,), equal for examples of one sentence, which are consistent where all are judged rightly."""
+
+
+@dataclass(frozen=True)
 class Choices:
-    """E examples: a picture, a true caption and false ones, which stand among the captions of the picture's sample."""
+    """E examples of true captions among false ones, as benchmarks of composition ask.
+
+    Each is a picture, a true caption and false ones, which stand among the captions of the picture's sample.
+    """
 
     samples: Numbers
     """(E,), number of the picture in the source."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.config import digest
+from pocketclip.data.ids import FORMAT, name_number
 from pocketclip.data.keys import content_id
 from pocketclip.data.number_cache import keep_numbers, read_numbers
 from pocketclip.data.pictures.perceptual_hash import FORMAT as PERCEPTUAL_FORMAT
@@ -41,7 +42,7 @@ def picture_ids(source: Source, watch: Watch = SILENT) -> Numbers:
     """
     if isinstance(source, Subset):
         return picture_ids(source.source, watch)[source.indices]
-    return _kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch)
+    return kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch)
 
 
 def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
@@ -55,7 +56,7 @@ def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArra
         return perceptual_hash(sample.image, place=sample.place)
 
     none = np.uint64(1 << 63)  # the bit of mean brightness, which is 0 in every hash
-    hashes = _kept(source, f"perceptual{PERCEPTUAL_FORMAT}", hashed, none, watch)
+    hashes = kept(source, f"perceptual{PERCEPTUAL_FORMAT}", hashed, none, watch)
     return hashes, hashes != none
 
 
@@ -67,7 +68,18 @@ def caption_ids(source: Source, watch: Watch = SILENT) -> Numbers:
     def captioned(index: int) -> int:
         return content_id("\n".join(source.captions(index)).encode(errors="surrogatepass"))
 
-    return _kept(source, "captions", captioned, np.int64(UNREADABLE), watch)
+    return kept(source, "captions", captioned, np.int64(UNREADABLE), watch)
+
+
+def name_ids(source: Source, name: str, watch: Watch = SILENT) -> Numbers:
+    """(N,) `name_number` of each sample's key, or of its metadata by that name; `UNREADABLE` where there is none."""
+    if isinstance(source, Subset):
+        return name_ids(source.source, name, watch)[source.indices]
+
+    def named(index: int) -> int:
+        return name_number(source.key(index) if name == "key" else str(source.metadata(index)[name]))
+
+    return kept(source, f"names{FORMAT}.{digest(name)}", named, np.int64(UNREADABLE), watch)
 
 
 def verify_content(source: Source, watch: Watch = SILENT) -> None:
@@ -146,11 +158,11 @@ def _in_threads_that_pay(compute: Callable[[range], int], blocks: Sequence[range
         yield from in_order(ThreadPoolExecutor(num_threads), compute, rest, ahead=num_threads)
 
 
-def _kept(
+def kept(
     source: Source,
     kind: str,
-    number_of: Callable[[int], int],
-    unreadable: np.integer[Any],
+    number_of: Callable[[int], float],
+    unreadable: np.generic,
     watch: Watch,
 ) -> npt.NDArray[Any]:
     """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed."""
@@ -163,7 +175,7 @@ def _kept(
 
 
 def _computed(
-    source: Source, number_of: Callable[[int], int], unreadable: np.integer[Any], watch: Watch
+    source: Source, number_of: Callable[[int], float], unreadable: np.generic, watch: Watch
 ) -> npt.NDArray[Any]:
     numbers = np.full(len(source), unreadable)
 

@@ -6,11 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
 
-import numpy as np
-import numpy.typing as npt
-
 from pocketclip.config import Config, digest
-from pocketclip.data.choices import Choices
+from pocketclip.data.choices import Choices, Numbers, Pairs
 from pocketclip.data.keys import content_id
 from pocketclip.data.sources.reinforcement import ReinforcedData
 from pocketclip.errors import BrokenItemError, UserError, first_line
@@ -51,19 +48,6 @@ class LeftOut:
 
 Gift = Literal["captions", "choices", "classes", "pairs", "stored_views", "identities"]
 """What a source may give beside images, which an objective or a task may ask for; `choices` in place of `captions`."""
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """P examples of two images: samples 2 p and 2 p + 1 are the left and the right one of example p.
-
-    The only caption of either is the example's sentence.
-    """
-
-    labels: npt.NDArray[np.bool_]
-    """(P,), whether the sentence is true."""
-    sentences: npt.NDArray[np.int64]
-    """(P,), equal for examples of one sentence, which are consistent where all are judged rightly."""
 
 
 class Source(ABC):
@@ -120,6 +104,14 @@ class Source(ABC):
     @abstractmethod
     def place(self, index: int) -> str:
         """File (and member or row) of one sample, to name in messages; nothing is read."""
+
+    def key(self, index: int) -> str:
+        """One sample's key without its image; BrokenItemError where it is known only from what cannot be read."""
+        return self[index].key
+
+    def metadata(self, index: int) -> Mapping[str, Any]:
+        """What else the data say of one sample without its image; errors as of `captions`."""
+        return self[index].metadata
 
     @abstractmethod
     def stamp(self) -> Any:
@@ -202,7 +194,7 @@ class Subset(Source):
     """Some samples of a source, in the given order; examples of several images may be torn apart."""
 
     source: Source
-    indices: npt.NDArray[np.int64]
+    indices: Numbers
     name: str
 
     @property
@@ -229,6 +221,12 @@ class Subset(Source):
 
     def place(self, index: int) -> str:
         return self.source.place(int(self.indices[index]))
+
+    def key(self, index: int) -> str:
+        return self.source.key(int(self.indices[index]))
+
+    def metadata(self, index: int) -> Mapping[str, Any]:
+        return self.source.metadata(int(self.indices[index]))
 
     def picture_id(self, index: int) -> int:
         return self.source.picture_id(int(self.indices[index]))

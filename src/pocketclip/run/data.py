@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from pocketclip.data import Source, SourceConfig, hold_out
 from pocketclip.data.identity import caption_ids, first_equal, overlap, picture_ids, verify_content
-from pocketclip.data.source import Subset
+from pocketclip.data.source import Subset, whole_of
+from pocketclip.data.subset import ChosenSubset, choose
 from pocketclip.errors import UserError
 from pocketclip.files import holds_only, write_atomically
 from pocketclip.recipe import DataConfig
@@ -29,12 +30,14 @@ def open_data(config: DataConfig, watch: Watch = SILENT, *, verify: bool = False
     """The training and validation sources."""
     source = open_split(config.train, watch, verify=verify)
     if config.val is not None:
-        return source, open_split(config.val, watch, verify=verify)
-    if source.images_per_example > 1:
+        held = open_split(config.val, watch, verify=verify)
+    elif source.images_per_example > 1:
         raise UserError(
             f"data.val: is needed with {source.name}, from which held-out images would lose their partners."
         )
-    return hold_out(source, config.hold_out, watch)
+    else:
+        source, held = hold_out(source, config.hold_out, watch)
+    return source if config.subset is None else choose(source, config.subset, watch), held
 
 
 def open_split(config: SourceConfig, watch: Watch = SILENT, *, verify: bool = False) -> Source:
@@ -51,6 +54,8 @@ def check_apart(splits: Mapping[str, Source], config: DataConfig, watch: Watch) 
     More than `LARGE_OVERLAP` is a UserError without `data.allow_overlap`; drawings may be drawn twice.
     """
     notes: dict[str, list[str]] = {name: [] for name in splits}
+    if isinstance(splits["train"], ChosenSubset):
+        notes["train"] += splits["train"].notes
     ids = picture_ids(splits["train"], watch)
     if num_copies := int((first_equal(ids) != np.arange(len(ids))).sum()):
         different = len(ids) - num_copies
@@ -158,10 +163,13 @@ def check_unchanged(folder: Path, splits: Mapping[str, Source], watch: Watch, *,
 
 def _listed(splits: Mapping[str, Source]) -> Iterable[tuple[str, Source]]:
     """Splits by name; of one that was held out of another the whole comes first, since the parts follow from it."""
-    train = splits["train"]
+    train, held = splits["train"], splits.get("val")
     if isinstance(train, Subset):
-        yield "train", train.source
-        yield "val", splits["val"]
+        yield "train", whole_of(train)
+    if isinstance(held, Subset):
+        yield "val", held
+    if isinstance(train, ChosenSubset):
+        yield "subset", train
     yield from ((name, source) for name, source in splits.items() if not isinstance(source, Subset))
 
 
@@ -169,7 +177,7 @@ def _read_lists(file: Path) -> dict[str, DataList]:
     lists = {}
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            for name in ("train", "val", "test"):
+            for name in ("train", "val", "subset", "test"):
                 if f"{name}_places" in arrays:
                     told = json.loads(arrays[f"{name}_places"].tobytes())
                     numbers = (arrays[f"{name}_pictures"], arrays[f"{name}_captions"])

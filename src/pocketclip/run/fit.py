@@ -26,7 +26,7 @@ def fit_to_data(recipe: Recipe, watch: Watch = SILENT) -> tuple[Recipe, str | No
     if not recipe.fit_small_data:
         return recipe, None
     data, plain = recipe.data, recipe.model_copy(update={"fit_small_data": False})
-    source = data.train.open()
+    source = data.train.open() if data.subset is None else open_data(data, watch)[0]
     enough = 2 * max(stage.batch_size for stage in recipe.stages.values()) / (1 - data.hold_out)
     count = _count_usable(source, watch, round(enough))
     if count >= round(enough):

@@ -8,7 +8,7 @@ import hashlib
 import os
 import sys
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,8 +86,14 @@ class FolderSource(Source):
     def picture_id(self, index: int) -> int:
         return content_id(read_file(self.place(index)))
 
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
     def captions(self, index: int) -> tuple[str, ...]:
         return self._text(index).captions
+
+    def metadata(self, index: int) -> Mapping[str, Any]:
+        return self._text(index).metadata
 
     def _text(self, index: int) -> SampleText:
         name = self.sidecars[index]

@@ -82,7 +82,7 @@ class HubSource(JoinedSource):
         place = self.place(index)
         stored = self.dataset[int(self.rows.first[index])][self.image]
         split = {"split": str(self.dataset.split)} if self.dataset.split else {}
-        return Sample(f"{index:08d}", _bytes(stored, place), self.captions(index), place, metadata=split)
+        return Sample(self.key(index), _bytes(stored, place), self.captions(index), place, metadata=split)
 
     def place(self, index: int) -> str:
         return f"{self.name}: row {self.rows.first[index]}"

@@ -39,7 +39,7 @@ class ImageFiles(LabelledSource):
     """Captions of each image, as they are written."""
     keys: Sequence[str]
     left_out: Sequence[LeftOut] = ()
-    metadata: Sequence[Mapping[str, Any]] = ()
+    further: Sequence[Mapping[str, Any]] = ()
     """What else the annotations say of each image; empty where they say nothing."""
     classes: LabelColumn | None = None
 
@@ -72,16 +72,21 @@ class ImageFiles(LabelledSource):
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.texts) == len(self.keys)
-        assert len(self.metadata) in (0, len(self.paths))
+        assert len(self.further) in (0, len(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def sample(self, index: int) -> Sample:
         path = self.paths[index]
-        metadata = self.metadata[index] if self.metadata else {}
         label = self.label(index)
-        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), label, metadata)
+        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), label, self.metadata(index))
+
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
+    def metadata(self, index: int) -> Mapping[str, Any]:
+        return self.further[index] if self.further else {}
 
     def place(self, index: int) -> str:
         return str(self.paths[index])
@@ -96,7 +101,7 @@ class ImageFiles(LabelledSource):
         """From captions, file names, sizes and modification times: contents are not read."""
         entries = zip(self.keys, self.texts, self.paths, strict=True)
         stamp: Any = [[key, texts, file_stamp(path)] for key, texts, path in entries]
-        stamp = [stamp, [dict(values) for values in self.metadata]] if self.metadata else stamp
+        stamp = [stamp, [dict(values) for values in self.further]] if self.further else stamp
         return stamp if self.classes is None else [stamp, *self.label_stamp()]
 
 

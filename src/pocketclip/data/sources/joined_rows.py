@@ -54,6 +54,9 @@ class JoinedSource(Source):
             raise BrokenItemError(f"{self.place(index)}: no picture.")
         return int(self.rows.ids[index])
 
+    def key(self, index: int) -> str:
+        return f"{index:08d}"
+
     def captions(self, index: int) -> tuple[str, ...]:
         return clean_captions(self.texts[index])
 

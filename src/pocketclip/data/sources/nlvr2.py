@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from pocketclip.data.captions import clean_captions
+from pocketclip.data.choices import Pairs
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import Gift, Pairs, Sample, Source, SourceSettings
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file, read_text
 from pocketclip.errors import BrokenItemError, UserError
 

@@ -178,7 +178,7 @@ class ParquetImages(LabelledSource, JoinedSource):
         if held[0] != group:
             self._held = held = (group, self._read_group(group))
         data = self._bytes(held[1][offset].as_py())
-        return Sample(f"{index:08d}", data, self.captions(index), self.place(index), self.label(index))
+        return Sample(self.key(index), data, self.captions(index), self.place(index), self.label(index))
 
     def _read_group(self, group: int) -> Any:
         parquet = require("pyarrow.parquet", extra="parquet")

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
+from pocketclip.data.choices import Pairs
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import Gift, Pairs, Sample, Source, SourceSettings
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.scene_drawing import draw_scene
 from pocketclip.data.sources.scene_world import COLOURS, COUNTS, RELATIONS, SHAPES, SIZES, WORLD, Group, Scene, World
 

@@ -89,7 +89,10 @@ class ScenesSource(Source):
 
     def sample(self, index: int) -> Sample:
         image = draw_scene(self.scene(index), self.settings.image_size)
-        return Sample(f"scene-{index:06d}", image, self.captions(index), self.place(index), self.label(index))
+        return Sample(self.key(index), image, self.captions(index), self.place(index), self.label(index))
+
+    def key(self, index: int) -> str:
+        return f"scene-{index:06d}"
 
     def place(self, index: int) -> str:
         return f"{self.name}: scene {index}"

@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -102,8 +102,14 @@ class WebdatasetSource(Source):
         offset, size = self._table[index, 2 * IMAGE : 2 * IMAGE + 2].tolist()
         return content_id(_read_member(self.shards[bisect_right(self._ends, index)], (offset, size)))
 
+    def key(self, index: int) -> str:
+        return self._keys[index]
+
     def captions(self, index: int) -> tuple[str, ...]:
         return self._text(*self._find(index)).captions
+
+    def metadata(self, index: int) -> Mapping[str, Any]:
+        return self._text(*self._find(index)).metadata
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...] | None:

@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.choices import Pairs
 from pocketclip.data.keys import caption_id
-from pocketclip.data.source import Pairs, Source
+from pocketclip.data.source import Source
 from pocketclip.embedder import Floats, JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids, joined_ids, pictures_of

@@ -1,0 +1,154 @@
+"""Numbers that samples are chosen by: measured of the sample itself, or read from a table by its id."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketclip.data.identity import kept
+from pocketclip.data.ids import ID_COLUMNS, column_uids, id_column, name_number, uid_numbers
+from pocketclip.data.language import FORMAT, may_be_english
+from pocketclip.data.source import Source, Subset
+from pocketclip.errors import UserError, require, unknown_choice
+from pocketclip.preprocess import open_header
+from pocketclip.stages.watch import SILENT, Watch
+
+Scores = npt.NDArray[np.float64]
+_BATCH = 1 << 16
+
+
+def _mean_of_captions(value: Callable[[str], float]) -> Callable[[Source, int], float]:
+    def mean(source: Source, index: int) -> float:
+        captions = source.captions(index)
+        return sum(map(value, captions)) / len(captions) if captions else np.nan
+
+    return mean
+
+
+def _size(source: Source, index: int) -> tuple[int, int]:
+    sample = source[index]
+    return open_header(sample.image, place=sample.place).size
+
+
+MEASURES: dict[str, Callable[[Source, int], float]] = {
+    "caption_words": _mean_of_captions(lambda text: len(text.split())),
+    "caption_letters": _mean_of_captions(len),
+    "english": _mean_of_captions(may_be_english),
+    "image_side": lambda source, index: min(_size(source, index)),
+    "aspect_ratio": lambda source, index: max(_size(source, index)) / min(_size(source, index)),
+}
+"""Of a sample: the mean of its captions' words and letters, the share of them that may be English, pixels of the
+shorter side, and longer over shorter side."""
+
+
+def measured(source: Source, name: str, watch: Watch = SILENT) -> Scores:
+    """(N,) one of `MEASURES` of each sample, NaN where it cannot be read; kept as `identity.picture_ids` are."""
+    if isinstance(source, Subset):
+        return measured(source.source, name, watch)[source.indices]
+    measure = MEASURES[name]
+    none = np.float64(np.nan)
+    return kept(source, f"{name}{FORMAT}", lambda index: measure(source, index), none, watch)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores by id."""
+
+    file: Path
+    ids: npt.NDArray[np.int64]
+    """(n,) `name_number` of each row, sorted."""
+    columns: dict[str, Scores]
+    """(n,) of each column of numbers."""
+    first: tuple[str, ...]
+    """Some of the names, to show."""
+    are_uids: bool
+
+    def column(self, name: str | None) -> str:
+        """The column of that name; without one the only one there is."""
+        if name is None and len(self.columns) == 1:
+            return next(iter(self.columns))
+        if name is None:
+            raise UserError(f"{self.file}: has several scores; name one of {', '.join(self.columns)}.")
+        if name not in self.columns:
+            raise UserError(f"{self.file}: {unknown_choice('score', name, self.columns)}")
+        return name
+
+    def of(self, ids: npt.NDArray[np.int64], name: str) -> Scores:
+        """(N,) the scores of some ids, NaN where the table has none."""
+        place = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+        return np.where(self.ids[place] == ids, self.columns[name][place], np.nan)
+
+
+def read_scores(file: Path) -> ScoreTable:
+    """Read `.parquet`, `.csv` or `.tsv` with a column of ids, one of `ID_COLUMNS`, and columns of numbers.
+
+    Raises:
+        UserError: it is no such table, is empty, or scores an id twice.
+    """
+    try:
+        parts = list(_parquet_parts(file) if file.suffix == ".parquet" else _text_parts(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as a table of scores ({str(error).splitlines()[0]}).") from error
+    if not sum(len(part.ids) for part in parts):
+        raise UserError(f"{file}: scores nothing.")
+    ids = np.concatenate([part.ids for part in parts])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    if len(twice := np.flatnonzero(ids[1:] == ids[:-1])):
+        rows = sorted((int(order[twice[0]]) + 1, int(order[twice[0] + 1]) + 1))
+        raise UserError(f"{file}: {len(twice):,} ids are scored twice, that of row {rows[0]} in row {rows[1]} again.")
+    columns = {name: np.concatenate([part.columns[name] for part in parts])[order] for name in parts[0].columns}
+    return ScoreTable(file, ids, columns, parts[0].first, all(part.are_uids for part in parts))
+
+
+def _parquet_parts(file: Path) -> Iterator[ScoreTable]:
+    parquet, arrow = require("pyarrow.parquet", extra="parquet"), require("pyarrow", extra="parquet")
+    table = parquet.ParquetFile(file)
+    schema = table.schema_arrow
+    names = id_column(schema.names, str(file))
+    numeric = [one.name for one in schema if _is_number(arrow, one.type) and one.name != names]
+    _check_columns(file, numeric, schema.names)
+    for batch in table.iter_batches(columns=[names, *numeric], batch_size=_BATCH):
+        texts = batch.column(names)
+        uids = column_uids(texts) if str(texts.type) in ("string", "large_string") else None
+        if uids is None:
+            listed = [str(value) for value in texts.to_pylist()]
+            ids = np.array([name_number(name) for name in listed], np.int64)
+        else:
+            listed, ids = texts[:3].to_pylist(), uid_numbers(uids)
+        columns = {name: batch.column(name).cast(arrow.float64()).to_numpy(zero_copy_only=False) for name in numeric}
+        yield ScoreTable(file, ids, columns, tuple(listed[:3]), uids is not None)
+
+
+def _is_number(arrow: Any, kind: Any) -> bool:
+    return bool(arrow.types.is_floating(kind) or arrow.types.is_integer(kind))
+
+
+def _text_parts(file: Path) -> Iterator[ScoreTable]:
+    if file.suffix not in (".csv", ".tsv"):
+        raise UserError(f"{file}: a table of scores ends in .parquet, .csv or .tsv.")
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
+    header = list(rows[0]) if rows else []
+    names = id_column(header, str(file)) if rows else ID_COLUMNS[0]
+    columns = {}
+    for name in header:
+        if name != names:
+            try:
+                columns[name] = np.array([float(row[name] or "nan") for row in rows])
+            except (TypeError, ValueError):
+                continue
+    if rows:
+        _check_columns(file, list(columns), header)
+    listed = [row[names] or "" for row in rows]
+    ids = np.array([name_number(name) for name in listed], np.int64)
+    yield ScoreTable(file, ids, columns, tuple(listed[:3]), False)
+
+
+def _check_columns(file: Path, numeric: Sequence[str], columns: Sequence[str]) -> None:
+    if not numeric:
+        raise UserError(f"{file}: no column of numbers beside the ids (there are: {', '.join(columns)}).")
