@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import encode_picture
-from pocketclip.curate.filter import FilterConfig, Signals, judge, measure
+from pocketclip.curate.filter import FilterConfig, judge
+from pocketclip.curate.signals import Signals, measure
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.features.encode import Embeddings

@@ -11,7 +11,7 @@ import pytest
 import pocketclip.run.embedding as embedding_module
 from conftest import Told, build_tiny_pretrained
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.curate.filter import Signals
+from pocketclip.curate.signals import Signals
 from pocketclip.data import open_source
 from pocketclip.errors import UserError
 from pocketclip.features.encode import embed_source

@@ -1,42 +1,51 @@
 """`pocketclip data filter`."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from pocketclip.cli import filter_options as options
 from pocketclip.cli.loading import loading
-from pocketclip.cli.options import MODEL_HELP, Device, Json, MaxBrokenShare, SourceText
-from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardFolder, ShardName
+from pocketclip.cli.options import Device, Json, MaxBrokenShare
+from pocketclip.cli.rows import ROWS, filter_rows_of
+from pocketclip.cli.stages import EngineOption, RayAddress, Resume, SamplesPerShard, ShardName
 from pocketclip.cli.tables import print_one, tell_shards
 from pocketclip.cli.telling import tell
 
 if TYPE_CHECKING:
-    from pocketclip.curate.filter import FilterConfig, FilterReport
+    from pocketclip.curate.baselines import BaselineFiles
+    from pocketclip.curate.filter import FilterConfig, FilterReport, Verdict
+    from pocketclip.curate.signals import Signals
+    from pocketclip.data.source import Source
     from pocketclip.stages.store import Stage
 
 
 def filter_source(
-    source: SourceText,
-    out: ShardFolder,
-    min_image_side: Annotated[int | None, typer.Option(help="Drop images whose shorter side has fewer pixels.")] = None,
-    max_aspect_ratio: Annotated[float | None, typer.Option(help="Longer over shorter side; drop images above.")] = None,
-    drop_duplicate_images: Annotated[
-        bool, typer.Option("--drop-duplicate-images", help="Keep the first of files with the same bytes.")
-    ] = False,
-    min_caption_words: Annotated[int | None, typer.Option(help="Drop captions of fewer words.")] = None,
-    max_caption_words: Annotated[int | None, typer.Option(help="Drop captions of more words.")] = None,
-    drop_duplicate_captions: Annotated[
-        bool, typer.Option("--drop-duplicate-captions", help="Keep the first of captions with the same text.")
-    ] = False,
-    min_similarity: Annotated[float | None, typer.Option(help="Drop captions that are less similar.")] = None,
-    keep_share: Annotated[float | None, typer.Option(help="Keep this share of captions, the most similar.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help=f"To compare captions with their images. {MODEL_HELP}")
-    ] = None,
+    source: options.FilterSource,
+    out: options.Out = None,
+    ids: options.Ids = None,
+    histogram: options.HistogramFile = None,
+    scores: options.Scores = None,
+    min_image_side: options.MinImageSide = None,
+    max_aspect_ratio: options.MaxAspectRatio = None,
+    drop_duplicate_images: options.DropDuplicateImages = False,
+    min_caption_words: options.MinCaptionWords = None,
+    max_caption_words: options.MaxCaptionWords = None,
+    min_caption_letters: options.MinCaptionLetters = None,
+    language: options.Language = None,
+    drop_duplicate_captions: options.DropDuplicateCaptions = False,
+    min_similarity: options.MinSimilarity = None,
+    keep_share: options.KeepShare = None,
+    model: options.FilterModel = None,
+    score: options.Score = None,
+    baseline: options.Baseline = None,
+    words: options.Words = None,
+    centroids: options.Centroids = None,
+    target: options.Target = None,
     name: ShardName = "data",
     samples_per_shard: SamplesPerShard = 1000,
     device: Device = "auto",
@@ -46,47 +55,127 @@ def filter_source(
     max_broken_share: MaxBrokenShare = 0.01,
     json_lines: Json = False,
 ) -> None:
-    """Write the samples that pass the given rules as WebDataset shards, and count what each rule dropped.
+    """Keep the samples that pass the given rules, as WebDataset shards or as a list of ids, and count what each dropped.
 
     Rules apply in the order of this list. Those about captions drop captions; an image goes with its last
     one, and one that never had any goes, too.
-    How similar caption and image are, from -1 to 1, is what --model says.
+    How similar caption and image are, from -1 to 1, is what --model says, or of rows a column.
+    A recipe reads the list as data.subset.ids: no copy of the pictures is needed.
 
     \b
     Examples:
       pocketclip data filter folder:photos --out kept --min-image-side 64
-      pocketclip data filter folder:photos --out best --model runs/mine \\
-        --keep-share 0.5
+      pocketclip data filter folder:photos --ids best.txt --model runs/mine \\
+        --keep-share 0.5 --histogram cut.svg
+      pocketclip data filter rows:metadata --ids best.npy \\
+        --baseline clip_score_l14_30_percent
     """
+    given = locals()
     from pocketclip.cli.progress import reporter
+    from pocketclip.curate.baselines import BaselineFiles
     from pocketclip.curate.curation import carry_out
     from pocketclip.curate.filter import FilterConfig, filtering
     from pocketclip.stages.cluster import open_engine
 
-    given = {
-        "min_image_side": min_image_side,
-        "max_aspect_ratio": max_aspect_ratio,
-        "drop_duplicate_images": drop_duplicate_images,
-        "min_caption_words": min_caption_words,
-        "max_caption_words": max_caption_words,
-        "drop_duplicate_captions": drop_duplicate_captions,
-        "min_similarity": min_similarity,
-        "keep_share": keep_share,
-    }
-    rules = FilterConfig.parse(given, place="pocketclip data filter")
-    open_stage = _measuring(source, rules, model, device)
+    rules = {rule: given[rule] for rule in FilterConfig.model_fields}
+    files = BaselineFiles(words, centroids, target)
+    if source.startswith(ROWS):
+        others = {"out": out, "model": model, "scores": scores, "resume": resume}
+        filter_rows_of(
+            source, rules, baseline=baseline, files=files, score=score, ids=ids, histogram=histogram, others=others,
+            as_json=json_lines,
+        )  # fmt: skip
+        return
+    chosen = _rules(rules, baseline, files, score)
+    written = Written(ids, histogram, scores)
+    folder = written.folder(out)
+    open_stage = _measuring(source, chosen, model, device)
     with open_engine(engine, ray_address) as compute:
         with loading(model) if model else nullcontext():
             stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:
-            curation = filtering(stage, open_stage, source, rules, out)
-            report = carry_out(curation, compute, shown, name=name, samples_per_shard=samples_per_shard, resume=resume)
-    _show(report, out, name, as_json=json_lines)
+            curation = filtering(stage, open_stage, source, chosen, folder, partial(written.write, source, chosen))
+            settings: dict[str, Any] = {"name": name, "samples_per_shard": samples_per_shard, "resume": resume}
+            report = carry_out(curation, compute, shown, **settings, dry_run=out is None)
+    written.finish(folder, only=out is None)
+    _show(report, out, name, ids, as_json=json_lines)
+
+
+def _rules(rules: Mapping[str, Any], baseline: str | None, files: "BaselineFiles", score: str | None) -> "FilterConfig":
+    """Rules for the samples of a source; a baseline's are among them where they ask no more than a model."""
+    from pocketclip.cli.rows import row_filters
+    from pocketclip.curate.baselines import SHORT
+    from pocketclip.curate.filter import FilterConfig
+    from pocketclip.errors import UserError
+
+    if score is not None:
+        raise UserError("--score is a column of rows:; of pictures --model says how similar they are.")
+    if baseline is None:
+        refuse_files(files)
+        return FilterConfig.parse(rules, place="pocketclip data filter")
+    if SHORT.get(baseline, baseline) in ("no_filter", "text_based") or baseline.startswith("image_based"):
+        raise UserError(f"--baseline {baseline} is for rows:METADATA, the Parquet files of scores; see docs/data.md.")
+    (named,) = row_filters({}, baseline, files, None)
+    own = {name: value for name, value in rules.items() if value}
+    return FilterConfig.parse({**named.rules, **own}, place="pocketclip data filter")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files beside the shards."""
+
+    ids: Path | None
+    histogram: Path | None
+    scores: Path | None
+
+    def folder(self, out: Path | None) -> Path:
+        """Where blocks of measured samples lie meanwhile: with the shards, or beside the list of ids."""
+        from pocketclip.data import ids as id_lists
+        from pocketclip.errors import UserError
+        from pocketclip.report import histogram as drawing
+
+        if self.ids is not None:
+            id_lists.check_ending(self.ids)
+        if self.histogram is not None:
+            drawing.check_ending(self.histogram)
+        first = out or self.ids or self.scores
+        if first is None:
+            raise UserError("Nothing would be written: add --out DIR for shards, or --ids FILE for a list of ids.")
+        return out or first.with_name(f"{first.name}.measured")
+
+    def write(self, place: str, rules: "FilterConfig", signals: "Signals", verdict: "Verdict") -> None:
+        """All of them, once it is known what stays."""
+        from pocketclip.curate.chosen import chosen_names, signal_histograms, write_scores
+        from pocketclip.data import open_source
+        from pocketclip.data.ids import write_ids
+        from pocketclip.errors import UserError
+        from pocketclip.report.histogram import write_histograms
+
+        source: Source = open_source(place, place="SOURCE")
+        if self.ids is not None:
+            write_ids(self.ids, chosen_names(source, verdict, as_uids=self.ids.suffix == ".npy"))
+        if self.scores is not None:
+            write_scores(self.scores, source, signals)
+        if self.histogram is not None:
+            drawn = list(signal_histograms(signals, verdict, rules))
+            if not drawn:
+                raise UserError("--histogram has no effect: no rule here compares a number.")
+            write_histograms(self.histogram, drawn, "images or captions")
+
+    def finish(self, folder: Path, *, only: bool) -> None:
+        """Without shards the blocks have served; files that an earlier call did not write are not there."""
+        from pocketclip.errors import UserError
+
+        if only:
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.ids, self.histogram, self.scores):
+            if file is not None and not file.exists():
+                raise UserError(f"{file}: not written, since the shards were finished before; filter without --resume.")
 
 
 def _measuring(source: str, rules: "FilterConfig", model: str | None, device: str) -> "Callable[[], Stage]":
     """How the measuring stage is opened, with a model where a rule needs one."""
-    from pocketclip.curate.filter import open_measuring
+    from pocketclip.curate.signals import open_measuring
     from pocketclip.errors import UserError
 
     if not rules.needs_model:
@@ -101,7 +190,7 @@ def _measuring(source: str, rules: "FilterConfig", model: str | None, device: st
     return partial(open_similarity, source, model, str(resolve_device(device)))
 
 
-def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> None:
+def _show(report: "FilterReport", out: Path | None, name: str, ids: Path | None, *, as_json: bool) -> None:
     """Counts to stdout, what each rule dropped and where the shards lie to stderr."""
     for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
         for rule, count in dropped.items():
@@ -109,9 +198,12 @@ def _show(report: "FilterReport", out: Path, name: str, *, as_json: bool) -> Non
     if bare := report.num_without_caption:
         then = "dropped with those that lost theirs" if "no_caption_left" in report.dropped_images else "not dropped"
         tell(f"{bare:,} of {report.num_images:,} images never had a caption: {then}")
-    tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
+    if out is not None:
+        tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
+    if ids is not None:
+        tell(f"{report.num_kept_images:,} ids in {ids}. Train on them with --set data.subset.ids={ids}")
     rows = [
         ["images", f"{report.num_images:,}", f"{report.num_kept_images:,}"],
         ["captions", f"{report.num_captions:,}", f"{report.num_kept_captions:,}"],
     ]
-    print_one(report.model_dump(), str(out), ["", "read", "kept"], rows, as_json=as_json)
+    print_one(report.model_dump(), str(out or ids), ["", "read", "kept"], rows, as_json=as_json)

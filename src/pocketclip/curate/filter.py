@@ -1,29 +1,22 @@
 """`data filter`: which samples of a source are worth keeping, by rules over signals measured of each."""
 
-import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.curate.curation import MEASURED_BLOCK, Curation, Tell, measure_each
+from pocketclip.curate.curation import Curation, Tell
 from pocketclip.curate.selection import Integers, Mask, Selection
-from pocketclip.data import open_source
-from pocketclip.data.keys import caption_id, content_id
-from pocketclip.data.source import Source, left_out_lines
+from pocketclip.curate.signals import Signals
 from pocketclip.errors import UserError
-from pocketclip.preprocess import decode_image, open_header
 from pocketclip.stages.store import Block, OpenStage, Stage
 from pocketclip.stages.watch import Watch
-
-if TYPE_CHECKING:  # it loads torch, which filtering without a model does not need
-    from pocketclip.features.encode import Embeddings
 
 
 class FilterConfig(Config):
@@ -40,6 +33,10 @@ class FilterConfig(Config):
     """Files of the same bytes; the first in the source stays."""
     min_caption_words: PositiveInt | None = None
     max_caption_words: PositiveInt | None = None
+    min_caption_letters: PositiveInt | None = None
+    """Signs of any kind, blanks too."""
+    language: Literal["en"] | None = None
+    """Captions that speak against it are dropped; see `data/language.py`."""
     drop_duplicate_captions: bool = False
     """Texts that differ only in case and closing punctuation; the first in the source stays."""
     min_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
@@ -62,57 +59,6 @@ class FilterConfig(Config):
     def needs_model(self) -> bool:
         """Whether a rule compares embeddings."""
         return self.min_similarity is not None or self.keep_share is not None
-
-
-@dataclass(frozen=True)
-class Signals:
-    """What the rules need to know of every readable sample."""
-
-    indices: Integers
-    """(N,), number in the source."""
-    sides: Integers
-    """(N, 2), width and height in pixels."""
-    image_ids: Integers
-    """(N,), equal for files of the same bytes."""
-    counts: Integers
-    """(N,), captions."""
-    words: Integers
-    """(Q,), in each caption."""
-    caption_ids: Integers
-    """(Q,), equal for equal captions."""
-    similarities: npt.NDArray[np.float32]
-    """(Q,), of a caption to its image; empty where no rule needs it."""
-
-
-def open_measuring(source: str) -> Stage:
-    """The stage that measures a source for rules which need no model."""
-    opened = open_source(source, place="SOURCE")
-    made_from = {"source": opened.fingerprint()}
-    compute, told = functools.partial(measure, opened), left_out_lines(opened)
-    return Stage("measuring images", made_from, len(opened), MEASURED_BLOCK, compute, remarks=told)
-
-
-def measure(source: Source, start: int, stop: int, embed: "Callable[[int, int], Embeddings] | None" = None) -> Block:
-    """The arrays of `Signals` for samples `start` to `stop`; `embed` gives the embeddings that similarities are of."""
-    similarities = np.zeros(0, np.float32)
-    if embed is None:
-        readable, broken, open_picture = range(start, stop), list[str](), decode_image
-    else:
-        embeddings = embed(start, stop)
-        if len(embeddings.texts):
-            similarities = (embeddings.images[embeddings.text_images] * embeddings.texts).sum(axis=1)
-        # What was embedded can be decoded
-        readable, broken, open_picture = embeddings.indices.tolist(), list(embeddings.broken), open_header
-    columns: dict[str, list[Any]] = {signal.name: [] for signal in fields(Signals) if signal.name != "similarities"}
-    for index, sample, picture in measure_each(source, readable, open_picture, broken):
-        columns["indices"].append(index)
-        columns["sides"].append(picture.size)
-        columns["image_ids"].append(content_id(sample.image))
-        columns["counts"].append(len(sample.captions))
-        columns["words"] += [len(text.split()) for text in sample.captions]
-        columns["caption_ids"] += map(caption_id, sample.captions)
-    arrays = {name: np.array(values, np.int64) for name, values in columns.items()}
-    return Block({**arrays, "sides": arrays["sides"].reshape(-1, 2), "similarities": similarities}, broken)
 
 
 @dataclass(frozen=True)
@@ -152,6 +98,8 @@ IMAGE_RULES: dict[str, Rule] = {
 CAPTION_RULES: dict[str, Rule] = {
     "min_caption_words": lambda signals, fewest, _: signals.words < fewest,
     "max_caption_words": lambda signals, most, _: signals.words > most,
+    "min_caption_letters": lambda signals, fewest, _: signals.letters < fewest,
+    "language": lambda signals, _, __: ~signals.english,
     "drop_duplicate_captions": lambda signals, _, stay: _repeated(signals.caption_ids, stay),
     "min_similarity": lambda signals, least, _: signals.similarities < least,
     "keep_share": lambda signals, share, stay: _all_but_best(signals.similarities, stay, share),
@@ -161,7 +109,7 @@ CAPTION_RULES: dict[str, Rule] = {
 def judge(signals: Signals, rules: FilterConfig) -> Verdict:
     """Apply the rules one after the other."""
     given = rules.model_dump(exclude_defaults=True)
-    owners = np.repeat(np.arange(len(signals.indices)), signals.counts)
+    owners = signals.owners
     images, captions = np.ones(len(signals.indices), bool), np.ones(len(owners), bool)
     dropped_images, dropped_captions = dict[str, int](), dict[str, int]()
     for rule, value in given.items():
@@ -221,9 +169,17 @@ def _check_captioned(source: str, signals: Signals, rules: FilterConfig) -> None
 
 
 def filtering(
-    measuring: Stage, open_stage: OpenStage, source: str, rules: FilterConfig, out: Path
+    measuring: Stage,
+    open_stage: OpenStage,
+    source: str,
+    rules: FilterConfig,
+    out: Path,
+    decided: Callable[[Signals, Verdict], None] = lambda signals, verdict: None,
 ) -> Curation[FilterReport]:
-    """The curation that keeps of a source what passes the rules; `measuring` gives the arrays of `Signals`."""
+    """The curation that keeps of a source what passes the rules; `measuring` gives the arrays of `Signals`.
+
+    `decided` is told of the verdict before anything is written.
+    """
 
     def decide(measured: Sequence[Block], _: Watch) -> tuple[Selection, Integers, Tell[FilterReport]]:
         signals, num_broken = Signals(**measured[0].arrays), len(measured[0].broken)
@@ -232,6 +188,7 @@ def filtering(
         if len(verdict.selection) == 0:
             counts = json.dumps({**verdict.dropped_images, **verdict.dropped_captions})
             raise UserError(f"{source}: the rules keep no image (dropped: {counts}); use milder ones with --resume.")
+        decided(signals, verdict)
 
         def tell(counts: Integers, num_shards: int) -> FilterReport:
             images, captions, broken = counts[:, 0].tolist()

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.asked import open_model
-from pocketclip.curate.filter import measure
+from pocketclip.curate.signals import FORMAT, measure
 from pocketclip.data import Source, open_source
 from pocketclip.data.identity import verify_content
 from pocketclip.data.source import left_out_lines
@@ -53,14 +53,14 @@ def embedding_stage(source: Source, model: Embedder) -> Stage:
 
 
 def open_similarity(source: str, model: str, device: str) -> Stage:
-    """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.filter`."""
+    """The stage that measures a source for rules which compare embeddings; see `pocketclip.curate.signals`."""
     loaded = open_model(model, device=device)
     opened = open_source(source, place="SOURCE")
 
     def compute(start: int, stop: int) -> Block:
         return measure(opened, start, stop, lambda first, last: embed_source(loaded, opened, start=first, stop=last))
 
-    made_from = {"source": opened.fingerprint(), **loaded.made_from()}
+    made_from = {"source": opened.fingerprint(), "signals": FORMAT, **loaded.made_from()}
     told = left_out_lines(opened)
     return Stage("comparing captions", made_from, len(opened), EMBED_BLOCK, compute, loaded.is_on_gpu, remarks=told)
 

@@ -1,0 +1,65 @@
+"""Histograms of what a filter went by, with its cuts drawn, as one picture."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketclip.curate.histogram import Histogram
+from pocketclip.errors import UserError, require
+from pocketclip.files import write_atomically
+from pocketclip.report.plot import COLOURS, dress
+
+ENDINGS = (".svg", ".png")
+_DROPPED = "#c3cad5"
+
+
+def check_ending(file: Path) -> None:
+    """A UserError where a picture's file has another ending than one of `ENDINGS`."""
+    if file.suffix not in ENDINGS:
+        raise UserError(f"{file}: a picture of histograms ends in {' or '.join(ENDINGS)}.")
+
+
+def write_histograms(file: Path, histograms: Sequence[Histogram], things: str) -> None:
+    """Draw one below the other; `things` are what was counted, such as `rows`."""
+    check_ending(file)
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "pocketclip", "font.size": 9}
+    output = io.BytesIO()
+    with require("matplotlib", extra="study").rc_context(settings):
+        size = (5.6, 0.4 + 2.2 * len(histograms))
+        figure = require("matplotlib.figure", extra="study").Figure(figsize=size, layout="constrained")
+        for axes, histogram in zip(figure.subplots(len(histograms), squeeze=False).flat, histograms, strict=True):
+            _draw(axes, histogram, things)
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if file.suffix == ".svg" else {}
+        figure.savefig(output, format=file.suffix[1:], dpi=160, facecolor="white", metadata=metadata)
+    write_atomically(file, output.getvalue(), elsewhere="--histogram")
+
+
+def _draw(axes: Any, histogram: Histogram, things: str) -> None:
+    left, widths = histogram.edges[:-1], np.diff(histogram.edges)
+    axes.bar(left, histogram.read, widths, align="edge", color=_DROPPED, label="all")
+    axes.bar(left, histogram.kept, widths, align="edge", color=COLOURS[0], label="kept by all rules")
+    top = 1.22 * max(1, int(histogram.read.max()))
+    axes.set_ylim(0, top)
+    low, high = histogram.edges[0], histogram.edges[-1]
+    for number, cut in enumerate(sorted(histogram.cuts)):
+        axes.axvline(cut, color=COLOURS[1], linewidth=1.4, linestyle=(0, (4, 2)))
+        on_right = cut < (low + high) / 2
+        axes.annotate(
+            f"{cut:.4g}",
+            (cut, top * (0.93 - 0.1 * number)),
+            xytext=(4 if on_right else -4, 0),
+            textcoords="offset points",
+            ha="left" if on_right else "right",
+            va="center",
+            color=COLOURS[1],
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+    dress(axes, histogram.name, things, whole=False)
+    axes.yaxis.set_major_formatter(require("matplotlib.ticker", extra="study").StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlim(low, high)
+    axes.legend(
+        frameon=False, fontsize=8, loc="upper left" if histogram.read.argmax() * 2 > len(left) else "upper right"
+    )
