@@ -55,7 +55,7 @@ def filter_source(
     max_broken_share: MaxBrokenShare = 0.01,
     json_lines: Json = False,
 ) -> None:
-    """Keep the samples that pass the given rules, as WebDataset shards or as a list of ids, and count what each dropped.
+    """Keep the samples that pass the given rules, as WebDataset shards or a list of ids; count what each dropped.
 
     Rules apply in the order of this list. Those about captions drop captions; an image goes with its last
     one, and one that never had any goes, too.
@@ -103,8 +103,8 @@ def filter_source(
 
 def _rules(rules: Mapping[str, Any], baseline: str | None, files: "BaselineFiles", score: str | None) -> "FilterConfig":
     """Rules for the samples of a source; a baseline's are among them where they ask no more than a model."""
-    from pocketclip.cli.rows import row_filters
-    from pocketclip.curate.baselines import SHORT
+    from pocketclip.curate.baselines import baseline as filters_of
+    from pocketclip.curate.baselines import full_name, refuse_files
     from pocketclip.curate.filter import FilterConfig
     from pocketclip.errors import UserError
 
@@ -113,9 +113,9 @@ def _rules(rules: Mapping[str, Any], baseline: str | None, files: "BaselineFiles
     if baseline is None:
         refuse_files(files)
         return FilterConfig.parse(rules, place="pocketclip data filter")
-    if SHORT.get(baseline, baseline) in ("no_filter", "text_based") or baseline.startswith("image_based"):
+    if (full := full_name(baseline)) in ("no_filter", "text_based") or full.startswith("image_based"):
         raise UserError(f"--baseline {baseline} is for rows:METADATA, the Parquet files of scores; see docs/data.md.")
-    (named,) = row_filters({}, baseline, files, None)
+    (named,) = filters_of(baseline, files)
     own = {name: value for name, value in rules.items() if value}
     return FilterConfig.parse({**named.rules, **own}, place="pocketclip data filter")
 

@@ -69,8 +69,8 @@ def row_filters(
     from pocketclip.errors import UserError
 
     named = [] if baseline is None else baselines.baseline(baseline, files)
-    if baseline is None and (without := [name for name, value in vars(files).items() if value is not None]):
-        raise UserError(f"--{without[0]} has no effect without --baseline.")
+    if baseline is None:
+        baselines.refuse_files(files)
     given = {name: value for name, value in rules.items() if value}
     if baseline is not None and not given:
         if score is not None:
