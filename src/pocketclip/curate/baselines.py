@@ -51,13 +51,18 @@ class BaselineFiles:
     """Embeddings, for `image_based`."""
 
 
+def full_name(name: str) -> str:
+    """DataComp's own name of what may be called in short."""
+    return SHORT.get(name, name)
+
+
 def baseline(name: str, files: BaselineFiles) -> list[RowFilter]:
     """The filters that all have to pass; any percentage from 1 to 99 may stand in a name.
 
     Raises:
         UserError: an unknown name, or a file that it needs was not given, or one that it does not need was.
     """
-    name = SHORT.get(name, name)
+    name = full_name(name)
     scored = _CLIP_SCORE.fullmatch(name)
     if name not in NAMES and scored is None:
         raise unknown_choice("baseline", name, NAMES)
@@ -79,6 +84,12 @@ def baseline(name: str, files: BaselineFiles) -> list[RowFilter]:
         "laion2b": lambda: RowFilter(LAION, SCORES["b32"]),
     }
     return [*filters, plain[name]()] if name in plain else filters
+
+
+def refuse_files(files: BaselineFiles) -> None:
+    """A UserError where a file was given, and no baseline that reads it."""
+    if given := [name for name, value in vars(files).items() if value is not None]:
+        raise UserError(f"--{given[0]} has no effect without --baseline.")
 
 
 def _check_files(name: str, files: BaselineFiles, *, words: bool, embeddings: bool) -> None:
