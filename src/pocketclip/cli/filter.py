@@ -141,7 +141,7 @@ class Written:
         first = out or self.ids or self.scores
         if first is None:
             raise UserError("Nothing would be written: add --out DIR for shards, or --ids FILE for a list of ids.")
-        return out or first.with_name(f"{first.name}.measured")
+        return out or first.with_suffix(".measured")
 
     def write(self, place: str, rules: "FilterConfig", signals: "Signals", verdict: "Verdict") -> None:
         """All of them, once it is known what stays."""
@@ -160,7 +160,7 @@ class Written:
             drawn = list(signal_histograms(signals, verdict, rules))
             if not drawn:
                 raise UserError("--histogram has no effect: no rule here compares a number.")
-            write_histograms(self.histogram, drawn, "images or captions")
+            write_histograms(self.histogram, drawn)
 
     def finish(self, folder: Path, *, only: bool) -> None:
         """Without shards the blocks have served; files that an earlier call did not write are not there."""

@@ -48,7 +48,7 @@ def filter_rows_of(
         verdict = filter_rows(table, filters, shown, with_histograms=histogram is not None)
     write_ids(ids, verdict.ids())
     if histogram is not None:
-        drawing.write_histograms(histogram, verdict.histograms, "rows")
+        drawing.write_histograms(histogram, verdict.histograms)
     report = verdict.report
     for rule, count in report.dropped.items():
         tell(f"{rule}: {count:,} rows dropped")

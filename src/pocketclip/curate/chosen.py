@@ -32,15 +32,15 @@ def signal_histograms(signals: Signals, verdict: Verdict, rules: FilterConfig) -
     with np.errstate(divide="ignore", invalid="ignore"):
         aspect = sides.max(axis=1) / sides.min(axis=1)
     given = (
-        ("image side", sides.min(axis=1), images, (rules.min_image_side,)),
-        ("aspect ratio", aspect, images, (rules.max_aspect_ratio,)),
-        ("caption words", signals.words, captions, (rules.min_caption_words, rules.max_caption_words)),
-        ("caption letters", signals.letters, captions, (rules.min_caption_letters,)),
-        ("similarity", signals.similarities, captions, (least,)),
+        ("image side", "images", sides.min(axis=1), images, rules.min_image_side, None),
+        ("aspect ratio", "images", aspect, images, None, rules.max_aspect_ratio),
+        ("caption words", "captions", signals.words, captions, rules.min_caption_words, rules.max_caption_words),
+        ("caption letters", "captions", signals.letters, captions, rules.min_caption_letters, None),
+        ("similarity", "captions", signals.similarities, captions, least, None),
     )
-    for name, values, kept, compared in given:
-        if cuts := tuple(float(cut) for cut in compared if cut is not None):
-            yield Histogram.of(name, values, kept, cuts)
+    for name, things, values, kept, least, most in given:
+        if least is not None or most is not None:
+            yield Histogram.of(name, things, values, kept, least, most)
 
 
 def kept_masks(signals: Signals, verdict: Verdict) -> tuple[Mask, Mask]:

@@ -17,6 +17,8 @@ from pocketclip.stages.watch import SILENT, Watch
 NEED_PICTURES = ("drop_duplicate_images", "drop_duplicate_captions")
 """Rules that look at samples themselves."""
 
+_ENDS = {"min": "least", "max": "most"}
+
 
 def filter_rows(
     place: Path, filters: Sequence[RowFilter], watch: Watch = SILENT, *, with_histograms: bool = False
@@ -145,14 +147,13 @@ class _Judge:
 
     def histograms(self, kept: Mask) -> Iterator[Histogram]:
         """Of each number that a rule compares, with where it cuts."""
-        by_name: dict[str, tuple[list[Values], list[float]]] = {}
+        drawn: dict[str, tuple[list[Values], dict[str, float]]] = {}
         for name, parts in self._values.items():
-            known = by_name.setdefault(self._signal(name), (parts, []))
-            known[1].append(float(self.rules[name]))
+            drawn.setdefault(self._signal(name), (parts, {}))[1][_ENDS[name[:3]]] = self.rules[name]
         if self.cut is not None and self.with_values:
-            by_name[self.columns["score"]] = (self._scores, [self.cut])
-        for name, (parts, cuts) in by_name.items():
-            yield Histogram.of(name, np.concatenate(parts), kept, tuple(cuts))
+            drawn[self.columns["score"]] = (self._scores, {"least": self.cut})
+        for name, (parts, cuts) in drawn.items():
+            yield Histogram.of(name, "rows", np.concatenate(parts), kept, **cuts)
 
     def _signal(self, rule: str) -> str:
         return self.columns["score"] if rule == "min_similarity" else rule.partition("_")[2].replace("_", " ")
@@ -165,7 +166,8 @@ def _find(table: Parquet, role: str) -> str | None:
 def score_column(table: Parquet, name: str | None) -> str:
     """The column of scores by its name, or the only one that is called a similarity or a score."""
     arrow = require("pyarrow", extra="parquet")
-    numeric: list[str] = [one.name for one in table.schema if arrow.types.is_floating(one.type)]
+    is_number = (arrow.types.is_floating, arrow.types.is_integer)
+    numeric: list[str] = [one.name for one in table.schema if any(is_one(one.type) for is_one in is_number)]
     if name is not None:
         if name not in numeric:
             raise UserError(f"{table.file}: {unknown_choice('score', name, numeric)}")

@@ -22,44 +22,42 @@ def check_ending(file: Path) -> None:
         raise UserError(f"{file}: a picture of histograms ends in {' or '.join(ENDINGS)}.")
 
 
-def write_histograms(file: Path, histograms: Sequence[Histogram], things: str) -> None:
-    """Draw one below the other; `things` are what was counted, such as `rows`."""
+def write_histograms(file: Path, histograms: Sequence[Histogram]) -> None:
+    """Draw one below the other."""
     check_ending(file)
     settings = {"svg.fonttype": "none", "svg.hashsalt": "pocketclip", "font.size": 9}
     output = io.BytesIO()
     with require("matplotlib", extra="study").rc_context(settings):
-        size = (5.6, 0.4 + 2.2 * len(histograms))
+        size = (5.6, 0.6 + 2.2 * len(histograms))
         figure = require("matplotlib.figure", extra="study").Figure(figsize=size, layout="constrained")
-        for axes, histogram in zip(figure.subplots(len(histograms), squeeze=False).flat, histograms, strict=True):
-            _draw(axes, histogram, things)
+        all_axes = figure.subplots(len(histograms), squeeze=False).flat
+        for axes, histogram in zip(all_axes, histograms, strict=True):
+            _draw(axes, histogram)
+        handles, labels = all_axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if file.suffix == ".svg" else {}
         figure.savefig(output, format=file.suffix[1:], dpi=160, facecolor="white", metadata=metadata)
     write_atomically(file, output.getvalue(), elsewhere="--histogram")
 
 
-def _draw(axes: Any, histogram: Histogram, things: str) -> None:
+def _draw(axes: Any, histogram: Histogram) -> None:
     left, widths = histogram.edges[:-1], np.diff(histogram.edges)
     axes.bar(left, histogram.read, widths, align="edge", color=_DROPPED, label="all")
     axes.bar(left, histogram.kept, widths, align="edge", color=COLOURS[0], label="kept by all rules")
-    top = 1.22 * max(1, int(histogram.read.max()))
-    axes.set_ylim(0, top)
+    top = 1.25 * max(1, int(histogram.read.max()))
     low, high = histogram.edges[0], histogram.edges[-1]
-    for number, cut in enumerate(sorted(histogram.cuts)):
-        axes.axvline(cut, color=COLOURS[1], linewidth=1.4, linestyle=(0, (4, 2)))
-        on_right = cut < (low + high) / 2
+    for cut, edge in histogram.cuts:
+        axes.axvline(edge, color=COLOURS[1], linewidth=1.4, linestyle=(0, (4, 2)))
+        on_right = edge < (low + high) / 2
         axes.annotate(
             f"{cut:.4g}",
-            (cut, top * (0.93 - 0.1 * number)),
+            (edge, 0.93 * top),
             xytext=(4 if on_right else -4, 0),
             textcoords="offset points",
             ha="left" if on_right else "right",
             va="center",
             color=COLOURS[1],
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
-    dress(axes, histogram.name, things, whole=False)
+    dress(axes, histogram.name.replace("_", " "), histogram.things, whole=False)
     axes.yaxis.set_major_formatter(require("matplotlib.ticker", extra="study").StrMethodFormatter("{x:,.0f}"))
-    axes.set_xlim(low, high)
-    axes.legend(
-        frameon=False, fontsize=8, loc="upper left" if histogram.read.argmax() * 2 > len(left) else "upper right"
-    )
+    axes.set(xlim=(low, high), ylim=(0, top))
