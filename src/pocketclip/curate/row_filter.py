@@ -1,5 +1,6 @@
 """Filters applied to the rows of a table, several of which all have to pass; see `rows`."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -44,7 +45,7 @@ def filter_rows(
     dropped = sum((judge.dropped for judge in judges), Counter[str]())
     if not kept.any():
         raise UserError(
-            f"{place}: the rules keep none of {num_rows:,} rows (dropped: {dict(dropped)}); use milder ones."
+            f"{place}: the rules keep none of {num_rows:,} rows (dropped: {json.dumps(dropped)}); use milder ones."
         )
     cuts = {judge.columns["score"]: judge.cut for judge in judges if judge.cut is not None}
     report = RowsReport(num_rows=num_rows, num_kept=int(kept.sum()), dropped=dict(dropped), cuts=cuts)
