@@ -176,3 +176,57 @@ def test_leave_to_overlap_changes_no_other_recipe() -> None:
     assert "allow_overlap" not in plain.model_dump(mode="json")["data"]
     settings["data"] = {**settings["data"], "allow_overlap": True}  # type: ignore[dict-item]
     assert Recipe.parse(settings, place="x").fingerprint() != plain.fingerprint()
+
+
+# Subsets
+
+
+def test_a_subset_changes_no_other_recipe() -> None:
+    settings = tiny_recipe_settings()
+    plain = Recipe.parse(settings, place="x")
+    assert "subset" not in plain.model_dump(mode="json")["data"]
+    settings["data"] = {**settings["data"], "subset": "kept.txt"}  # type: ignore[dict-item]
+    chosen = Recipe.parse(settings, place="x")
+    assert chosen.fingerprint() != plain.fingerprint()
+    assert chosen.data.subset is not None
+    assert chosen.data.subset.ids == Path("kept.txt")
+    assert Recipe.parse(chosen.model_dump(mode="json"), place="x") == chosen
+
+
+def test_what_is_held_out_is_the_same_for_every_subset(make_folder: MakeFolder) -> None:
+    folder = make_folder(20)
+    whole, held = open_data(config(folder))
+    kept = {whole[index].key for index in range(len(whole))}
+    for subset in ({"count": 3}, {"count": 9}, {"top": 0.5, "score": "caption_letters"}):
+        train, val = open_data(config(folder, subset=subset))
+        assert val.fingerprint() == held.fingerprint()
+        assert {train[index].key for index in range(len(train))} < kept
+
+
+def test_what_a_subset_left_out_is_told_once_and_noted(make_folder: MakeFolder, tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("001\n002\n004\n005\nnobody\n")
+    data, watch = config(make_folder(12), subset=str(tmp_path / "kept.txt"), hold_out=0.25), QuietWatch()
+    notes = check_apart(splits_of(data), data, watch)["train"]
+    assert notes == watch.notes
+    assert notes[0].startswith("data.subset: 9 training images, ")
+    assert [line for line in notes if "1 of the 5 ids" in line] == notes[1:]
+
+
+def test_a_run_does_not_go_on_with_another_subset(make_folder: MakeFolder, tmp_path: Path) -> None:
+    listed = tmp_path / "kept.txt"
+    listed.write_text("\n".join(f"{number:03d}" for number in range(12)))
+    val = make_folder(4, name="val")
+    for settings in ({}, {"val": {"kind": "folder", "dir": val}}):
+        data = config(tmp_path / "photos", subset=str(listed), **settings)
+        run = tmp_path / f"run{len(settings)}"
+        run.mkdir()
+        if not settings:
+            make_folder(20)
+        keep_lists(run, splits_of(data), SILENT)
+        check_unchanged(run, splits_of(data), SILENT)
+        before = listed.read_text()
+        listed.write_text(f"{before}\n013\n015")
+        with pytest.raises(UserError, match=r"data\.subset is not what the run was begun with: [12] added \(.*01[35]"):
+            check_unchanged(run, splits_of(data), SILENT)
+        listed.write_text(before)
+        check_unchanged(run, splits_of(data), SILENT)

@@ -58,3 +58,12 @@ def test_a_run_on_eight_pictures_records_what_was_used(tmp_path: Path, make_fold
     assert outcome.record.recipe_hash == used.fingerprint()
     assert "fitted to 8 pictures: 6 to learn from, in batches of 6, and 2 to be measured on" in outcome.record.notes[0]
     train(recipe(folder), tmp_path / "run", name="few", watch=QuietWatch(), resume=True)
+
+
+def test_a_subset_counts_as_the_data(make_folder: Callable[..., Path]) -> None:
+    settings = recipe(make_folder(40)).model_dump(mode="json")
+    settings["data"]["subset"] = {"count": 10}
+    fitted, note = fit_to_data(Recipe.parse(settings, place="test"))
+    assert fitted.train.batch_size == 10
+    assert note is not None
+    assert "10 to learn from" in note

@@ -22,6 +22,7 @@ from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.features.encode import embed_source
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, RunRecord, read_records
+from pocketclip.run.plan import samples_seen
 from pocketclip.run.train import Outcome, train
 
 
@@ -411,3 +412,21 @@ def test_who_fills_a_cache_is_told_apart_from_who_finds_it_filled(
     first, second = (run(tmp_path / name, cache={"views": ["centre"]}).record.seconds for name in ("one", "two"))
     assert 0 < first["caches"] < first["total"]
     assert second["caches"] == 0
+
+
+def test_fewer_samples_more_often_are_as_many_steps_and_samples(tmp_path: Path) -> None:
+    """Epochs against unique samples is a matter of settings, in epochs or in steps."""
+    seen = {}
+    for name, subset, length in (
+        ("whole", None, {"num_epochs": 2, "num_steps": None}),
+        ("half", {"count": 12}, {"num_epochs": 4, "num_steps": None}),
+        ("half_in_steps", {"count": 12}, {"num_steps": 12}),
+    ):
+        settings = tiny_recipe_settings(**length)
+        settings["data"] = {**settings["data"], "subset": subset}  # type: ignore[dict-item]
+        chosen = Recipe.parse(settings, place="test")
+        outcome = train(chosen, tmp_path / name, name="tiny", watch=QuietWatch())
+        seen[name] = (samples_seen(chosen), outcome.record.num_steps)
+    assert set(seen.values()) == {(48, 12)}
+    assert_equal_weights(tmp_path / "half", tmp_path / "half_in_steps")
+    assert any("data.subset: 24 training images, 12 after count" in note for note in outcome.record.notes)

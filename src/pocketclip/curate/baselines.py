@@ -65,7 +65,7 @@ def baseline(name: str, files: BaselineFiles) -> list[RowFilter]:
     name = full_name(name)
     scored = _CLIP_SCORE.fullmatch(name)
     if name not in NAMES and scored is None:
-        raise unknown_choice("baseline", name, NAMES)
+        raise unknown_choice("baseline", name, [*NAMES, *SHORT])
     by_image = name.startswith("image_based")
     _check_files(name, files, words=name == "text_based", embeddings=by_image)
     filters = []
