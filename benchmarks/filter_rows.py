@@ -6,7 +6,8 @@ The rows look like DataComp's metadata: a uid of 32 hex digits, a caption, the p
 Parquet files. Both sides keep the 30 % with the highest score and write their uids as a sorted `u8,u8` file, which have
 to be equal byte for byte; ours also applies DataComp's basic filter, which is slower since captions are read. The
 reference is what `baselines.py` does, with a Python loop over the uids, in place of pandas with pyarrow's own columns.
-Every side runs in a process of its own: seconds from the first import to the file, and the most memory it held (VmHWM).
+Every side runs in a process of its own: seconds from the first import to the file, those of
+all its threads on a processor, which other work beside it hardly changes, and the most memory it held (VmHWM).
 """
 
 import argparse
@@ -82,7 +83,11 @@ def measured(side: str, folder: Path, out: Path) -> dict[str, float]:
         ours(folder, out, side)
     seconds = time.perf_counter() - started
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return {"seconds": round(seconds, 2), "peak_mib": round(int(peak.split()[1]) / 1024)}
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(time.process_time(), 2),
+        "peak_mib": round(int(peak.split()[1]) / 1024),
+    }
 
 
 def main() -> None:

@@ -104,9 +104,14 @@ class _Judge:
         """Judge some rows by all rules but the share."""
         rows = rows.scored_by(self.columns["score"]) if "score" in self.columns else rows
         stay = np.ones(len(rows), np.bool_)
-        for name, passes in self._passes(rows):
-            self.dropped[name] += int((stay & ~passes).sum())
-            stay &= passes
+        for name, passes in self._by_number(rows):
+            self._drop(name, stay, passes)
+        left = np.arange(len(rows)) if self.with_values else np.flatnonzero(stay)
+        captioned = rows if len(left) == len(rows) else rows.take(left)  # captions cost ten times what numbers do
+        for name, of_left in self._by_caption(captioned):
+            passes = np.zeros(len(rows), np.bool_)
+            passes[left] = of_left
+            self._drop(name, stay, passes)
         if self.share is not None:
             scores = rows.numbers("score")
             unscored = stay & np.isnan(scores)
@@ -115,23 +120,36 @@ class _Judge:
             self._scores.append(scores)
         self._masks.append(stay)
 
-    def _passes(self, rows: Rows) -> Iterator[tuple[str, Mask]]:
-        for name, value in self.rules.items():
-            rule = ROW_RULES[name]
-            values = rule.value(rows)
-            if self.with_values:
-                self._values.setdefault(name, []).append(values)
-            yield name, rule.passes(values, value)
-        if "language" in self.filter.rules:
-            yield "language", rows.is_language(self.filter.rules["language"])
-        if self.filter.entities is not None:
-            yield "words", self.filter.entities.named_in(rows.text)
+    def _drop(self, name: str, stay: Mask, passes: Mask) -> None:
+        self.dropped[name] += int((stay & ~passes).sum())
+        stay &= passes
+
+    def _by_number(self, rows: Rows) -> Iterator[tuple[str, Mask]]:
+        for name in self.rules:
+            if "text" not in ROW_RULES[name].roles:
+                yield self._compared(name, rows)
         if self.filter.clusters is not None:
             file, start = rows.place
             if self._held[0] != file:
                 size = sum(size for number, _, size in self.table.groups if self.table.files[number] == file)
                 self._held = (file, self.filter.clusters.near(self.filter.clusters.embeddings_beside(file, size)))
             yield "clusters", self._held[1][start : start + len(rows)]
+
+    def _by_caption(self, rows: Rows) -> Iterator[tuple[str, Mask]]:
+        for name in self.rules:
+            if "text" in ROW_RULES[name].roles:
+                yield self._compared(name, rows)
+        if "language" in self.filter.rules:
+            yield "language", rows.is_language(self.filter.rules["language"])
+        if self.filter.entities is not None:
+            yield "words", self.filter.entities.named_in(rows.text)
+
+    def _compared(self, name: str, rows: Rows) -> tuple[str, Mask]:
+        rule = ROW_RULES[name]
+        values = rule.value(rows)
+        if self.with_values:
+            self._values.setdefault(name, []).append(values)
+        return name, rule.passes(values, self.rules[name])
 
     def verdict(self) -> Mask:
         """(N,) which rows pass, the share too."""

@@ -56,6 +56,10 @@ class Rows:
     def __len__(self) -> int:
         return int(self._batch.num_rows)
 
+    def take(self, numbers: npt.NDArray[np.int64]) -> "Rows":
+        """Some of them."""
+        return Rows(self._batch.take(require("pyarrow", extra="parquet").array(numbers)), self._columns, self.place)
+
     def scored_by(self, column: str) -> "Rows":
         """The same rows with another column of scores."""
         if self._columns.get("score") == column:
@@ -138,7 +142,7 @@ class RowsReport(Config):
     num_rows: int
     num_kept: int
     dropped: dict[str, int]
-    """Rows by the first rule that dropped them."""
+    """Rows by the first rule that dropped them: those about sizes and scores come first, then those about captions."""
     cuts: dict[str, float]
     """The least score that `keep_share` keeps, by column."""
 
