@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pocketclip.data import Source, open_source
@@ -132,6 +134,7 @@ def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = [f"{'good' if row % 2 else 'bad'} film number {row}\t{row % 2}" for row in range(24)]
         (world / name).write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
     write_shards(world)
+    write_rows(world / "metadata")
     (world / "my_ladder.study.yaml").write_text(
         "base: quickstart/your_photos\nrows:\n  - {name: plain}\n  - {name: narrow, set: {model.embed_dim: 64}}\n"
         "seeds: [0, 1]\n"
@@ -179,6 +182,15 @@ def write_shards(world: Path) -> None:
     shutil.copytree(world / "coco", world / "coco" / "images")
     shutil.copy(world / "dataset_coco.json", world / "coco")
     (world / "results").mkdir()
+
+
+def write_rows(folder: Path) -> None:
+    """Rows as DataComp's metadata have them."""
+    folder.mkdir()
+    columns: dict[str, list[object]] = {"uid": [f"{row:032x}" for row in range(50)], "text": ["a dog in the snow"] * 50}
+    columns |= {f"original_{side}": [300] * 50 for side in ("width", "height")}
+    columns |= {f"clip_{model}_similarity_score": [row / 100 for row in range(50)] for model in ("l14", "b32")}
+    pq.write_table(pa.table(columns), folder / "0.parquet")
 
 
 def convert(source: str, out: Path, name: str, world: Path, samples: int = 16) -> None:
