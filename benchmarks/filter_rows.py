@@ -6,8 +6,8 @@ The rows look like DataComp's metadata: a uid of 32 hex digits, a caption, the p
 Parquet files. Both sides keep the 30 % with the highest score and write their uids as a sorted `u8,u8` file, which have
 to be equal byte for byte; ours also applies DataComp's basic filter, which is slower since captions are read. The
 reference is what `baselines.py` does, with a Python loop over the uids, in place of pandas with pyarrow's own columns.
-Every side runs in a process of its own: seconds from the first import to the file, those of
-all its threads on a processor, which other work beside it hardly changes, and the most memory it held (VmHWM).
+Every side runs in a process of its own: seconds from the first import to the file, seconds of all its threads on a
+processor, which other work beside it hardly changes and the ratio is of, and the most memory it held (VmHWM).
 """
 
 import argparse
@@ -109,7 +109,7 @@ def main() -> None:
             sys.exit("The two subset files differ.")
         counts = {side: (out.stat().st_size - 128) // 16 for side, out in outs.items()}
     sides = {side: {**numbers, "kept": counts[side]} for side, numbers in values.items()}
-    ratio = sides["reference"]["seconds"] / sides[score]["seconds"]
+    ratio = sides["reference"]["cpu_seconds"] / sides[score]["cpu_seconds"]
     finish(__file__, {"num_rows": given.rows, **sides, "times_faster": round(ratio, 2)}, write=given.write)
 
 

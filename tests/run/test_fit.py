@@ -60,10 +60,22 @@ def test_a_run_on_eight_pictures_records_what_was_used(tmp_path: Path, make_fold
     train(recipe(folder), tmp_path / "run", name="few", watch=QuietWatch(), resume=True)
 
 
-def test_a_subset_counts_as_the_data(make_folder: Callable[..., Path]) -> None:
-    settings = recipe(make_folder(40)).model_dump(mode="json")
-    settings["data"]["subset"] = {"count": 10}
-    fitted, note = fit_to_data(Recipe.parse(settings, place="test"))
-    assert fitted.train.batch_size == 10
+def with_subset(plain: Recipe, count: int) -> Recipe:
+    settings = plain.model_dump(mode="json")
+    settings["data"]["subset"] = {"count": count}
+    return Recipe.parse(settings, place="test")
+
+
+@pytest.mark.parametrize("count", [10, 20])
+def test_batches_fit_a_subset_and_what_is_held_out_the_whole(count: int, make_folder: Callable[..., Path]) -> None:
+    whole = recipe(make_folder(40))
+    fitted, note = fit_to_data(with_subset(whole, count))
+    assert fitted.train.batch_size == count
+    assert fitted.data.hold_out == fit_to_data(whole)[0].data.hold_out
     assert note is not None
-    assert "10 to learn from" in note
+    assert f"{count} to learn from" in note
+
+
+def test_too_small_a_subset_is_refused_as_too_little_data(make_folder: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"\(subset of 7\): 7 of 7 pictures can be read .* Bring at least 8 of them"):
+        fit_to_data(with_subset(recipe(make_folder(40)), 7))

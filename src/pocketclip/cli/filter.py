@@ -200,6 +200,8 @@ def _show(report: "FilterReport", out: Path | None, name: str, ids: Path | None,
         tell(f"{bare:,} of {report.num_images:,} images never had a caption: {then}")
     if out is not None:
         tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
+    if out is None and (lost := sum(report.dropped_captions.values())):
+        tell(f"a list names images, which keep all their captions: the {lost:,} dropped ones go with --out alone")
     if ids is not None:
         tell(f"{report.num_kept_images:,} ids in {ids}. Train on them with --set data.subset.ids={ids}")
     rows = [

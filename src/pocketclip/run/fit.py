@@ -26,21 +26,20 @@ def fit_to_data(recipe: Recipe, watch: Watch = SILENT) -> tuple[Recipe, str | No
     if not recipe.fit_small_data:
         return recipe, None
     data, plain = recipe.data, recipe.model_copy(update={"fit_small_data": False})
-    source = data.train.open() if data.subset is None else open_data(data, watch)[0]
+    source = data.train.open()
     enough = 2 * max(stage.batch_size for stage in recipe.stages.values()) / (1 - data.hold_out)
     count = _count_usable(source, watch, round(enough))
-    if count >= round(enough):
+    if count >= round(enough) and data.subset is None:
         return plain, None
-    if count < FEWEST:
-        raise UserError(
-            f"{source.name}: {count} of {len(source)} pictures can be read and have a caption, too few to learn from "
-            f"and to be measured on. Bring at least {FEWEST} of them; some hundreds give a model worth having."
-        )
+    _refuse_too_few(source, count)
     share = data.hold_out
-    if data.val is None:
+    if data.val is None and count < round(enough):
         share = max(share, min(HELD_OUT, LARGEST_SHARE * count) / count)
         plain = plain.model_copy(update={"data": data.model_copy(update={"hold_out": share})})
     part, held = open_data(plain.data, watch)
+    if data.subset is not None:
+        count = _count_usable(part, watch, len(part))
+        _refuse_too_few(part, count)
     plain = _with_batches(plain, _count_usable(part, watch, count))
     if (plain.train.batch_size, share) == (recipe.train.batch_size, data.hold_out):
         return plain, None
@@ -50,6 +49,14 @@ def fit_to_data(recipe: Recipe, watch: Watch = SILENT) -> tuple[Recipe, str | No
     )
     watch.note(note)
     return plain, note
+
+
+def _refuse_too_few(source: Source, count: int) -> None:
+    if count < FEWEST:
+        raise UserError(
+            f"{source.name}: {count} of {len(source)} pictures can be read and have a caption, too few to learn from "
+            f"and to be measured on. Bring at least {FEWEST} of them; some hundreds give a model worth having."
+        )
 
 
 def fit_batches(recipe: Recipe, num_items: int) -> Recipe:
