@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-import pocketclip.curate.filter as filter_module
 import pocketclip.curate.selection as selection_module
+import pocketclip.curate.signals as signals_module
 from conftest import Told, encode_picture
 from pocketclip.curate.curation import carry_out
-from pocketclip.curate.filter import FilterConfig, FilterReport, filtering, open_measuring
+from pocketclip.curate.filter import FilterConfig, FilterReport, filtering
+from pocketclip.curate.signals import open_measuring
 from pocketclip.data import open_source
 from pocketclip.data.shards import add_sample, new_shard
 from pocketclip.data.source import Sample, Source
@@ -25,7 +26,7 @@ from pocketclip.stages.watch import SILENT, BrokenItems, Watch
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks in a handful of samples."""
-    monkeypatch.setattr(filter_module, "MEASURED_BLOCK", 4)
+    monkeypatch.setattr(signals_module, "MEASURED_BLOCK", 4)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_stopped_filter_goes_on_where_it_was(
         run(folder, tmp_path / "cut", stop_at(work, done))
     assert not (tmp_path / "cut" / "data.filter.json").exists()
     counts = {"measured": 0, "written": 0}
-    measure, write = filter_module.measure, selection_module._write_shard
+    measure, write = signals_module.measure, selection_module._write_shard
 
     def counting_measure(source: Source, start: int, stop: int) -> Block:
         counts["measured"] += stop - start
@@ -123,7 +124,7 @@ def test_a_stopped_filter_goes_on_where_it_was(
         counts["written"] += 1
         return write(*arguments)
 
-    monkeypatch.setattr(filter_module, "measure", counting_measure)
+    monkeypatch.setattr(signals_module, "measure", counting_measure)
     monkeypatch.setattr(selection_module, "_write_shard", counting_write)
     resumed = run(folder, tmp_path / "cut", resume=True)
     assert counts == {"measured": measured, "written": written}

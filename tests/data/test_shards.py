@@ -16,7 +16,8 @@ from PIL import Image
 
 from conftest import Told, encode_picture
 from pocketclip.curate.curation import carry_out
-from pocketclip.curate.filter import FilterConfig, filtering, open_measuring
+from pocketclip.curate.filter import FilterConfig, filtering
+from pocketclip.curate.signals import open_measuring
 from pocketclip.data import Sample, Source, open_source
 from pocketclip.data import shards as shards_module
 from pocketclip.data.captions import clean_captions, is_empty_word
