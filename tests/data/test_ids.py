@@ -90,6 +90,11 @@ def test_columns_of_uids_need_no_object_each() -> None:
         assert column_uids(pa.array(other, pa.string())) is None
 
 
+def test_uids_that_were_counted_up_have_numbers_of_their_own() -> None:
+    counted = [f"{upper:016x}{lower:016x}" for upper in range(300) for lower in range(300)]
+    assert len(set(map(name_number, counted))) == len(counted)
+
+
 def test_digits_that_are_none_are_seen() -> None:
     assert uids_of(np.frombuffer(b"0" * 31 + b"x", np.uint8).reshape(1, 32)) is None
 

@@ -31,6 +31,7 @@ _VALUES = np.full(256, 255, np.uint8)
 for _text in (b"0123456789abcdef", b"0123456789ABCDEF"):
     _VALUES[np.frombuffer(_text, np.uint8)] = np.arange(16)
 _MIXED = 0x9E3779B97F4A7C15  # the fractional part of the golden ratio: neighbours end up far apart
+_WORD = 1 << 64
 _CHUNK = 1 << 16
 
 
@@ -71,6 +72,7 @@ def column_uids(column: Any) -> Uids | None:
 def uid_numbers(uids: Uids) -> Numbers:
     """(N,) 63 bits of each, the same as `name_number` of its digits."""
     mixed: npt.NDArray[np.uint64] = uids["f0"] * np.uint64(_MIXED) ^ uids["f1"]
+    mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(_MIXED)  # so that counted uids do not differ in the bit below
     return (mixed >> np.uint64(1)).astype(np.int64)
 
 
@@ -78,7 +80,8 @@ def name_number(name: str) -> int:
     """A 63-bit number for a key or another name of a sample; a name is compared as the key that it would be."""
     if is_uid(name):
         upper, lower = int(name[:16], 16), int(name[16:], 16)
-        return (upper * _MIXED % (1 << 64) ^ lower) >> 1
+        mixed = upper * _MIXED % _WORD ^ lower
+        return (mixed ^ mixed >> 32) * _MIXED % _WORD >> 1
     return content_id(safe_key(name).encode(errors="surrogatepass"))
 
 
