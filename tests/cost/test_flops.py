@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.asked.bundle import PretrainedModel
-from pocketclip.cost.flops import count_macs, tower_macs
+from pocketclip.cost.flops import count_macs, counted_macs, tower_macs
 from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
 from pocketclip.models.text.huggingface import HuggingFaceTextEncoder
@@ -108,3 +108,12 @@ def test_distilbert_has_its_published_macs(distilbert: HuggingFaceTextEncoder, l
     tokens = torch.zeros(1, length, dtype=torch.int64)
     macs = module_macs(distilbert, tokens, torch.ones(1, length, dtype=torch.bool))
     assert macs / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_a_convolutions_two_gradients_cost_what_it_does(groups: int) -> None:
+    convolution = nn.Conv2d(8, 16, kernel_size=3, padding=1, groups=groups)
+    forward = 6 * 6 * 16 * (8 // groups) * 9
+    with counted_macs() as counter:
+        convolution(torch.zeros(1, 8, 6, 6, requires_grad=True)).sum().backward()
+    assert counter.get_total_flops() == 2 * 3 * forward
