@@ -182,6 +182,9 @@ class RunRecord(Config):
     seconds_per_epoch: dict[str, float] = {}  # a pass over the training data, and one validation, of each stage
     metrics: dict[str, float] = {}
     energy_kwh: float | None = None  # of this process; None where it was not measured
+    budget: dict[str, float] | None = None  # what the run was allowed, such as minutes; None where steps ended it
+    spent: dict[str, float] = {}  # of it: macs of all samples, seconds, device_hours, and dollars and joules if known
+    macs_per_sample: float | None = None  # of the last stage, forward and backward; cached towers are none of it
     price_dollars: float | None = None  # of the total seconds; None where no price per hour was given
     provenance: Provenance = Field(default_factory=Provenance)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketclip.cli import STARTED
 from pocketclip.cli.options import Changes, Device, Json, Price, Recipe, Verify
 from pocketclip.cli.telling import tell
 
@@ -75,6 +76,7 @@ def train(
             with_profile=profile,
             with_sharding=fsdp,
             verify=verify,
+            started=STARTED,
         )
         is_main = distributed.is_main()
     if is_main:

@@ -2,7 +2,8 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +16,14 @@ class Energy:
 
     kwh: float | None = None
     method: str = "not measured (pip install 'pocketclip[energy]')"
+    kwh_so_far: Callable[[], float] | None = None
+    _started: float = 0.0
+
+    def watts(self) -> float | None:
+        """Drawn on average until now; None where nothing could be measured."""
+        if self.kwh_so_far is None:
+            return None
+        return 3.6e6 * self.kwh_so_far() / max(time.perf_counter() - self._started, 1e-3)
 
 
 @contextmanager
@@ -33,6 +42,12 @@ def measure_energy(wanted: bool = True) -> Iterator[Energy]:
         country_iso_code="DEU", save_to_file=False, log_level=logging.ERROR, allow_multiple_runs=True
     )
     tracker.start()
+
+    def kwh_so_far() -> float:
+        tracker.flush()  # takes a measurement
+        return float(tracker._total_energy.kWh)
+
+    energy.kwh_so_far, energy._started = kwh_so_far, time.perf_counter()
     try:
         yield energy
     finally:

@@ -1,14 +1,16 @@
 """Tells the user, early and at the end, where a run learns nothing; what that is, `train/diagnosis.py` says."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pocketclip import distributed
 from pocketclip.objectives.uninformed import uninformed_loss
 from pocketclip.run.scores import EvaluatedSplit, validation_captions
 from pocketclip.run.state import Run
+from pocketclip.train.budget import StepPlan
 from pocketclip.train.causes import Settings, likely_causes
-from pocketclip.train.config import PlateauScheduleConfig, TrainConfig
+from pocketclip.train.config import ENDLESS, PlateauScheduleConfig, TrainConfig
 from pocketclip.train.diagnosis import Stage, findings, within_chance
 from pocketclip.train.metrics import read_metrics
 from pocketclip.types import ImageTextBatch
@@ -21,9 +23,17 @@ class Learning:
     """What one stage makes of its data; rank 0 looks and tells, the others do nothing."""
 
     def __init__(self, run: Run, name: str, config: TrainConfig, num_steps: int) -> None:
-        self.run, self.name = run, name
+        self.run, self.name, self.warmup = run, name, _warmup(config)
         run.tried = _settings(run, name, config, num_steps)
         self.stage = _stage(run, name, config, run.tried) if distributed.is_main() else None
+
+    def expect(self, plan: StepPlan) -> None:
+        """The stage's number of steps, where its budget says it as the stage goes on."""
+        if self.stage is None or plan.num_steps in (self.stage.settings.num_steps, ENDLESS):
+            return
+        settings = replace(self.stage.settings, num_steps=plan.num_steps)
+        warmup = round(self.warmup * plan.num_steps)
+        self.run.tried, self.stage = settings, replace(self.stage, settings=settings, warmup_steps=warmup)
 
     def looked_at(self, batches: Iterator[ImageTextBatch], start: int) -> Iterator[ImageTextBatch]:
         """The batches from a step on, with a look at the losses after some of the first steps."""
@@ -76,13 +86,11 @@ def _tell(run: Run, kind: str, message: str) -> None:
 def _stage(run: Run, name: str, config: TrainConfig, settings: Settings) -> Stage:
     objective, val = run.recipe.objective, run.val_source
     num_captions = config.captions_per_image + config.synthetic_captions_per_image
-    schedule = config.schedule
-    warmup = 0.0 if isinstance(schedule, PlateauScheduleConfig) else schedule.warmup
     val_batch = min(config.batch_size, len(val))
     return Stage(
         name=name.replace("_", " "),
         settings=settings,
-        warmup_steps=round(warmup * settings.num_steps),
+        warmup_steps=round(_warmup(config) * settings.num_steps),
         uninformed=uninformed_loss(objective, config.batch_size, num_captions),
         uninformed_validation=uninformed_loss(objective.validation, val_batch, validation_captions(run, config)),
         by_chance=run.task.guessing(len(val)),
@@ -91,6 +99,11 @@ def _stage(run: Run, name: str, config: TrainConfig, settings: Settings) -> Stag
         keeps_best=config.keep == "best",
         loss_grows=objective.needs.queue is not None,
     )
+
+
+def _warmup(config: TrainConfig) -> float:
+    """Share of the steps."""
+    return 0.0 if isinstance(config.schedule, PlateauScheduleConfig) else config.schedule.warmup
 
 
 def _units(num_images: int, images_per_example: int) -> int:

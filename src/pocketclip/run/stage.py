@@ -10,10 +10,12 @@ from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, Train
 from pocketclip.data.pictures.augment import SIMCLR_VIEWS
 from pocketclip.features.pairs import cached_batches
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.run.budget import within_budget
 from pocketclip.run.learning import Learning
 from pocketclip.run.scores import frozen_features, quick_scores, trained_features
 from pocketclip.run.state import Run
 from pocketclip.run.strategies import plan_of_pairs, plan_of_source, preprocess_of, tower_of_stage
+from pocketclip.train.budget import CountedSteps
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.loop import Batches, Evaluate, Trainer
 from pocketclip.train.progress import Progress
@@ -34,6 +36,7 @@ def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
     run.seconds[f"{name}_features"] = time.perf_counter() - started
     run.num_captions = int(pairs.num_captions.sum())
     plan = plan_of_pairs(run, config, BatchPlan(len(pairs), config.batch_size, run.recipe.seed), pairs)
+    config, budget = within_budget(run, name, config, plan)
 
     def batches(start: int) -> Iterator[ImageTextBatch]:
         steps = range(start, config.total_steps(plan.steps_per_epoch))
@@ -44,7 +47,7 @@ def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
         assert isinstance(model, DualEncoder)
         return quick_scores(run, model, val, config)
 
-    return _train(run, name, config, run.model.heads_only(), batches, evaluate, plan)
+    return _train(run, name, config, run.model.heads_only(), batches, evaluate, plan, budget)
 
 
 def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
@@ -66,6 +69,8 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         run.num_captions = captions.num_items(source)
     plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed)
     plan = plan_of_source(run, name, config, plan, images)
+    with tower_of_stage(run, config):
+        config, budget = within_budget(run, name, config, plan)
     seen = TrainingBatches(
         source,
         plan,
@@ -98,19 +103,27 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         return quick_scores(run, model.heads_only(), pairs, config)
 
     with tower_of_stage(run, config):
-        progress = _train(run, name, config, model, batches, evaluate, plan)
+        progress = _train(run, name, config, model, batches, evaluate, plan, budget)
     if name != "train":
         run.towers_changed()
     return progress
 
 
 def _train(
-    run: Run, name: str, config: TrainConfig, model: DualEncoder, batches: Batches, evaluate: Evaluate, plan: BatchPlan
+    run: Run,
+    name: str,
+    config: TrainConfig,
+    model: DualEncoder,
+    batches: Batches,
+    evaluate: Evaluate,
+    plan: BatchPlan,
+    budget: CountedSteps,
 ) -> Progress:
     learning = Learning(run, name, config, config.total_steps(plan.steps_per_epoch))
 
     def evaluate_and_look(model: nn.Module) -> Mapping[str, float]:
         scores = evaluate(model)
+        learning.expect(trainer.plan)
         learning.look(scores)
         return scores
 
@@ -128,9 +141,14 @@ def _train(
         teach=run.teaching.live,
         with_profile=run.with_profile,
         with_sharding=run.with_sharding,
+        spent=run.spent,
+        budget=budget,
     )
     progress = trainer.run(resume=run.resume)
+    learning.expect(trainer.plan)
     learning.finish()
+    run.stage_began = progress.spent
+    run.macs_spent[name] = run.macs_per_sample[name] * progress.step * config.batch_size
     run.seconds |= {f"{name}_{phase}": seconds for phase, seconds in progress.seconds.items()}
     run.earlier_seconds += trainer.earlier_seconds
     run.seconds_per_epoch[f"{name}_train"] = progress.seconds["train"] / progress.step * plan.steps_per_epoch

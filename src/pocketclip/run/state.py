@@ -1,13 +1,14 @@
 """What the stages and the evaluations of one run share."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from pocketclip import distributed
 from pocketclip.bundle import find_bundle
+from pocketclip.cost.energy import Energy
 from pocketclip.data import Source
 from pocketclip.data.identity import picture_ids
 from pocketclip.data.source import left_out_lines, whole_of
@@ -20,6 +21,7 @@ from pocketclip.run.teaching import open_teaching
 from pocketclip.sketch import Sketch
 from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import BrokenItems, Watch
+from pocketclip.train.budget import Spent
 from pocketclip.train.causes import Settings
 
 
@@ -35,10 +37,16 @@ class Run:
     with_profile: bool
     with_sharding: bool
     verify: bool = False
+    started: float = field(default_factory=time.perf_counter)
+    dollars_per_hour: float | None = None
+    energy: Energy = field(default_factory=Energy)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        self.started, self.earlier_seconds = time.perf_counter(), 0.0
+        self.earlier_seconds = 0.0
+        self.spent, self.stage_began = Spent(self.started), 0.0  # both in seconds of the run, pauses left out
+        self.macs_per_sample: dict[str, float] = {}  # of the stages so far, and what they took in all
+        self.macs_spent: dict[str, float] = {}
         self.filled = FILLING.seconds  # by what this process did before
         self.seconds: dict[str, float] = {}
         self.seconds_per_epoch: dict[str, float] = {}

@@ -13,6 +13,7 @@ from pocketclip.hardware import Load
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance, RunRecord, write_record
+from pocketclip.run.budget import check_budgets, spent
 from pocketclip.run.card import model_card
 from pocketclip.run.fit import fit_to_data
 from pocketclip.run.learning import note_chance
@@ -52,6 +53,7 @@ def train(
     with_profile: bool = False,
     with_sharding: bool = False,
     verify: bool = False,
+    started: float | None = None,
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
 
@@ -61,28 +63,31 @@ def train(
     The record has the price where this machine's `dollars_per_hour` are given, and `with_energy` what codecarbon
     measured. `with_profile` writes where the time of some early steps of each stage went to `folder/profile`;
     `with_sharding` lets several ranks spread the weights (FSDP2) instead of holding all of them each (DDP). `verify`
-    reads every picture again and trusts no time of a file.
+    reads every picture again and trusts no time of a file. `started` is when the command began, by `time.perf_counter`:
+    its time counts, too.
 
     Raises:
         UserError: anything the user can fix.
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
     on, load = resolve_device(device), Load()
+    started = time.perf_counter() if started is None else started
+    check_budgets(recipe, dollars_per_hour, with_energy=with_energy)
     recipe, fitted = fit_to_data(recipe, watch)
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, watch, resume=resume))
     paced = Paced(watch)
-    run = Run(recipe, folder, paced, on, resume, with_profile, with_sharding, verify)
+    run = Run(recipe, folder, paced, on, resume, with_profile, with_sharding, verify, started, dollars_per_hour)
     run.notes["train"] += [fitted] if fitted else []
     note_shared_captions(run)
     paced.fit()
     check_towers(run)
-    with measure_energy(with_energy) as energy:
+    with measure_energy(with_energy) as run.energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     note_chance(run, splits)
     run.notes["threads"] = paced.notes
-    record = _record(run, name, stages, energy.kwh, dollars_per_hour, Provenance.under(load))
+    record = _record(run, name, stages, Provenance.under(load))
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)
     model.trained_on = run.trained_on()
@@ -95,10 +100,10 @@ def _record(
     run: Run,
     name: str,
     stages: Mapping[str, Progress],
-    energy_kwh: float | None,
-    dollars_per_hour: float | None,
     provenance: Provenance,
 ) -> RunRecord:
+    budget = run.recipe.train.budget
+    dollars_per_hour = run.dollars_per_hour or (None if budget is None else budget.dollars_per_hour)
     total = run.earlier_seconds + time.perf_counter() - run.started
     return RunRecord(
         name=name,
@@ -113,7 +118,10 @@ def _record(
         seconds={**run.seconds, "caches": FILLING.seconds - run.filled, "total": total},
         seconds_per_epoch=run.seconds_per_epoch,
         metrics=stages["train"].evaluation,
-        energy_kwh=energy_kwh,
+        energy_kwh=run.energy.kwh,
         price_dollars=None if dollars_per_hour is None else price_dollars(total, dollars_per_hour),
+        budget=None if budget is None else {budget.kind: budget.amount},
+        spent=spent(run),
+        macs_per_sample=run.macs_per_sample["train"],
         provenance=provenance,
     )

@@ -1,6 +1,8 @@
 """The `train` section of a recipe, and the stages before it."""
 
-from typing import Annotated, Literal, Self
+import operator
+import sys
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -88,11 +90,60 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+Amount = Annotated[PositiveFloat | None, Field(exclude_if=operator.not_)]
+ENDLESS = sys.maxsize
+"""Steps of a stage that its budget alone ends."""
+
+
+class BudgetConfig(Config):
+    """What may be spent, as exactly one amount: of `train` by the whole run, of a stage before it by that stage.
+
+    Times count data, caches, evaluations and checkpoints, and no pause between two processes.
+    """
+
+    seconds: Amount = None
+    minutes: Amount = None
+    macs: Amount = None
+    """Multiply-accumulates of all samples, forward and backward; see `cost/training.py`."""
+    device_hours: Amount = None
+    dollars: Amount = None
+    joules: Amount = None
+    dollars_per_hour: Amount = None
+    """Of the machine, for `dollars`; `--price` goes first."""
+    watts: Amount = None
+    """That the machine draws, for `joules`; without it they are measured, which takes `--energy`."""
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        given = [kind for kind in AMOUNTS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a budget has exactly one of {', '.join(AMOUNTS)} (got {' and '.join(given) or 'none'})")
+        for price, kind in (("dollars_per_hour", "dollars"), ("watts", "joules")):
+            if getattr(self, price) is not None and given != [kind]:
+                raise ValueError(f"{price} has an effect with {kind} only")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of `AMOUNTS` is given."""
+        return next(kind for kind in AMOUNTS if getattr(self, kind) is not None)
+
+    @property
+    def amount(self) -> float:
+        """How much of it."""
+        return float(getattr(self, self.kind))
+
+
+AMOUNTS = ("seconds", "minutes", "macs", "device_hours", "dollars", "joules")
+
+
 class TrainConfig(Config):
-    """How a model is trained; the run ends at `num_epochs` or `num_steps`, whichever comes first."""
+    """How a model is trained; the run ends at `num_epochs` or `num_steps`, whichever comes first, or at its budget."""
 
     num_epochs: PositiveFloat | None = None
     num_steps: PositiveInt | None = None
+    budget: Annotated[BudgetConfig | None, Field(exclude_if=operator.not_)] = None
+    """Ends the stage in the place of epochs and steps, which then are left out of account."""
     batch_size: Annotated[int, Field(ge=2)]  # a contrastive batch of one has no negatives
     learning_rate: LearningRates
     cache: CacheConfig | None = None
@@ -144,10 +195,17 @@ class TrainConfig(Config):
     num_workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that read data; None chooses by the machine. The batches do not depend on it."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_takes_the_place_of_steps(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("budget"):
+            return {**values, "num_epochs": None, "num_steps": None}
+        return values
+
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Self:
-        if self.num_epochs is None and self.num_steps is None:
-            raise ValueError("give num_epochs or num_steps")
+        if self.num_epochs is None and self.num_steps is None and self.budget is None:
+            raise ValueError("give num_epochs or num_steps, or a budget")
         rates = self.learning_rate
         if rates.heads is None and rates.image_encoder is None and rates.text_encoder is None:
             raise ValueError("learning_rate: every part is frozen, so nothing would be trained")
@@ -180,9 +238,9 @@ class TrainConfig(Config):
         return self.cache is not None and self.learning_rate.text_encoder is None
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Where the run ends."""
+        """Where the run ends, if its budget does not end it before."""
         by_epochs = None if self.num_epochs is None else max(1, round(self.num_epochs * steps_per_epoch))
-        return min(steps for steps in (by_epochs, self.num_steps) if steps is not None)
+        return min((steps for steps in (by_epochs, self.num_steps) if steps is not None), default=ENDLESS)
 
 
 class EarlyStageConfig(TrainConfig):

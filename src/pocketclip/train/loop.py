@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
 from pocketclip import distributed
@@ -21,12 +20,13 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import autocast
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import checkpoint, interrupt
+from pocketclip.train.budget import CountedSteps, Spent, StepPlan
 from pocketclip.train.checkpoint import CheckpointFolder
 from pocketclip.train.config import PlateauScheduleConfig, TrainConfig
 from pocketclip.train.metrics import MetricsFile, mean_of_steps
 from pocketclip.train.modes import average_running_statistics, set_modes
-from pocketclip.train.optimizer import build_optimizer
-from pocketclip.train.parallel import Alone, Replicated, Sharded
+from pocketclip.train.optimizer import build_average, build_optimizer
+from pocketclip.train.parallel import Alone, Replicated, Sharded, agree
 from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
 from pocketclip.train.schedule import PlannedRates, build_schedule
@@ -72,11 +72,16 @@ class Trainer:
     with_sharding: bool = False
     """Several ranks spread the weights (FSDP2) instead of holding all of them each (DDP)."""
 
+    spent: Spent = field(default_factory=Spent)
+    """Of the run, of which this is a stage."""
+    budget: CountedSteps = field(default_factory=CountedSteps)
+    """Plans the steps."""
+
     def __post_init__(self) -> None:
         name, model, config, folder = self.name, self.model, self.config, self.folder
         self.title = name.replace("_", " ")  # for people
         self.device = model.logit_scale.device
-        self.num_steps = config.total_steps(self.steps_per_epoch)
+        self.plan = self.budget.first_plan(config.total_steps(self.steps_per_epoch))
         if self.with_sharding and config.ema_decay is not None:
             raise UserError(
                 f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off."
@@ -88,11 +93,8 @@ class Trainer:
         self.model = model = self.parallel.model
         self.learned = learned_part(self.objective).to(self.device).train()
         self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, list(self.learned.parameters()))
-        self.schedule = build_schedule(config.schedule, self.optimizer, self.num_steps)
-        self.average: AveragedModel | None = None
-        if config.ema_decay is not None:
-            averaging = get_ema_multi_avg_fn(config.ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+        self.schedule = build_schedule(config.schedule, self.optimizer, self.plan.num_steps)
+        self.average = None if config.ema_decay is None else build_average(model, config.ema_decay)
         self.checkpoints = CheckpointFolder(folder / "checkpoints" / name, config.num_checkpoints)
         self.metrics = MetricsFile(folder / "metrics.jsonl", name, tensorboard=config.tensorboard)
         watched = self.with_profile and distributed.is_main()
@@ -113,7 +115,7 @@ class Trainer:
         if resume:
             self._resume()
         self.earlier_seconds = sum(self.progress.seconds.values())
-        self.watch.work(self.title, self.progress.step, self.num_steps)
+        self.watch.work(self.title, self.progress.step, self.plan.told(self.progress.step))
         if distributed.on_main(self.checkpoints.final.is_file):
             self.parallel.whole_model().eval()
             return self.progress
@@ -121,32 +123,40 @@ class Trainer:
             with interrupt.listen() as request, self.profiler or nullcontext():
                 self._train(request)
         self._take_weights_to_keep()
-        state = {"progress": dict(vars(self.progress)), "model": self.parallel.whole_model().eval().state_dict()}
+        state = {"progress": self._reached(), "model": self.parallel.whole_model().eval().state_dict()}
         distributed.on_main(lambda: self.checkpoints.finish(state))
         return self.progress
 
     def _finished(self) -> bool:
-        return self.progress.stopped or self.progress.step >= self.num_steps
+        return self.progress.stopped or self.progress.step >= self.plan.num_steps
+
+    def _reached(self) -> dict[str, Any]:
+        self.progress.spent, self.progress.plan = self.spent.seconds(), dict(vars(self.plan))
+        return dict(vars(self.progress))
 
     def _train(self, request: Event) -> None:
         config, progress = self.config, self.progress
         set_modes(self.model, self.config)
         every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * self.steps_per_epoch))
+        self.budget.begin(progress.step, self.plan, steps_per_evaluation=0 if self.evaluate is None else every)
         started = time.perf_counter()
         batches = self.batches(progress.step)
         while (batch := self._next(batches)) is not None:
             progress.seconds_waiting += time.perf_counter() - started
-            batch, stop = self._agree(batch, request)
+            batch, stop = agree(batch, request.is_set())
             self._step(batch)
             elapsed = time.perf_counter() - started
             progress.seconds["train"] += elapsed
+            self.plan = self.budget.after_step(progress.step, elapsed, self.plan)
+            if isinstance(self.schedule, PlannedRates):
+                self.schedule.follow(self.plan)
             waiting = progress.seconds_waiting / max(progress.seconds["train"], 1e-9)
             shown = {**self.metrics.newest, "waiting_for_data": waiting}
             speed = sum(batch.shares) / max(elapsed, 1e-9)
-            self.watch.step(self.title, progress.step, self.num_steps, speed, shown)
+            self.watch.step(self.title, progress.step, self.plan.told(progress.step), speed, shown)
             if self.profiler is not None:
                 self.profiler.step()
-            last = progress.step == self.num_steps
+            last = progress.step == self.plan.num_steps
             if progress.step % config.log_every == 0 or last:
                 self._log()
             if self.evaluate is not None and (last or (every is not None and progress.step % every == 0)):
@@ -157,7 +167,7 @@ class Trainer:
             if progress.step % config.checkpoint_every == 0 or stop:
                 self.save()
             if stop:
-                raise Interrupted(f"{self.name}: stopped at step {progress.step} of {self.num_steps}.")
+                raise Interrupted(f"{self.name}: stopped at step {progress.step} of {self.plan.told(progress.step)}.")
             started = time.perf_counter()
         self._log()
         progress.broken = list(self.watch.messages)
@@ -165,15 +175,6 @@ class Trainer:
     def _next(self, batches: Iterator[ImageTextBatch]) -> ImageTextBatch | None:
         with record_function("data"):
             return next(batches, None)
-
-    def _agree(self, batch: ImageTextBatch, request: Event) -> tuple[ImageTextBatch, bool]:
-        """What ranks have to know of each other: the batch's shares and broken items, and whether to stop after it."""
-        rows = distributed.gather_numbers(len(batch), len(batch.broken), int(request.is_set()))
-        shares, num_broken, asked = zip(*rows, strict=True)
-        broken = batch.broken
-        if any(num_broken):
-            broken = [message for messages in distributed.gather_objects(broken) for message in messages]
-        return replace(batch, shares=shares, broken=broken), any(asked)
 
     def _step(self, batch: ImageTextBatch) -> None:
         progress = self.progress
@@ -228,8 +229,9 @@ class Trainer:
         model.eval()
         values = distributed.gather_objects(dict(self.evaluate(model)))[0]  # the last bit decides on all ranks alike
         set_modes(self.model, self.config)
-        progress, config = self.progress, self.config
-        progress.seconds["validate"] += time.perf_counter() - started
+        progress, config, elapsed = self.progress, self.config, time.perf_counter() - started
+        progress.seconds["validate"] += elapsed
+        self.budget.evaluated(elapsed)
         progress.evaluation = values
         progress.num_evaluations += 1
         self._write(values)
@@ -252,7 +254,7 @@ class Trainer:
         average_running_statistics(self.model)
         self.progress.broken = list(self.watch.messages)
         state: dict[str, Any] = {
-            "progress": dict(vars(self.progress)),
+            "progress": self._reached(),
             "model": self.parallel.state_dict(),
             "optimizer": self.parallel.optimizer_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
@@ -268,11 +270,15 @@ class Trainer:
             distributed.on_main(self.metrics.start_over)
             return
         self.progress = Progress(**state["progress"])
+        self.spent.go_on(self.progress.spent)
+        self.plan = StepPlan(**self.progress.plan) if self.progress.plan else self.plan
         self.parallel.load_state_dict(state["model"])
         self.watch.add(self.progress.broken)
         if "optimizer" not in state:  # the stage was over
             return
         self.parallel.load_optimizer_state(self.optimizer, state["optimizer"])
+        if isinstance(self.schedule, PlannedRates):
+            self.schedule.plan = self.plan
         self.schedule.load_state_dict(state["schedule"])
         self.learned.load_state_dict(state["objective"])
         if self.average is not None:

@@ -1,4 +1,4 @@
-"""AdamW with a rate for each part of the model; a part without a rate is frozen."""
+"""AdamW with a rate for each part of the model; a part without a rate is frozen. Beside it an average of its steps."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
@@ -38,6 +39,11 @@ def build_optimizer(
             groups += _groups([p for p in parameters if p.requires_grad], config, spared, part=part, lr=rate)
     groups += _groups(others, config, spared, part="objective", lr=rates.heads)
     return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+
+
+def build_average(model: DualEncoder, decay: float) -> AveragedModel:
+    """A running average of a model's weights and buffers, which is updated after every step."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def embeddings_of(model: nn.Module) -> list[nn.Parameter]:

@@ -8,6 +8,7 @@ comes. The temperature and the bias are single numbers, which neither treats wel
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -159,6 +160,16 @@ class Sharded(Alone):
             for number, values in state["state"].items()
         }
         optimizer.load_state_dict({**state, "state": parts})
+
+
+def agree(batch: ImageTextBatch, asked: bool) -> tuple[ImageTextBatch, bool]:
+    """What ranks have to know of each other: the batch's shares and broken items, and whether to stop after it."""
+    rows = distributed.gather_numbers(len(batch), len(batch.broken), int(asked))
+    shares, num_broken, stops = zip(*rows, strict=True)
+    broken = batch.broken
+    if any(num_broken):
+        broken = [message for messages in distributed.gather_objects(broken) for message in messages]
+    return replace(batch, shares=shares, broken=broken), any(stops)
 
 
 def blocks_of(part: nn.Module) -> list[nn.Module]:

@@ -1,6 +1,7 @@
 """What a stage of training has reached."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pocketclip.errors import UserError, and_known
 from pocketclip.train.schedule import is_loss
@@ -21,6 +22,10 @@ class Progress:
     metrics_bytes: int = 0
     seconds_waiting: float = 0.0
     """Of the training seconds, those in which no batch was ready."""
+    spent: float = 0.0
+    """Seconds of the whole run so far, without its pauses."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """The fields of the stage's `StepPlan`."""
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "validate": 0.0})
 
     def metric(self, name: str, stage: str) -> float:

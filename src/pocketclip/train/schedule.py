@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from pocketclip.train.budget import StepPlan
 from pocketclip.train.config import (
     ConstantScheduleConfig,
     CosineScheduleConfig,
@@ -14,8 +15,8 @@ from pocketclip.train.config import (
 )
 
 
-def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: int, num_steps: int) -> float:
-    """What the rate is multiplied with in a step, counted from 0."""
+def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: float, num_steps: int) -> float:
+    """What the rate is multiplied with in a step, counted from 0; a plan that changed has steps in between."""
     warmup = round(config.warmup * num_steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -35,19 +36,25 @@ class PlannedRates:
     def __init__(
         self, optimizer: Optimizer, config: CosineScheduleConfig | ConstantScheduleConfig, num_steps: int
     ) -> None:
-        self.optimizer, self.config, self.num_steps = optimizer, config, num_steps
+        self.optimizer, self.config, self.plan = optimizer, config, StepPlan(num_steps)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._go_to(0)
 
     def _go_to(self, step: int) -> None:
-        self.next_step, factor = step, rate_factor(self.config, step, self.num_steps)
+        self.next_step, position = step, self.plan.position(step)
+        factor = rate_factor(self.config, position, self.plan.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
     def step(self) -> None:
         """Go on to the next step's rate."""
         self._go_to(self.next_step + 1)
+
+    def follow(self, plan: StepPlan) -> None:
+        """Go on by another plan, from the step that comes next."""
+        self.plan = plan
+        self._go_to(self.next_step)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of the step that comes next, under torch's name for it."""

@@ -1,0 +1,189 @@
+"""What a run may spend and has spent: steps from multiply-accumulates, or a time that plans its steps as it goes."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pocketclip import distributed
+from pocketclip.cost.price import price_dollars
+from pocketclip.cost.training import sample_macs
+from pocketclip.data import Source
+from pocketclip.data.batches import BatchPlan
+from pocketclip.data.source import Subset
+from pocketclip.errors import UserError
+from pocketclip.features.cache import CacheConfig
+from pocketclip.features.towers import features_in_memory, texts_in_memory
+from pocketclip.models.pair_head import judge_of
+from pocketclip.models.running.precision import precision_of_scores
+from pocketclip.models.running.runner import Runner
+from pocketclip.recipe import Recipe
+from pocketclip.run.scores import embed_pairs, frozen_features
+from pocketclip.run.spending import padded_tokens, sample_work
+from pocketclip.run.state import Run
+from pocketclip.train.budget import CountedSteps, TimeBudget
+from pocketclip.train.config import BudgetConfig, TrainConfig
+
+CLOSING_SECONDS = 1.0
+"""For the record, the bundle, the gallery and the end of the process."""
+PROBED = 32
+"""Images that say how long encoding a whole split takes."""
+SECONDS = {"seconds": 1.0, "minutes": 60.0}
+
+
+def check_budgets(recipe: Recipe, dollars_per_hour: float | None, *, with_energy: bool) -> None:
+    """Refuse with a UserError, before any work, a budget whose price nobody said."""
+    for name, stage in recipe.stages.items():
+        if (budget := stage.budget) is None:
+            continue
+        if budget.kind == "dollars" and not (dollars_per_hour or budget.dollars_per_hour):
+            raise UserError(
+                f"{name}.budget: dollars needs what this machine costs: give --price DOLLARS_PER_HOUR, or "
+                f"--set {name}.budget.dollars_per_hour=0.10 beside it."
+            )
+        if budget.kind == "joules" and budget.watts is None and not with_energy:
+            raise UserError(
+                f"{name}.budget: joules needs what this machine draws: measure it with --energy, or give "
+                f"--set {name}.budget.watts=50 beside it."
+            )
+
+
+def stage_macs(run: Run, config: TrainConfig) -> float:
+    """Multiply-accumulates of one sample of a stage, live teachers included."""
+    live = run.teaching.live
+    teachers = () if live is None else live.teachers
+    work = sample_work(run.recipe, config, padded_tokens(run.train_source, run.tokenizer, config))
+    return sample_macs(run.model, work, run.objective, teachers).total
+
+
+def within_budget(run: Run, name: str, config: TrainConfig, plan: BatchPlan) -> tuple[TrainConfig, CountedSteps]:
+    """A stage's settings with the steps that its budget pays for, and who plans them."""
+    run.macs_per_sample[name] = stage_macs(run, config)
+    if config.budget is None:
+        return config, CountedSteps()
+    if config.budget.kind == "macs":
+        steps = _steps_for_macs(run, name, config, config.budget.amount)
+        return config.model_copy(update={"num_steps": min(steps, config.total_steps(plan.steps_per_epoch))}), (
+            CountedSteps()
+        )
+    seconds, is_last, began = _seconds_for(run, name, config.budget), name == "train", run.stage_began
+    quick, after = _evaluation_seconds(run, config, is_last=is_last)
+    began = 0.0 if is_last else began
+    return config, TimeBudget(
+        seconds=lambda: began + seconds(),
+        spent=run.spent,
+        after=after,
+        evaluation_seconds=quick,
+        too_small=lambda end: _too_small(name, config, end - began, seconds()),
+    )
+
+
+def _too_small(name: str, config: TrainConfig, needed: float, seconds: float) -> str:
+    """What is wrong with so few seconds, and the nearest amount that works."""
+    assert config.budget is not None
+    kind, amount = config.budget.kind, config.budget.amount
+    nearest = f"--set {name}.budget.{kind}={_rounded_up(amount * needed / seconds):g}"
+    return (
+        f"{name}.budget: {amount:g} {kind} is too small for one batch: what has to be done around it and the batch "
+        f"take {needed:.3g} s here. Give at least {nearest}."
+    )
+
+
+def spent(run: Run) -> dict[str, float]:
+    """What a run has used up: `macs` of the samples of all stages, `seconds` without pauses, and what is known else."""
+    budget, seconds = run.recipe.train.budget, run.spent.seconds()
+    found = {"macs": sum(run.macs_spent.values()), "seconds": seconds}
+    found["device_hours"] = seconds * distributed.world_size() / 3600
+    if price := run.dollars_per_hour or (None if budget is None else budget.dollars_per_hour):
+        found["dollars"] = price_dollars(seconds, price)
+    if run.energy.kwh is not None:
+        found["joules"] = 3.6e6 * run.energy.kwh
+    elif budget is not None and budget.watts is not None:
+        found["joules"] = seconds * budget.watts
+    return found
+
+
+def _steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> int:
+    before = sum(run.macs_spent.values()) if name == "train" else 0.0
+    batch = run.macs_per_sample[name] * config.batch_size
+    steps = int((amount - before) // batch)
+    if steps < 1:
+        earlier = f", and the stages before take {before:.3g}" if before else ""
+        raise UserError(
+            f"{name}.budget: {amount:.6g} macs is too small: one batch of {config.batch_size} takes {batch:.3g}"
+            f"{earlier}. Give at least --set {name}.budget.macs={_rounded_up(before + batch):.3g}."
+        )
+    return steps
+
+
+def _seconds_for(run: Run, name: str, budget: BudgetConfig) -> Callable[[], float]:
+    """What an amount is in seconds on this machine; of joules by what is measured so far."""
+    amount = budget.amount
+    if budget.kind in SECONDS:
+        return lambda: SECONDS[budget.kind] * amount
+    if budget.kind == "device_hours":
+        return lambda: 3600 * amount / distributed.world_size()
+    if budget.kind == "dollars":
+        price = run.dollars_per_hour or budget.dollars_per_hour
+        assert price, "checked before"
+        return lambda: 3600 * amount / price
+    if budget.watts is not None:
+        return lambda: amount / float(budget.watts or 1)
+    return lambda: amount / _watts(run, name)
+
+
+def _watts(run: Run, name: str) -> float:
+    watts = run.energy.watts()
+    if not watts:
+        raise UserError(
+            f"{name}.budget: what this machine draws cannot be measured ({run.energy.method}); give "
+            f"--set {name}.budget.watts=50."
+        )
+    return watts
+
+
+def _evaluation_seconds(run: Run, config: TrainConfig, *, is_last: bool) -> tuple[float, float]:
+    """What one validation of the stage takes, and all that follows the last stage; tried on a few pictures."""
+    splits = list(run.measured.values()) if is_last else []
+    if config.is_heads_only:
+        scoring = [_scoring_seconds(run, source) for source in splits]
+        return (scoring or [0.0])[0], CLOSING_SECONDS + 2 * sum(scoring)  # intervals are drawn, too
+    quick = _encoding_seconds(run, config, run.val_source, exact=False)
+    final = [_encoding_seconds(run, config, source, exact=True) for source in splits]
+    return quick, CLOSING_SECONDS * is_last + sum(final)
+
+
+def _scoring_seconds(run: Run, source: Source) -> float:
+    """Of a split whose features the cache has, or has from now on."""
+    pairs = frozen_features(run, source)
+    started = time.perf_counter()
+    heads = copy.deepcopy(run.model.heads_only()).to(run.device).eval()
+    run.task.points(embed_pairs(heads, pairs, run.device), source, judge_of(heads.pair_head))
+    return time.perf_counter() - started
+
+
+def _encoding_seconds(run: Run, config: TrainConfig, source: Source, *, exact: bool) -> float:
+    """Of a whole split through the towers as they are; images that the cache keeps are there from now on."""
+    precision = precision_of_scores(config.precision) if exact else config.precision
+    numbers = np.arange(min(PROBED, len(source)))
+    some, seconds = Subset(source, numbers, "some"), 0.0
+    if config.cache is not None:
+        run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
+    for _ in range(2):  # the first time much is set up
+        started = time.perf_counter()
+        size = run.preprocess.image_size
+        runner = Runner(run.model, device=run.device, precision=precision, image_size=size, heads=False)
+        if config.cache is None:
+            features_in_memory(runner, some, run.tokenizer, run.preprocess)
+        else:
+            texts_in_memory(runner, some, run.tokenizer)
+        seconds = time.perf_counter() - started
+    return seconds * len(source) / len(some)
+
+
+def _rounded_up(value: float) -> float:
+    """To two figures."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit) * unit
