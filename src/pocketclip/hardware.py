@@ -47,6 +47,16 @@ def describe_hardware() -> str:
     return ", ".join(part for part in parts if part)
 
 
+def process_began() -> float:
+    """When this process was started, by `time.perf_counter`; where the system does not tell, now."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):  # not Linux, or a /proc of another make
+        age = 0.0
+    return time.perf_counter() - max(age, 0.0)
+
+
 def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed memory instead of handing it back to the kernel and faulting it in again.
 

@@ -11,7 +11,12 @@ BASE = {"num_steps": 2, "batch_size": 2, "learning_rate": {"heads": 0.1}}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_steps": None}, "give num_epochs or num_steps"),
+        ({"num_steps": None}, "give num_epochs or num_steps, or a budget"),
+        ({"budget": {"minutes": 1, "seconds": 1}}, "a budget has exactly one of .* \\(got seconds and minutes\\)"),
+        ({"budget": {"watts": 50}}, "a budget has exactly one of .* \\(got none\\)"),
+        ({"budget": {"minutes": 1, "watts": 50}}, "watts has an effect with joules only"),
+        ({"budget": {"minutes": 1, "dollars_per_hour": 1}}, "dollars_per_hour has an effect with dollars only"),
+        ({"budget": {"minutes": 0}}, "budget.minutes"),
         ({"learning_rate": {}}, "every part is frozen"),
         ({"cache": {}, "learning_rate": {"heads": 0.1, "image_encoder": 0.1}}, "cache needs a frozen image tower"),
         ({"cache": {}, "augment": {"flip": True}}, "augment has no effect with cache"),

@@ -1,6 +1,6 @@
 """The command line: `main` and one file a command; what a command does lies in the folders below."""
 
-import time
+from pocketclip.hardware import process_began
 
-STARTED = time.perf_counter()
-"""When the command began."""
+STARTED = process_began()
+"""When the command began, by `time.perf_counter`."""
