@@ -97,13 +97,13 @@ def test_every_amount_is_a_time_on_this_machine(
     amount: dict[str, float], options: dict[str, float], seconds: float
 ) -> None:
     config = BudgetConfig.parse(amount, place="test")
-    assert budgets._seconds_for(run_with(**options), "train", config)() == pytest.approx(seconds)
+    assert budgets.seconds_for(run_with(**options), "train", config)() == pytest.approx(seconds)
 
 
 def test_on_two_devices_a_device_hour_is_half_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets.distributed, "world_size", lambda: 2)
     config = BudgetConfig.parse({"device_hours": 1}, place="test")
-    assert budgets._seconds_for(run_with(), "train", config)() == pytest.approx(1800)
+    assert budgets.seconds_for(run_with(), "train", config)() == pytest.approx(1800)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_a_budget_without_its_price_is_refused_before_any_work(amount: dict[str,
 def test_what_cannot_be_measured_says_so() -> None:
     config = BudgetConfig.parse({"joules": 1}, place="test")
     with pytest.raises(UserError, match=r"cannot be measured .* --set train.budget.watts=50"):
-        budgets._seconds_for(run_with(), "train", config)()
+        budgets.seconds_for(run_with(), "train", config)()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pocketclip.cli import STARTED
 from pocketclip.cli.options import Changes, Json, Recipe
 from pocketclip.cli.tables import print_table
 from pocketclip.cli.telling import tell
@@ -25,14 +26,16 @@ def plan(
         float | None,
         typer.Option(min=0, metavar="DOLLARS_PER_HOUR", help="Of the machine, in the place of the listed price."),
     ] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Train a few steps on this machine first.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Where the data are not here, train on drawn ones first.")
+    ] = False,
     changes: Changes = [],  # noqa: B006 (typer copies it)
     json_lines: Json = False,
 ) -> None:
     """Say what a training takes before you spend it: hours, dollars, storage.
 
-    The speed is the one you give, else a record's, else a published one, else an estimate with a range
-    (docs/plan.md).
+    The speed is the one you give; on this machine that of a rehearsal, in seconds, on some of the run's own data; else
+    a record's, else a published one, else an estimate with a range (docs/plan.md).
 
     \b
     Example:
@@ -59,6 +62,7 @@ def plan(
             num_samples=samples,
             dollars_per_hour=price,
             measure=measure,
+            started=STARTED,
             watch=shown,
         )
     if json_lines:

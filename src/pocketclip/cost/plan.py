@@ -103,6 +103,8 @@ class Plan(Config):
     dollars_per_hour: float | None
     price_source: str
     dollars: float | None
+    seconds: dict[str, float] = {}
+    """By what they are for, where they were measured now."""
     storage_bytes: dict[str, int | None]
     """By what it is for; None where it is not known on this machine."""
     notes: list[str]

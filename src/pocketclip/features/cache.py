@@ -85,6 +85,11 @@ def cached(root: Path, stage: Stage, open_stage: OpenStage, engine: Engine, watc
     return whole
 
 
+def is_filled(root: Path, stage: Stage) -> bool:
+    """Whether the cache at `root` has all that a stage makes."""
+    return (root / digest([FORMAT, stage.made_from]) / MANIFEST).is_file()
+
+
 def _read(entry: Path, stage: Stage, columns: Columns) -> Block | None:
     """A whole entry; None where there is none, or a damaged one."""
     try:

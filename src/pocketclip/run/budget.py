@@ -64,11 +64,11 @@ def within_budget(run: Run, name: str, config: TrainConfig, plan: BatchPlan) -> 
     if config.budget is None:
         return config, CountedSteps()
     if config.budget.kind == "macs":
-        steps = _steps_for_macs(run, name, config, config.budget.amount)
+        steps = steps_for_macs(run, name, config, config.budget.amount)
         return config.model_copy(update={"num_steps": min(steps, config.total_steps(plan.steps_per_epoch))}), (
             CountedSteps()
         )
-    seconds, is_last, began = _seconds_for(run, name, config.budget), name == "train", run.stage_began
+    seconds, is_last, began = seconds_for(run, name, config.budget), name == "train", run.stage_began
     quick, after = _evaluation_seconds(run, config, is_last=is_last)
     began = 0.0 if is_last else began
     return config, TimeBudget(
@@ -105,7 +105,7 @@ def spent(run: Run) -> dict[str, float]:
     return found
 
 
-def _steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> int:
+def steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> int:
     before = sum(run.macs_spent.values()) if name == "train" else 0.0
     batch = run.macs_per_sample[name] * config.batch_size
     steps = int((amount - before) // batch)
@@ -118,7 +118,7 @@ def _steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> 
     return steps
 
 
-def _seconds_for(run: Run, name: str, budget: BudgetConfig) -> Callable[[], float]:
+def seconds_for(run: Run, name: str, budget: BudgetConfig) -> Callable[[], float]:
     """What an amount is in seconds on this machine; of joules by what is measured so far."""
     amount = budget.amount
     if budget.kind in SECONDS:
@@ -146,13 +146,17 @@ def _watts(run: Run, name: str) -> float:
 
 def _evaluation_seconds(run: Run, config: TrainConfig, *, is_last: bool) -> tuple[float, float]:
     """What one validation of the stage takes, and all that follows the last stage; tried on a few pictures."""
-    splits = list(run.measured.values()) if is_last else []
-    if config.is_heads_only:
-        scoring = [_scoring_seconds(run, source) for source in splits]
-        return (scoring or [0.0])[0], CLOSING_SECONDS + 2 * sum(scoring)  # intervals are drawn, too
-    quick = _encoding_seconds(run, config, run.val_source, exact=False)
-    final = [_encoding_seconds(run, config, source, exact=True) for source in splits]
-    return quick, CLOSING_SECONDS * is_last + sum(final)
+    quick = split_seconds(run, config, run.val_source, exact=False)
+    if not is_last:
+        return quick, 0.0
+    return quick, CLOSING_SECONDS + sum(split_seconds(run, config, one, exact=True) for one in run.measured.values())
+
+
+def split_seconds(run: Run, config: TrainConfig, source: Source, *, exact: bool) -> float:
+    """What measuring a split takes, as validations do it or, `exact`, as the end of a run does."""
+    if not config.is_heads_only:
+        return _encoding_seconds(run, config, source, exact=exact)
+    return (2 if exact else 1) * _scoring_seconds(run, source)  # intervals are drawn, too
 
 
 def _scoring_seconds(run: Run, source: Source) -> float:
@@ -171,16 +175,19 @@ def _encoding_seconds(run: Run, config: TrainConfig, source: Source, *, exact: b
     some, seconds = Subset(source, numbers, "some"), 0.0
     if config.cache is not None:
         run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
+    began = time.perf_counter()
+    runner = Runner(
+        run.model, device=run.device, precision=precision, image_size=run.preprocess.image_size, heads=False
+    )
+    building = time.perf_counter() - began
     for _ in range(2):  # the first time much is set up
-        started = time.perf_counter()
-        size = run.preprocess.image_size
-        runner = Runner(run.model, device=run.device, precision=precision, image_size=size, heads=False)
+        began = time.perf_counter()
         if config.cache is None:
             features_in_memory(runner, some, run.tokenizer, run.preprocess)
         else:
             texts_in_memory(runner, some, run.tokenizer)
-        seconds = time.perf_counter() - started
-    return seconds * len(source) / len(some)
+        seconds = time.perf_counter() - began
+    return building + seconds * len(source) / len(some)
 
 
 def _rounded_up(value: float) -> float:

@@ -1,14 +1,21 @@
 """What a run will take, from its recipe, the data it names and what was measured before."""
 
+import importlib.util
+from typing import TYPE_CHECKING
+
 from pocketclip.cost.plan import Plan, Throughput, find_hardware, hours_and_dollars, published_run
 from pocketclip.data import Source
 from pocketclip.errors import UserError, install_line
+from pocketclip.hardware import describe_hardware
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
 from pocketclip.run.fit import fit_batches, fit_to_data, items_of_epoch
 from pocketclip.run.speed import known_throughput, samples_of_stage
 from pocketclip.run.storage import ModelSize, storage_bytes
 from pocketclip.stages.watch import SILENT, Watch
+
+if TYPE_CHECKING:
+    from pocketclip.run.rehearsal import Rehearsal
 
 
 def samples_seen(recipe: Recipe, watch: Watch = SILENT) -> int:
@@ -28,14 +35,16 @@ def plan_run(
     num_samples: int | None = None,
     dollars_per_hour: float | None = None,
     measure: bool = False,
+    started: float | None = None,
     watch: Watch = SILENT,
 ) -> Plan:
     """Hours, dollars and storage of a run on hardware of the table in `cost/hardware.json`, or on `this` machine.
 
-    The throughput in samples a second is, in this order: the given one, one measured now over a few steps if asked for,
-    that of a record of this recipe by its `name`, with the same `changes`, on such a machine, a published one, or an
+    The throughput in samples a second is, in this order: the given one; on `this` machine that of a rehearsal on the
+    run's own data (see `run/rehearsal.py`), or where they are not here, if asked for, of a few steps on drawn pictures;
+    that of a record of this recipe by its `name`, with the same `changes`, on such a machine; a published one; or an
     estimate with a range. `num_samples` of an epoch and `dollars_per_hour` replace what the data and the table say.
-    `watch` is told how far reading the data is, and a measured training.
+    `watch` is told how far reading the data is, and a measured training; `started` is when the command began.
 
     Raises:
         UserError: unknown hardware, no way to know the number of samples or the speed, or settings without effect.
@@ -50,18 +59,26 @@ def plan_run(
         missing = str(error)
     items, samples_source = _samples_per_epoch(recipe, name, source, num_samples, missing)
     recipe = fit_batches(recipe, items)
-    seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
     if items < (batch := max(stage.batch_size for stage in recipe.stages.values())):
         raise UserError(f"{name}: {items:,} samples are fewer than a batch of {batch}.")
     model, lacking = _model_size(recipe)
-    if throughput is not None:
-        rate = Throughput.exactly(throughput, "given", "given with --throughput")
-    elif measure:
-        from pocketclip.run.measure import measure_throughput
-
-        rate = measure_throughput(recipe, watch=watch)
+    rehearsal = None
+    if hardware_name == "this" and throughput is None and num_samples is None and source is not None:
+        rehearsal = _rehearsed(recipe, source, dollars_per_hour, started, watch)
+    if rehearsal is not None:
+        seen = sum(stage.num_steps * recipe.stages[name].batch_size for name, stage in rehearsal.stages.items())
+        rate = _rehearsed_rate(rehearsal, seen)
     else:
-        rate = known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
+        _refuse_budget(recipe, hardware_name)
+        seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
+        if throughput is not None:
+            rate = Throughput.exactly(throughput, "given", "given with --throughput")
+        elif measure:
+            from pocketclip.run.measure import measure_throughput
+
+            rate = measure_throughput(recipe, watch=watch)
+        else:
+            rate = known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
     price = hardware.dollars_per_hour if dollars_per_hour is None else dollars_per_hour
     (hours, shortest, longest), dollars = hours_and_dollars(seen, rate, price)
     return Plan(
@@ -77,9 +94,43 @@ def plan_run(
         dollars_per_hour=price,
         price_source="given with --price" if dollars_per_hour is not None else hardware.priced_by,
         dollars=dollars,
+        seconds={} if rehearsal is None else {what: round(value, 2) for what, value in rehearsal.seconds.items()},
         storage_bytes=storage_bytes(recipe, model, source, items),
         notes=[*filter(None, [fitted, lacking]), *_notes(recipe, rate, missing)],
     )
+
+
+def _rehearsed(
+    recipe: Recipe, source: Source, dollars_per_hour: float | None, started: float | None, watch: Watch
+) -> "Rehearsal | None":
+    """None where torch is not here, or a part of the data cannot stand for all."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from pocketclip.run.rehearsal import can_rehearse, rehearse
+
+    if not can_rehearse(source, recipe):
+        return None
+    return rehearse(recipe, dollars_per_hour=dollars_per_hour, started=started, watch=watch)
+
+
+def _rehearsed_rate(rehearsal: "Rehearsal", samples: int) -> Throughput:
+    parts = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in rehearsal.seconds.items())
+    rate = Throughput.exactly(
+        samples / rehearsal.total,
+        "measured",
+        f"rehearsed now on some of its own pictures ({parts}), {describe_hardware()}",
+    )
+    return rate.beside(rehearsal.provenance)
+
+
+def _refuse_budget(recipe: Recipe, hardware_name: str) -> None:
+    """What a budget buys on another machine is not known before it runs there."""
+    name = next((name for name, stage in recipe.stages.items() if stage.budget is not None), None)
+    if name is not None:
+        raise UserError(
+            f"{name}.budget: how many steps it pays for is known on the machine that runs them only. Plan with "
+            f"--hardware this where the data are (got {hardware_name}), or give {name}.num_steps in its place."
+        )
 
 
 def _model_size(recipe: Recipe) -> tuple[ModelSize | None, str]:

@@ -1,0 +1,245 @@
+"""What a run takes here, from a rehearsal on some of its own pictures: a few steps of each stage, and all around them.
+
+The data are opened and the model is built as the run will do it. Of what takes long, a part is done and the rest
+reckoned: caches that are not filled yet by the samples they lack, steps by their number, evaluations by the size of
+their splits. Nothing is kept.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from pocketclip.data import Source
+from pocketclip.data.source import Subset
+from pocketclip.features.cache import CacheConfig, cache_folder, is_filled
+from pocketclip.hardware import Load
+from pocketclip.models.running.precision import resolve_device
+from pocketclip.recipe import Recipe
+from pocketclip.records import Provenance
+from pocketclip.run.budget import CLOSING_SECONDS, seconds_for, split_seconds, steps_for_macs
+from pocketclip.run.fit import items_of_epoch
+from pocketclip.run.pace import Paced
+from pocketclip.run.stage import train_stage
+from pocketclip.run.state import Run
+from pocketclip.stages.watch import SILENT, Watch
+from pocketclip.train.config import TrainConfig
+
+NUM_STEPS, NUM_WARM_UP = 10, 4
+FEW, SOME = 32, 128
+"""Pictures that wake a tower up, and those that it is timed on."""
+SPARE = 16
+"""Pictures beside a batch, of which some may be broken."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was reckoned of a stage."""
+
+    num_steps: int
+    step_seconds: float
+    evaluation_seconds: float
+    steps_per_evaluation: int | None
+
+    @property
+    def training(self) -> float:
+        """Seconds of all steps."""
+        return self.num_steps * self.step_seconds
+
+    @property
+    def validation(self) -> float:
+        """Seconds of all evaluations on the validation split, the last step's among them."""
+        every = self.steps_per_evaluation or self.num_steps
+        return (self.num_steps // every + (self.num_steps % every > 0)) * self.evaluation_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of both."""
+        return self.training + self.validation
+
+
+@dataclass
+class Rehearsal:
+    """What was reckoned of a run."""
+
+    around: dict[str, float] = field(default_factory=dict)
+    """Seconds of all but the stages' steps and validations, by what they are for."""
+    stages: dict[str, Stage] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of the run, by what they are for."""
+        training = sum(stage.training for stage in self.stages.values())
+        validation = sum(stage.validation for stage in self.stages.values())
+        return {**self.around, "training": training, "validation": validation}
+
+    @property
+    def total(self) -> float:
+        """Seconds of the whole run."""
+        return sum(self.seconds.values())
+
+    def add(self, what: str, seconds: float) -> None:
+        """So much more of it."""
+        self.around[what] = self.around.get(what, 0.0) + seconds
+
+
+class _Steps(Watch):
+    """Remembers when each step was over."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.ends = watch, list[float]()
+
+    def step(self, name: str, done: int, total: int, images_per_second: float, metrics: Mapping[str, float]) -> None:
+        self.ends.append(time.perf_counter())
+
+    def work(self, name: str, done: int, total: int, broken: object = ()) -> None:
+        self.watch.work(name, done, total)
+
+    def seconds(self) -> float:
+        """Of a step, the first ones left out."""
+        times = np.diff(self.ends)
+        counted = times[NUM_WARM_UP - 1 :] if len(times) >= NUM_WARM_UP else times
+        return float(np.mean(counted)) if len(counted) else 0.0
+
+
+def can_rehearse(source: Source, recipe: Recipe) -> bool:
+    """Whether some of a source stands for all of it: not of pairs of images, nor of stored views in a cache."""
+    cached = any(stage.cache is not None for stage in recipe.stages.values())
+    return source.images_per_example == 1 and not (source.stored is not None and cached)
+
+
+def rehearse(
+    recipe: Recipe, *, dollars_per_hour: float | None = None, started: float | None = None, watch: Watch = SILENT
+) -> Rehearsal:
+    """A run's seconds on this machine, by what they are for; `started` is when the command began."""
+    load, found, began = Load(), Rehearsal(), time.perf_counter()
+    steps = _Steps(watch)
+    with tempfile.TemporaryDirectory() as place:
+        paced = Paced(steps)
+        paced.fit()
+        run = Run(recipe, Path(place), paced, resolve_device("auto"), False, False, False)
+        run.dollars_per_hour = dollars_per_hour
+        whole = {"train": run.train_source, **run.measured}
+        missing = _missing(run, whole)
+        found.add("start", time.perf_counter() - (began if started is None else started))
+        with _own_cache(Path(place) / "cache", run):
+            most = max(SOME, *(stage.batch_size + SPARE for stage in recipe.stages.values()))
+            run.train_source, run.val_source = _part(run.train_source, most), _part(run.val_source, SOME)
+            run.measured = {name: _part(source, SOME) for name, source in run.measured.items()}
+            for entry in missing:
+                _rehearse_cache(run, *entry, found)
+            for name, config in recipe.stages.items():
+                _rehearse_stage(run, name, config, whole, found, steps)
+    found.add("end", CLOSING_SECONDS)
+    if recipe.train.budget is not None and recipe.train.budget.kind != "macs":
+        _fill_budget(recipe, found, seconds_for(run, "train", recipe.train.budget)())
+    found.provenance = Provenance.under(load)
+    return found
+
+
+def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[str, str, int]]:
+    """What the run will fill the cache with before its first step: kind and split, and the samples of the split.
+
+    What later stages cache of trained towers no rehearsal can know; it is left out.
+    """
+    stages = list(run.recipe.stages.values())
+    config = stages[0]
+    if config.cache is None:
+        return []
+    towers, found = run.towers(), []
+    for split, source in whole.items():
+        exact = split != "train"
+        if split == "test" and len(stages) > 1:
+            continue  # of other towers
+        views = CacheConfig() if exact else config.cache
+        entries = {"image": towers.image_stage(source, views, seed=run.recipe.seed, for_scores=exact)}
+        if config.is_heads_only:
+            entries["text"] = towers.text_stage(source, for_scores=exact)
+        found += [(kind, split, len(source)) for kind, stage in entries.items() if not is_filled(towers.root, stage)]
+    return found
+
+
+@contextmanager
+def _own_cache(folder: Path, run: Run) -> Iterator[None]:
+    """Within, features go to a folder that is thrown away, those of towers that are there already too."""
+    before = os.environ.get("POCKETCLIP_CACHE")
+    os.environ["POCKETCLIP_CACHE"] = str(folder)
+    if any(stage.cache is not None for stage in run.recipe.stages.values()):
+        run.towers().root = cache_folder()
+    try:
+        yield
+    finally:
+        os.environ.pop("POCKETCLIP_CACHE")
+        if before is not None:
+            os.environ["POCKETCLIP_CACHE"] = before
+
+
+def _part(source: Source, count: int) -> Source:
+    """Some samples from all of a source, or the whole of a small one or of stored data, which know their own place."""
+    if len(source) <= count or source.stored is not None:
+        return source
+    return Subset(source, np.unique(np.linspace(0, len(source) - 1, count).astype(np.int64)), source.name)
+
+
+def _rehearse_cache(run: Run, kind: str, split: str, count: int, found: Rehearsal) -> None:
+    """Encode some of a split: a few to wake the tower up, and those whose time counts."""
+    source = run.train_source if split == "train" else run.measured[split]
+    towers, exact, seconds = run.towers(), split != "train", 0.0
+    cache = next(iter(run.recipe.stages.values())).cache
+    views = CacheConfig() if exact or cache is None else cache
+    for part in (_part(source, min(FEW, len(source) - 1)), source):
+        began = time.perf_counter()
+        if kind == "image":
+            towers.images(part, views, run.broken, seed=run.recipe.seed, for_scores=exact)
+        else:
+            towers.cached(towers.text_stage(part, for_scores=exact), run.broken)
+        seconds = time.perf_counter() - began
+    found.add("caches", seconds * count / len(source))
+
+
+def _rehearse_stage(
+    run: Run, name: str, config: TrainConfig, whole: Mapping[str, Source], found: Rehearsal, steps: _Steps
+) -> None:
+    """Train some steps, and measure some of every split that the stage measures."""
+    short: dict[str, object] = {"num_steps": NUM_STEPS, "num_epochs": None, "budget": None, "evaluate_every": None}
+    short |= {"early_stopping": None, "keep": "last"}
+    if config.is_heads_only:
+        run.towers().features(run.train_source, config.cache or CacheConfig(), run.broken, seed=run.recipe.seed)
+        run.towers().features(run.val_source, CacheConfig(), run.broken, for_scores=True)
+    steps.ends.clear()
+    began = time.perf_counter()
+    progress = train_stage(run, name, config.model_copy(update=short))
+    around = time.perf_counter() - began - progress.seconds["train"] - progress.seconds["validate"]
+    first = progress.seconds["train"] - NUM_STEPS * steps.seconds()  # workers that start, and slow first steps
+    found.add("start", max(0.0, around) + max(0.0, first))
+    ratio = len(whole["val"]) / len(run.val_source)
+    quick = ratio * split_seconds(run, config, run.val_source, exact=False)
+    per_epoch = items_of_epoch(whole["train"], config) // config.batch_size
+    num_steps = config.total_steps(per_epoch)
+    if config.budget is not None and config.budget.kind == "macs":
+        num_steps = min(num_steps, steps_for_macs(run, name, config, config.budget.amount))
+    elif config.budget is not None and name != "train":
+        num_steps = max(1, round(seconds_for(run, name, config.budget)() / steps.seconds()))
+    every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * per_epoch))
+    found.stages[name] = Stage(num_steps, steps.seconds(), quick, every)
+    run.macs_spent[name] = run.macs_per_sample[name] * num_steps * config.batch_size
+    if name == "train":
+        for split, source in run.measured.items():
+            ratio = len(whole[split]) / len(source)
+            found.add("evaluation", ratio * split_seconds(run, config, source, exact=True))
+
+
+def _fill_budget(recipe: Recipe, found: Rehearsal, seconds: float) -> None:
+    """The last stage takes what the rest of the run leaves of a time."""
+    stage = found.stages["train"]
+    left = seconds - (found.total - stage.seconds)
+    steps = max(1, int(left / stage.step_seconds))
+    while steps > 1 and replace(stage, num_steps=steps).seconds > left:
+        steps = min(steps - 1, int(steps * left / replace(stage, num_steps=steps).seconds))
+    found.stages["train"] = replace(stage, num_steps=max(1, steps))
