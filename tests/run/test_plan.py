@@ -109,7 +109,7 @@ def check_published(found: Plan) -> None:
     ("options", "said"),
     [
         ({"hardware": "b200"}, "Unknown hardware 'b200'"),
-        ({"hardware": "this"}, "give --throughput, or --measure"),
+        ({"hardware": "this", "num_samples": 24}, "give --throughput, or --measure"),
         ({"throughput": 0.0}, "--throughput 0: should be above 0"),
         ({"num_samples": -1}, "--samples -1: should be above 0"),
         ({"num_samples": 3}, "fewer than a batch of 4"),

@@ -1,0 +1,67 @@
+"""A run is reckoned from a rehearsal: each of its parts, what is cached already, and a budget that fills itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import QuietWatch, tiny_recipe_settings
+from pocketclip.cost.plan import Plan
+from pocketclip.errors import UserError
+from pocketclip.features.cache import cache_folder
+from pocketclip.recipe import Recipe
+from pocketclip.run.plan import plan_run
+from pocketclip.run.rehearsal import Stage
+from pocketclip.run.train import train
+
+HEADS: dict[str, Any] = {"cache": {"views": ["centre"]}}
+
+
+def planned(**changes: Any) -> Plan:
+    return plan_run(Recipe.parse(tiny_recipe_settings(**changes), place="test"), "mine", "this")
+
+
+def test_every_part_of_a_run_is_reckoned() -> None:
+    found = planned(num_steps=30, evaluate_every=1)
+    assert found.throughput.origin == "measured"
+    assert found.throughput.source.startswith("rehearsed now on some of its own pictures (start ")
+    assert found.samples_seen == 30 * 4
+    assert found.seconds.keys() == {"start", "evaluation", "end", "training", "validation"}
+    assert found.hours * 3600 == pytest.approx(sum(found.seconds.values()), rel=0.01, abs=0.05)
+
+
+def test_only_what_the_cache_lacks_is_reckoned_and_nothing_is_kept(tmp_path: Path) -> None:
+    assert planned(**HEADS).seconds["caches"] > 0
+    assert not list(cache_folder().glob("*"))
+    train(Recipe.parse(tiny_recipe_settings(**HEADS), place="x"), tmp_path / "run", name="x", watch=QuietWatch())
+    assert "caches" not in planned(**HEADS).seconds
+
+
+def test_all_stages_are_in_it() -> None:
+    settings: Any = tiny_recipe_settings()
+    settings["heads_first"] = {"num_steps": 3, "batch_size": 8, "learning_rate": {"heads": 0.1}, **HEADS}
+    found = plan_run(Recipe.parse(settings, place="test"), "mine", "this")
+    assert found.samples_seen == 3 * 8 + 4 * 4
+
+
+def test_a_budget_is_what_the_run_takes() -> None:
+    found = planned(budget={"seconds": 500})
+    assert found.hours * 3600 == pytest.approx(500, rel=0.02)
+    assert found.samples_seen > 1000
+    with pytest.raises(UserError, match=r"train.budget: how many steps .* --hardware this .* \(got a100\)"):
+        plan_run(Recipe.parse(tiny_recipe_settings(budget={"seconds": 500}), place="test"), "mine", "a100")
+
+
+def test_macs_are_planned_as_they_are_trained(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"budget": {"macs": 1.0e9}}
+    recipe = Recipe.parse(tiny_recipe_settings(**changes), place="x")
+    outcome = train(recipe, tmp_path / "run", name="x", watch=QuietWatch())
+    assert planned(**changes).samples_seen == 4 * outcome.record.num_steps
+
+
+@pytest.mark.parametrize(
+    ("stage", "evaluations"), [((10, 1.0, 5.0, None), 1), ((10, 1.0, 5.0, 5), 2), ((11, 1.0, 5.0, 5), 3)]
+)
+def test_the_last_step_is_evaluated_too(stage: tuple[int, float, float, int | None], evaluations: int) -> None:
+    reckoned = Stage(*stage)
+    assert reckoned.seconds == stage[0] + 5.0 * evaluations
