@@ -13,7 +13,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
 from pocketclip.objectives.config import ContrastiveObjectiveConfig
 from pocketclip.stages.watch import BrokenItems, Watch
-from pocketclip.train import loop
+from pocketclip.train import interrupt, loop
 from pocketclip.train.budget import CountedSteps, Spent, StepPlan, TimeBudget
 from pocketclip.train.config import CosineScheduleConfig, TrainConfig
 from pocketclip.train.loop import Trainer
@@ -184,6 +184,17 @@ def test_a_pause_is_not_counted_and_resuming_is_exact(tmp_path: Path, clock: Clo
     assert rates(tmp_path / "cut") == pytest.approx(rates(tmp_path / "whole"))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_a_stopped_process_does_not_count(tmp_path: Path, clock: Clock) -> None:
+    def seconds(step: int) -> float:
+        if step == 30:
+            interrupt.CONTINUED.set()  # as the handler of SIGCONT does
+        return 1000.0 if step == 30 else 1.0
+
+    trainer = run(tmp_path, clock, seconds=seconds)
+    assert trainer.progress.step == 100
+    assert trainer.spent.seconds() == pytest.approx(100.0)
 
 
 def test_a_resumed_run_on_a_slower_machine_still_ends_with_its_time(tmp_path: Path, clock: Clock) -> None:

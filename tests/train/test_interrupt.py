@@ -17,7 +17,7 @@ from pocketclip.models.tower import CachedTower
 from pocketclip.objectives.config import ContrastiveObjectiveConfig
 from pocketclip.stages.watch import BrokenItems
 from pocketclip.train.config import TrainConfig
-from pocketclip.train.interrupt import listen
+from pocketclip.train.interrupt import CONTINUED, listen
 from pocketclip.train.loop import Trainer
 from pocketclip.types import Features, ImageTextBatch
 
@@ -171,3 +171,14 @@ def test_a_training_ends_after_the_step_at_hand_and_goes_on_to_the_same_bits(tmp
     assert resumed.run(resume=True).step == 9
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCONT"), reason="there is none on Windows")
+def test_that_the_process_was_stopped_is_noted() -> None:
+    before = signal.getsignal(signal.SIGCONT)
+    with listen() as request:
+        send(signal.SIGCONT)
+        assert CONTINUED.is_set()
+        assert not request.is_set()
+    CONTINUED.clear()
+    assert signal.getsignal(signal.SIGCONT) == before

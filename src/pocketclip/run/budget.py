@@ -106,6 +106,7 @@ def spent(run: Run) -> dict[str, float]:
 
 
 def steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> int:
+    """Whole batches of a stage that an amount pays for; a UserError where it is not even one."""
     before = sum(macs for stage, macs in run.macs_spent.items() if stage != name) if name == "train" else 0.0
     batch = run.macs_per_sample[name] * config.batch_size
     steps = int((amount - before) // batch)

@@ -71,14 +71,11 @@ def plan_run(
     else:
         _refuse_budget(recipe, hardware_name)
         seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
-        if throughput is not None:
-            rate = Throughput.exactly(throughput, "given", "given with --throughput")
-        elif measure:
-            from pocketclip.run.measure import measure_throughput
-
-            rate = measure_throughput(recipe, watch=watch)
-        else:
-            rate = known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
+        rate = (
+            _given(throughput)
+            or (_measured(recipe, watch) if measure else None)
+            or known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
+        )
     price = hardware.dollars_per_hour if dollars_per_hour is None else dollars_per_hour
     (hours, shortest, longest), dollars = hours_and_dollars(seen, rate, price)
     return Plan(
@@ -98,6 +95,16 @@ def plan_run(
         storage_bytes=storage_bytes(recipe, model, source, items),
         notes=[*filter(None, [fitted, lacking]), *_notes(recipe, rate, missing)],
     )
+
+
+def _given(throughput: float | None) -> Throughput | None:
+    return None if throughput is None else Throughput.exactly(throughput, "given", "given with --throughput")
+
+
+def _measured(recipe: Recipe, watch: Watch) -> Throughput:
+    from pocketclip.run.measure import measure_throughput
+
+    return measure_throughput(recipe, watch=watch)
 
 
 def _rehearsed(

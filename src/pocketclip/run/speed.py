@@ -82,7 +82,12 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
 
 
 def samples_of_stage(stage: TrainConfig, num_items: int) -> int:
-    """Steps times batch size; whole batches only are trained on, and a stage that stops early is counted whole."""
+    """Steps times batch size; whole batches only are trained on, and a stage that stops early is counted whole.
+
+    0 of a stage that a budget ends: how many it pays for is known as it runs.
+    """
+    if stage.budget is not None:
+        return 0
     return stage.total_steps(num_items // stage.batch_size) * stage.batch_size
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from pocketclip import distributed
 from pocketclip.errors import UserError
+from pocketclip.train import interrupt
 from pocketclip.train.config import ENDLESS
 
 WARM_UP = 3
@@ -127,6 +128,7 @@ class TimeBudget(CountedSteps):
         self._tolerance = TOLERANCE if plan.num_steps == ENDLESS else TOLERANCE_RESUMED
 
     def after_step(self, step: int, seconds: float, plan: StepPlan) -> StepPlan:
+        seconds = self._without_pause(seconds, sum(self._times) / max(1, len(self._times)))
         self._own += seconds
         if step - self._first == WARM_UP + 1:
             self._times.clear()
@@ -144,7 +146,16 @@ class TimeBudget(CountedSteps):
         self._due = step + 1 if step - self._first <= WARM_UP else min(2 * step - self._first, step + max(1, left // 2))
         return plan
 
+    def _without_pause(self, seconds: float, usual: float) -> float:
+        """What took so long, as long as usual if the process was stopped meanwhile."""
+        if not interrupt.CONTINUED.is_set():
+            return seconds
+        interrupt.CONTINUED.clear()
+        self.spent.pause(max(0.0, seconds - usual))
+        return min(seconds, usual)
+
     def evaluated(self, seconds: float) -> None:
+        seconds = self._without_pause(seconds, self.evaluation_seconds)
         self._own += seconds
         self.evaluation_seconds = seconds
 

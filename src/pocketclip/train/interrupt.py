@@ -1,10 +1,13 @@
-"""Ctrl-C and SIGTERM end a run after the step at hand, with a checkpoint."""
+"""Ctrl-C and SIGTERM end a run after the step at hand, with a checkpoint; Ctrl-Z stops it until it is told to go on."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+CONTINUED = threading.Event()
+"""Set where the process was stopped, as by Ctrl-Z, and goes on; who counts time clears it."""
 
 
 @contextmanager
@@ -24,6 +27,8 @@ def listen() -> Iterator[threading.Event]:
 
     for number in before:
         signal.signal(number, note)
+    if hasattr(signal, "SIGCONT"):  # not on Windows
+        before[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda number, frame: CONTINUED.set())
     try:
         yield request
     finally:
