@@ -34,7 +34,7 @@ STRATEGIES: dict[str, list[str]] = {
     "gradient_cache": ["train.chunk_size=8"],
     "low_resolution": ["model.image_encoder.image_size=112"],
 }
-TOKENS, ROUNDS = 16, 5
+TOKENS, ROUNDS = 16, 3
 
 
 def step_of(changes: list[str]) -> tuple[Callable[[], object], float]:
