@@ -43,6 +43,8 @@ def padded_tokens(source: Source | None, tokenizer: Tokenizer, stage: TrainConfi
     if not captions:
         return min(CAPTION_TOKENS, tokenizer.context_length)
     lengths = tokenizer.encode(captions)[1].sum(axis=1)
+    if stage.text_tokens is not None:
+        lengths = lengths.clip(max=stage.text_tokens.keep)
     drawn = stage.batch_size * (stage.captions_per_image + stage.synthetic_captions_per_image)
     return expected_longest(lengths.tolist(), drawn)
 
