@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Self, get_args, get_origin
 
@@ -83,7 +84,12 @@ def apply_change(values: dict[str, Any], change: str, *, example: str = "train.n
         raise UserError(f"--set {change}: the value is not valid YAML ({error}).") from error
     if isinstance(value, str) and not text.startswith(("'", '"')):
         value = text  # YAML would read `webdataset: x` as a mapping, and keeps other texts as they are
-    *above, last = key.strip().split(".")
+    apply_setting(values, key.strip(), value, said=f"--set {change}")
+
+
+def apply_setting(values: dict[str, Any], key: str, value: Any, *, said: str) -> None:
+    """Set one dotted key of plain values, in place; `said` is what asked for it, for the message."""
+    *above, last = key.split(".")
     for part in above:
         if values.get(part) is None:
             values[part] = {}
@@ -91,9 +97,19 @@ def apply_change(values: dict[str, Any], change: str, *, example: str = "train.n
         if part == "model" and isinstance(below, str):  # the name of a size
             below = values[part] = {"size": below}
         if not isinstance(below, dict):
-            raise UserError(f"--set {change}: '{part}' is the value {below!r}, which has no keys below it.")
+            raise UserError(f"{said}: '{part}' is the value {below!r}, which has no keys below it.")
         values = below
     values[last] = value
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one key."""
+
+    key: str
+    reason: str
+    is_unknown: bool = False
+    """Whether nobody reads the key, or no member of a union is called so."""
 
 
 def explain(error: ValidationError, place: str, expected: Any) -> str:
@@ -101,13 +117,18 @@ def explain(error: ValidationError, place: str, expected: Any) -> str:
 
     `expected` is the config class that was validated, or an annotation of some; misspelt keys get the nearest of its.
     """
-    lines = []
+    return "\n".join(f"{place}: {problem.key}: {problem.reason}" for problem in problems_of(error, expected))
+
+
+def problems_of(error: ValidationError, expected: Any) -> list[Problem]:
+    """Every problem once; see `explain`."""
+    found = []
     for problem in error.errors(include_url=False):
         keys, known = _as_written(expected, problem["loc"])
         key = ".".join(keys) or "(whole)"
         reason = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
-            lines.append(f"{place}: {key}: is required")
+            found.append(Problem(key, "is required"))
             continue
         if problem["type"] == "extra_forbidden":
             reason = f"u{str(unknown_choice('key', keys[-1], known))[1:]}"
@@ -117,9 +138,9 @@ def explain(error: ValidationError, place: str, expected: Any) -> str:
         elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
             choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
             reason = f"did you mean '{near}'? {reason}" if (near := nearest(problem["input"], choices)) else reason
-        shown = repr(problem["input"])
-        lines.append(f"{place}: {key}: {reason} (got {shown[:80]})")
-    return "\n".join(dict.fromkeys(lines))
+        is_unknown = problem["type"] in ("extra_forbidden", "union_tag_invalid", "literal_error")
+        found.append(Problem(key, f"{reason} (got {repr(problem['input'])[:80]})", is_unknown))
+    return list(dict.fromkeys(found))
 
 
 def _as_written(expected: Any, location: Sequence[int | str]) -> tuple[list[str], list[str]]:

@@ -18,6 +18,10 @@ class BrokenItemError(UserError):
     """One item of a data source that cannot be read; a run skips and counts it, up to a limit."""
 
 
+class DivergedError(UserError):
+    """A loss that is not finite; the same work would come to the same end."""
+
+
 class TooManyBrokenError(UserError):
     """More items of a source are broken than the user allows; the same work may go on where more are allowed."""
 

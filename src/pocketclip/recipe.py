@@ -131,13 +131,19 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe of `pocketclip train`, named as for `find_recipe`, with changes such as `train.num_steps=100`."""
+    path, values = read_recipe(name, changes)
+    return Recipe.parse(values, place=str(path))
+
+
+def read_recipe(name: str, changes: Sequence[str] = ()) -> tuple[Path, dict[str, Any]]:
+    """The file of a recipe and its keys, which `Recipe.parse` takes; see `load_recipe`."""
     path = find_recipe(name)
     if path.name.endswith(STUDY_SUFFIX):
         raise UserError(f"{path}: is a study, not one recipe; use `pocketclip study`.")
     values = read_settings(path, changes)
     if "num_views" in values and "train" not in values:
         raise UserError(f"{path}: is a recipe of `pocketclip reinforce`, which stores what teachers say; use that.")
-    return Recipe.parse(values, place=str(path))
+    return path, values
 
 
 def load_reinforcement(name: str, changes: Sequence[str] = ()) -> ReinforceConfig:

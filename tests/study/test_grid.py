@@ -12,7 +12,9 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.recipe import load_recipe, read_settings
 from pocketclip.shipped_recipes import find_study, list_recipes, list_studies
-from pocketclip.study.grid import as_text, load_study, samples_of_rows, slug
+from pocketclip.study.grid import load_study
+from pocketclip.study.names import as_text, slug
+from pocketclip.study.samples import samples_of_rows
 
 Write = Callable[..., Path]
 FLIP: dict[str, Any] = {"name": "with flips", "set": {"train.augment": {"flip": True}}}

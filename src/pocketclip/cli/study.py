@@ -23,7 +23,10 @@ def study(
         ),
     ] = [],  # noqa: B006 (typer copies it)
     out: Annotated[Path | None, typer.Option(help="The study's folder; runs/STUDY_NAME by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave finished runs alone, go on with the others.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Leave finished runs alone, go on with the others; join processes at work."),
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, which share the cores.")] = 1,
     device: Device = "auto",
     price: Price = None,

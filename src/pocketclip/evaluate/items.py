@@ -115,14 +115,14 @@ def write_items(path: Path, items: Items, *, elsewhere: str = "--keep-items") ->
     return path
 
 
-def read_answers(path: Path) -> tuple[Answers, Ids | None, EvalResult | None]:
-    """What a file of items holds; files of earlier versions hold answers only.
+def read_answers(path: Path, *, alone: bool = False) -> tuple[Answers, Ids | None, EvalResult | None]:
+    """What a file of items holds; files of earlier versions hold answers only, which may be read `alone`.
 
     Raises:
         OSError, ValueError, BadZipFile: it is missing or damaged.
     """
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files if not (alone and name in (IDS, RECORD))}
     ids, record = arrays.pop(IDS, None), arrays.pop(RECORD, None)
     answers = {name: _widest(values) for name, values in arrays.items()}
     return answers, ids, None if record is None else _record(record.tobytes(), str(path))

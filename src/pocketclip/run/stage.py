@@ -143,6 +143,7 @@ def _train(
         with_sharding=run.with_sharding,
         spent=run.spent,
         budget=budget,
+        until=run.until if name == "train" else 1.0,
     )
     progress = trainer.run(resume=run.resume)
     learning.expect(trainer.plan)

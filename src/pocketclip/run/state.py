@@ -40,6 +40,8 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
     dollars_per_hour: float | None = None
     energy: Energy = field(default_factory=Energy)
+    until: float = 1.0
+    """Share of the last stage's steps after which the run waits."""
 
     def __post_init__(self) -> None:
         recipe = self.recipe

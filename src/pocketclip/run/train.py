@@ -54,6 +54,7 @@ def train(
     with_sharding: bool = False,
     verify: bool = False,
     started: float | None = None,
+    until: float = 1.0,
 ) -> Outcome:
     """Train, evaluate and write the bundle to `folder/bundle`.
 
@@ -64,11 +65,12 @@ def train(
     measured. `with_profile` writes where the time of some early steps of each stage went to `folder/profile`;
     `with_sharding` lets several ranks spread the weights (FSDP2) instead of holding all of them each (DDP). `verify`
     reads every picture again and trusts no time of a file. `started` is when the command began, by `time.perf_counter`:
-    its time counts, too.
+    its time counts, too. `until` is the share of the last stage's steps after which the run waits.
 
     Raises:
         UserError: anything the user can fix.
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
+        RungReached: the run came to `until`, and has its scores so far; `resume` goes on.
     """
     on, load = resolve_device(device), Load()
     started = time.perf_counter() if started is None else started
@@ -77,7 +79,8 @@ def train(
     check_ranks_agree(recipe, on)
     distributed.on_main(lambda: prepare_folder(recipe, folder, watch, resume=resume))
     paced = Paced(watch)
-    run = Run(recipe, folder, paced, on, resume, with_profile, with_sharding, verify, started, dollars_per_hour)
+    options = with_profile, with_sharding, verify, started, dollars_per_hour
+    run = Run(recipe, folder, paced, on, resume, *options, until=until)
     run.notes["train"] += [fitted] if fitted else []
     note_shared_captions(run)
     paced.fit()

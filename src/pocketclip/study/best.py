@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketclip.report.amounts import duration, short_count
-from pocketclip.study.grid import StudyConfig, as_text
+from pocketclip.study.grid import StudyConfig
+from pocketclip.study.names import as_text
 from pocketclip.study.record import RowResult, StudyRecord
 from pocketclip.study.scored import BUDGET, Axis, Cell, Cells
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.intervals import join, meaning
 from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
 from pocketclip.records import Interval, Provenance
+from pocketclip.study.cell_recipes import Left
 from pocketclip.study.grid import Row, Study
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
@@ -30,6 +32,30 @@ class StudyResults:
     """By the row's name."""
     failed: dict[str, str] = field(default_factory=dict)
     """What went wrong, by run."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Why no more of a row is trained, by its name."""
+
+    paired: bool = True
+    """Whether all runs so far were asked the same questions."""
+    known: dict[str, tuple[Any, RowResult]] = field(default_factory=dict)
+    """Rows of the table that are made already, by the row's name, and what they depend on."""
+
+    first: "FirstRow | None" = None
+
+    def first_row(self) -> "FirstRow":
+        """What the other rows are compared with."""
+        if self.first is None:
+            self.first = FirstRow(self.finished[self.study.rows[0].name])
+        return self.first
+
+    def has(self, row: str, seed: int) -> bool:
+        """Whether a run is among the finished."""
+        return any(run.seed == seed for run in self.finished[row])
+
+    def add(self, row: str, run: FinishedRun) -> None:
+        """Add a finished run, in the order of the seeds."""
+        self.finished[row].append(run)
+        self.finished[row].sort(key=lambda run: self.study.config.seeds.index(run.seed))
 
 
 def compare(results: StudyResults) -> StudyRecord:
@@ -43,7 +69,10 @@ def compare(results: StudyResults) -> StudyRecord:
     if not runs:
         problems = "; ".join(f"{name}: {problem}" for name, problem in results.failed.items())
         raise UserError(f"{study.name}: no run came to an end. {problems}")
-    evaluation, paired = runs[0].evaluations[0], all(_same_questions(run, runs[0]) for run in runs)
+    evaluation, rows = runs[0].evaluations[0], [_known_row(results, row) for row in study.rows]
+    if results.paired and not all(run.questions == runs[0].questions != "" for run in runs):
+        results.paired = False
+        rows = [_known_row(results, row) for row in study.rows]
     return StudyRecord(
         name=study.name,
         changes=list(study.changes),
@@ -54,21 +83,27 @@ def compare(results: StudyResults) -> StudyRecord:
         intervals=meaning(runs[0].task.unit),
         dollars_per_hour=results.dollars_per_hour,
         num_jobs=results.num_jobs,
-        num_runs=len(study.rows) * len(config.seeds),
-        num_finished=len(runs),
+        num_runs=sum(len(config.seeds) for row in study.rows if row.name not in results.dropped),
+        num_finished=sum(len(results.finished[row.name]) for row in study.rows if row.name not in results.dropped),
         failed=dict(results.failed),
-        notes=_notes(study, runs, paired=paired),
-        rows=[_row_result(results, row, paired=paired) for row in study.rows],
+        notes=_notes(study, runs, paired=results.paired),
+        axes=config.levels(),
+        rows=[*rows, *map(_left, study.left)],
         provenance=Provenance(),
     )
 
 
-def _same_questions(run: FinishedRun, other: FinishedRun) -> bool:
-    """Whether two runs were asked the same, unit by unit."""
-    return 0 < len(run.units) == len(other.units) and all(
-        ours.keys() == theirs.keys() and all(np.array_equal(ours[name][1], theirs[name][1]) for name in ours)
-        for ours, theirs in zip(run.units, other.units, strict=True)
-    )
+def _known_row(results: StudyResults, row: Row) -> RowResult:
+    """A row of the table, made anew only where a run of it, or of the first row, has ended since."""
+    runs, first = results.finished[row.name], results.finished[results.study.rows[0].name]
+    depends = [run.seed for run in runs], [run.seed for run in first], _why_dropped(results, row), results.paired
+    if row.name not in results.known or results.known[row.name][0] != depends:
+        questions = {run.questions for run in [*runs, *first]}
+        paired = results.paired and len(questions) == 1 and "" not in questions
+        results.known[row.name] = depends, _row_result(results, row, paired=paired)
+        for run in runs if runs is not first else []:
+            run.forget()
+    return results.known[row.name][1]
 
 
 def _notes(study: Study, runs: Sequence[FinishedRun], *, paired: bool) -> list[str]:
@@ -87,15 +122,17 @@ def _notes(study: Study, runs: Sequence[FinishedRun], *, paired: bool) -> list[s
 
 
 def _measures(
-    metrics: Sequence[str], runs: Sequence[FinishedRun], first: Sequence[FinishedRun], *, paired: bool
+    metrics: Sequence[str], runs: Sequence[FinishedRun], first: "FirstRow", *, paired: bool
 ) -> dict[str, Measure]:
     """Each metric of a row, and its difference to the first row over the seeds that both have."""
     if not runs:
         return {}
-    others = {run.seed: run for run in first if runs is not first}
+    others = {run.seed: run for run in first.runs if runs is not first.runs}
     ours = [run for run in runs if run.seed in others]
     theirs = [others[run.seed] for run in ours]
-    shares, plus, minus = (_shares(metrics, part) if paired and part else {} for part in (runs, ours, theirs))
+    shares = _shares(metrics, runs) if paired else {}
+    minus = first.shares(metrics, theirs) if paired and theirs else {}
+    plus = shares if len(ours) == len(runs) else _shares(metrics, ours) if paired and ours else {}
     measures = {}
     for metric in metrics:
         values = [run.value(metric) for run in runs]
@@ -111,22 +148,42 @@ def _measures(
     return measures
 
 
+@dataclass
+class FirstRow:
+    """What all other rows are compared with."""
+
+    runs: Sequence[FinishedRun]
+    known: dict[tuple[int, ...], dict[str, Floats]] = field(default_factory=dict)
+    """Resamples by the seeds that another row has, which mostly are the same."""
+
+    def shares(self, metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
+        """Those of some of its runs; see `_shares`."""
+        seeds = tuple(run.seed for run in runs)
+        if seeds not in self.known:
+            self.known[seeds] = _shares(metrics, runs)
+        return self.known[seeds]
+
+
 def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
     """Resamples of the mean over runs of each metric that is known unit by unit."""
     task, groups = runs[0].task, [run.units for run in runs]
     asked = [metric for metric in metrics if metric in {*groups[0][0], *task.means}]
     if not asked:
         return {}
-    mean: list[Units] = [
-        {name: (np.mean([own[name][0] for own in group], axis=0), counts) for name, (_, counts) in group[0].items()}
-        for group in zip(*groups, strict=True)
-    ]
-    shares = resampled_ratios(mean, task.means)
+    mean: list[Units] = (
+        groups[0]
+        if len(groups) == 1
+        else [
+            {name: (np.mean([own[name][0] for own in group], axis=0), counts) for name, (_, counts) in group[0].items()}
+            for group in zip(*groups, strict=True)
+        ]
+    )
+    shares = resampled_ratios(mean, task.means, asked=asked)
     return {metric: shares[metric] for metric in asked}
 
 
 def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
-    runs, first = results.finished[row.name], results.finished[results.study.rows[0].name]
+    runs, first = results.finished[row.name], results.first_row()
     total = float(np.mean([run.record.seconds["total"] for run in runs])) if runs else None
     caches = sum(run.record.seconds.get("caches", 0.0) for run in runs) if runs else None
     own = None if total is None or caches is None else total - caches / len(runs)
@@ -136,7 +193,7 @@ def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
         folder=row.slug,
         recipe=row.recipe_name,
         set=dict(row.settings),
-        samples_seen=results.samples[row.name],
+        samples_seen=_samples_seen(results, row),
         metrics=_measures(results.study.config.metrics, runs, first, paired=paired),
         parameters=runs[0].parameters if runs else {},
         minutes=_minutes(total),
@@ -145,6 +202,9 @@ def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
         minutes_caches=_minutes(caches),
         dollars_own=_dollars(own, price),
         dollars_caches=_dollars(caches, price),
+        levels=dict(row.levels),
+        macs_per_sample=next((macs for run in runs if (macs := getattr(run.record, "macs_per_sample", None))), None),
+        dropped=_why_dropped(results, row),
         runs=[
             SeedResult(
                 seed=run.seed,
@@ -157,6 +217,40 @@ def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
             )
             for run in runs
         ],
+    )
+
+
+def _samples_seen(results: StudyResults, row: Row) -> int:
+    """As planned; where a budget ended the runs, what they came to."""
+    runs = results.finished[row.name]
+    if results.samples[row.name] or not runs:
+        return results.samples[row.name]
+    return round(float(np.mean([run.record.num_steps for run in runs])) * row.recipe.train.batch_size)
+
+
+def _why_dropped(results: StudyResults, row: Row) -> str | None:
+    """Of a row that was stopped, or of which no run came to an end, since all that were tried failed."""
+    if row.name in results.dropped or results.finished[row.name]:
+        return results.dropped.get(row.name)
+    problems = [results.failed.get(f"{row.name}, seed {seed}") for seed in results.study.config.seeds]
+    return problems[0] if all(problems) else None
+
+
+def _left(cell: Left) -> RowResult:
+    """A cell of which no run can come."""
+    return RowResult(
+        name=cell.name,
+        folder=cell.slug,
+        recipe=cell.recipe_name,
+        set=dict(cell.settings),
+        samples_seen=0,
+        metrics={},
+        parameters={},
+        minutes=None,
+        dollars=None,
+        levels=dict(cell.levels),
+        dropped=cell.reason,
+        runs=[],
     )
 
 

@@ -10,8 +10,8 @@ from pocketclip.report.chart import SERIES_COLOURS, Chart, Line, Mark, legend_ro
 from pocketclip.report.pareto import Point, pareto_front
 from pocketclip.study.best import budget_axis, macs
 from pocketclip.study.effects import blocks
-from pocketclip.study.grid import as_text
 from pocketclip.study.laws import Law, law_lines
+from pocketclip.study.names import as_text
 from pocketclip.study.scored import Axis, Cell, Cells
 
 MOST_POINTS = 200

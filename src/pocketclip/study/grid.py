@@ -1,22 +1,22 @@
-"""A study file: rows that differ from a base recipe in named settings, each to be trained with several seeds."""
+"""A study file: rows, or a grid of cells, that differ from a base recipe in named settings, each with several seeds."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embedding_task
-from pocketclip.recipe import Recipe, load_recipe, read_settings
-from pocketclip.run.plan import samples_seen
+from pocketclip.recipe import Recipe, read_settings
 from pocketclip.shipped_recipes import STUDY_SUFFIX, find_study
-from pocketclip.stages.watch import SILENT, Watch
+from pocketclip.study.axes import Axis, Budgets, Cell, all_axes, check_axes, grid, row_cell
+from pocketclip.study.cell_recipes import Left, RecipeReader, check_settings
+from pocketclip.study.halving import HalvingConfig, metric_of
+from pocketclip.study.names import slug
 
 
 class RowConfig(Config):
@@ -34,17 +34,31 @@ class StudyConfig(Config):
 
     base: str | None = None
     """The recipe that rows start from, by name or path; None where every row names one of its own."""
-    rows: tuple[RowConfig, ...]
+    rows: tuple[RowConfig, ...] = ()
+    axes: dict[str, Axis] = {}
+    """In the place of rows: every combination of one level of each axis is a cell, which is a row of its own."""
+    budget: Budgets = ()
+    """Of each cell's run."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ()
     """Columns of the table, all of the validation split; where they are left out, the task's own `scores`."""
+    halving: HalvingConfig | None = None
+    """End the runs of cells that fall behind; None trains all to the end."""
     equal_steps: bool = True
-    """Whether every row must see as many samples as the others (steps times batch size)."""
+    """Whether every row must see as many samples as the others (steps times batch size); cells need not."""
 
     @model_validator(mode="after")
     def _rows_can_be_told_apart(self) -> Self:
-        if not self.rows:  # not a length of the field, which would add a line to every problem inside a row
+        if self.axes and self.rows:
+            raise ValueError("give rows or axes, not both; an axis of named levels does what rows do")
+        if not self.rows and not self.axes:  # not a length of rows, which would add a line to every problem inside one
             raise ValueError("rows needs at least one")
+        if self.budget and not self.axes:
+            raise ValueError("budget is of the cells of axes; in a row, set train.budget")
+        if self.axes:
+            check_axes(self.axes, self.budget)
+            if self.base is None:
+                raise ValueError("base is required, because the cells of axes start from it")
         seen: dict[str, str] = {}
         for row in self.rows:
             place = slug(row.name)
@@ -60,15 +74,20 @@ class StudyConfig(Config):
                 raise ValueError(f"{what} holds a value twice: {', '.join(map(str, values))}")
         return self
 
+    @property
+    def needs_equal_samples(self) -> bool:
+        """Whether rows that see different numbers of samples are refused."""
+        return self.equal_steps if self.rows else self.equal_steps and "equal_steps" in self.model_fields_set
 
-def slug(name: str) -> str:
-    """A row's folder: its name in lower-case ASCII letters, digits and single dashes; a ValueError without any."""
-    if "/" in name or "\\" in name:
-        raise ValueError(f"row '{name}': a name becomes a folder, so it cannot hold / or \\")
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    if folder := re.sub(r"[^a-z0-9]+", "-", plain).strip("-"):
-        return folder
-    raise ValueError(f"row '{name}': a name becomes a folder, so it needs a letter or digit of ASCII")
+    def cells(self) -> list[Cell]:
+        """The rows as they were written out, or the grid."""
+        if self.axes:
+            return list(grid(self.axes, self.budget))
+        return [row_cell(row.name, row.recipe, row.set) for row in self.rows]
+
+    def levels(self) -> dict[str, list[str]]:
+        """Of each axis, that of several budgets among them."""
+        return {name: list(levels) for name, levels in all_axes(self.axes, self.budget).items()}
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,8 @@ class Row:
     settings: Mapping[str, Any]
     recipe: Recipe
     """With the study's first seed."""
+    levels: Mapping[str, str] = field(default_factory=dict)
+    """Where a cell stands on each axis."""
 
     def with_seed(self, seed: int) -> Recipe:
         """The recipe of one run."""
@@ -96,13 +117,16 @@ class Study:
     changes: tuple[str, ...]
     """Given on the command line: settings of every row's recipe, or of the study."""
     rows: tuple[Row, ...]
+    left: tuple[Left, ...] = ()
+    """Cells of the grid that are not trained, and why."""
 
 
 def load_study(name: str, changes: Sequence[str] = ()) -> Study:
     """Read a study and every recipe in it.
 
     Of the `changes`, `key=value` as in `load_recipe`, keys of a study file (`seeds=[0]`) change the study, all others
-    every row's recipe before the row's own settings, which so remain what tells the rows apart.
+    every row's recipe before the row's own settings, which so remain what tells the rows apart. A cell whose recipe is
+    refused is left out with the reason; a row is an error.
 
     Raises:
         UserError: every problem as `file: key: reason`, with the row's name for one of its recipe.
@@ -112,81 +136,35 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
     of_study = [change for change in changes if first_keys[change] in StudyConfig.model_fields]
     of_recipes = [change for change in changes if change not in of_study]
     values = read_settings(path, of_study)
-    if "rows" not in values:
-        raise UserError(f"{path}: rows: is required; without rows this is no study (see docs/studies.md).")
+    if "rows" not in values and "axes" not in values:
+        raise UserError(f"{path}: rows: is required; without rows or axes this is no study (see docs/studies.md).")
     config = StudyConfig.parse(values, place=str(path))
-    _check_changes(config, of_recipes, path)
-    rows = tuple(_load_row(config, row, of_recipes, path) for row in config.rows)
+    cells = config.cells()
+    check_settings(cells, of_recipes, path)
+    reader = RecipeReader(path, config.base, of_recipes, config.seeds[0])
+    rows = tuple(
+        Row(cell.name, cell.slug, reader.name_of(cell), cell.set, recipe, cell.levels)
+        for cell in cells
+        if (recipe := reader.read(cell)) is not None
+    )
+    reader.check_levels(cells, all_axes(config.axes, config.budget))
     _check_comparable(rows, path)
     if not config.metrics:
         config = config.model_copy(update={"metrics": embedding_task(rows[0].recipe.objective.needs.task).scores})
-    return Study(path.name.removesuffix(STUDY_SUFFIX).removesuffix(".yaml"), config, tuple(changes), rows)
-
-
-def _check_changes(config: StudyConfig, changes: Sequence[str], path: Path) -> None:
-    for change in changes:
-        key = change.partition("=")[0].strip()
-        if key == "seed":
-            raise UserError(f"--set {change}: a study trains every row with its seeds; use --set seeds=[0].")
-        if all(any(f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}.") for own in row.set)
-               for row in config.rows):  # fmt: skip
-            raise UserError(f"--set {change}: has no effect, because every row of {path} sets {key} itself.")
-    for row in config.rows:
-        for key in row.set:
-            place = f"{path}: row '{row.name}': set: '{key}'"
-            if key == "seed":
-                raise UserError(f"{place} is the study's; give it seeds.")
-            if not re.fullmatch(r"\w+(\.\w+)*", key):
-                raise UserError(f"{place} should be a dotted key such as train.augment.")
-
-
-def _load_row(config: StudyConfig, row: RowConfig, changes: Sequence[str], path: Path) -> Row:
-    name = row.recipe or config.base
-    assert name is not None  # checked by the config
-    beside = path.parent / name
-    place = str(beside) if beside.is_file() else name
-    own = [f"{key}={as_text(value)}" for key, value in row.set.items()]
-    always = ["data.test=null", f"seed={config.seeds[0]}"]  # a study compares on val, and leaves test for the end
-    try:
-        recipe = load_recipe(place, [*changes, *own, *always])
-    except UserError as error:
-        lines = str(error).splitlines()
-        raise UserError("\n".join(f"{path}: row '{row.name}': {line}" for line in lines)) from error
-    return Row(row.name, slug(row.name), name, row.set, recipe)
-
-
-def as_text(value: Any) -> str:
-    """A value as `--set` takes it, so that reading it again gives the same value."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+    if config.halving is not None:
+        metric = metric_of(config.halving, rows[0].recipe, str(path))
+        config = config.model_copy(update={"halving": config.halving.model_copy(update={"metric": metric})})
+    title = path.name.removesuffix(STUDY_SUFFIX).removesuffix(".yaml")
+    return Study(title, config, tuple(changes), rows, tuple(reader.left))
 
 
 def _check_comparable(rows: Sequence[Row], path: Path) -> None:
-    """Differences mean something only between different runs, and between scores on the same pictures."""
+    """Scores mean something beside each other only on the same pictures."""
     first = rows[0].recipe.data
-    for number, row in enumerate(rows):
+    for row in rows:
         data = row.recipe.data
         if data.val != first.val or (data.val is None and (data.train, data.hold_out) != (first.train, first.hold_out)):
             raise UserError(
-                f"{path}: rows '{rows[0].name}' and '{row.name}' are validated on different pictures; give both the "
-                "same data.val."
+                f"{path}: {'cells' if row.levels else 'rows'} '{rows[0].name}' and '{row.name}' are validated on "
+                "different pictures; give both the same data.val."
             )
-        for other in rows[:number]:
-            if row.recipe == other.recipe:
-                raise UserError(f"{path}: rows '{other.name}' and '{row.name}' are the same run; leave one out.")
-
-
-def samples_of_rows(study: Study, watch: Watch = SILENT) -> dict[str, int]:
-    """Samples that every row's run sees, by the row's name; opens the data.
-
-    Raises:
-        UserError: rows differ and the study does not say `equal_steps: false`, or data cannot be opened.
-    """
-    seen = {row.name: samples_seen(row.recipe, watch) for row in study.rows}
-    if study.config.equal_steps and len(set(seen.values())) > 1:
-        listed = ", ".join(f"'{name}' {count:,}" for name, count in seen.items())
-        raise UserError(
-            f"{study.name}: rows see different numbers of samples (steps x batch size): {listed}. Make them equal with "
-            "train.num_steps, or say equal_steps: false."
-        )
-    return seen

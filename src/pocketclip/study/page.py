@@ -14,7 +14,7 @@ from pocketclip.report.page import make_room, write_page
 from pocketclip.study.bars import score_bars
 from pocketclip.study.figure_files import figures_folder, write_figures
 from pocketclip.study.findings import Findings, find_out
-from pocketclip.study.grid import as_text
+from pocketclip.study.names import as_text
 from pocketclip.study.record import Measure, RowResult, StudyRecord, read_study
 from pocketclip.study.table import metrics_of, own_price, own_time, row_name, score_columns, score_rows, study_notes
 

@@ -1,6 +1,7 @@
 """One run of a study in its folder: carried out, and read back for the table."""
 
 import gc
+import hashlib
 import json
 import traceback
 from dataclasses import dataclass
@@ -12,11 +13,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pocketclip.cost.parameters import parameters_by_part
-from pocketclip.errors import Interrupted, UserError, and_known, first_line
+from pocketclip.errors import DivergedError, Interrupted, UserError, and_known, first_line
 from pocketclip.evaluate.items import Items, read_answers, write_items
 from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import EmbeddingTask
-from pocketclip.evaluate.task_data import Answers
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.files import write_atomically
 from pocketclip.recipe import Recipe, load_recipe
@@ -25,8 +25,25 @@ from pocketclip.report.gallery import make_gallery, write_gallery
 from pocketclip.run.fit import fit_to_data
 from pocketclip.run.train import Outcome, train
 from pocketclip.stages.watch import Watch
+from pocketclip.train.rung import RungReached
 
 ANSWERS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
+DIVERGED = "diverged: "
+"""Beginning of what went wrong where another try would go the same way."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Where runs of a study wait for each other."""
+
+    number: int
+    share: float
+    """Of the steps."""
+
+    @property
+    def file(self) -> str:
+        """In the folder of a run that has come so far."""
+        return f"rung-{self.number}.json"
 
 
 @dataclass(frozen=True)
@@ -39,11 +56,13 @@ class PlannedRun:
     folder: Path
     device: str
     dollars_per_hour: float | None
+    rung: Rung | None = None
+    """How far it is to come for now; None for its end."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Through a pipe the recipe goes as its values: the class of a generic config cannot be pickled."""
         values = self.recipe.model_dump(mode="json")
-        return _unpacked, (self.row, self.seed, values, self.folder, self.device, self.dollars_per_hour)
+        return _unpacked, (self.row, self.seed, values, self.folder, self.device, self.dollars_per_hour, self.rung)
 
     @property
     def name(self) -> str:
@@ -51,13 +70,41 @@ class PlannedRun:
         return f"{self.row}, seed {self.seed}"
 
     @property
+    def key(self) -> str:
+        """Of its claims."""
+        rung = "" if self.rung is None else f".rung-{self.rung.number}"
+        return f"{self.folder.parent.name}.{self.folder.name}{rung}"
+
+    @property
     def is_finished(self) -> bool:
         """Whether everything that the table needs is there."""
         return (self.folder / PARAMETERS).is_file()
 
-    def check_is_the_same(self) -> None:
+    @property
+    def is_done(self) -> bool:
+        """Whether it has come as far as it was to come for now."""
+        return self.is_finished or (self.rung is not None and (self.folder / self.rung.file).is_file())
+
+    @property
+    def mark(self) -> str:
+        """How far it is: what changes with every checkpoint."""
+        return max((f"{path.parent.name}/{path.name}" for path in self.folder.glob("checkpoints/*/*.pt")), default="")
+
+    def score(self, metric: str) -> float | None:
+        """A metric at the rung, or of a run that came to its end before; None where there is none."""
+        place = None if self.rung is None else self.folder / self.rung.file
+        if place is not None and place.is_file():
+            return float(json.loads(place.read_text(encoding="utf-8"))["scores"][metric])
+        if not self.is_finished:
+            return None
+        return read_finished(self.folder, self.seed).record.metrics.get(metric)
+
+    def check_is_the_same(self, finished: "FinishedRun") -> None:
         """Raise a UserError where the run in the folder is one of another recipe."""
-        if load_recipe(str(self.folder)) != fit_to_data(self.recipe)[0]:
+        fitted = fit_to_data(self.recipe)[0]
+        if finished.record.recipe_hash == fitted.fingerprint():
+            return
+        if load_recipe(str(self.folder)) != fitted:  # the hash changes with new settings, whose defaults change nothing
             raise UserError(
                 f"{self.folder}: was made with another recipe than '{self.name}' has now; delete the folder, or choose "
                 "another --out."
@@ -84,10 +131,18 @@ def carry_out(run: PlannedRun, watch: Watch) -> str | None:
             resume=True,  # the study's own folder was new, or resuming was asked for
             device=run.device,
             dollars_per_hour=run.dollars_per_hour,
+            until=1.0 if run.rung is None else run.rung.share,
         )
         _keep(outcome, run)
     except (Interrupted, KeyboardInterrupt):
         raise
+    except RungReached as reached:
+        assert run.rung is not None
+        values = {"share": run.rung.share, "step": reached.step, "scores": reached.scores}
+        write_atomically(run.folder / run.rung.file, json.dumps(values) + "\n")
+        return None
+    except DivergedError as error:
+        problem = f"{DIVERGED}{error}"
     except UserError as error:
         problem = str(error)
     except Exception as error:  # a study goes on with its other runs, whatever befell this one
@@ -123,8 +178,7 @@ class FinishedRun:
     evaluations: tuple[EvalResult, ...]
     """Of the validation split."""
     parameters: dict[str, int]
-    answers: Answers | None
-    """To single questions of that split."""
+    folder: Path
 
     @property
     def task(self) -> EmbeddingTask:
@@ -133,8 +187,25 @@ class FinishedRun:
 
     @cached_property
     def units(self) -> list[Units]:
-        """Its scores unit by unit, of each gallery; empty where they were not kept."""
-        return [] if self.answers is None else self.task.units(self.answers)
+        """Its scores unit by unit, of each gallery; empty where they were not kept. `forget` frees them."""
+        file = self.folder / ANSWERS
+        try:
+            return self.task.units(read_answers(file, alone=True)[0]) if file.is_file() else []
+        except (OSError, ValueError, BadZipFile) as error:
+            raise _damaged(self.folder, first_line(error)) from error
+
+    @cached_property
+    def questions(self) -> str:
+        """The same of runs that were asked the same, unit by unit; empty where answers were not kept."""
+        asked = hashlib.sha256()
+        for group in self.units:
+            for name, (_, counts) in group.items():
+                asked.update(f"{name} {len(counts)} ".encode() + counts.tobytes())
+        return asked.hexdigest() if self.units else ""
+
+    def forget(self) -> None:
+        """Free the units, of which thousands of runs would fill the memory; they are read again when needed."""
+        self.__dict__.pop("units", None)
 
     def value(self, metric: str) -> float:
         """One metric of the validation split; a UserError where the run was not measured so."""
@@ -153,15 +224,17 @@ class FinishedRun:
 
 def read_finished(folder: Path, seed: int) -> FinishedRun:
     """Read a finished run back; a UserError where a file is missing or damaged."""
-    records, answers = read_records(folder), None
+    records = read_records(folder)
     run = next((record for record in records if isinstance(record, RunRecord)), None)
     evaluations = tuple(record for record in records if isinstance(record, EvalResult) and record.split == "val")
     try:
         parameters = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
-        if (folder / ANSWERS).is_file():
-            answers, _, _ = read_answers(folder / ANSWERS)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise UserError(f"{folder}: the run is damaged ({first_line(error)}); delete the folder and resume.") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, first_line(error)) from error
     if run is None or not evaluations:
-        raise UserError(f"{folder}: the run is damaged (records are missing); delete the folder and resume.")
-    return FinishedRun(seed, run, evaluations, parameters, answers)
+        raise _damaged(folder, "records are missing")
+    return FinishedRun(seed, run, evaluations, parameters, folder)
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+    return UserError(f"{folder}: the run is damaged ({what}); delete the folder and resume.")

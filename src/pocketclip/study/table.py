@@ -110,13 +110,13 @@ def study_notes(record: StudyRecord) -> list[str]:
             "Of caches: all that a row's runs computed that is kept, such as features of frozen towers. The first run "
             "that needs it pays, once, and others find it there. It is not in the minutes and dollars of a run."
         )
-    samples = {row.samples_seen for row in record.rows}
+    samples = {row.samples_seen for row in record.rows if row.dropped is None}
     if len(samples) == 1:
         lines.append(f"Every row sees {samples.pop():,} samples.")
     elif len(record.rows) > MOST_NAMED:
         lines.append(f"Rows see {min(samples):,} to {max(samples):,} samples.")
     else:
-        each = ", ".join(f"'{row.name}' {row.samples_seen:,}" for row in record.rows)
+        each = ", ".join(f"'{row.name}' {row.samples_seen:,}" for row in record.rows if row.dropped is None)
         lines.append(f"Rows see different numbers of samples: {each}.")
     if record.dollars_per_hour is not None:
         lines.append(f"Dollars are of one run at ${record.dollars_per_hour:g} an hour.")

@@ -29,6 +29,7 @@ from pocketclip.train.optimizer import build_average, build_optimizer
 from pocketclip.train.parallel import Alone, Replicated, Sharded, agree
 from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
+from pocketclip.train.rung import validation_scores, wait_at_rung
 from pocketclip.train.schedule import PlannedRates, build_schedule
 from pocketclip.train.step import learned_part, train_step
 from pocketclip.types import ImageTextBatch, Objective
@@ -71,6 +72,8 @@ class Trainer:
     """Write where the time of some early steps went to `folder/profile`."""
     with_sharding: bool = False
     """Several ranks spread the weights (FSDP2) instead of holding all of them each (DDP)."""
+    until: float = 1.0
+    """Share of the steps after which it raises `RungReached`; `resume` goes on."""
 
     spent: Spent = field(default_factory=Spent)
     """Of the run, of which this is a stage."""
@@ -120,6 +123,7 @@ class Trainer:
             self.parallel.whole_model().eval()
             return self.progress
         if not self._finished():
+            wait_at_rung(self, self.plan.num_steps)
             with interrupt.listen() as request, self.profiler or nullcontext():
                 self._train(request)
         self._take_weights_to_keep()
@@ -163,6 +167,7 @@ class Trainer:
                 self._evaluate()
             if self._finished():
                 break
+            wait_at_rung(self, self.plan.num_steps)
             stop = stop or (request.is_set() and distributed.world_size() == 1)
             if progress.step % config.checkpoint_every == 0 or stop:
                 self.save()
@@ -214,21 +219,17 @@ class Trainer:
         self.metrics.newest.update(values)
         self.progress.metrics_bytes = distributed.on_main(lambda: self.metrics.write(step, epoch, values))
 
-    def _evaluated_model(self) -> DualEncoder:
+    def evaluated_model(self) -> DualEncoder:
+        """The model that is measured: the average of its weights where there is one."""
         if self.average is None:
             return self.parallel.whole_model()
         averaged: DualEncoder = self.average.module  # type: ignore[assignment]
         return averaged
 
     def _evaluate(self) -> None:
-        assert self.evaluate is not None
         self._log()
         started = time.perf_counter()
-        average_running_statistics(self.model)
-        model = self._evaluated_model()
-        model.eval()
-        values = distributed.gather_objects(dict(self.evaluate(model)))[0]  # the last bit decides on all ranks alike
-        set_modes(self.model, self.config)
+        values = validation_scores(self)
         progress, config, elapsed = self.progress, self.config, time.perf_counter() - started
         progress.seconds["validate"] += elapsed
         self.budget.evaluated(elapsed)
@@ -242,7 +243,7 @@ class Trainer:
             return
         if progress.is_best(stopping.metric if stopping is not None else config.keep_metric, self.name):
             if config.keep == "best":
-                weights = self._evaluated_model().state_dict()
+                weights = self.evaluated_model().state_dict()
                 distributed.on_main(lambda: checkpoint.save_atomically(self.checkpoints.best, {"model": weights}))
         elif stopping is not None and progress.evaluations_since_best >= stopping.patience:
             progress.stopped = True
@@ -295,4 +296,4 @@ class Trainer:
         if best is not None:
             self.parallel.load_state_dict(best["model"])
         elif self.average is not None:
-            self.parallel.load_state_dict(self._evaluated_model().state_dict())
+            self.parallel.load_state_dict(self.evaluated_model().state_dict())

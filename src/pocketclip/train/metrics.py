@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketclip.errors import UserError, require
+from pocketclip.errors import DivergedError, UserError, require
 from pocketclip.files import cannot_write, write_atomically
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def mean_of_steps(
         shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, rows[first], strict=True))
         saved = checkpoints.steps()
         cure = f"Go on from {saved[-1]} with --resume and" if saved else "Start again with"
-        raise UserError(
+        raise DivergedError(
             f"{stage}: step {steps[first][0]}: the loss is not finite ({shown}). {cure} a lower learning rate, "
             "a lower max_grad_norm or precision=float32."
         )

@@ -14,7 +14,7 @@ from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.preprocess import ImageSize
 from pocketclip.recipe import read_settings
 from pocketclip.shipped_recipes import STUDY_SUFFIX, find_study
-from pocketclip.study.grid import slug
+from pocketclip.study.names import slug
 
 
 class TowerConfig(Config):
