@@ -12,7 +12,7 @@ from example_pages import HERE
 from pocketclip.evaluate.intervals import seed_half_width
 from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.records import Interval
-from pocketclip.study.grid import slug
+from pocketclip.study.names import slug
 from pocketclip.study.record import RECORD, Measure, RowResult, SeedResult, StudyRecord
 
 ARCHITECTURES = {

@@ -110,7 +110,7 @@ def study_notes(record: StudyRecord) -> list[str]:
             "Of caches: all that a row's runs computed that is kept, such as features of frozen towers. The first run "
             "that needs it pays, once, and others find it there. It is not in the minutes and dollars of a run."
         )
-    samples = {row.samples_seen for row in record.rows if row.dropped is None}
+    samples = {row.samples_seen for row in record.rows if row.dropped is None} or {0}
     if len(samples) == 1:
         lines.append(f"Every row sees {samples.pop():,} samples.")
     elif len(record.rows) > MOST_NAMED:
