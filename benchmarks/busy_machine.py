@@ -62,8 +62,8 @@ def calls() -> dict[str, Callable[[], object]]:
     from pocketclip.models.running.runner import Runner
     from pocketclip.objectives.config import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
-    from pocketclip.train.config import AdamWConfig, LearningRates
     from pocketclip.train.optimizer import build_optimizer
+    from pocketclip.train.rates import AdamWConfig, LearningRates
     from pocketclip.train.step import train_step
     from pocketclip.types import ImageTextBatch
 

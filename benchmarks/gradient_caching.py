@@ -32,8 +32,8 @@ def measure(batch_size: int) -> dict[str, float]:
     from pocketclip.models.running.precision import autocast
     from pocketclip.objectives.config import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
-    from pocketclip.train.config import AdamWConfig, LearningRates
     from pocketclip.train.optimizer import build_optimizer
+    from pocketclip.train.rates import AdamWConfig, LearningRates
     from pocketclip.train.step import train_step
     from pocketclip.types import ImageTextBatch
 

@@ -110,8 +110,8 @@ def seconds_of_steps(side: str, folder: str) -> Iterator[float]:
     from pocketclip.models.running.precision import autocast
     from pocketclip.objectives.config import ContrastiveObjectiveConfig, ReinforcedObjectiveConfig
     from pocketclip.tokenizer import train_tokenizer
-    from pocketclip.train.config import AdamWConfig, LearningRates
     from pocketclip.train.optimizer import build_optimizer
+    from pocketclip.train.rates import AdamWConfig, LearningRates
     from pocketclip.train.step import train_step
 
     keep_freed_memory()

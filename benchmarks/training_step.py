@@ -40,8 +40,8 @@ def our_step(batch_size: int) -> Callable[[], object]:
     from pocketclip.models.running.precision import autocast
     from pocketclip.objectives.config import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
-    from pocketclip.train.config import AdamWConfig, LearningRates
     from pocketclip.train.optimizer import build_optimizer
+    from pocketclip.train.rates import AdamWConfig, LearningRates
     from pocketclip.train.step import train_step
     from pocketclip.types import ImageTextBatch
 

@@ -10,18 +10,23 @@ import yaml
 import teachers
 from conftest import QuietWatch
 from pocketclip.asked import AskedModelConfig, TimmModelConfig
+from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
+from pocketclip.models.image.config import TimmImageEncoderConfig
+from pocketclip.models.sizes import read_size
+from pocketclip.models.text.config import ClipTextEncoderConfig
 from pocketclip.recipe import Recipe, load_recipe, load_reinforcement
 from pocketclip.run.train import train
 from pocketclip.shipped_recipes import find_recipe, list_recipes
 from pocketclip.stages.engine import compute_here
 from pocketclip.stages.watch import SILENT
+from pocketclip.train.rates import AdafactorConfig
 
 NAMES = list_recipes()
 REINFORCE = [name for name in NAMES if "num_views" in yaml.safe_load(find_recipe(name).read_text())]
 TRAIN = [name for name in NAMES if name not in REINFORCE]
-QUICK = ["quickstart/openmoji", "quickstart/your_photos", "s_smke/scenes_cpu"]
+QUICK = ["quickstart/openmoji", "quickstart/your_photos", "s_smke/scenes_cpu", "scaling_down/laptop"]
 """One of each kind: heads on cached features, own pictures, a whole model; the others take steps in the slow suite."""
 SMALL = [
     "data.train={kind: scenes, count: 40, image_size: 64}",
@@ -38,6 +43,13 @@ NARROW = [  # of a model with 117 M parameters
     "model.image_head={kind: linear}",
     "model.text_head={kind: linear}",
     "model.embed_dim=48",
+]
+NARROW_PLAIN = [  # of one with 170 M
+    "model.image_encoder.architecture={embed_dim: 24, depth: 1, num_heads: 2}",
+    "model.text_encoder.width=24",
+    "model.text_encoder.num_layers=1",
+    "model.text_encoder.num_heads=2",
+    "model.embed_dim=24",
 ]
 
 
@@ -66,6 +78,8 @@ def small(name: str) -> Recipe:
         changes.append("model.bundle=null")
     if recipe.model.shared_encoder is not None and recipe.model.embed_dim == 768:
         changes += NARROW
+    elif recipe.model.text_encoder.name == "transformer of 12 x 768":
+        changes += NARROW_PLAIN
     changes += [f"teachers=[{small_teacher(teacher)}]" for teacher in recipe.teachers]
     if recipe.data.train.kind == "reinforced":  # a live teacher in the place of the stored one
         changes.append("teachers=[{kind: timm, name: test_resnet, pretrained: none, feature: average, image_size: 32}]")
@@ -142,3 +156,30 @@ def test_the_studys_recipes_hold_its_table() -> None:
         assert recipe.objective.loss.kind == "soft_target"
         assert model.text_encoder.pooling == "cls"
     assert list(towers.values()) == ["resnet50", "mobilenetv2_100", "efficientnet_b0", "inception_v3"]
+
+
+def test_the_scaling_studys_base_is_as_published() -> None:
+    recipe = load_recipe("scaling_down/paper")
+    train, model, text = recipe.train, recipe.model, recipe.model.text_encoder
+    image = model.image_encoder
+    assert isinstance(image, TimmImageEncoderConfig)
+    assert isinstance(text, ClipTextEncoderConfig)
+    assert (image.name, image.image_size, image.normalization) == ("vit_base_patch32_224", 224, "half")
+    assert (text.width, text.num_layers, text.num_heads) == (768, 12, 12)
+    assert (text.vocabulary_size, text.tokenizer_kind, text.context_length) == (32_000, "unigram", 16)
+    optimizer = train.optimizer
+    assert isinstance(optimizer, AdafactorConfig)
+    assert (optimizer.betas, optimizer.weight_decay) == ((0.9, 0.999), 1e-4)
+    assert (train.batch_size, train.schedule.kind, train.learning_rate.image_encoder) == (2**14, "cosine", 1e-3)
+    assert train.batch_size * train.total_steps(10**9) == pytest.approx(3.4e9, rel=1e-4)
+    assert train.augment == AugmentConfig()
+    assert recipe.objective.loss.kind == "clip"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("step", "heads"), [("mu", 2), ("ti", 3), ("s", 6), ("m", 8), ("l", 16)])
+def test_another_image_tower_of_the_study_keeps_the_text_tower(step: str, heads: int) -> None:
+    model = load_recipe("scaling_down/paper", [f"model.size=scaling_{step}_16"]).model
+    assert model.text_encoder == load_recipe("scaling_down/paper").model.text_encoder
+    tower = read_size(f"scaling_{step}_16")
+    assert tower["text_encoder"]["num_heads"] == heads
+    assert model.image_encoder.name == tower["image_encoder"]["name"]

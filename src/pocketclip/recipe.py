@@ -91,6 +91,9 @@ class Recipe(Config):
                 "model.shared_encoder is trained on all tokens, and the cache keeps one vector an image or text: leave "
                 f"{'train.cache' if first == 'train' else first} out"
             )
+        for name, stage in self.stages.items():
+            if name != "train" and (stage.branch is not None or stage.keep_steps):
+                raise ValueError(f"{name}: runs branch within their last stage; give branch and keep_steps to train")
         check_fit(self)
         return self
 

@@ -164,6 +164,23 @@ class CostResult(Result):
     metrics: dict[str, float | int | str | None]
 
 
+class Trunk(Config):
+    """The run that another one branched from, and what it had done by then."""
+
+    run: str
+    recipe_hash: str
+    step: int
+    num_samples: int
+    seconds: float  # of its last stage
+
+    @property
+    def told(self) -> str:
+        """In a sentence."""
+        return (
+            f"branched from {self.run} at step {self.step:,}; its {self.num_samples:,} samples and seconds are counted"
+        )
+
+
 class RunRecord(Config):
     """What one training run did and took."""
 
@@ -172,6 +189,8 @@ class RunRecord(Config):
     seed: int
     recipe_hash: str
     num_steps: int
+    branched_from: Trunk | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Its steps and seconds are among those here: what this model would have taken alone."""
     num_images: int
     num_captions: int | None
     broken_items: list[str] = []

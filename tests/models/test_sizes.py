@@ -13,7 +13,7 @@ from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.sizes import list_sizes, read_size, text_architecture, with_size
-from pocketclip.models.text.config import HuggingFaceTextEncoderConfig
+from pocketclip.models.text.config import ClipTextEncoderConfig, HuggingFaceTextEncoderConfig
 
 PUBLISHED = {  # millions of parameters, heads included; text without word embeddings where the name says so
     "mobileclip_s0": (11.406, 42.441),
@@ -43,6 +43,32 @@ SHARED = {  # millions: image, text, shared encoder; S-SMKE's are published, in 
     "s_smke_large": (85.8, 108.89, 14.18),
     "s_smke_pocket": (3.371, 22.565, 1.776),
 }
+LADDER = {"mu": (32, 1, 2), "ti": (192, 12, 3), "s": (384, 12, 6), "m": (512, 12, 8), "b": (768, 12, 12)}
+LADDER["l"] = (1024, 24, 16)
+"""Width, layers and heads of Big Vision's ladder, for pictures and texts alike."""
+VIT = [f"scaling_{step}_{patch}" for step in LADDER for patch in (16, 32)]
+SCALING = {  # millions of the image tower without classifier, GMACs, as timm and the papers have them
+    "scaling_ti_16": (5.524, 1.26),
+    "scaling_s_16": (21.666, 4.61),
+    "scaling_s_32": (22.493, 1.15),
+    "scaling_b_16": (85.799, 17.58),
+    "scaling_b_32": (87.455, 4.41),
+    "scaling_l_16": (303.302, 61.60),
+    "scaling_l_32": (305.510, 15.39),
+    "scaling_resnet50": (23.508, 4.11),
+    "scaling_mixer_b_32": (59.524, 3.24),
+    "scaling_convnext_t": (27.820, 4.47),
+    "scaling_swin_t": (27.519, 4.51),
+}
+LAPTOP = {  # millions of parameters and of multiply-accumulates of the image tower; five of them cost about the same
+    "laptop_vit_s": (0.16, 2.81),
+    "laptop_vit_m": (0.47, 8.04),
+    "laptop_vit_l": (1.89, 32.4),
+    "laptop_resnet": (1.53, 8.00),
+    "laptop_mixer": (0.47, 8.11),
+    "laptop_convnext": (1.89, 7.78),
+    "laptop_swin": (2.82, 7.77),
+}
 OURS = [name for name in list_sizes() if name.startswith("pocket_")]
 
 
@@ -59,7 +85,7 @@ def build(name: str) -> tuple[DualEncoderConfig, DualEncoder]:
 
 
 def test_every_size_is_checked_here() -> None:
-    assert {*PUBLISHED, *TINYCLIP, *SHARED, *OURS} == set(list_sizes())
+    assert {*PUBLISHED, *TINYCLIP, *SHARED, *VIT, *SCALING, *LAPTOP, *OURS} == set(list_sizes())
     assert len(OURS) == 4
 
 
@@ -129,6 +155,62 @@ def test_our_own_sizes_are_small(name: str) -> None:
     assert config.text_encoder.tokenizer == "captions"
 
 
+@pytest.mark.parametrize("name", SCALING)
+def test_towers_of_the_scaling_study_are_as_published(name: str) -> None:
+    config, model = build(name)
+    parameters, gmacs = SCALING[name]
+    assert millions(model.image_encoder) == pytest.approx(parameters, rel=1e-3)
+    macs = tower_macs(model, image_size=224, context_length=16)["macs_image"]
+    assert macs / 1e9 == pytest.approx(gmacs, rel=1e-2)
+    assert config.image_encoder.build is not None
+    assert model.image_encoder.preprocess.mean == model.image_encoder.preprocess.std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("name", LAPTOP)
+def test_towers_for_a_laptop_cost_what_they_should(name: str) -> None:
+    config, model = build(name)
+    parameters, mmacs = LAPTOP[name]
+    assert millions(model.image_encoder) == pytest.approx(parameters, abs=0.005)
+    head = model.image_encoder.feature_dim * config.embed_dim
+    macs = tower_macs(model, image_size=32, context_length=16)["macs_image"] - head
+    assert macs / 1e6 == pytest.approx(mmacs, rel=1e-2)
+    assert read_size(name)["text_encoder"] == read_size("laptop_vit_m")["text_encoder"]
+
+
+@pytest.mark.parametrize("name", VIT)
+def test_the_ladder_has_the_widths_and_depths_of_its_formula(name: str) -> None:
+    _, step, patch_size = name.split("_")
+    (width, layers, heads), patch = LADDER[step], int(patch_size)
+    config, model = build(name)
+    places, pixels = (224 // patch) ** 2, 3 * patch**2
+    block = 12 * width**2 + 13 * width
+    expected = pixels * width + width + (places + 2) * width + layers * block + 2 * width
+    assert sum(value.numel() for value in model.image_encoder.parameters()) == expected
+    tokens = places + 1
+    macs = places * pixels * width + layers * (tokens * 12 * width**2 + 2 * tokens**2 * width)
+    found = tower_macs(model, image_size=224, context_length=16)
+    assert found["macs_image"] == pytest.approx(macs + width * config.embed_dim, rel=1e-3)
+    text = config.text_encoder
+    assert isinstance(text, ClipTextEncoderConfig)
+    assert (text.width, text.num_layers, text.num_heads, text.context_length) == (width, layers, heads, 16)
+    assert found["macs_text"] == pytest.approx(
+        layers * (16 * 12 * width**2 + 2 * 16**2 * width) + width * config.embed_dim, rel=1e-3
+    )
+
+
+def test_every_image_tower_goes_with_the_text_tower_of_another_size() -> None:
+    """The scaling study's pairing: ViT-B's text tower whatever the image tower is."""
+    for name in ("scaling_ti_16", "scaling_l_16", "scaling_swin_t"):
+        values = with_size({"size": name, "text_encoder": {"size": "scaling_b_32", "context_length": 24}})
+        assert values["text_encoder"] == {**read_size("scaling_b_32")["text_encoder"], "context_length": 24}
+        assert values["image_encoder"] == read_size(name)["image_encoder"]
+        assert DualEncoderConfig.parse(values, place="x").text_encoder.width == 768  # type: ignore[union-attr]
+    whole = {**read_size("pocket_s"), "text_encoder": {"size": "vit_b_32"}}  # without a size of the whole
+    assert with_size(whole)["text_encoder"] == read_size("vit_b_32")["text_encoder"]
+    other = with_size({"size": "s_smke", "text_encoder": {"size": "pocket_s", "width": 96}})
+    assert other["text_encoder"] == {**read_size("pocket_s")["text_encoder"], "width": 96}
+
+
 def test_our_own_sizes_are_a_ladder() -> None:
     totals = [parameters_by_part(build(f"pocket_{step}")[1])["parameters_total"] for step in ("xs", "s", "m", "l")]
     assert totals == sorted(totals)
@@ -177,6 +259,10 @@ def test_an_unknown_size_gets_the_nearest() -> None:
     for values in ("mobilclip_s0", {"size": "mobilclip_s0"}):
         with pytest.raises(UserError, match=r"x\.yaml: .*Unknown size 'mobilclip_s0'. Did you mean 'mobileclip_s0'\?"):
             DualEncoderConfig.parse(values, place="x.yaml")
+    with pytest.raises(UserError, match=r"Unknown size 'vit_b_23'"):
+        DualEncoderConfig.parse({"size": "pocket_s", "text_encoder": {"size": "vit_b_23"}}, place="x.yaml")
+    with pytest.raises(UserError, match=r"shared_encoder\.size: pocket_s has no shared_encoder"):
+        DualEncoderConfig.parse({"size": "s_smke", "shared_encoder": {"size": "pocket_s"}}, place="x.yaml")
     with pytest.raises(UserError, match=r"size should be a name \(got 3\)"):
         DualEncoderConfig.parse({"size": 3}, place="x.yaml")
 

@@ -30,6 +30,20 @@ def test_a_finished_stage_keeps_its_final_weights_only(tmp_path: Path) -> None:
     assert folder.load_newest() == {"step": 2}
 
 
+def test_kept_steps_outlive_newer_ones_and_the_end(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    folder.keep_step(2, {"step": 2})
+    for step in (4, 6):
+        folder.save(step, {"step": step})
+    assert {step: path.name for step, path in folder.by_step().items()} == {
+        2: "kept-00000002.pt",
+        6: "step-00000006.pt",
+    }
+    folder.finish({"step": 7})
+    assert list(folder.by_step()) == [2]
+    assert folder.load_newest() == {"step": 7}
+
+
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert CheckpointFolder(tmp_path).load_newest() is None
 

@@ -28,6 +28,13 @@ BASE = {"num_steps": 2, "batch_size": 2, "learning_rate": {"heads": 0.1}}
         ({"evaluate_every": None, "schedule": {"kind": "plateau"}}, "evaluate_every is off"),
         ({"batch_size": 1}, "batch_size"),
         ({"schedule": {"kind": "cosin"}}, "cosine"),
+        ({"keep_steps": [3]}, r"keep_steps: the run ends at step 2 \(got 3\)"),
+        ({"branch": "runs/x"}, r"branch needs schedule\.kind constant, of .* \(got cosine\)"),
+        ({"branch": "runs/x", "schedule": {"kind": "constant"}}, r"branch\.step is needed"),
+        ({"optimizer": {"kind": "adam"}}, "Unknown kind 'adam'. Did you mean 'adamw'"),
+        ({"optimizer": {"eps": 0}}, r"optimizer\.eps: .*greater than 0"),
+        ({"optimizer": {"weight_decya": 0}}, r"optimizer\.weight_decya: .*Did you mean 'weight_decay'"),
+        ({"optimizer": {"kind": "adafactor", "eps": 1e-6}}, r"optimizer\.eps: unknown key"),
         ({"lerning_rate": 1}, "lerning_rate: unknown key"),
     ],
 )
@@ -42,3 +49,18 @@ def test_mistakes_are_named(changes: dict[str, object], message: str) -> None:
 def test_the_run_ends_at_whichever_comes_first(epochs: float | None, steps: int | None, expected: int) -> None:
     config = TrainConfig.parse({**BASE, "num_epochs": epochs, "num_steps": steps}, place="x")
     assert config.total_steps(10) == expected
+
+
+def test_an_optimizer_without_a_kind_is_adamw_and_is_written_as_before() -> None:
+    config = TrainConfig.parse({**BASE, "optimizer": {"weight_decay": 0.5}}, place="x")
+    assert config == TrainConfig.parse({**BASE, "optimizer": {"kind": "adamw", "weight_decay": 0.5}}, place="x")
+    assert config.model_dump()["optimizer"] == {
+        "weight_decay": 0.5,
+        "decay_one_dimensional": False,
+        "decay_embeddings": True,
+        "betas": (0.9, 0.98),
+        "eps": 1e-6,
+    }
+    assert not {"branch", "keep_steps"} & config.model_dump().keys()
+    adafactor = TrainConfig.parse({**BASE, "optimizer": {"kind": "adafactor"}}, place="x")
+    assert TrainConfig.parse(adafactor.model_dump(mode="json"), place="dumped") == adafactor

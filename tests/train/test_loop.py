@@ -13,9 +13,10 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
 from pocketclip.objectives.config import ContrastiveObjectiveConfig, DistillationObjectiveConfig
 from pocketclip.stages.watch import BrokenItems, Watch
-from pocketclip.train.config import CosineScheduleConfig, TrainConfig
+from pocketclip.train.config import TrainConfig
 from pocketclip.train.loop import Teach, Trainer
 from pocketclip.train.metrics import read_metrics
+from pocketclip.train.rates import CosineScheduleConfig
 from pocketclip.train.schedule import rate_factor
 from pocketclip.types import Features, ImageTextBatch, TeacherFeatures
 

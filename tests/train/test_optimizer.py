@@ -1,5 +1,10 @@
 """Parameter groups: a rate for each part, no decay for one-dimensional parameters, frozen parts left out."""
 
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -8,8 +13,9 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import ImageTower, TextTower
-from pocketclip.train.config import AdamWConfig, LearningRates
-from pocketclip.train.optimizer import build_optimizer
+from pocketclip.train import checkpoint
+from pocketclip.train.optimizer import build_optimizer, embeddings_of
+from pocketclip.train.rates import AdafactorConfig, AdamWConfig, LearningRates
 
 
 def tiny_model(**changes: object) -> DualEncoder:
@@ -74,6 +80,79 @@ def test_the_study_decays_every_parameter() -> None:
         tiny_model(), AdamWConfig(weight_decay=0.1, decay_one_dimensional=True), LearningRates(heads=1e-3)
     )
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+
+
+def reference_adafactor(
+    weight: np.ndarray, gradients: list[np.ndarray], rates: list[float], peak: float, decay: float
+) -> np.ndarray:
+    """Big Vision's, slowly, in float64 but for the mean of the gradient."""
+    rows, columns = np.zeros((len(weight), 1)), np.zeros((1, weight.shape[1]))
+    mean = torch.zeros(weight.shape, dtype=torch.bfloat16)
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        beta = min(0.999, 1 - step**-0.8)
+        rows = beta * rows + (1 - beta) * (gradient**2).mean(1, keepdims=True)
+        columns = beta * columns + (1 - beta) * (gradient**2).mean(0, keepdims=True)
+        update = gradient / np.sqrt(rows * columns / rows.mean())
+        mean = mean.lerp(torch.from_numpy(update).to(torch.bfloat16), 0.1)
+        weight = weight * (1 - decay * rate / peak) - rate * mean.double().numpy()
+    return weight
+
+
+def test_adafactor_is_big_visions() -> None:
+    """A decay that follows the schedule and not the rate, and moments as means of rows and columns."""
+    random = np.random.default_rng(0)
+    gradients = list(random.normal(size=(5, 40, 48)))
+    model = DualEncoder(WithClassToken(), Words(), nn.Linear(4, 4), nn.Linear(48, 40))
+    own = model.text_head.weight
+    start = own.detach().double().numpy().copy()
+    optimizer = build_optimizer(model, AdafactorConfig(weight_decay=0.01), LearningRates(heads=0.02))
+    rates = [0.01, 0.02, 0.02, 0.015, 0.005]
+    for gradient, rate in zip(gradients, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        own.grad = torch.from_numpy(gradient).float()
+        optimizer.step()
+    expected = reference_adafactor(start, gradients, rates, 0.02, 0.01)
+    np.testing.assert_allclose(own.detach().numpy(), expected, atol=2e-4)
+    assert np.abs(expected - start).max() > 0.02
+    state = optimizer.state[own]
+    assert sum(value.numel() for name, value in state.items() if "sq" in name) == 40 + 48
+    assert state["exp_avg"].dtype == torch.bfloat16
+
+
+def test_adafactor_decays_matrices_only() -> None:
+    model = tiny_model()
+    optimizer = build_optimizer(model, AdafactorConfig(weight_decay=1e-4), LearningRates(heads=1e-3, text_encoder=1e-2))
+    decay = {id(p): group["weight_decay"] * group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    tables = {id(parameter) for parameter in embeddings_of(model)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in decay:
+            expected = 1e-4 if parameter.ndim >= 2 and id(parameter) not in tables else 0
+            assert decay[id(parameter)] == pytest.approx(expected), name
+
+
+def test_adafactor_goes_on_exactly_from_a_checkpoint(tmp_path: Path) -> None:
+    def steps(optimizer: torch.optim.Optimizer, model: DualEncoder, numbers: range) -> None:
+        for number in numbers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    noise = torch.Generator().manual_seed(number)
+                    parameter.grad = torch.randn(parameter.shape, generator=noise)
+            optimizer.step()
+
+    rates = LearningRates(heads=1e-2, text_encoder=1e-2)
+    torch.manual_seed(0)
+    whole = tiny_model()
+    cut = copy.deepcopy(whole)
+    optimizers = [build_optimizer(model, AdafactorConfig(), rates) for model in (whole, cut)]
+    steps(optimizers[0], whole, range(6))
+    steps(optimizers[1], cut, range(3))
+    checkpoint.save_atomically(tmp_path / "x.pt", optimizers[1].state_dict())
+    again = build_optimizer(cut, AdafactorConfig(), rates)
+    again.load_state_dict(checkpoint.load(tmp_path / "x.pt"))
+    steps(again, cut, range(3, 6))
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_embeddings_can_be_left_out_of_the_decay() -> None:

@@ -14,8 +14,8 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import autocast
 from pocketclip.models.tower import CachedTower, ImageTower, TextTower
 from pocketclip.objectives.config import ContrastiveObjectiveConfig
-from pocketclip.train.config import AdamWConfig, LearningRates
 from pocketclip.train.optimizer import build_optimizer
+from pocketclip.train.rates import AdamWConfig, LearningRates
 from pocketclip.train.step import train_step
 from pocketclip.types import Features, ImageTextBatch
 

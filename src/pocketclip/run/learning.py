@@ -10,9 +10,10 @@ from pocketclip.run.scores import EvaluatedSplit, validation_captions
 from pocketclip.run.state import Run
 from pocketclip.train.budget import StepPlan
 from pocketclip.train.causes import Settings, likely_causes
-from pocketclip.train.config import ENDLESS, PlateauScheduleConfig, TrainConfig
+from pocketclip.train.config import ENDLESS, TrainConfig
 from pocketclip.train.diagnosis import Stage, findings, within_chance
 from pocketclip.train.metrics import read_metrics
+from pocketclip.train.schedule import warmup_steps
 from pocketclip.types import ImageTextBatch
 
 LOOKS = (100, 200, 300, 500)
@@ -23,7 +24,7 @@ class Learning:
     """What one stage makes of its data; rank 0 looks and tells, the others do nothing."""
 
     def __init__(self, run: Run, name: str, config: TrainConfig, num_steps: int) -> None:
-        self.run, self.name, self.warmup = run, name, _warmup(config)
+        self.run, self.name, self.schedule = run, name, config.schedule
         run.tried = _settings(run, name, config, num_steps)
         self.stage = _stage(run, name, config, run.tried) if distributed.is_main() else None
 
@@ -32,7 +33,7 @@ class Learning:
         if self.stage is None or plan.num_steps in (self.stage.settings.num_steps, ENDLESS):
             return
         settings = replace(self.stage.settings, num_steps=plan.num_steps)
-        warmup = round(self.warmup * plan.num_steps)
+        warmup = warmup_steps(self.schedule, plan.num_steps)
         self.run.tried, self.stage = settings, replace(self.stage, settings=settings, warmup_steps=warmup)
 
     def looked_at(self, batches: Iterator[ImageTextBatch], start: int) -> Iterator[ImageTextBatch]:
@@ -90,7 +91,7 @@ def _stage(run: Run, name: str, config: TrainConfig, settings: Settings) -> Stag
     return Stage(
         name=name.replace("_", " "),
         settings=settings,
-        warmup_steps=round(_warmup(config) * settings.num_steps),
+        warmup_steps=warmup_steps(config.schedule, settings.num_steps),
         uninformed=uninformed_loss(objective, config.batch_size, num_captions),
         uninformed_validation=uninformed_loss(objective.validation, val_batch, validation_captions(run, config)),
         by_chance=run.task.guessing(len(val)),
@@ -99,11 +100,6 @@ def _stage(run: Run, name: str, config: TrainConfig, settings: Settings) -> Stag
         keeps_best=config.keep == "best",
         loss_grows=objective.needs.queue is not None,
     )
-
-
-def _warmup(config: TrainConfig) -> float:
-    """Share of the steps."""
-    return 0.0 if isinstance(config.schedule, PlateauScheduleConfig) else config.schedule.warmup
 
 
 def _units(num_images: int, images_per_example: int) -> int:

@@ -18,8 +18,9 @@ from pocketclip.models.running.precision import resolve_precision
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import code_version
 from pocketclip.run.data import LISTS
+from pocketclip.run.learned_tokenizer import learned_tokenizer
 from pocketclip.stages.watch import SILENT, Watch
-from pocketclip.tokenizer import Tokenizer, train_tokenizer
+from pocketclip.tokenizer import Tokenizer
 from pocketclip.vocabulary import keep_occurring
 
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
@@ -115,7 +116,7 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
             f"model.text_encoder.tokenizer: captions needs pretrained: none (got {text.pretrained}); "
             "pretrained word embeddings belong to their own tokenizer."
         )
-    tokenizer = train_tokenizer(
+    tokenizer = learned_tokenizer(
         _first_captions(source),
         vocabulary_size=text.vocabulary_size,
         context_length=text.context_length,

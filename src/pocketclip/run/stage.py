@@ -10,6 +10,7 @@ from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, Train
 from pocketclip.data.pictures.augment import SIMCLR_VIEWS
 from pocketclip.features.pairs import cached_batches
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.run.branch import take_up
 from pocketclip.run.budget import within_budget
 from pocketclip.run.learning import Learning
 from pocketclip.run.scores import frozen_features, quick_scores, trained_features
@@ -119,6 +120,7 @@ def _train(
     plan: BatchPlan,
     budget: CountedSteps,
 ) -> Progress:
+    take_up(run, config, plan.steps_per_epoch)
     learning = Learning(run, name, config, config.total_steps(plan.steps_per_epoch))
 
     def evaluate_and_look(model: nn.Module) -> Mapping[str, float]:

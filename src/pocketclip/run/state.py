@@ -15,6 +15,7 @@ from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
 from pocketclip.recipe import Recipe
+from pocketclip.records import Trunk
 from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data, open_split
 from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.run.teaching import open_teaching
@@ -77,6 +78,7 @@ class Run:
         )
         self.task = embedding_task(recipe.objective.needs.task)
         self.broken = self.broken_of(self.train_source)
+        self.trunk: Trunk | None = None  # that the run branched from
         self.num_captions: int | None = None  # known once every caption was read
         self.tried: Settings | None = None  # of the newest stage
         self.told: set[str] = set()  # what the user has been told of learning, by name

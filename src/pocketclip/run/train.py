@@ -13,6 +13,7 @@ from pocketclip.hardware import Load
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance, RunRecord, write_record
+from pocketclip.run.branch import follow_trunk
 from pocketclip.run.budget import check_budgets, spent
 from pocketclip.run.card import model_card
 from pocketclip.run.fit import fit_to_data
@@ -82,6 +83,7 @@ def train(
     options = with_profile, with_sharding, verify, started, dollars_per_hour
     run = Run(recipe, folder, paced, on, resume, *options, until=until)
     run.notes["train"] += [fitted] if fitted else []
+    follow_trunk(run)
     note_shared_captions(run)
     paced.fit()
     check_towers(run)
@@ -90,6 +92,7 @@ def train(
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     note_chance(run, splits)
     run.notes["threads"] = paced.notes
+    run.notes["trunk"] = [] if run.trunk is None else [run.trunk.told]
     record = _record(run, name, stages, Provenance.under(load))
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)
@@ -113,6 +116,7 @@ def _record(
         seed=run.recipe.seed,
         recipe_hash=run.recipe.fingerprint(),
         num_steps=sum(progress.step for progress in stages.values()),
+        branched_from=run.trunk,
         num_images=len(run.train_source),
         num_captions=run.num_captions,
         broken_items=run.broken_messages(),

@@ -14,7 +14,10 @@ from pocketclip.files import cannot_write
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """`step-00000120.pt`, ..., the newest `keep` of them, and `best.pt`; only `final.pt` when the stage is over."""
+    """`step-00000120.pt`, ..., the newest `keep` of them, and `best.pt`; only `final.pt` when the stage is over.
+
+    Those of `keep_steps` are beside them, `kept-00000100.pt`, and stay.
+    """
 
     folder: Path
     keep: int = 2
@@ -24,6 +27,15 @@ class CheckpointFolder:
         save_atomically(self.folder / f"step-{step:08d}.pt", state)
         for path in self.steps()[: -self.keep]:
             path.unlink(missing_ok=True)
+
+    def keep_step(self, step: int, state: dict[str, Any]) -> None:
+        """Write a step's checkpoint that stays."""
+        save_atomically(self.folder / f"kept-{step:08d}.pt", state)
+
+    def by_step(self) -> dict[int, Path]:
+        """Every checkpoint that a run can go on from, by its step."""
+        paths = [*self.steps(), *self.folder.glob("kept-*.pt")]
+        return dict(sorted((int(path.stem.partition("-")[2]), path) for path in paths))
 
     def steps(self) -> list[Path]:
         """Checkpoints of steps, oldest first."""

@@ -4,7 +4,14 @@ import operator
 import sys
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from pocketclip.config import Config
 from pocketclip.data.pictures.augment import AugmentConfig
@@ -12,62 +19,20 @@ from pocketclip.data.text_tokens import TextTokensConfig
 from pocketclip.features.cache import CacheConfig
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import ImageSize
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class LearningRates(Config):
-    """Peak rate of each part; None freezes it."""
-
-    heads: PositiveFloat | None = None
-    """Both heads, the temperature, and what the objective learns itself."""
-    image_encoder: PositiveFloat | None = None
-    text_encoder: PositiveFloat | None = None
+from pocketclip.train.rates import (
+    AdamWConfig,
+    ConstantScheduleConfig,
+    CosineScheduleConfig,
+    LearningRates,
+    OptimizerConfig,
+    PlateauScheduleConfig,
+    ScheduleConfig,
+)
 
 
-class AdamWConfig(Config):
-    """AdamW, https://arxiv.org/abs/1711.05101."""
-
-    weight_decay: NonNegativeFloat = 0.1
-    decay_one_dimensional: bool = False
-    """Whether biases, norms and the temperature decay too; the small-encoder study does so."""
-    decay_embeddings: bool = True
-    """Whether words, positions, class tokens and the like decay; S-SMKE leaves them out."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: PositiveFloat = 1e-6
-
-
-class CosineScheduleConfig(Config):
-    """Linear warm-up, then half a cosine down to `final` times the rate."""
-
-    kind: Literal["cosine"] = "cosine"
-    warmup: Share = 0.1
-    """Share of all steps."""
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
-class ConstantScheduleConfig(Config):
-    """Linear warm-up, then a constant rate."""
-
-    kind: Literal["constant"] = "constant"
-    warmup: Share = 0.0
-    """Share of all steps."""
-
-
-class PlateauScheduleConfig(Config):
-    """Lower the rate when a validation metric stops getting better."""
-
-    kind: Literal["plateau"] = "plateau"
-    metric: str = "val_loss"
-    patience: Annotated[int, Field(ge=0)] = 1
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    min_delta: PositiveFloat = 1e-4
-    """Smaller changes, as a share of the best value, are not better."""
-
-
-ScheduleConfig = Annotated[
-    CosineScheduleConfig | ConstantScheduleConfig | PlateauScheduleConfig, Field(discriminator="kind")
-]
+def _is_none(value: object) -> bool:
+    """What a recipe leaves out keeps its hash as it was before there was such a setting."""
+    return value is None
 
 
 class EarlyStoppingConfig(Config):
@@ -85,9 +50,22 @@ class HardNegativesConfig(Config):
     image tower finds near as the stage begins; its features are cached."""
 
 
-def _is_none(value: object) -> bool:
-    """What a recipe leaves out keeps its hash as it was before there was such a setting."""
-    return value is None
+class BranchConfig(Config):
+    """Go on from a checkpoint of another run, the trunk, as if this run had come to its step itself.
+
+    The two differ in nothing that a step sees until then: length, cooldown, evaluations and logs are free. A scaling
+    curve so costs one long run at a constant rate and a cooldown for each of its points.
+    """
+
+    run: str
+    """Folder of the trunk."""
+    step: PositiveInt | None = None
+    """One of its `keep_steps`, counted from its begin as all steps are; None is the step at which this run's cooldown
+    begins."""
+
+
+def _name_run(values: Any) -> Any:
+    return {"run": values} if isinstance(values, str) else values
 
 
 Amount = Annotated[PositiveFloat | None, Field(exclude_if=operator.not_)]
@@ -164,7 +142,7 @@ class TrainConfig(Config):
     """Fewer tokens of a text (CLIPA), such as `{kind: random, keep: 8}`; None is all."""
     hard_negatives: HardNegativesConfig | None = Field(default=None, exclude_if=_is_none)
     """Draw batches in which near neighbours meet; None draws them at random."""
-    optimizer: AdamWConfig = AdamWConfig()
+    optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = CosineScheduleConfig()
     max_grad_norm: PositiveFloat | None = 1.0
     chunk_size: PositiveInt | None = None
@@ -188,6 +166,10 @@ class TrainConfig(Config):
     checkpoint_every: PositiveInt = 200
     """Steps between checkpoints."""
     num_checkpoints: PositiveInt = 2
+    keep_steps: tuple[PositiveInt, ...] = Field(default=(), exclude_if=operator.not_)
+    """Steps whose checkpoints stay when the run is over, for others to branch from."""
+    branch: Annotated[BranchConfig | None, BeforeValidator(_name_run)] = Field(default=None, exclude_if=_is_none)
+    """The run to go on from, by its folder; None begins at step 0."""
     log_every: PositiveInt = 10
     """Steps between lines of `metrics.jsonl`."""
     tensorboard: bool = False
@@ -230,6 +212,22 @@ class TrainConfig(Config):
         needs_evaluation = isinstance(self.schedule, PlateauScheduleConfig) or self.early_stopping is not None
         if needs_evaluation and self.evaluate_every is None:
             raise ValueError("evaluate_every is off, but the schedule or early_stopping needs evaluations")
+        if self.num_steps is not None and max(self.keep_steps, default=0) > self.num_steps:
+            raise ValueError(f"keep_steps: the run ends at step {self.num_steps} (got {max(self.keep_steps)})")
+        return self
+
+    @model_validator(mode="after")
+    def _branch_has_a_step(self) -> Self:
+        if self.branch is None:
+            return self
+        if not isinstance(self.schedule, ConstantScheduleConfig):
+            raise ValueError(
+                f"branch needs schedule.kind constant, of which all lengths begin alike (got {self.schedule.kind})"
+            )
+        if self.num_steps is None and self.num_epochs is None:
+            raise ValueError("branch needs num_steps or num_epochs, which say where the run ends")
+        if self.branch.step is None and not self.schedule.cooldown:
+            raise ValueError("branch.step is needed, since schedule has no cooldown that says where to branch")
         return self
 
     @property

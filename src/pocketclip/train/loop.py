@@ -22,13 +22,14 @@ from pocketclip.stages.watch import BrokenItems
 from pocketclip.train import checkpoint, interrupt
 from pocketclip.train.budget import CountedSteps, Spent, StepPlan
 from pocketclip.train.checkpoint import CheckpointFolder
-from pocketclip.train.config import PlateauScheduleConfig, TrainConfig
+from pocketclip.train.config import TrainConfig
 from pocketclip.train.metrics import MetricsFile, mean_of_steps
 from pocketclip.train.modes import average_running_statistics, set_modes
 from pocketclip.train.optimizer import build_average, build_optimizer
-from pocketclip.train.parallel import Alone, Replicated, Sharded, agree
+from pocketclip.train.parallel import Alone, Replicated, Sharded, agree, check_shardable
 from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
+from pocketclip.train.rates import PlateauScheduleConfig
 from pocketclip.train.rung import validation_scores, wait_at_rung
 from pocketclip.train.schedule import PlannedRates, build_schedule
 from pocketclip.train.step import learned_part, train_step
@@ -85,10 +86,11 @@ class Trainer:
         self.title = name.replace("_", " ")  # for people
         self.device = model.logit_scale.device
         self.plan = self.budget.first_plan(config.total_steps(self.steps_per_epoch))
-        if self.with_sharding and config.ema_decay is not None:
-            raise UserError(
-                f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off."
-            )
+        if self.with_sharding:
+            check_shardable(config, name)
+        if max(config.keep_steps, default=0) > self.plan.num_steps:
+            last = max(config.keep_steps)
+            raise UserError(f"{name}.keep_steps: the run ends at step {self.plan.num_steps} (got {last}).")
         if self.device.type == "cpu":
             keep_freed_memory()
         alone = distributed.world_size() == 1
@@ -165,6 +167,8 @@ class Trainer:
                 self._log()
             if self.evaluate is not None and (last or (every is not None and progress.step % every == 0)):
                 self._evaluate()
+            if progress.step in config.keep_steps:
+                self.save(keep=True)
             if self._finished():
                 break
             wait_at_rung(self, self.plan.num_steps)
@@ -249,13 +253,14 @@ class Trainer:
             progress.stopped = True
             self.watch.note(f"{self.name}: no better {stopping.metric} since step {progress.best_step}; stopped.")
 
-    def save(self) -> None:
-        """Write a checkpoint of the step just done."""
+    def save(self, *, keep: bool = False) -> None:
+        """Write a checkpoint of the step just done, one that stays when the run is over if it is to be kept."""
         self._log()
         average_running_statistics(self.model)
         self.progress.broken = list(self.watch.messages)
         state: dict[str, Any] = {
             "progress": self._reached(),
+            "num_steps": self.plan.num_steps,
             "model": self.parallel.state_dict(),
             "optimizer": self.parallel.optimizer_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
@@ -263,7 +268,8 @@ class Trainer:
             "average": None if self.average is None else self.average.state_dict(),
             "objective": self.learned.state_dict(),
         }
-        distributed.on_main(lambda: self.checkpoints.save(self.progress.step, state))
+        write = self.checkpoints.keep_step if keep else self.checkpoints.save
+        distributed.on_main(lambda: write(self.progress.step, state))
 
     def _resume(self) -> None:
         state = distributed.on_main(self.checkpoints.load_newest)

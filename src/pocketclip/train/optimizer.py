@@ -1,21 +1,24 @@
-"""AdamW with a rate for each part of the model; a part without a rate is frozen. Beside it an average of its steps."""
+"""The optimizer, with a rate for each part of the model; a part without a rate is frozen. Beside it an average."""
 
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, require
 from pocketclip.models.dual_encoder import PARTS, DualEncoder
-from pocketclip.train.config import AdamWConfig, LearningRates
+from pocketclip.train.rates import AdafactorConfig, LearningRates, OptimizerConfig
+
+LEAST_TO_FACTOR = 32
+"""Rows and columns of a matrix that Adafactor keeps the means of, as in Big Vision; of smaller ones it keeps all."""
 
 
 def build_optimizer(
-    model: DualEncoder, config: AdamWConfig, rates: LearningRates, others: Sequence[nn.Parameter] = ()
-) -> AdamW:
+    model: DualEncoder, config: OptimizerConfig, rates: LearningRates, others: Sequence[nn.Parameter] = ()
+) -> Optimizer:
     """The optimizer; parts without a rate and frozen layers stop requiring gradients.
 
     Each part has two groups, with and without weight decay; single numbers have their own, since FSDP2 does not spread
@@ -38,7 +41,20 @@ def build_optimizer(
         if rate is not None:
             groups += _groups([p for p in parameters if p.requires_grad], config, spared, part=part, lr=rate)
     groups += _groups(others, config, spared, part="objective", lr=rates.heads)
+    if isinstance(config, AdafactorConfig):
+        return _adafactor(groups, config)
     return AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+
+
+def _adafactor(groups: list[dict[str, Any]], config: AdafactorConfig) -> Optimizer:
+    """timm's, in which a decay is multiplied with the rate; divided by the peak it follows the schedule alone."""
+    module = require("timm.optim.adafactor_bv", extra="train")
+    groups = [{**group, "weight_decay": group["weight_decay"] / group["lr"]} for group in groups]
+    momentum, cap = config.betas
+    optimizer: Optimizer = module.AdafactorBigVision(
+        groups, beta2_cap=cap, momentum=momentum, min_dim_size_to_factor=LEAST_TO_FACTOR
+    )
+    return optimizer
 
 
 def build_average(model: DualEncoder, decay: float) -> AveragedModel:
@@ -60,7 +76,7 @@ def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _groups(
-    parameters: Sequence[nn.Parameter], config: AdamWConfig, spared: set[int], **settings: Any
+    parameters: Sequence[nn.Parameter], config: OptimizerConfig, spared: set[int], **settings: Any
 ) -> list[dict[str, Any]]:
     groups = []
     for decay, number in product((True, False), (False, True)):

@@ -19,7 +19,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pocketclip import distributed
+from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.train.config import TrainConfig
+from pocketclip.train.rates import AdafactorConfig
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures
 
 
@@ -104,6 +107,17 @@ class _Parts(nn.Module):
 
     def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], tuple[Tensor, ...]]:
         return *self._encode(batch), self._encode_views(batch)
+
+
+def check_shardable(config: TrainConfig, name: str) -> None:
+    """Refuse a stage's settings that need what no rank holds when the weights are spread."""
+    if config.ema_decay is not None:
+        raise UserError(f"{name}: ema_decay averages whole weights, which no rank holds with --fsdp; leave one off.")
+    if isinstance(config.optimizer, AdafactorConfig):
+        raise UserError(
+            f"{name}: adafactor keeps means of whole rows and columns, which no rank holds with --fsdp; take adamw, or "
+            "leave --fsdp out."
+        )
 
 
 class Sharded(Alone):

@@ -6,24 +6,33 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from pocketclip.errors import UserError
 from pocketclip.train.budget import StepPlan
-from pocketclip.train.config import (
-    ConstantScheduleConfig,
-    CosineScheduleConfig,
-    PlateauScheduleConfig,
-    ScheduleConfig,
-)
+from pocketclip.train.rates import ConstantScheduleConfig, CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig
 
 
 def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: float, num_steps: int) -> float:
     """What the rate is multiplied with in a step, counted from 0; a plan that changed has steps in between."""
-    warmup = round(config.warmup * num_steps)
+    warmup = warmup_steps(config, num_steps)
     if step < warmup:
         return (step + 1) / warmup
     if isinstance(config, ConstantScheduleConfig):
-        return 1.0
+        first = config.cooldown_begins(num_steps)
+        if step <= first:
+            return 1.0
+        over = min(1.0, (step - first) / (num_steps - first)) if first < num_steps else 0.0
+        return 1 - (math.sqrt(over) if config.shape == "sqrt" else over)
     progress = (step - warmup) / max(1, num_steps - warmup)
     return config.final + (1 - config.final) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+
+def warmup_steps(config: ScheduleConfig, num_steps: int) -> int:
+    """Steps in which the rate rises."""
+    if isinstance(config, PlateauScheduleConfig):
+        return 0
+    if isinstance(config, ConstantScheduleConfig) and config.warmup_steps is not None:
+        return config.warmup_steps
+    return round(config.warmup * num_steps)
 
 
 class PlannedRates:
@@ -72,6 +81,13 @@ def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_steps: int)
         return ReduceLROnPlateau(
             optimizer, mode=mode, factor=config.factor, patience=config.patience, threshold=config.min_delta
         )
+    if isinstance(config, ConstantScheduleConfig) and config.warmup_steps is not None:
+        first = config.cooldown_begins(num_steps)
+        if config.warmup_steps > first:
+            raise UserError(
+                f"schedule.warmup_steps: of {num_steps} steps {first} are left before the cooldown (got "
+                f"{config.warmup_steps})."
+            )
     return PlannedRates(optimizer, config, num_steps)
 
 

@@ -258,3 +258,72 @@ def test_the_first_blocks_alone_give_the_tokens_of_the_whole_towers_block(name: 
         torch.testing.assert_close(encoder.eval()(images), found[0], rtol=1e-4, atol=1e-5)
     assert len(encoder.tower.blocks) == 2
     assert not [name for name in encoder.state_dict() if "norm." in name and "blocks" not in name]
+
+
+NARROW = {  # of every family of the scaling study, small enough to train a step
+    "vit_base_patch16_224": {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8},
+    "vit_base_patch32_224": {"embed_dim": 24, "depth": 1, "num_heads": 2, "class_token": False, "mlp_ratio": 2.0},
+    "resnet50": {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)},
+    "mixer_b32_224": {"embed_dim": 24, "num_blocks": 2, "patch_size": 16},
+    "convnext_tiny": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+    "swin_tiny_patch4_window7_224": {"embed_dim": 8, "depths": (2, 1, 2, 1), "num_heads": (1, 1, 2, 2)},
+}
+POOLED = {"vit_base_patch32_224": {"pooling": "average"}}
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("size", [32, 33, 48, 65, 100, 224, 384])
+def test_towers_of_every_family_learn_at_any_image_size(name: str, size: int) -> None:
+    encoder = build(name, image_size=size, architecture=NARROW[name], **POOLED.get(name, {})).train()
+    features = encoder(pictures(2, size))
+    assert features.shape == (2, encoder.feature_dim)
+    features.square().mean().backward()
+    missing = [key for key, value in encoder.named_parameters() if value.grad is None]
+    assert not missing
+    assert all(bool(value.grad.isfinite().all()) for value in encoder.parameters())
+
+
+def test_an_architecture_is_told_to_the_cache_of_features() -> None:
+    plain, deeper = (
+        build("vit_base_patch32_224", architecture={"embed_dim": 24, "depth": depth, "num_heads": 2})
+        for depth in (1, 2)
+    )
+    assert plain.settings != deeper.settings
+    assert (len(plain.tower.blocks), len(deeper.tower.blocks), plain.feature_dim) == (1, 2, 24)
+    assert "architecture" not in build().settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pretrained": "hub"}, "architecture makes another tower than the hub has weights of"),
+        ({"architecture": {"img_size": 64}}, r"architecture\.img_size is image_size here"),
+        ({"architecture": {"num_classes": 3}}, r"architecture\.num_classes is nothing here"),
+        ({"architecture": {"embed_dmi": 3}}, r"cannot be built at 32 px with .*embed_dmi"),
+        ({"architecture": {"embed_dim": 25, "num_heads": 2}}, r"cannot be built at 32 px"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build("vit_base_patch32_224", **{"architecture": {"depth": 1}, **settings})
+
+
+def test_a_mixer_is_timms_own_but_for_its_architecture() -> None:
+    own = timm.create_model("mixer_b32_224", num_classes=0, img_size=64).eval()
+    tower = build("mixer_b32_224", image_size=64, architecture={"num_blocks": 12}).tower
+    tower.load_state_dict(own.state_dict())
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(tower(images), own(images))
+    narrow = build("mixer_b32_224", image_size=64, architecture={"num_blocks": 3}).tower
+    assert (len(narrow.blocks), narrow.stem.patch_size) == (3, (32, 32))
+
+
+def test_a_tower_without_the_setting_keeps_its_hash() -> None:
+    assert "architecture" not in TimmImageEncoderConfig(name="test_vit").model_dump()
+
+
+def test_pixels_of_minus_one_to_one() -> None:
+    encoder = build("test_resnet", normalization="half")
+    low, high = encoder.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+    assert (low.unique().item(), high.unique().item()) == (-1, 1)

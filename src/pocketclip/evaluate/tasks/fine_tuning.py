@@ -21,7 +21,8 @@ from pocketclip.evaluate.tower import Asked, Part, TowerTask, encode_examples, h
 from pocketclip.models.running.precision import Precision
 from pocketclip.records import EvalResult
 from pocketclip.stages.watch import SILENT, BrokenItems, Watch
-from pocketclip.train.config import AdamWConfig, CosineScheduleConfig, LearningRates, TrainConfig
+from pocketclip.train.config import TrainConfig
+from pocketclip.train.rates import AdamWConfig, CosineScheduleConfig, LearningRates
 
 if TYPE_CHECKING:
     from pocketclip.asked.bundle import PretrainedModel

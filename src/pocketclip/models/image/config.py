@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from pocketclip.models.image.timm import TimmImageEncoder
 
 
+NOT_ARCHITECTURE = {"img_size": "image_size", "global_pool": "pooling", "drop_path_rate": "drop_path_rate"}
+NOT_ARCHITECTURE |= {"pretrained": "pretrained", "checkpoint_path": "pretrained", "num_classes": "nothing"}
+"""Arguments of timm that are settings of their own, or none: a tower has no classes."""
+
+
 class TimmImageEncoderConfig(Config):
     """A timm model without its classifier."""
 
@@ -23,6 +28,9 @@ class TimmImageEncoderConfig(Config):
     """timm's name, such as `mobilenetv2_100` or `vit_tiny_patch16_224`."""
     pretrained: str = "hub"
     """`hub`, `package` (a pip package carries the weights), `none`, or a weights file."""
+    architecture: dict[str, Any] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What is other than the name's own, by the arguments of timm's class: of a vision transformer `patch_size`,
+    `embed_dim` (its width), `depth`, `num_heads`, `mlp_ratio`, `class_token`; of Swin `depths`, `window_size`."""
     num_layers: PositiveInt | None = None
     """Only the first blocks of a vision transformer (ViT, BEiT, DINO and their kin), without its final norm, which
     belongs to its last block; None keeps the whole tower."""
@@ -31,8 +39,9 @@ class TimmImageEncoderConfig(Config):
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
     interpolation: Literal["native", "bilinear", "bicubic"] = "native"
-    normalization: Literal["native", "imagenet", "clip", "none"] = "native"
-    """Mean and standard deviation the tower was trained with; or, whatever the tower, ImageNet's, CLIP's, or none."""
+    normalization: Literal["native", "imagenet", "clip", "half", "none"] = "native"
+    """Mean and standard deviation the tower was trained with; or, whatever the tower, ImageNet's, CLIP's, a half of
+    both (pixels of -1 to 1), or none."""
     pooling: Literal["average", "cls", "native"] = "native"
     """`native` is what the model was trained with."""
     joined_stages: tuple[int, ...] = ()
@@ -50,6 +59,14 @@ class TimmImageEncoderConfig(Config):
             raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
         if self.num_layers is not None and self.joined_stages:
             raise ValueError("joined_stages goes with a whole tower; leave it or num_layers out")
+        if self.architecture is not None:
+            if self.pretrained in ("hub", "package"):
+                raise ValueError(
+                    f"architecture makes another tower than the {self.pretrained} has weights of; give pretrained: "
+                    "none, or a file"
+                )
+            for key in self.architecture.keys() & NOT_ARCHITECTURE.keys():
+                raise ValueError(f"architecture.{key} is {NOT_ARCHITECTURE[key]} here; leave it out")
         return self
 
     def build(self, *, load_pretrained: bool = True, with_classifier: bool = False) -> "TimmImageEncoder":
@@ -64,7 +81,7 @@ class TimmImageEncoderConfig(Config):
         from pocketclip.models.image.timm_layers import keep_blocks
 
         origin = self.pretrained if load_pretrained else "none"
-        options: dict[str, Any] = {} if with_classifier else {"num_classes": 0}
+        options: dict[str, Any] = {**(self.architecture or {}), **({} if with_classifier else {"num_classes": 0})}
         if self.pooling != "native":
             options["global_pool"] = {"average": "avg", "cls": "token"}[self.pooling]
         if self.drop_path_rate:
@@ -76,7 +93,7 @@ class TimmImageEncoderConfig(Config):
         if self.inherit is not None and load_pretrained:
             self.inherit.fill(tower, TimmImageEncoderConfig, "image_encoder")
         shown = self.model_dump(include={"image_size", "resize", "crop_fraction", "interpolation"})
-        shape = self.model_dump(include={"name", "pooling", "joined_stages", "frozen_layers"})
+        shape = self.model_dump(include={"name", "architecture", "pooling", "joined_stages", "frozen_layers"})
         return TimmImageEncoder(tower, preprocess_of(tower, self.normalization, shown), **shape)
 
 
@@ -95,7 +112,7 @@ class ClipResNetEncoderConfig(Config):
     image_size: ImageSize = Field(default=224, multiple_of=32)
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    normalization: Literal["clip", "imagenet", "none"] = "clip"
+    normalization: Literal["clip", "imagenet", "half", "none"] = "clip"
     frozen_layers: NonNegativeInt = Field(default=0, le=5)
     """The stem and the first stages that stay as pretrained in training."""
     inherit: "InheritConfig[ClipResNetEncoderConfig] | None" = None

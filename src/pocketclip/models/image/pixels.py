@@ -11,9 +11,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALIZATIONS = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-"""Mean and standard deviation of pixels between 0 and 1; `none` leaves them as they are, as MobileCLIP does."""
+"""Mean and standard deviation of pixels between 0 and 1; `half` makes them -1 to 1, and `none` leaves them as they are,
+as MobileCLIP does."""
 
 
 class PixelTower(ImageTower):

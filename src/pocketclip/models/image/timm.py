@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.models.image.beit import tower_weights
+from pocketclip.models.image.mixer import create_mixer, is_another_mixer
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.image.timm_layers import as_tokens, drop_unused, leading_layers, load_package
 from pocketclip.models.image.timm_patches import at_any_size, on_patches
@@ -34,6 +35,8 @@ def create_tower(name: str, image_size: int, options: Mapping[str, Any], *, use_
         raise unknown_choice("timm image tower", name, near)
     create = partial(timm.create_model, name, pretrained=use_hub, **options)
     try:
+        if is_another_mixer(name, options):
+            return create_mixer(name, image_size, options)
         try:
             return create(img_size=image_size)  # position embeddings depend on it
         except TypeError:  # most convolutional towers take every size, and no such argument
@@ -85,10 +88,13 @@ class TimmImageEncoder(PixelTower):
         pooling: str,
         joined_stages: tuple[int, ...],
         frozen_layers: int,
+        architecture: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(preprocess)
         self.tower: Any = tower
         self.settings = {"name": name, "pooling": pooling, "joined_stages": joined_stages}
+        if architecture is not None:
+            self.settings["architecture"] = dict(architecture)
         self.gives_tokens, self.has_class_token = False, getattr(tower, "cls_token", None) is not None
         count = len(getattr(tower, "feature_info", ()))
         self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in joined_stages)
