@@ -164,7 +164,7 @@ def _put(folder: Path, trunk: Path, state: dict[str, Any], begun: Trunk) -> None
     if (trunk / "metrics.jsonl").is_file():
         lines = (trunk / "metrics.jsonl").read_bytes()[: progress["metrics_bytes"]]
         write_atomically(folder / "metrics.jsonl", lines)
-    # What was best, and whether to stop, is of the evaluations that this run makes itself; so is how many steps there are
+    # What was best, whether to stop, and how many steps there are, is this run's own
     progress.update(best=None, best_step=0, evaluations_since_best=0, stopped=False, plan={})
     checkpoints.save(progress["step"], {**state, "progress": progress})
     write_atomically(folder / TRUNK, begun.model_dump_json(indent=2) + "\n")

@@ -1,6 +1,7 @@
 """Everything a run needs to go on exactly, written whole and bounded in number."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,9 @@ def restore_random_states(states: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, internal, gauss_next = states["python"]
     random.setstate((version, tuple(internal), gauss_next))
+
+
+def check_kept_steps(steps: Sequence[int], num_steps: int, name: str) -> None:
+    """Refuse a stage's `keep_steps` that it never comes to."""
+    if max(steps, default=0) > num_steps:
+        raise UserError(f"{name}.keep_steps: the run ends at step {num_steps} (got {max(steps)}).")

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.profiler import record_function
 
 from pocketclip import distributed
-from pocketclip.errors import Interrupted, UserError
+from pocketclip.errors import Interrupted
 from pocketclip.hardware import keep_freed_memory
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import autocast
@@ -26,7 +26,7 @@ from pocketclip.train.config import TrainConfig
 from pocketclip.train.metrics import MetricsFile, mean_of_steps
 from pocketclip.train.modes import average_running_statistics, set_modes
 from pocketclip.train.optimizer import build_average, build_optimizer
-from pocketclip.train.parallel import Alone, Replicated, Sharded, agree, check_shardable
+from pocketclip.train.parallel import agree, on_ranks
 from pocketclip.train.profile import step_profiler
 from pocketclip.train.progress import Progress
 from pocketclip.train.rates import PlateauScheduleConfig
@@ -86,15 +86,10 @@ class Trainer:
         self.title = name.replace("_", " ")  # for people
         self.device = model.logit_scale.device
         self.plan = self.budget.first_plan(config.total_steps(self.steps_per_epoch))
-        if self.with_sharding:
-            check_shardable(config, name)
-        if max(config.keep_steps, default=0) > self.plan.num_steps:
-            last = max(config.keep_steps)
-            raise UserError(f"{name}.keep_steps: the run ends at step {self.plan.num_steps} (got {last}).")
+        checkpoint.check_kept_steps(config.keep_steps, self.plan.num_steps, name)
         if self.device.type == "cpu":
             keep_freed_memory()
-        alone = distributed.world_size() == 1
-        self.parallel = Alone(model) if alone else Sharded(model) if self.with_sharding else Replicated(model)
+        self.parallel = on_ranks(model, config, name, with_sharding=self.with_sharding)
         self.model = model = self.parallel.model
         self.learned = learned_part(self.objective).to(self.device).train()
         self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate, list(self.learned.parameters()))

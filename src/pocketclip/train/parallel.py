@@ -211,3 +211,16 @@ def _like(value: Any, own: Any) -> Any:
     if isinstance(own, DTensor) and isinstance(value, Tensor) and value.shape == own.shape:
         return distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
     return value
+
+
+def on_ranks(model: DualEncoder, config: TrainConfig, name: str, *, with_sharding: bool) -> Alone:
+    """A stage's model on one process, on several that hold it whole, or on several that hold a part of it each.
+
+    Raises:
+        UserError: settings of the stage do not go with sharding.
+    """
+    if with_sharding:
+        check_shardable(config, name)
+    if distributed.world_size() == 1:
+        return Alone(model)
+    return Sharded(model) if with_sharding else Replicated(model)
