@@ -200,7 +200,7 @@ def convert(source: str, out: Path, name: str, world: Path, samples: int = 16) -
 
 def run(command: str, world: Path) -> str:
     """Type a command in a folder; returns its notes."""
-    if made := re.search(r"pocketclip train .*--out (runs/\w+)", command):
+    if made := re.search(r"pocketclip (?:train|fit) .*--out (runs/\w+)", command):
         shutil.rmtree(world / made[1], ignore_errors=True)  # the page says how to make what other pages begin with
     paths = {"POCKETCLIP_DATA": str(world / "prepared"), "POCKETCLIP_CACHE": str(world / "cache")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

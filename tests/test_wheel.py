@@ -33,6 +33,8 @@ BASE = {
     **{f"list {what}": WORKS for what in LISTS},
     "train quickstart/your_photos --set data.train=folder:photos --dry-run": WORKS,
     "train quickstart/your_photos --set data.train=folder:photos --out run": TRAIN,
+    "fit folder:photos --budget 20min --dry-run": TRAIN,
+    "fit folder:photos --budget 20": "of which unit?",
     "plan flickr/flickr8k_heads_cpu --hardware laptop-cpu-2 --throughput 100 --samples 6000": WORKS,
     "plan flickr/flickr8k_heads_cpu --measure --samples 6000": TRAIN,
     "quickstart --out quick": "pip install 'pocketclip[quickstart]'",

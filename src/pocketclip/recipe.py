@@ -4,10 +4,10 @@ import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pocketclip.asked import AskedModelConfig
 from pocketclip.config import Config, apply_change
@@ -29,6 +29,9 @@ class DataConfig(Config):
     """The `data` section: where pairs come from."""
 
     train: SourceConfig
+    at_most: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of more training images so many take part, spread over all of them; the others are not even opened. What is held
+    out is held out of those."""
     val: SourceConfig | None = None
     """For choosing and stopping; None holds out `hold_out` of the training images."""
     subset: SubsetSettings | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -59,6 +62,8 @@ class Recipe(Config):
     """The last stage."""
     fit_small_data: bool = Field(default=False, exclude_if=operator.not_)
     """Take smaller batches and hold out more where there are few pictures; a run's own recipe has the numbers."""
+    bundle_weights: Literal["float32", "float16"] = Field(default="float32", exclude_if=lambda got: got == "float32")
+    """Number type of the weights in the bundle; float16 halves its size, and is what the final scores are of."""
     seed: NonNegativeInt = 0
 
     @property

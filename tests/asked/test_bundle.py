@@ -19,6 +19,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
+from pocketclip.models.running.precision import round_to_half
 from pocketclip.preprocess import open_image
 from pocketclip.tokenizer import train_tokenizer
 
@@ -286,3 +287,18 @@ def test_what_is_pushed_is_the_whole_bundle(
     assert tiny_pretrained.push_to_hub("me/mine", private=True) == "https://hub/me/mine/commit/1"
     assert made == [("me/mine", True)]
     assert np.array_equal(load(tmp_path / "uploaded").encode_text("a"), tiny_pretrained.encode_text("a"))
+
+
+def test_a_bundle_in_half_precision_is_half_as_large_and_stays_so(
+    tiny_pretrained: PretrainedModel, bundle: Path, tmp_path: Path
+) -> None:
+    round_to_half(tiny_pretrained.model)
+    tiny_pretrained.in_half_precision = True
+    half = tiny_pretrained.save_pretrained(tmp_path / "half", card="")
+    small, whole = ((place / "model.safetensors").stat().st_size for place in (half, bundle))
+    assert small < 0.6 * whole
+    before, after = tiny_pretrained.encode_text(SENTENCES), load(half).encode_text(SENTENCES)
+    np.testing.assert_array_equal(after, before)  # of rounded weights nothing is lost
+    again = load(half).save_pretrained(tmp_path / "again")
+    assert (again / "model.safetensors").stat().st_size == small
+    assert not load(bundle).in_half_precision

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import QuietWatch, encode_picture, tiny_recipe_settings
@@ -230,3 +231,43 @@ def test_a_run_does_not_go_on_with_another_subset(make_folder: MakeFolder, tmp_p
             check_unchanged(run, splits_of(data), SILENT)
         listed.write_text(before)
         check_unchanged(run, splits_of(data), SILENT)
+
+
+def test_at_most_opens_some_from_all_of_a_source_and_no_others(make_folder: MakeFolder) -> None:
+    photos = make_folder(40)
+    whole = opened(photos)
+    data = config(photos, at_most=20, hold_out=0.2)
+    train, val = open_data(data)
+    names = {part.place(index) for part in (train, val) for index in range(len(part))}
+    assert (len(train) + len(val), len(names)) == (20, 20)
+    assert whole.place(0) in names  # spread from the first to the last
+    assert whole.place(39) in names
+    for index in range(40):
+        if whole.place(index) not in names:
+            Path(whole.place(index)).unlink()  # would be missed by whoever reads all
+    splits = {"train": train, "val": val}
+    assert check_apart(splits, data, SILENT) == {"train": [], "val": []}
+    keep_lists(photos.parent, splits, SILENT)
+    assert sorted(dict(open_lists(photos.parent / LISTS))) == ["train", "val"]
+    check_unchanged(photos.parent, splits, SILENT)
+
+
+def open_lists(file: Path) -> dict[str, int]:
+    with np.load(file) as arrays:
+        return {name.removesuffix("_pictures"): len(arrays[name]) for name in arrays if name.endswith("_pictures")}
+
+
+def test_at_most_of_fewer_changes_nothing(make_folder: MakeFolder) -> None:
+    photos = make_folder(12)
+    both = [open_data(config(photos, **settings)) for settings in ({}, {"at_most": 12}, {"at_most": 1000})]
+    assert len({(train.fingerprint(), val.fingerprint()) for train, val in both}) == 1
+
+
+def test_at_most_leaves_the_hash_of_other_recipes(make_folder: MakeFolder) -> None:
+    assert "at_most" not in config(make_folder(8)).model_dump()
+
+
+def test_at_most_tears_no_examples_apart() -> None:
+    data = DataConfig.parse({"train": "scene_pairs:64", "val": "scene_pairs:16,seed=1", "at_most": 8}, place="data")
+    with pytest.raises(UserError, match=r"data\.at_most: .* would lose their partners"):
+        open_data(data)

@@ -430,3 +430,12 @@ def test_fewer_samples_more_often_are_as_many_steps_and_samples(tmp_path: Path) 
     assert set(seen.values()) == {(48, 12)}
     assert_equal_weights(tmp_path / "half", tmp_path / "half_in_steps")
     assert any("data.subset: 24 training images, 12 after count" in note for note in outcome.record.notes)
+
+
+def test_a_bundle_in_half_precision_is_what_is_measured(tmp_path: Path) -> None:
+    settings = tiny_recipe_settings() | {"bundle_weights": "float16"}
+    outcome = train(Recipe.parse(settings, place="test"), tmp_path, name="tiny", watch=QuietWatch())
+    assert {value.dtype for value in weights(tmp_path).values() if value.dtype.kind == "f"} == {np.dtype(np.float16)}
+    loaded = pocketclip.load(tmp_path / "bundle").to("cpu", precision="float32")
+    scores = Retrieval().run(loaded, TaskData(outcome.splits["val"].source)).metrics
+    assert scores == outcome.splits["val"].result.metrics

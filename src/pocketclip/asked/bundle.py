@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,6 +48,8 @@ class PretrainedModel(AskedModel):
         self.tokenizer: Tokenizer = tokenizer
         self.preprocess = preprocess
         self.name, self.card = name, ""
+        self.in_half_precision = False
+        """Whether a bundle of it has its weights in float16; it computes with them as with others."""
         path = Path(name)
         self.short_name = safe_key(path.parent.name if path.name == "bundle" else path.name)
         self.embed_dim = config.embed_dim
@@ -71,8 +74,10 @@ class PretrainedModel(AskedModel):
         bundle = read_bundle(place)
         config, model = build_for(bundle, text_only=text_only)
         ignore = "image_" if text_only else ""
-        load_weights(model, read_state_dict(bundle.weights), place=str(bundle.weights), ignore=ignore)
+        weights = read_state_dict(bundle.weights)
+        load_weights(model, weights, place=str(bundle.weights), ignore=ignore)
         loaded = cls(model, config, bundle.tokenizer, bundle.preprocess, name=str(place))
+        loaded.in_half_precision = any(value.dtype == torch.float16 for value in weights.values())
         card = bundle.folder / "README.md"
         loaded.trained_on = Sketch.load(bundle.folder)
         loaded.card = card.read_text(encoding="utf-8") if card.is_file() else ""
@@ -90,11 +95,13 @@ class PretrainedModel(AskedModel):
         config = BundleConfig(
             embed_dim=self.config.embed_dim, context_length=self.tokenizer.context_length, model=settings
         )
-        weights = {name: value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
+        weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+        if self.in_half_precision:
+            weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
         return write_bundle(
             Path(folder),
             config=config,
-            weights=weights,
+            weights={name: value.numpy() for name, value in weights.items()},
             tokenizer=self.tokenizer,
             preprocess=self.preprocess,
             card=self.card if card is None else card,

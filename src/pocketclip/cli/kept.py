@@ -7,6 +7,7 @@ _AGAIN = "What is finished is kept; the same command goes on from there."
 KEPT = {
     "quickstart": "What was encoded is kept in the cache; the same command begins again with it.",
     "train": "The run's folder is kept, and what was encoded in the cache; go on with the same command and --resume.",
+    "fit": _AGAIN,
     "evaluate": _NOTHING,
     "compare": _NOTHING,
     "board": "No page was written; one that was there before is as it was.",
@@ -26,6 +27,12 @@ KEPT = {
     "data mix": _AGAIN,
     "demo retrieval": "No page was written; one that was there before is as it was.",
 }
+
+
+def going_on(words: Sequence[str]) -> str:
+    """How to go on with training that was stopped."""
+    name = next((word for word in words if not word.startswith("-")), "")
+    return "the same command" if name == "fit" else "the same command and --resume"
 
 
 def kept(words: Sequence[str]) -> str:

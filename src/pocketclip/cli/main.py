@@ -17,9 +17,10 @@ from pocketclip.cli.compare import compare
 from pocketclip.cli.cost import cost
 from pocketclip.cli.embed import embed
 from pocketclip.cli.evaluate import evaluate
+from pocketclip.cli.fit import fit
 from pocketclip.cli.group import SETTINGS, Commands
 from pocketclip.cli.index import index
-from pocketclip.cli.kept import kept
+from pocketclip.cli.kept import going_on, kept
 from pocketclip.cli.list import list_command
 from pocketclip.cli.plan import plan
 from pocketclip.cli.quickstart import quickstart
@@ -60,6 +61,7 @@ def _tell_version(asked: bool) -> None:
 
 for command in (
     quickstart,
+    fit,
     train,
     evaluate,
     compare,
@@ -138,7 +140,7 @@ def _run(words: list[str]) -> int:
         return 1
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":
-            typer.echo(f"{stop} Nothing is lost; go on with the same command and --resume.", err=True)
+            typer.echo(f"{stop} Nothing is lost; go on with {going_on(words)}.", err=True)
         return STOPPED
     except (KeyboardInterrupt, typer.Abort):
         _tell_kept(words)

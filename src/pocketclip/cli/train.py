@@ -80,10 +80,10 @@ def train(
         )
         is_main = distributed.is_main()
     if is_main:
-        _show(outcome, as_json=json_lines)
+        show_outcome(outcome, as_json=json_lines)
 
 
-def _show(outcome: "Outcome", *, as_json: bool) -> None:
+def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     """Scores to stdout, where things lie to stderr."""
     from pocketclip.cli.tables import print_results
     from pocketclip.evaluate.tasks import task_of

@@ -40,14 +40,14 @@ def picture_ids(source: Source, watch: Watch = SILENT) -> Numbers:
 
     They are in the cache for as long as names, sizes and times of the files stay.
     """
-    if isinstance(source, Subset):
+    if isinstance(source, Subset) and not source.alone:
         return picture_ids(source.source, watch)[source.indices]
     return kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch)
 
 
 def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """(N,) `perceptual_hash` of every picture, and (N,) whether it could be read."""
-    if isinstance(source, Subset):
+    if isinstance(source, Subset) and not source.alone:
         hashes, readable = perceptual_hashes(source.source, watch)
         return hashes[source.indices], readable[source.indices]
 
@@ -62,7 +62,7 @@ def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArra
 
 def caption_ids(source: Source, watch: Watch = SILENT) -> Numbers:
     """(N,) a number for each sample's captions, `UNREADABLE` where they cannot be read; kept as `picture_ids` are."""
-    if isinstance(source, Subset):
+    if isinstance(source, Subset) and not source.alone:
         return caption_ids(source.source, watch)[source.indices]
 
     def captioned(index: int) -> int:

@@ -67,9 +67,7 @@ class Source(ABC):
     """All settings but those of where the data lie, as plain JSON values; see `SourceSettings`."""
     credit: str = ""
     """Whose pictures they are and under which licence, where whoever shows them has to say so; records and pages do.
-
-    Pages know OpenMoji by the name of its source.
-    """
+    Pages know OpenMoji by the name of its source."""
     _stamp: str | None = None
     left_out: Sequence[LeftOut] = ()
     """What was seen when it was opened, and gives no samples."""
@@ -196,6 +194,8 @@ class Subset(Source):
     source: Source
     indices: Numbers
     name: str
+    alone: ClassVar[bool] = False
+    """Whether it stands for the whole, of which no other sample is looked at, however many there are."""
 
     @property
     def gives(self) -> frozenset[Gift]:
@@ -286,8 +286,8 @@ def refuse_choices(*sources: Source) -> None:
 
 
 def whole_of(source: Source) -> Source:
-    """What a part, or a part of a part, was taken from; other sources are whole."""
-    while isinstance(source, Subset):
+    """What a part, or a part of a part, was taken from; other sources are whole, and so is what stands `alone`."""
+    while isinstance(source, Subset) and not source.alone:
         source = source.source
     return source
 

@@ -28,7 +28,7 @@ Numbers = npt.NDArray[np.int64]
 
 def open_data(config: DataConfig, watch: Watch = SILENT, *, verify: bool = False) -> tuple[Source, Source]:
     """The training and validation sources."""
-    source = open_split(config.train, watch, verify=verify)
+    source = open_training(config, watch, verify=verify)
     if config.val is not None:
         held = open_split(config.val, watch, verify=verify)
     elif source.images_per_example > 1:
@@ -38,6 +38,28 @@ def open_data(config: DataConfig, watch: Watch = SILENT, *, verify: bool = False
     else:
         source, held = hold_out(source, config.hold_out, watch)
     return source if config.subset is None else choose(source, config.subset, watch), held
+
+
+def open_training(config: DataConfig, watch: Watch = SILENT, *, verify: bool = False) -> Source:
+    """What training and held-out pictures come from: the whole of a source, or `at_most` some from all of it."""
+    source = open_split(config.train, watch, verify=verify)
+    if config.at_most is None or config.at_most >= len(source):
+        return source
+    if source.images_per_example > 1:
+        raise UserError(f"data.at_most: {source.name} has examples of several images, which would lose their partners.")
+    return excerpt(source, config.at_most)
+
+
+class Excerpt(Subset):
+    """What stands for a source that is larger than anyone has time to look at."""
+
+    alone = True
+
+
+def excerpt(source: Source, count: int) -> Source:
+    """Samples from all of a source, evenly spread, that stand for it."""
+    places = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
+    return Excerpt(source, places, source.name)
 
 
 def open_split(config: SourceConfig, watch: Watch = SILENT, *, verify: bool = False) -> Source:
@@ -140,7 +162,7 @@ def check_unchanged(folder: Path, splits: Mapping[str, Source], watch: Watch, *,
     Files that were only touched or moved are noted. Nothing is compared with a run that was begun without a list.
     """
     if not (folder / LISTS).is_file():
-        if not holds_only(folder, "recipe.yaml"):  # there is something to go on with
+        if not holds_only(folder, "recipe.yaml", "fit.json"):  # there is something to go on with
             watch.note(f"{folder}: was begun without a list of its data; whether they changed is not known.")
         return
     there = _read_lists(folder / LISTS)

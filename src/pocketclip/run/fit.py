@@ -7,7 +7,7 @@ from pocketclip.data.identity import perceptual_hashes
 from pocketclip.data.source import readable_captions
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
-from pocketclip.run.data import open_data
+from pocketclip.run.data import open_data, open_training
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.train.config import TrainConfig
 
@@ -26,7 +26,7 @@ def fit_to_data(recipe: Recipe, watch: Watch = SILENT) -> tuple[Recipe, str | No
     if not recipe.fit_small_data:
         return recipe, None
     data, plain = recipe.data, recipe.model_copy(update={"fit_small_data": False})
-    source = data.train.open()
+    source = open_training(data)
     enough = 2 * max(stage.batch_size for stage in recipe.stages.values()) / (1 - data.hold_out)
     count = _count_usable(source, watch, round(enough))
     if count >= round(enough) and data.subset is None:

@@ -24,7 +24,9 @@ from pocketclip.tokenizer import Tokenizer
 from pocketclip.vocabulary import keep_occurring
 
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
-START = ("recipe.yaml", LISTS)
+FIT = "fit.json"
+"""What `pocketclip fit` has decided, before its run begins."""
+START = ("recipe.yaml", LISTS, FIT)
 """All that a run leaves that was stopped before its first step."""
 
 
@@ -68,7 +70,7 @@ def prepare_folder(recipe: Recipe, folder: Path, watch: Watch = SILENT, *, resum
             )
         write_atomically(saved, text)
         return
-    if folder.is_dir() and not saved.is_file() and not holds_only(folder):
+    if folder.is_dir() and not saved.is_file() and not holds_only(folder, FIT):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)

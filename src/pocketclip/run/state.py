@@ -14,6 +14,7 @@ from pocketclip.data.identity import picture_ids
 from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
+from pocketclip.models.running.precision import round_to_half
 from pocketclip.recipe import Recipe
 from pocketclip.records import Trunk
 from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data, open_split
@@ -68,6 +69,8 @@ class Run:
         self._broken: dict[int, BrokenItems] = {}
         torch.manual_seed(recipe.seed)
         self.tokenizer, self.model = starting_model(recipe, self.train_source)
+        if recipe.bundle_weights == "float16":
+            round_to_half(self.model)  # features in the cache are those of the bundle
         self.model.to(self.device)
         self.preprocess = self.model.image_encoder.preprocess
         self.teaching = open_teaching(recipe, self.train_source, self.device)

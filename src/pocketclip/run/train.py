@@ -10,7 +10,7 @@ from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost.energy import measure_energy
 from pocketclip.cost.price import price_dollars
 from pocketclip.hardware import Load
-from pocketclip.models.running.precision import resolve_device
+from pocketclip.models.running.precision import resolve_device, round_to_half
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance, RunRecord, write_record
 from pocketclip.run.branch import follow_trunk
@@ -89,6 +89,8 @@ def train(
     check_towers(run)
     with measure_energy(with_energy) as run.energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
+        if recipe.bundle_weights == "float16":
+            round_to_half(run.model)
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     note_chance(run, splits)
     run.notes["threads"] = paced.notes
@@ -96,7 +98,7 @@ def train(
     record = _record(run, name, stages, Provenance.under(load))
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)
-    model.trained_on = run.trained_on()
+    model.trained_on, model.in_half_precision = run.trained_on(), recipe.bundle_weights == "float16"
     card = model_card(name, recipe, record, {split: each.result for split, each in splits.items()}, run.model)
     distributed.on_main(lambda: model.save_pretrained(folder / "bundle", card=card))
     return Outcome(folder, model, splits, record)

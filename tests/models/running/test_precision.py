@@ -5,7 +5,13 @@ import torch
 
 from pocketclip.errors import UserError
 from pocketclip.models.running import precision
-from pocketclip.models.running.precision import autocast, precision_of_scores, resolve_device, resolve_precision
+from pocketclip.models.running.precision import (
+    autocast,
+    precision_of_scores,
+    resolve_device,
+    resolve_precision,
+    round_to_half,
+)
 
 CPU = torch.device("cpu")
 
@@ -56,3 +62,18 @@ def test_a_gpu_that_is_not_there_is_an_error(name: str, count: int, monkeypatch:
 def test_scores_are_computed_in_float32_unless_another_type_is_named() -> None:
     assert precision_of_scores("auto") == "float32"
     assert precision_of_scores("bfloat16") == "bfloat16"
+
+
+def test_weights_are_rounded_in_place_and_once() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    round_to_half(model)
+    once = {name: value.clone() for name, value in model.state_dict().items()}
+    round_to_half(model)
+    for name, value in model.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, once[name])
+        torch.testing.assert_close(value, before[name], rtol=1e-3, atol=1e-4)
+    model[0].bias.data[0] = 1e6
+    with pytest.raises(UserError, match=r"0\.bias is beyond float16"):
+        round_to_half(model)

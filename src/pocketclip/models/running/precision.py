@@ -8,6 +8,7 @@ from pocketclip.hardware import has_fast_bfloat16
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -36,6 +37,22 @@ def autocast(precision: Precision, device: "torch.device") -> AbstractContextMan
 
     enabled = resolve_precision(precision, device) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def round_to_half(model: "nn.Module") -> None:
+    """Round all weights, in place, to what float16 holds of them; the number type stays.
+
+    Raises:
+        UserError: one of them is beyond 65,504.
+    """
+    import torch
+
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            rounded = value.half().to(value.dtype)
+            if not torch.isfinite(rounded).all():
+                raise UserError(f"bundle_weights: {name} is beyond float16 (65,504); use float32.")
+            value.copy_(rounded)
 
 
 def resolve_device(name: str) -> "torch.device":

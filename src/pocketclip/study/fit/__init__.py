@@ -1,0 +1,1 @@
+"""`pocketclip fit`: from pictures and a budget to a recipe, and what came of it."""
