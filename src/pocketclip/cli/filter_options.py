@@ -54,7 +54,7 @@ Score = Annotated[
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="DataComp's filters by name: basic_filter, clip_score_l14_30_percent, ..."),
+    typer.Option(metavar="NAME", help="DataComp's filters by name, such as clip_score_l14_30_percent."),
 ]
 Words = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of things, for the baseline text_based.")]
 Centroids = Annotated[Path | None, typer.Option(metavar="FILE", help="Of clusters, for the baseline image_based.")]
