@@ -120,6 +120,7 @@ def test_what_cannot_be_had_is_refused_with_the_nearest(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("made_up")
 def test_the_same_words_go_on_and_others_are_refused(
     pocketclip: Run, make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

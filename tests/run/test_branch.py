@@ -52,15 +52,20 @@ def test_a_finished_trunk_keeps_what_branches_need(trunk: Path) -> None:
     ("changes", "settings"),
     [
         ({}, {}),
-        ({}, {"optimizer": {"kind": "adafactor"}, "ema_decay": 0.9, "augment": {"flip": True}}),
+        pytest.param(
+            {},
+            {"optimizer": {"kind": "adafactor"}, "ema_decay": 0.9, "augment": {"flip": True}},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {},
             {"learning_rate": {"heads": 0.01}, "cache": {"views": ["centre", "flip"]}, "num_workers": None},
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             {"heads_first": HEADS_FIRST, "early_stages": [EARLY]},
             {"keep": "best", "schedule": {**COOLED, "shape": "sqrt"}},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["plain", "adafactor, average, augmentation", "cached features", "earlier stages, the best weights"],
@@ -89,6 +94,7 @@ def test_the_record_says_where_it_branched_and_counts_the_trunk(trunk: Path, tmp
     assert any(note.startswith(f"branched from {trunk} at step 6; its 24 samples") for note in record.notes)
 
 
+@pytest.mark.slow
 def test_a_branch_of_a_branch_and_an_earlier_step(trunk: Path, tmp_path: Path) -> None:
     """The middle one goes on at the full rate for some steps before its cooldown."""
     middle = {"num_steps": 12, "schedule": {**CONSTANT, "cooldown": 0.25}, "keep_steps": [8], "evaluate_every": None}
@@ -99,6 +105,7 @@ def test_a_branch_of_a_branch_and_an_earlier_step(trunk: Path, tmp_path: Path) -
     assert_equal_weights(tmp_path / "whole", tmp_path / "last")
 
 
+@pytest.mark.slow
 def test_a_stopped_branch_goes_on_without_its_trunk(
     trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

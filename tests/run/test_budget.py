@@ -58,7 +58,7 @@ def test_too_few_for_a_batch_names_the_nearest_that_works(tmp_path: Path) -> Non
     assert record(tmp_path / "nearest", budget={"macs": float(nearest[1])}).num_steps == 1
 
 
-@pytest.mark.parametrize("changes", [HEADS, {}])
+@pytest.mark.parametrize("changes", [HEADS, pytest.param({}, marks=pytest.mark.slow)])
 def test_a_time_ends_the_run(tmp_path: Path, changes: dict[str, Any]) -> None:
     found = record(tmp_path / "run", price=3.6, budget={"seconds": 8}, **changes)
     assert found.budget == {"seconds": 8}

@@ -19,6 +19,7 @@ def notes_of(folder: Path, rate: float) -> tuple[list[str], list[str]]:
     return tuple([note for note in notes if not note.startswith("data.")] for notes in (watch.notes, record.notes))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "cause"), [(5.0, "too high (5)"), pytest.param(1e-8, "too low (1e-08)", marks=pytest.mark.slow)]
 )

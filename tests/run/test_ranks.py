@@ -72,6 +72,7 @@ def read_by(rank: int, pattern: str) -> list[str]:
     return [int(number) for batch in own for number in batch.indices]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_ranks_and_workers_share_any_number_of_shards(tmp_path: Path, num_shards: int) -> None:
     from pocketclip.data import open_source

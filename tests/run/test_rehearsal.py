@@ -52,6 +52,7 @@ def test_a_budget_is_what_the_run_takes() -> None:
         plan_run(Recipe.parse(tiny_recipe_settings(budget={"seconds": 500}), place="test"), "mine", "a100")
 
 
+@pytest.mark.slow
 def test_macs_are_planned_as_they_are_trained(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"budget": {"macs": 1.0e9}}
     recipe = Recipe.parse(tiny_recipe_settings(**changes), place="x")

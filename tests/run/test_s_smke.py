@@ -50,6 +50,7 @@ def test_a_student_learns_from_a_teacher_of_images(tmp_path: Path) -> None:
     assert b"log_scales" not in weights, "what an objective learns is not shipped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_the_same_bits_and_the_same_queue(tmp_path: Path, chunk_size: int | None) -> None:
     recipe = make(num_steps=7, checkpoint_every=2, chunk_size=chunk_size, batch_norm="frozen")

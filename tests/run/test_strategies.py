@@ -76,7 +76,13 @@ def run(folder: Path, strategy: dict[str, Any], **changes: Any) -> Outcome:
     return train(recipe(strategy, **changes), folder, name="test", watch=QuietWatch())
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+QUICK = ("slip", "flip", "lit", "text tokens", "hard negatives")
+"""The others are those with other numbers, or several at once."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
+)
 def test_some_steps_and_a_model_for_whole_pictures_and_texts(name: str, tmp_path: Path) -> None:
     outcome = run(tmp_path / "run", STRATEGIES[name])
     rows = [row for row in read_metrics(tmp_path / "run") if "loss" in row]
@@ -118,6 +124,7 @@ def test_the_page_shows_every_strategy() -> None:
         assert words in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -184,6 +191,7 @@ def test_what_a_tower_cannot_do_is_said_before_the_first_step(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_convolutional_towers_take_smaller_pictures_first(tmp_path: Path) -> None:
     strategy = {**STRATEGIES["clipa"], "model": {"image_encoder": {**VIT, "name": "test_efficientnet"}}}
     assert run(tmp_path / "run", strategy).record.num_steps == 9

@@ -50,6 +50,7 @@ def test_a_student_learns_from_stored_teachers(tmp_path: Path, kind: str) -> Non
     assert b"image_maps" not in weights, "what an objective learns is not shipped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_a_run_with_teachers_goes_on_with_the_same_bits(tmp_path: Path, kind: str) -> None:
     data = write_reinforced(tmp_path / "data")
@@ -62,6 +63,7 @@ def test_a_run_with_teachers_goes_on_with_the_same_bits(tmp_path: Path, kind: st
 WITHOUT_IMAGE_TOWER = {"learning_rate": {"heads": 0.001, "text_encoder": 0.001}, "precision": "float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contrastive", pytest.param("distillation", marks=pytest.mark.slow)])
 def test_stored_views_from_the_cache_equal_running_the_frozen_image_tower(tmp_path: Path, kind: str) -> None:
     objective = OBJECTIVES.get(kind, {"kind": "contrastive", "loss": {"kind": "multi_positive"}})
@@ -173,6 +175,7 @@ def test_live_teachers_make_of_a_batch_what_they_make_of_its_pictures_and_captio
             assert float((texts @ taught.teachers[0].text[place]).max()) > 0.999
 
 
+@pytest.mark.slow
 def test_a_run_with_live_teachers_goes_on_with_the_same_bits(tmp_path: Path, bundle: Path) -> None:
     recipe = live_recipe(bundle, OBJECTIVES["distillation"], num_steps=4, checkpoint_every=1)
     weights = [run_and_resume(recipe, tmp_path / str(killed), killed_at=killed) for killed in (None, 3)]

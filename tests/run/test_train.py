@@ -94,6 +94,7 @@ def test_the_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
     assert_equal_weights(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
     run(tmp_path / "one", augment={"flip": True, "rand_augment": {}})
     run(tmp_path / "two", augment={"flip": True, "rand_augment": {}}, num_workers=2)
@@ -221,6 +222,7 @@ LOW["image_size"] = 16
 TAIL = {"num_steps": 3, "batch_size": 4, "learning_rate": {"heads": 0.01}, "cache": {"views": ["centre"]}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "stages"),
     [
@@ -414,6 +416,7 @@ def test_who_fills_a_cache_is_told_apart_from_who_finds_it_filled(
     assert second["caches"] == 0
 
 
+@pytest.mark.slow
 def test_fewer_samples_more_often_are_as_many_steps_and_samples(tmp_path: Path) -> None:
     """Epochs against unique samples is a matter of settings, in epochs or in steps."""
     seen = {}

@@ -142,6 +142,7 @@ def _check_files(record: StudyRecord, folder: Path) -> None:
     assert any("Every row sees 8 samples." in note for note in study_notes(record))
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(
     study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(
     assert not (folder / "plain" / "seed-0" / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_study_has_a_table_of_what_is_finished(
     study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:

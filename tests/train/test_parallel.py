@@ -147,6 +147,7 @@ def every_loss(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fsdp", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["ddp", "fsdp"])
 def test_the_curve_of_several_ranks_is_that_of_one(tmp_path: Path, fsdp: bool, chunk_size: int | None) -> None:

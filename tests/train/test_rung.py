@@ -21,6 +21,7 @@ def run(recipe: Path, folder: Path, *changes: str, until: float = 1.0, watch: Qu
     return train(loaded, folder, name="tiny", watch=watch, resume=True, device="cpu", until=until)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [(), pytest.param(("train.keep=best", "train.schedule={kind: plateau, patience: 0}"), marks=pytest.mark.slow)],
@@ -52,6 +53,7 @@ class Stopping(QuietWatch):
             raise Interrupted("Stopped.")
 
 
+@pytest.mark.slow
 def test_a_pause_is_not_time_of_the_run(tiny_recipe_file: Callable[..., Path], tmp_path: Path) -> None:
     recipe, folder = tiny_recipe_file(num_steps=6, checkpoint_every=1), tmp_path / "run"
     started = time.perf_counter()

@@ -78,6 +78,7 @@ def test_the_number_of_workers_changes_nothing(
     assert_same(list(batches(source, plan, **settings, num_workers=num_workers)), alone)
 
 
+@pytest.mark.slow
 def test_further_views_leave_the_first_as_it_was(batches: Callable[..., Iterator[ImageTextBatch]]) -> None:
     source, plan = open_source("scenes:10,image_size=16"), BatchPlan(10, 4, seed=3)
     alone = list(batches(source, plan, augment=RANDOM_VIEWS, num_steps=3))
@@ -92,6 +93,7 @@ def test_further_views_leave_the_first_as_it_was(batches: Callable[..., Iterator
     assert all(map(torch.equal, again[2].views, several[2].views))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "num_workers"), [(1, 0), (2, 0), (3, 0), (4, 0), (3, 2)])
 def test_a_run_goes_on_from_any_step(
     batches: Callable[..., Iterator[ImageTextBatch]], start: int, num_workers: int
@@ -119,6 +121,7 @@ def test_opening_and_reading_draws_nothing_from_the_generators_of_the_training(
     np.testing.assert_equal(np.random.get_state(legacy=False), numpy_before)
 
 
+@pytest.mark.slow
 def test_the_view_of_an_image_depends_on_its_epoch_and_not_on_its_batch(
     batches: Callable[..., Iterator[ImageTextBatch]],
 ) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import timm
 import torch
 
@@ -40,6 +41,7 @@ def test_other_towers_keep_their_weights() -> None:
     assert tower_weights(weights) == weights
 
 
+@pytest.mark.slow
 def test_the_published_teacher_reads_such_a_file(tmp_path: Path) -> None:
     """At the published widths and depth, since timm's name fixes them; on a small picture."""
     model = pretraining(num_classes=0, img_size=32)

@@ -73,7 +73,7 @@ def _plot(record: TowersRecord, cost: Amount) -> tuple[str, str] | None:
 
 
 def _bars(record: TowersRecord, cost: Amount) -> list[Bar]:
-    most = max(cost.values.values())
+    most = max(cost.values.values()) or 1.0  # memory that a process had already is none
     shown = [(row.name, cost.values.get(row.name)) for row in ordered(record)]
     return [
         Bar(
