@@ -57,6 +57,6 @@ def quickstart(
         return
     typer.echo(
         f'Search the emoji:    pocketclip search "something sweet to eat" --index {out}/index -n 5\n'
-        "Train on your own:   pocketclip train quickstart/your_photos --set data.train=folder:PHOTOS --out runs/mine\n"
+        "Train on your own:   pocketclip fit folder:PHOTOS --budget 2min --out runs/mine\n"
         "                     (PHOTOS holds dog.jpg with its captions in dog.txt, one a line)"
     )
