@@ -8,6 +8,8 @@ from grids import grid_record
 from pocketclip.recipe import load_recipe
 from pocketclip.study.best import best_recipes, budget_axis, macs, train_command
 from pocketclip.study.findings import best_sentence
+from pocketclip.study.grid import StudyConfig
+from pocketclip.study.names import STUDY_KEYS
 from pocketclip.study.scored import Cells
 
 
@@ -70,3 +72,7 @@ def test_its_line_trains_that_recipe() -> None:
 )
 def test_macs_are_read_easily(amount: float, words: str) -> None:
     assert macs(amount) == words
+
+
+def test_keys_of_a_study_are_those_of_its_config() -> None:
+    assert set(StudyConfig.model_fields) == STUDY_KEYS
