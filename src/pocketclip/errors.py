@@ -81,20 +81,30 @@ EXTRAS = {
 """Our extras in `pyproject.toml`, and the modules each brings."""
 
 
+def pip_install(what: str, *, again: bool = False) -> str:
+    """The line that installs pip packages, or `[extra]` for one of ours, into the environment that runs.
+
+    One that uv made has no pip of its own: `pip` there is another Python's, and would install beside it.
+    """
+    tool = "uv pip" if importlib.util.find_spec("pip") is None else "pip"
+    named = f"'pocketclip{what}'" if what.startswith("[") else what
+    return f"{tool} install {'--force-reinstall ' if again else ''}{named}"
+
+
 def install_line(error: ModuleNotFoundError) -> str | None:
     """What to say of a module that only an extra of ours brings; None of any other, which is a fault."""
     name = (error.name or "").partition(".")[0]
     extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
     if extra is None:
         return None
-    return _missing(name, f"pip install 'pocketclip[{extra}]'")
+    return _missing(name, pip_install(f"[{extra}]"))
 
 
 def require_extra(extra: str, *included: str) -> None:
     """Refuse at once where a module of an extra, or of those that it includes, is not installed."""
     for module in (module for part in (extra, *included) for module in EXTRAS[part]):
         if importlib.util.find_spec(module) is None:
-            raise UserError(_missing(module, f"pip install 'pocketclip[{extra}]'"))
+            raise UserError(_missing(module, pip_install(f"[{extra}]")))
 
 
 def _missing(module: str, line: str) -> str:
@@ -108,5 +118,5 @@ def require(module: str, *, extra: str | None = None, package: str | None = None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # installed, but broken inside: hiding that would mislead
-        line = f"pip install 'pocketclip[{extra}]'" if extra else f"pip install {package or module}"
+        line = pip_install(f"[{extra}]" if extra else package or module)
         raise UserError(_missing(module, line)) from error

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
 from pocketclip.config import Config
-from pocketclip.errors import BrokenItemError, UserError, first_line
+from pocketclip.errors import BrokenItemError, UserError, first_line, pip_install
 from pocketclip.files import did_you_mean
 
 MAX_PIXELS = 100_000_000
@@ -177,7 +177,7 @@ def _heic_reader() -> Any:
 
 def _register_heic(place: str) -> None:
     if _heic_reader() is None:
-        raise BrokenItemError(f"{place}: a HEIC photo; to read it: pip install 'pocketclip[heic]'")
+        raise BrokenItemError(f"{place}: a HEIC photo; to read it: {pip_install('[heic]')}")
 
 
 def _named_white(image: Image.Image) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pocketclip.cli.list import LISTS
-from pocketclip.errors import EXTRAS
+from pocketclip.errors import EXTRAS, pip_install
 from pocketclip.shipped_recipes import list_recipes, list_studies
 
 BLOCKED = [module for modules in EXTRAS.values() for module in modules]
@@ -80,4 +80,4 @@ def test_what_needs_more_names_what_to_install(line: str, tmp_path: Path) -> Non
     assert "exit code 1" in done.stdout, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     (told,) = [told for told in done.stderr.splitlines() if told.startswith("Error")]
-    assert "Install it with: pip install " in told
+    assert f"Install it with: {pip_install('')}" in told

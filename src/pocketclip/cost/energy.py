@@ -5,9 +5,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pocketclip.errors import require
+from pocketclip.errors import pip_install, require
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Energy:
     """Filled when the stretch ends; None where nothing could be measured."""
 
     kwh: float | None = None
-    method: str = "not measured (pip install 'pocketclip[energy]')"
+    method: str = field(default_factory=lambda: f"not measured ({pip_install('[energy]')})")
     kwh_so_far: Callable[[], float] | None = None
     _started: float = 0.0
 

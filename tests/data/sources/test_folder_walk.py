@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import encode_picture
 from pocketclip.data import Source, open_source
 from pocketclip.data.captions import clean_captions, is_empty_word
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.errors import BrokenItemError, UserError, pip_install
 from pocketclip.preprocess import decode_image
 
 
@@ -128,7 +128,7 @@ def test_heic_without_its_reader_is_counted_with_the_line_to_type(
     for module in ("folder_walk",):
         monkeypatch.setattr(f"pocketclip.data.sources.{module}.IMAGE_SUFFIXES", frozenset({".jpg"}))
     source = opened(write(tmp_path, **{"dog.jpg": "picture", "1.heic": "x", "2.HEIC": "x"}))
-    assert told(source) == "2 .heic files passed over: pip install 'pocketclip[heic]' (1.heic, 2.HEIC)"
+    assert told(source) == f"2 .heic files passed over: {pip_install('[heic]')} (1.heic, 2.HEIC)"
 
 
 def test_two_files_of_captions_leave_one_out(tmp_path: Path) -> None:

