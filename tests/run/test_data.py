@@ -252,6 +252,18 @@ def test_at_most_opens_some_from_all_of_a_source_and_no_others(make_folder: Make
     check_unchanged(photos.parent, splits, SILENT)
 
 
+def test_a_subset_of_at_most_some_looks_at_no_others(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, seen = make_folder(40), set[int]()
+    (photos.parent / "kept.txt").write_text("".join(f"{number:03d}\n" for number in range(0, 40, 2)))
+    kind = type(opened(photos))
+    for name in ("sample", "key"):
+        read = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda self, index, read=read: seen.add(index) or read(self, index))
+    subset = {"ids": photos.parent / "kept.txt", "min": {"image_side": 1}}
+    train, val = open_data(config(photos, at_most=10, hold_out=0.2, subset=subset))
+    assert len(seen) == 10 >= len(train) + len(val)
+
+
 def open_lists(file: Path) -> dict[str, int]:
     with np.load(file) as arrays:
         return {name.removesuffix("_pictures"): len(arrays[name]) for name in arrays if name.endswith("_pictures")}

@@ -40,18 +40,17 @@ def picture_ids(source: Source, watch: Watch = SILENT) -> Numbers:
 
     They are in the cache for as long as names, sizes and times of the files stay.
     """
-    if isinstance(source, Subset) and not source.alone:
-        return picture_ids(source.source, watch)[source.indices]
-    return kept(source, "pictures", source.picture_id, np.int64(UNREADABLE), watch)
+    return kept(source, "pictures", _picture_id, np.int64(UNREADABLE), watch)
+
+
+def _picture_id(source: Source, index: int) -> int:
+    return source.picture_id(index)
 
 
 def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """(N,) `perceptual_hash` of every picture, and (N,) whether it could be read."""
-    if isinstance(source, Subset) and not source.alone:
-        hashes, readable = perceptual_hashes(source.source, watch)
-        return hashes[source.indices], readable[source.indices]
 
-    def hashed(index: int) -> int:
+    def hashed(source: Source, index: int) -> int:
         sample = source[index]
         return perceptual_hash(sample.image, place=sample.place)
 
@@ -62,10 +61,8 @@ def perceptual_hashes(source: Source, watch: Watch = SILENT) -> tuple[npt.NDArra
 
 def caption_ids(source: Source, watch: Watch = SILENT) -> Numbers:
     """(N,) a number for each sample's captions, `UNREADABLE` where they cannot be read; kept as `picture_ids` are."""
-    if isinstance(source, Subset) and not source.alone:
-        return caption_ids(source.source, watch)[source.indices]
 
-    def captioned(index: int) -> int:
+    def captioned(source: Source, index: int) -> int:
         return content_id("\n".join(source.captions(index)).encode(errors="surrogatepass"))
 
     return kept(source, "captions", captioned, np.int64(UNREADABLE), watch)
@@ -73,10 +70,8 @@ def caption_ids(source: Source, watch: Watch = SILENT) -> Numbers:
 
 def name_ids(source: Source, name: str, watch: Watch = SILENT) -> Numbers:
     """(N,) `name_number` of each sample's key, or of its metadata by that name; `UNREADABLE` where there is none."""
-    if isinstance(source, Subset):
-        return name_ids(source.source, name, watch)[source.indices]
 
-    def named(index: int) -> int:
+    def named(source: Source, index: int) -> int:
         return name_number(source.key(index) if name == "key" else str(source.metadata(index)[name]))
 
     return kept(source, f"names{FORMAT}.{digest(name)}", named, np.int64(UNREADABLE), watch)
@@ -85,7 +80,7 @@ def name_ids(source: Source, name: str, watch: Watch = SILENT) -> Numbers:
 def verify_content(source: Source, watch: Watch = SILENT) -> None:
     """Read every picture again, and let the source's fingerprint hang on their bytes, whatever times of files say."""
     unverified = f"{source.fingerprint()}.pictures"
-    ids = keep_numbers(unverified, _computed(source, source.picture_id, np.int64(UNREADABLE), watch))
+    ids = keep_numbers(unverified, _computed(source, _picture_id, np.int64(UNREADABLE), watch))
     object.__setattr__(source, "chosen_by", {**source.chosen_by, "pictures": digest(ids.tolist())})
     keep_numbers(f"{source.fingerprint()}.pictures", ids)
 
@@ -161,11 +156,13 @@ def _in_threads_that_pay(compute: Callable[[range], int], blocks: Sequence[range
 def kept(
     source: Source,
     kind: str,
-    number_of: Callable[[int], float],
+    number_of: Callable[[Source, int], float],
     unreadable: np.generic,
     watch: Watch,
 ) -> npt.NDArray[Any]:
-    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed."""
+    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed; a part has its whole's."""
+    if isinstance(source, Subset) and not source.alone:
+        return kept(source.source, kind, number_of, unreadable, watch)[source.indices]
     name = f"{source.fingerprint()}.{kind}"
     numbers = read_numbers(name, len(source), unreadable.dtype)
     if numbers is not None:
@@ -175,14 +172,14 @@ def kept(
 
 
 def _computed(
-    source: Source, number_of: Callable[[int], float], unreadable: np.generic, watch: Watch
+    source: Source, number_of: Callable[[Source, int], float], unreadable: np.generic, watch: Watch
 ) -> npt.NDArray[Any]:
     numbers = np.full(len(source), unreadable)
 
     def compute(block: range) -> int:
         for index in block:
             try:
-                numbers[index] = number_of(index)
+                numbers[index] = number_of(source, index)
             except Exception:  # whoever reads the item for more than its number names what is wrong with it
                 continue
         return block.stop

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pocketclip.data.identity import kept
 from pocketclip.data.ids import ID_COLUMNS, column_uids, id_column, name_number, uid_numbers
 from pocketclip.data.language import FORMAT, may_be_english
-from pocketclip.data.source import Source, Subset
+from pocketclip.data.source import Source
 from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.preprocess import open_header
 from pocketclip.stages.watch import SILENT, Watch
@@ -34,12 +34,17 @@ def _size(source: Source, index: int) -> tuple[int, int]:
     return open_header(sample.image, place=sample.place).size
 
 
+def _aspect_ratio(source: Source, index: int) -> float:
+    size = _size(source, index)
+    return max(size) / min(size)
+
+
 MEASURES: dict[str, Callable[[Source, int], float]] = {
     "caption_words": _mean_of_captions(lambda text: len(text.split())),
     "caption_letters": _mean_of_captions(len),
     "english": _mean_of_captions(may_be_english),
     "image_side": lambda source, index: min(_size(source, index)),
-    "aspect_ratio": lambda source, index: max(_size(source, index)) / min(_size(source, index)),
+    "aspect_ratio": _aspect_ratio,
 }
 """Of a sample: the mean of its captions' words and letters, the share of them that may be English, pixels of the
 shorter side, and longer over shorter side."""
@@ -47,11 +52,7 @@ shorter side, and longer over shorter side."""
 
 def measured(source: Source, name: str, watch: Watch = SILENT) -> Scores:
     """(N,) one of `MEASURES` of each sample, NaN where it cannot be read; kept as `identity.picture_ids` are."""
-    if isinstance(source, Subset):
-        return measured(source.source, name, watch)[source.indices]
-    measure = MEASURES[name]
-    none = np.float64(np.nan)
-    return kept(source, f"{name}{FORMAT}", lambda index: measure(source, index), none, watch)
+    return kept(source, f"{name}{FORMAT}", MEASURES[name], np.float64(np.nan), watch)
 
 
 @dataclass(frozen=True)
