@@ -3,7 +3,8 @@
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import ModuleType
 
@@ -56,6 +57,17 @@ def first_line(error: BaseException) -> str:
     """The first line of a library's message, at most 120 characters; its type where it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
+
+
+@contextmanager
+def unreadable(what: str, then: str = "") -> Iterator[None]:
+    """The one guard around a library that reads a file: whatever it raises is a UserError of `what`, and why."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each library has a family of its own
+        raise UserError(f"{what} ({first_line(error)}){then}.") from error
 
 
 def printable(text: str, *, keep: str = "") -> str:

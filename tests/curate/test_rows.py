@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,11 @@ def test_images_near_to_a_target_stay_alone_and_with_a_score(tmp_path: Path) -> 
 def test_embeddings_that_are_not_there_are_named(tmp_path: Path) -> None:
     table, _, files, _ = _with_clusters(tmp_path)
     (table / "0001.npz").unlink()
-    with pytest.raises(UserError, match=r"0001\.npz: cannot be read .*takes each row's image from the array l14_img"):
-        filter_rows(table, baseline("image_based", files))
+    for content in (None, b"PK\x03\x04 cut off", (tmp_path / "target.npy").read_bytes()):
+        if content is not None:
+            (table / "0001.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"0001\.npz: cannot be read .*takes each row's image from the array l14"):
+            filter_rows(table, baseline("image_based", files))
     np.savez(table / "0001.npz", l14_img=np.zeros((29, 4)))
     with pytest.raises(UserError, match=r"l14_img is \(29, 4\), and should be \(30, 4\)"):
         filter_rows(table, baseline("image_based", files))
@@ -229,6 +233,56 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     rows = [{"uid": "0" * 32, "caption": "a dog"}]
     with pytest.raises(UserError, match=r"no column original_height or height \(there are: uid, caption\)"):
         filter_rows(write(tmp_path / "rows", rows, 1), [RowFilter(BASIC)])
+
+
+def _table(tmp_path: Path, **columns: Any) -> Path:
+    there = {"uid": ["0" * 32, "1" * 32], "text": ["a dog in the snow"] * 2, "width": [300, 300], "height": [250, 250]}
+    pq.write_table(pa.table({**there, **columns}), tmp_path / "a.parquet")
+    return tmp_path / "a.parquet"
+
+
+INVALID = pa.Array.from_buffers(
+    pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32).tobytes()), pa.py_buffer(b"a\xff")]
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("width", ["300", "wide"]), ("width", [[300], [300]]), ("text", [b"\xff", b"a dog"]), ("text", INVALID),
+        ("text", [["a dog"], ["a cat"]]), ("language", [["en"], ["en"]]),
+    ],
+)  # fmt: skip
+def test_a_column_of_another_type_is_named(column: str, values: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"a\.parquet: column {column} of type .* cannot be read as") as caught:
+        filter_rows(_table(tmp_path, **{column: values}), baseline("basic", BaselineFiles()))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [
+        ({"width": ["300", "30"]}, 1),
+        ({"width": [Decimal("300.5"), None]}, 1),
+        ({"language": [1, 2], "text": [None, "a"]}, 0),
+        ({"width": pa.nulls(2)}, 0),
+        ({"text": [b"a dog in the snow", None]}, 1),
+    ],
+)
+def test_columns_that_read_as_what_is_asked_are_judged(columns: dict[str, Any], kept: int, tmp_path: Path) -> None:
+    table = _table(tmp_path, **columns)
+    if kept:
+        assert filter_rows(table, baseline("basic", BaselineFiles())).report.num_kept == kept
+    else:
+        with pytest.raises(UserError, match="keep none of 2 rows"):
+            filter_rows(table, baseline("basic", BaselineFiles()))
+
+
+def test_rows_without_a_name_are_in_no_list(tmp_path: Path) -> None:
+    verdict = filter_rows(_table(tmp_path, uid=[None, "1" * 32]), [RowFilter()])
+    assert (verdict.report.num_kept, ids(verdict)) == (2, ["1" * 32])
+    with pytest.raises(UserError, match="no row that stays has a uid"):
+        filter_rows(_table(tmp_path, uid=pa.nulls(2)), [RowFilter()]).ids()
 
 
 def test_every_named_baseline_is_known() -> None:

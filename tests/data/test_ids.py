@@ -103,6 +103,27 @@ def _npy(array: np.ndarray) -> Callable[[Path], None]:
     return lambda file: np.save(file, array)
 
 
+def _npz(file: Path) -> None:
+    with file.open("wb") as opened:
+        np.savez(opened, ids=np.zeros(3, UID))
+
+
+NAMES = pa.array(["7", None, "3"])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        NAMES.dictionary_encode(),
+        *(NAMES.cast(kind) for kind in (pa.binary(), pa.large_string(), pa.int64())),
+    ],
+    ids=str,
+)
+def test_ids_may_be_of_any_type_that_reads_as_texts_and_some_may_be_missing(column: pa.Array, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": column}), tmp_path / "a.parquet")
+    assert read_ids(tmp_path / "a.parquet").first == ("7", "3")
+
+
 @pytest.mark.parametrize(
     ("name", "write", "reason"),
     [
@@ -113,6 +134,8 @@ def _npy(array: np.ndarray) -> Callable[[Path], None]:
         ("a.npy", _npy(np.zeros((2, 2), UID)), "DataComp's u8,u8 pairs"),
         ("a.npy", _npy(np.zeros(2, "u8,f8")), "DataComp's u8,u8 pairs"),
         ("a.npy", _npy(np.array([{}], object)), "cannot be read as a list of ids"),
+        ("a.npy", _npz, "cannot be read as a list of ids"),
+        ("a.npy", lambda file: file.touch(), "cannot be read as a list of ids"),
         ("a.npy", lambda file: file.write_bytes(b"\x93NUMPY\x01"), "cannot be read as a list of ids"),
         ("a.parquet", lambda file: file.write_bytes(b"PAR1"), "cannot be read as a list of ids"),
         (
@@ -120,6 +143,8 @@ def _npy(array: np.ndarray) -> Callable[[Path], None]:
             lambda file: pq.write_table(pa.table({"x": [1], "y": [2]}), file),
             "no column uid, key or id that names samples (there are: x, y)",
         ),
+        ("a.parquet", lambda file: pq.write_table(pa.table({"key": [["x"]]}), file), "cannot be read as a list of ids"),
+        ("a.parquet", lambda file: pq.write_table(pa.table({"key": pa.nulls(2)}), file), "holds no ids"),
         ("missing.txt", lambda file: None, "cannot be read as a list of ids"),
     ],
 )  # fmt: skip

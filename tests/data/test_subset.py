@@ -216,6 +216,22 @@ def test_without_a_score_an_image_is_left_out_and_counted(photos: Source, tmp_pa
     )
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_rows_without_an_id_score_nothing(photos: Source, tmp_path: Path, ending: str) -> None:
+    import decimal
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = tmp_path / f"s{ending}"
+    if ending == ".csv":
+        file.write_bytes("\ufeffkey,clip\r\n,9\r\n\r\n,8\r\n001,1\r\n002,2,further\r\n".encode())
+    else:
+        clip = [decimal.Decimal(number) for number in (9, 8, 1, 2)]
+        pq.write_table(pa.table({"key": [None, None, "001", "002"], "clip": clip}), file)
+    assert keys(chosen(photos, top=0.5, scores=file)) == ["002"]
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "reason"),
     [
@@ -230,6 +246,8 @@ def test_without_a_score_an_image_is_left_out_and_counted(photos: Source, tmp_pa
         ("key,clip\n001,1\n", {"top": 0.5, "score": "english"}, "has no effect; name one of clip"),
         ("key,clip\n001,good\n", {"top": 0.5}, "no column of numbers beside the ids (there are: key, clip)"),
         ("name,clip\n001,1\n", {"top": 0.5}, "no column uid, key or id that names samples"),
+        ("key,clip\n001,good,too\n", {"top": 0.5}, "no column of numbers beside the ids (there are: key, clip)"),
+        (f"key,clip\n{'0' * 200_000},1\n", {"top": 0.5}, "cannot be read as a table of scores (field larger than"),
         ("key,clip\n", {"top": 0.5}, "scores nothing"),
         ("", {"top": 0.5}, "scores nothing"),
     ],

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, unreadable
 
 EMBEDDING = "l14_img"
 """What DataComp calls the images' embeddings in the .npz beside each Parquet file."""
@@ -41,14 +41,9 @@ class Clusters:
     def embeddings_beside(self, file: Path, num_rows: int) -> Vectors:
         """(N, D) those of the rows of a Parquet file, from the .npz of the same name."""
         path = file.with_suffix(".npz")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = np.asarray(arrays[EMBEDDING])
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({error}); image_based takes each row's image from the array {EMBEDDING} "
-                "there, as DataComp's metadata have them."
-            ) from error
+        why = f"; image_based takes each row's image from the array {EMBEDDING} there, as DataComp's metadata have them"
+        with unreadable(f"{path}: cannot be read", why), np.load(path, allow_pickle=False) as arrays:
+            found = np.asarray(arrays[EMBEDDING])
         if found.shape != (num_rows, self.centroids.shape[1]):
             raise UserError(
                 f"{path}: {EMBEDDING} is {found.shape}, and should be {(num_rows, self.centroids.shape[1])}."
@@ -66,10 +61,8 @@ def nearest(embeddings: Vectors, centroids: Vectors) -> npt.NDArray[np.int64]:
 
 
 def _vectors(file: Path) -> Vectors:
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file}: cannot be read as .npy ({str(error).splitlines()[0]}).") from error
+    with unreadable(f"{file}: cannot be read as .npy"):
+        array = np.lib.format.open_memmap(file, mode="r")
     if array.ndim != 2 or array.dtype.kind != "f" or not len(array):
         raise UserError(f"{file}: should hold rows of numbers with a fraction (got {array.dtype} {array.shape}).")
     return np.asarray(array, np.float32)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, require, unreadable
 
 _WORD = re.compile(r"[a-z]+")
 
@@ -25,10 +25,8 @@ class Entities:
 
         DataComp looks a word up in WordNet and takes its first meaning; here any meaning counts.
         """
-        try:
+        with unreadable(f"{file}: cannot be read as a list of words"):
             lines = file.read_text(encoding="utf-8-sig").lower().splitlines()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read as a list of words ({error}).") from error
         names = {name.strip() for line in lines for name in line.split(",")}
         single = {name for name in names if _WORD.fullmatch(name)}
         if not single:

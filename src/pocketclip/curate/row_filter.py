@@ -11,6 +11,7 @@ import numpy as np
 from pocketclip.curate.histogram import Histogram
 from pocketclip.curate.rows import ROLES, ROW_RULES, RowFilter, Rows, RowsReport, RowsVerdict, Values, batches
 from pocketclip.curate.selection import Mask
+from pocketclip.data.scores import is_number
 from pocketclip.data.sources.parquet import Parquet
 from pocketclip.errors import UserError, require, unknown_choice
 from pocketclip.stages.watch import SILENT, Watch
@@ -185,8 +186,7 @@ def _find(table: Parquet, role: str) -> str | None:
 def score_column(table: Parquet, name: str | None) -> str:
     """The column of scores by its name, or the only one that is called a similarity or a score."""
     arrow = require("pyarrow", extra="parquet")
-    is_number = (arrow.types.is_floating, arrow.types.is_integer)
-    numeric: list[str] = [one.name for one in table.schema if any(is_one(one.type) for is_one in is_number)]
+    numeric: list[str] = [one.name for one in table.schema if is_number(arrow, one.type)]
     if name is not None:
         if name not in numeric:
             raise UserError(f"{table.file}: {unknown_choice('score', name, numeric)}")

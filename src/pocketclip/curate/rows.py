@@ -6,7 +6,6 @@ The table is read twice in batches: once for what the rules ask, once for the id
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from pocketclip.curate.clusters import Clusters
 from pocketclip.curate.entities import Entities
 from pocketclip.curate.histogram import Histogram
 from pocketclip.curate.selection import Mask
-from pocketclip.data.ids import Uids, column_uids, id_column, uid_texts
+from pocketclip.data.ids import Uids, column_ids, id_column, uid_texts
 from pocketclip.data.language import column_may_be_english
 from pocketclip.data.sources.parquet import Parquet
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, require, unreadable
 
 BATCH = 1 << 16
 """Rows that are read and judged together."""
@@ -67,8 +66,18 @@ class Rows:
         return Rows(self._batch, {**self._columns, "score": column}, self.place)
 
     def numbers(self, role: str) -> Values:
-        """(N,) of a column."""
-        return np.asarray(self._batch.column(self._columns[role]).to_numpy(zero_copy_only=False))
+        """(N,) of a column; whole numbers stay so where none is missing."""
+        arrow = require("pyarrow", extra="parquet")
+        column = self._batch.column(self._columns[role])
+        plain = arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type)
+        return np.asarray((column if plain else self._as(role, "float64")).to_numpy(zero_copy_only=False))
+
+    def _as(self, role: str, kind: str) -> Any:
+        column, name = self._batch.column(self._columns[role]), self._columns[role]
+        with unreadable(f"{self.place[0]}: column {name} of type {column.type} cannot be read as {kind}"):
+            column = column.cast(kind)
+            column.validate(full=True)
+            return column
 
     @cached_property
     def side(self) -> Values:
@@ -84,7 +93,7 @@ class Rows:
     @cached_property
     def text(self) -> Any:
         """(N,) captions, as pyarrow has them."""
-        return self._batch.column(self._columns["text"]).cast("string")
+        return self._as("text", "string")
 
     @cached_property
     def words(self) -> Values:
@@ -103,8 +112,7 @@ class Rows:
         """(N,) whether the caption is of a language, by a column where there is one."""
         if "language" not in self._columns:
             return np.asarray(column_may_be_english(self.text), np.bool_)
-        said = self._batch.column(self._columns["language"])
-        equal = require("pyarrow.compute", extra="parquet").equal(said, language)
+        equal = require("pyarrow.compute", extra="parquet").equal(self._as("language", "string"), language)
         return np.asarray(equal.fill_null(False).to_numpy(zero_copy_only=False), np.bool_)
 
 
@@ -158,22 +166,23 @@ class RowsVerdict:
     histograms: list[Histogram]
 
     def ids(self) -> Uids | list[str]:
-        """What the rows that stay are called: DataComp's uids without an object each, or texts."""
+        """What the rows that stay are called: DataComp's uids without an object each, or texts; some may have none."""
         name = id_column(self.table.columns, str(self.table.file))
-        uids: list[Uids] = []
-        texts: list[str] = []
+        parts: list[Uids | list[str]] = []
         for file, kept in zip(self.table.files, self.kept, strict=True):
             start = 0
             for batch in batches(file, [name]):
                 chosen = batch.column(0).filter(_mask(kept[start : start + batch.num_rows]))
                 start += batch.num_rows
-                found = column_uids(chosen) if len(chosen) and str(chosen.type) in ("string", "large_string") else None
-                if found is not None and not texts:
-                    uids.append(found)
-                elif len(chosen):
-                    texts += [*chain.from_iterable(map(uid_texts, uids)), *map(str, chosen.to_pylist())]
-                    uids = []
-        return texts or np.concatenate(uids)
+                with unreadable(f"{file}: column {name} names no samples"):
+                    parts.append(column_ids(chosen))
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            raise UserError(f"{self.table.file}: no row that stays has a {name}.")
+        uids = [part for part in parts if isinstance(part, np.ndarray)]
+        if len(uids) == len(parts):
+            return np.concatenate(uids)
+        return [text for part in parts for text in (uid_texts(part) if isinstance(part, np.ndarray) else part)]
 
 
 def _mask(kept: Mask) -> Any:
@@ -183,9 +192,5 @@ def _mask(kept: Mask) -> Any:
 def batches(file: Path, columns: list[str]) -> Iterator[Any]:
     """Some columns of a Parquet file, `BATCH` rows at a time."""
     parquet = require("pyarrow.parquet", extra="parquet")
-    try:
+    with unreadable(f"{file}: damaged in the columns {', '.join(columns)}"):
         yield from parquet.ParquetFile(file).iter_batches(columns=columns, batch_size=BATCH)
-    except UserError:
-        raise
-    except Exception as error:  # pyarrow has its own family of errors
-        raise UserError(f"{file}: damaged in the columns {', '.join(columns)} ({error}).") from error

@@ -160,7 +160,7 @@ def kept(
     unreadable: np.generic,
     watch: Watch,
 ) -> npt.NDArray[Any]:
-    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed; a part has its whole's."""
+    """(N,) a number for each sample, of the type of `unreadable`, from the cache or computed; of a part its whole's."""
     if isinstance(source, Subset) and not source.alone:
         return kept(source.source, kind, number_of, unreadable, watch)[source.indices]
     name = f"{source.fingerprint()}.{kind}"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.keys import content_id, safe_key
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, require, unreadable
 from pocketclip.files import new_file
 
 FORMAT = 1  # raise when a name would get another number
@@ -55,6 +55,13 @@ def uids_of(digits: npt.NDArray[np.uint8]) -> Uids | None:
 def uid_texts(uids: Uids) -> list[str]:
     """The 32 hex digits of each."""
     return [f"{upper:016x}{lower:016x}" for upper, lower in uids.tolist()]
+
+
+def column_ids(column: Any) -> Uids | list[str]:
+    """What a pyarrow column names, without those that are missing: uids where all are, else texts."""
+    texts = column.drop_null().cast("large_string")
+    uids = column_uids(texts)
+    return texts.to_pylist() if uids is None else uids
 
 
 def column_uids(column: Any) -> Uids | None:
@@ -105,16 +112,14 @@ def read_ids(file: Path) -> IdList:
         UserError: it is no such list, or an empty one.
     """
     check_ending(file)
-    try:
+    with unreadable(f"{file}: cannot be read as a list of ids"):
         if file.suffix == ".npy":
             found = _from_npy(file)
         elif file.suffix == ".parquet":
             found = _joined(_parquet_parts(file))
         else:
             with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-                found = _joined(_named(chunk) for chunk in _chunks(line.strip() for line in lines))
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file}: cannot be read as a list of ids ({str(error).splitlines()[0]}).") from error
+                found = _joined(part_of(chunk) for chunk in _chunks(line.strip() for line in lines))
     numbers, first, are_uids = found
     if not len(numbers):
         raise UserError(f"{file}: holds no ids; should hold one a line, a column of them, or DataComp's u8,u8 pairs.")
@@ -125,13 +130,13 @@ _Part = tuple[Numbers, tuple[str, ...], bool]
 
 
 def _from_npy(file: Path) -> _Part:
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    array = np.lib.format.open_memmap(file, mode="r")
     if array.ndim == 1 and array.dtype.kind == "U":
-        return _joined(_named(chunk) for chunk in _chunks(array.tolist()))
+        return _joined(part_of(chunk) for chunk in _chunks(array.tolist()))
     fields = array.dtype.names or ()
     if array.ndim != 1 or [array.dtype[name].str[1:] for name in fields] != ["u8", "u8"]:
         raise UserError(f"{file}: should be one row of DataComp's u8,u8 pairs (got {array.dtype} {array.shape}).")
-    return _joined(_of_uids(array[start : start + _CHUNK].astype(UID)) for start in range(0, len(array), _CHUNK))
+    return _joined(part_of(array[start : start + _CHUNK].astype(UID)) for start in range(0, len(array), _CHUNK))
 
 
 def _parquet_parts(file: Path) -> Iterator[_Part]:
@@ -139,11 +144,7 @@ def _parquet_parts(file: Path) -> Iterator[_Part]:
     table = parquet.ParquetFile(file)
     column = id_column(table.schema_arrow.names, str(file))
     for batch in table.iter_batches(columns=[column], batch_size=_CHUNK):
-        uids = column_uids(batch.column(0)) if str(batch.column(0).type) in ("string", "large_string") else None
-        if uids is None:
-            yield _named([str(name) for name in batch.column(0).to_pylist() if name is not None])
-        else:
-            yield _of_uids(uids)
+        yield part_of(column_ids(batch.column(0)))
 
 
 def id_column(columns: Sequence[str], place: str) -> str:
@@ -157,11 +158,10 @@ def id_column(columns: Sequence[str], place: str) -> str:
     return found
 
 
-def _of_uids(uids: Uids) -> _Part:
-    return uid_numbers(uids), tuple(uid_texts(uids[:3])), True
-
-
-def _named(names: Sequence[str]) -> _Part:
+def part_of(names: Uids | Sequence[str]) -> _Part:
+    """`name_number` of each name, the first names, and whether all are uids."""
+    if isinstance(names, np.ndarray):
+        return uid_numbers(names), tuple(uid_texts(names[:3])), True
     return np.array([name_number(name) for name in names], np.int64), tuple(names[:3]), all(map(is_uid, names))
 
 

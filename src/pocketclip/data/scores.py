@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.data.identity import kept
-from pocketclip.data.ids import ID_COLUMNS, column_uids, id_column, name_number, uid_numbers
+from pocketclip.data.ids import ID_COLUMNS, column_ids, id_column, part_of
 from pocketclip.data.language import FORMAT, may_be_english
 from pocketclip.data.source import Source
-from pocketclip.errors import UserError, require, unknown_choice
+from pocketclip.errors import UserError, require, unknown_choice, unreadable
 from pocketclip.preprocess import open_header
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -90,10 +90,8 @@ def read_scores(file: Path) -> ScoreTable:
     Raises:
         UserError: it is no such table, is empty, or scores an id twice.
     """
-    try:
+    with unreadable(f"{file}: cannot be read as a table of scores"):
         parts = list(_parquet_parts(file) if file.suffix == ".parquet" else _text_parts(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as a table of scores ({str(error).splitlines()[0]}).") from error
     if not sum(len(part.ids) for part in parts):
         raise UserError(f"{file}: scores nothing.")
     ids = np.concatenate([part.ids for part in parts])
@@ -111,31 +109,29 @@ def _parquet_parts(file: Path) -> Iterator[ScoreTable]:
     table = parquet.ParquetFile(file)
     schema = table.schema_arrow
     names = id_column(schema.names, str(file))
-    numeric = [one.name for one in schema if _is_number(arrow, one.type) and one.name != names]
+    numeric = [one.name for one in schema if is_number(arrow, one.type) and one.name != names]
     _check_columns(file, numeric, schema.names)
     for batch in table.iter_batches(columns=[names, *numeric], batch_size=_BATCH):
-        texts = batch.column(names)
-        uids = column_uids(texts) if str(texts.type) in ("string", "large_string") else None
-        if uids is None:
-            listed = [str(value) for value in texts.to_pylist()]
-            ids = np.array([name_number(name) for name in listed], np.int64)
-        else:
-            listed, ids = texts[:3].to_pylist(), uid_numbers(uids)
-        columns = {name: batch.column(name).cast(arrow.float64()).to_numpy(zero_copy_only=False) for name in numeric}
-        yield ScoreTable(file, ids, columns, tuple(listed[:3]), uids is not None)
+        batch = batch.filter(batch.column(names).is_valid())
+        values = {name: batch.column(name).cast(arrow.float64(), safe=False) for name in numeric}
+        columns = {name: column.to_numpy(zero_copy_only=False) for name, column in values.items()}
+        ids, first, are_uids = part_of(column_ids(batch.column(names)))
+        yield ScoreTable(file, ids, columns, first, are_uids)
 
 
-def _is_number(arrow: Any, kind: Any) -> bool:
-    return bool(arrow.types.is_floating(kind) or arrow.types.is_integer(kind))
+def is_number(arrow: Any, kind: Any) -> bool:
+    kinds = (arrow.types.is_floating, arrow.types.is_integer, arrow.types.is_decimal)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _text_parts(file: Path) -> Iterator[ScoreTable]:
     if file.suffix not in (".csv", ".tsv"):
         raise UserError(f"{file}: a table of scores ends in .parquet, .csv or .tsv.")
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
-    header = list(rows[0]) if rows else []
+        table = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",")
+        header, rows = list(table.fieldnames or []), list(table)
     names = id_column(header, str(file)) if rows else ID_COLUMNS[0]
+    rows = [row for row in rows if row[names]]
     columns = {}
     for name in header:
         if name != names:
@@ -145,9 +141,8 @@ def _text_parts(file: Path) -> Iterator[ScoreTable]:
                 continue
     if rows:
         _check_columns(file, list(columns), header)
-    listed = [row[names] or "" for row in rows]
-    ids = np.array([name_number(name) for name in listed], np.int64)
-    yield ScoreTable(file, ids, columns, tuple(listed[:3]), False)
+    ids, first, _ = part_of([row[names] for row in rows])
+    yield ScoreTable(file, ids, columns, first, False)
 
 
 def _check_columns(file: Path, numeric: Sequence[str], columns: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from pocketclip.data.labels import LabelColumn, LabelledSource
 from pocketclip.data.source import LeftOut, Sample
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file
 from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
-from pocketclip.errors import BrokenItemError, UserError, require
+from pocketclip.errors import BrokenItemError, UserError, require, unreadable
 from pocketclip.files import resolve_inside
 
 
@@ -37,10 +37,8 @@ class Parquet:
         parquet = require("pyarrow.parquet", extra="parquet")
         files, groups, schema = _files(place), [], None
         for number, file in enumerate(files):
-            try:
+            with unreadable(f"{file}: not a Parquet file"):
                 table = parquet.ParquetFile(file)
-            except Exception as error:  # pyarrow has its own family of errors
-                raise UserError(f"{file}: not a Parquet file ({error}).") from error
             schema = table.schema_arrow if schema is None else schema
             if table.schema_arrow.names != schema.names:
                 listed = f"{', '.join(table.schema_arrow.names)}; {files[0]}: {', '.join(schema.names)}"
@@ -67,16 +65,12 @@ class Parquet:
         parquet = require("pyarrow.parquet", extra="parquet")
         for file in self.files:
             number = 0
-            try:
+            with unreadable(f"{file}: damaged in the columns {', '.join(columns)}"):
                 for batch in parquet.ParquetFile(file).iter_batches(columns=list(columns), batch_size=4096):
                     values = batch.to_pylist()
                     for row in values:
                         yield f"{file}: row {number}", row
                         number += 1
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(f"{file}: damaged in the columns {', '.join(columns)} ({error}).") from error
 
 
 def _files(place: Path) -> list[Path]:
