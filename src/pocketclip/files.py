@@ -42,6 +42,14 @@ def encode_text(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def make_folder_of(path: Path, *, elsewhere: str = "--out") -> None:
+    """See that the folder of a file to be written is there; errors as of `write_atomically`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error, elsewhere=elsewhere) from error
+
+
 @contextmanager
 def new_file(path: Path, *, elsewhere: str = "--out") -> Iterator[IO[bytes]]:
     """A file to write that appears under its name when it is whole, or never; errors as of `write_atomically`."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.errors import UserError, first_line
-from pocketclip.files import cannot_write, no_such, write_atomically
+from pocketclip.files import make_folder_of, no_such, write_atomically
 from pocketclip.records import EvalResult, record_of
 
 MAX_BYTES = 1 << 30
@@ -94,10 +94,7 @@ class Head:
         }
         tensors = {"weight": np.ascontiguousarray(self.weight), "bias": np.ascontiguousarray(self.bias)}
         content = save(tensors, {"kind": KIND, "head": json.dumps(described)})
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error, elsewhere="--keep-head") from error
+        make_folder_of(path, elsewhere="--keep-head")
         write_atomically(path, content, elsewhere="--keep-head")
         return path
 

@@ -125,12 +125,36 @@ def test_a_baseline_filters_pictures_too(pocketclip: Run, make_folder: Callable[
     assert (tmp_path / "kept.txt").read_text() == "001\n"
 
 
+def test_a_least_similarity_of_nothing_is_one(pocketclip: Run, rows: Path, tmp_path: Path) -> None:
+    table = pq.read_table(rows / "0.parquet")
+    scores = pa.array([number / 100 - 0.1 for number in range(40)])
+    pq.write_table(table.set_column(4, "clip_l14_similarity_score", scores), rows / "0.parquet")
+    command = ("data", "filter", f"rows:{rows}", "--ids", tmp_path / "new" / "kept.txt", "--baseline", "no_filter")
+    assert pocketclip(*command, "--min-similarity", "0").code == 0
+    assert (tmp_path / "new" / "kept.txt").read_text().split() == UIDS[10:]
+
+
+def test_what_lies_where_blocks_would_stays(pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    mine, outs = tmp_path / "kept.txt.measured" / "mine.txt", tmp_path / "new"
+    mine.parent.mkdir()
+    mine.write_text("of years")
+    command = ("data", "filter", make_folder(3), "--ids", tmp_path / "kept.txt", "--min-image-side", "1")
+    ended = pocketclip(*command, "--scores", outs / "s.parquet", "--histogram", outs / "cuts" / "cut.svg")
+    assert ended.code == 0, ended.err
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
+    assert (outs / "s.parquet").is_file()
+    assert (outs / "cuts" / "cut.svg").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (["scenes:3", "--min-image-side", "3"], "Nothing would be written: add --out DIR for shards, or --ids FILE"),
         (["scenes:3", "--min-image-side", "3", "--ids", "x.json"], "ends in .txt, .parquet or .npy"),
         (["scenes:3", "--min-image-side", "3", "--ids", "x.txt", "--histogram", "x.pdf"], "ends in .svg or .png"),
+        (["scenes:3", "--min-image-side", "3", "--ids", "x.txt", "--scores", "x.csv"], "a table that ends in .parquet"),
+        (["scenes:3", "--language", "en", "--ids", "x.txt", "--histogram", "x.svg"], "no rule here compares a number"),
+        (["rows:ROWS", "--language", "en", "--ids", "x.txt", "--histogram", "x.svg"], "no rule here compares a number"),
         (["scenes:3", "--min-image-side", "3", "--ids", "x.txt", "--score", "clip"], "--score is a column of rows:"),
         (["scenes:3", "--min-image-side", "3", "--ids", "x.txt", "--words", "w"], "no effect without --baseline"),
         (["scenes:3", "--ids", "x.txt", "--baseline", "text_based"], "--baseline text_based"),
@@ -152,4 +176,4 @@ def test_filters_that_make_no_sense_are_explained(
     ended = pocketclip("data", "filter", *(option.replace("ROWS", str(rows)) for option in options))
     assert ended.code == 1
     assert reason in ended.err
-    assert not Path("x.txt").exists()
+    assert not list(tmp_path.glob("x.*"))

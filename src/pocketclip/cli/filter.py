@@ -1,8 +1,7 @@
 """`pocketclip data filter`."""
 
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,7 +87,7 @@ def filter_source(
         return
     chosen = _rules(rules, baseline, files, score)
     written = Written(ids, histogram, scores)
-    folder = written.folder(out)
+    folder = written.folder(out, chosen)
     open_stage = _measuring(source, chosen, model, device)
     with open_engine(engine, ray_address) as compute:
         with loading(model) if model else nullcontext():
@@ -97,15 +96,15 @@ def filter_source(
             curation = filtering(stage, open_stage, source, chosen, folder, partial(written.write, source, chosen))
             settings: dict[str, Any] = {"name": name, "samples_per_shard": samples_per_shard, "resume": resume}
             report = carry_out(curation, compute, shown, **settings, dry_run=out is None)
-    written.finish(folder, only=out is None)
-    _show(report, out, name, ids, as_json=json_lines)
+    written.finish(folder, name, only=out is None)
+    _show(report, out, name, written, as_json=json_lines)
 
 
 def _rules(rules: Mapping[str, Any], baseline: str | None, files: "BaselineFiles", score: str | None) -> "FilterConfig":
     """Rules for the samples of a source; a baseline's are among them where they ask no more than a model."""
     from pocketclip.curate.baselines import baseline as filters_of
     from pocketclip.curate.baselines import full_name, refuse_files
-    from pocketclip.curate.filter import FilterConfig
+    from pocketclip.curate.filter import FilterConfig, given_rules
     from pocketclip.errors import UserError
 
     if score is not None:
@@ -116,8 +115,7 @@ def _rules(rules: Mapping[str, Any], baseline: str | None, files: "BaselineFiles
     if (full := full_name(baseline)) in ("no_filter", "text_based") or full.startswith("image_based"):
         raise UserError(f"--baseline {baseline} is for rows:METADATA, the Parquet files of scores; see docs/data.md.")
     (named,) = filters_of(baseline, files)
-    own = {name: value for name, value in rules.items() if value}
-    return FilterConfig.parse({**named.rules, **own}, place="pocketclip data filter")
+    return FilterConfig.parse({**named.rules, **given_rules(rules)}, place="pocketclip data filter")
 
 
 @dataclass(frozen=True)
@@ -128,27 +126,33 @@ class Written:
     histogram: Path | None
     scores: Path | None
 
-    def folder(self, out: Path | None) -> Path:
+    def folder(self, out: Path | None, rules: "FilterConfig") -> Path:
         """Where blocks of measured samples lie meanwhile: with the shards, or beside the list of ids."""
+        from pocketclip.curate.chosen import check_scores
         from pocketclip.data import ids as id_lists
         from pocketclip.errors import UserError
+        from pocketclip.files import make_folder_of
         from pocketclip.report import histogram as drawing
 
         if self.ids is not None:
             id_lists.check_ending(self.ids)
         if self.histogram is not None:
-            drawing.check_ending(self.histogram)
+            drawing.check(self.histogram, rules.model_dump(exclude_defaults=True))
+        if self.scores is not None:
+            check_scores(self.scores)
+        for option, file in vars(self).items():
+            if file is not None:
+                make_folder_of(file, elsewhere=f"--{option}")
         first = out or self.ids or self.scores
         if first is None:
             raise UserError("Nothing would be written: add --out DIR for shards, or --ids FILE for a list of ids.")
-        return out or first.with_suffix(".measured")
+        return out or first.with_name(f"{first.name}.measured")
 
     def write(self, place: str, rules: "FilterConfig", signals: "Signals", verdict: "Verdict") -> None:
         """All of them, once it is known what stays."""
         from pocketclip.curate.chosen import chosen_names, signal_histograms, write_scores
         from pocketclip.data import open_source
         from pocketclip.data.ids import write_ids
-        from pocketclip.errors import UserError
         from pocketclip.report.histogram import write_histograms
 
         source: Source = open_source(place, place="SOURCE")
@@ -157,17 +161,17 @@ class Written:
         if self.scores is not None:
             write_scores(self.scores, source, signals)
         if self.histogram is not None:
-            drawn = list(signal_histograms(signals, verdict, rules))
-            if not drawn:
-                raise UserError("--histogram has no effect: no rule here compares a number.")
-            write_histograms(self.histogram, drawn)
+            write_histograms(self.histogram, list(signal_histograms(signals, verdict, rules)))
 
-    def finish(self, folder: Path, *, only: bool) -> None:
+    def finish(self, folder: Path, name: str, *, only: bool) -> None:
         """Without shards the blocks have served; files that an earlier call did not write are not there."""
+        from pocketclip.data.shards import clear_unfinished
         from pocketclip.errors import UserError
 
         if only:
-            shutil.rmtree(folder, ignore_errors=True)
+            clear_unfinished(folder, name)
+            with suppress(OSError):  # something else lies there
+                folder.rmdir()
         for file in (self.ids, self.histogram, self.scores):
             if file is not None and not file.exists():
                 raise UserError(f"{file}: not written, since the shards were finished before; filter without --resume.")
@@ -190,7 +194,7 @@ def _measuring(source: str, rules: "FilterConfig", model: str | None, device: st
     return partial(open_similarity, source, model, str(resolve_device(device)))
 
 
-def _show(report: "FilterReport", out: Path | None, name: str, ids: Path | None, *, as_json: bool) -> None:
+def _show(report: "FilterReport", out: Path | None, name: str, written: Written, *, as_json: bool) -> None:
     """Counts to stdout, what each rule dropped and where the shards lie to stderr."""
     for what, dropped in (("images", report.dropped_images), ("captions", report.dropped_captions)):
         for rule, count in dropped.items():
@@ -202,10 +206,10 @@ def _show(report: "FilterReport", out: Path | None, name: str, ids: Path | None,
         tell_shards(f"{report.num_kept_images:,} samples", out, name, report.num_shards)
     if out is None and (lost := sum(report.dropped_captions.values())):
         tell(f"a list names images, which keep all their captions: the {lost:,} dropped ones go with --out alone")
-    if ids is not None:
+    if (ids := written.ids) is not None:
         tell(f"{report.num_kept_images:,} ids in {ids}. Train on them with --set data.subset.ids={ids}")
     rows = [
         ["images", f"{report.num_images:,}", f"{report.num_kept_images:,}"],
         ["captions", f"{report.num_captions:,}", f"{report.num_kept_captions:,}"],
     ]
-    print_one(report.model_dump(), str(out or ids), ["", "read", "kept"], rows, as_json=as_json)
+    print_one(report.model_dump(), str(out or ids or written.scores), ["", "read", "kept"], rows, as_json=as_json)

@@ -66,14 +66,11 @@ def _draw(source: "Source", file: Path) -> None:
     """The sheet, and which letters of its captions are not on it."""
     from pocketclip.curate.fonts import Fonts
     from pocketclip.curate.sheet import FONT_SIZE, contact_sheet
-    from pocketclip.files import cannot_write, write_atomically
+    from pocketclip.files import make_folder_of, write_atomically
 
     fonts, picture = Fonts(FONT_SIZE), io.BytesIO()
     contact_sheet(source, fonts=fonts).save(picture, "PNG")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(file, error, elsewhere="--sheet") from error
+    make_folder_of(file, elsewhere="--sheet")
     write_atomically(file, picture.getvalue(), elsewhere="--sheet")
     tell(f"Contact sheet: {file}")
     if fonts.missing:

@@ -30,8 +30,8 @@ def filter_rows_of(
     from pocketclip.cli.progress import reporter
     from pocketclip.curate.row_filter import filter_rows
     from pocketclip.data.ids import check_ending, write_ids
-    from pocketclip.data.sources.parquet import Parquet
     from pocketclip.errors import UserError
+    from pocketclip.files import make_folder_of
     from pocketclip.report import histogram as drawing
 
     if given := [name for name, value in others.items() if value]:
@@ -39,14 +39,15 @@ def filter_rows_of(
     if ids is None:
         raise UserError("rows: are filtered into a list of ids: add --ids FILE.")
     check_ending(ids)
-    if histogram is not None:
-        drawing.check_ending(histogram)
     filters = row_filters(rules, baseline, files, score)
-    table = Path(place.removeprefix(ROWS))
-    num_rows = sum(size for _, _, size in Parquet.open(table).groups)
-    with reporter(1.0, num_rows) as shown:
-        verdict = filter_rows(table, filters, shown, with_histograms=histogram is not None)
-    write_ids(ids, verdict.ids())
+    if histogram is not None:
+        drawing.check(histogram, *(one.rules for one in filters))
+        make_folder_of(histogram, elsewhere="--histogram")
+    make_folder_of(ids, elsewhere="--ids")
+    with reporter() as shown:
+        verdict = filter_rows(Path(place.removeprefix(ROWS)), filters, shown, with_histograms=histogram is not None)
+    names = verdict.ids()
+    write_ids(ids, names)
     if histogram is not None:
         drawing.write_histograms(histogram, verdict.histograms)
     report = verdict.report
@@ -54,7 +55,9 @@ def filter_rows_of(
         tell(f"{rule}: {count:,} rows dropped")
     for column, cut in report.cuts.items():
         tell(f"{column}: {cut:.6g} is the least that stays")
-    tell(f"{report.num_kept:,} ids in {ids}. Train on them with --set data.subset.ids={ids}")
+    if nameless := report.num_kept - len(names):
+        tell(f"{nameless:,} rows that stay have no id, and are not in the list")
+    tell(f"{len(names):,} ids in {ids}. Train on them with --set data.subset.ids={ids}")
     rows = [["rows", f"{report.num_rows:,}", f"{report.num_kept:,}"]]
     print_one(report.model_dump(), str(ids), ["", "read", "kept"], rows, as_json=as_json)
 
@@ -64,14 +67,14 @@ def row_filters(
 ) -> "list[RowFilter]":
     """From rules of one's own, a baseline of DataComp, or both, which then all have to pass."""
     from pocketclip.curate import baselines
-    from pocketclip.curate.filter import FilterConfig
+    from pocketclip.curate.filter import FilterConfig, given_rules
     from pocketclip.curate.rows import RowFilter
     from pocketclip.errors import UserError
 
     named = [] if baseline is None else baselines.baseline(baseline, files)
     if baseline is None:
         baselines.refuse_files(files)
-    given = {name: value for name, value in rules.items() if value}
+    given = given_rules(rules)
     if baseline is not None and not given:
         if score is not None:
             raise UserError("--score has no effect beside --baseline, which names its own; leave it out.")

@@ -51,13 +51,18 @@ def kept_masks(signals: Signals, verdict: Verdict) -> tuple[Mask, Mask]:
     return images, captions
 
 
+def check_scores(file: Path) -> None:
+    """A UserError where a file's ending is not that of what `write_scores` writes."""
+    if file.suffix != ".parquet":
+        raise UserError(f"{file}: --scores writes a table that ends in .parquet.")
+
+
 def write_scores(file: Path, source: Source, signals: Signals) -> None:
     """Write what was measured of each image, dropped or not, with its key, as `data.subset.scores` reads it.
 
     Of the captions it is the mean; `similarity` is there where a model compared them.
     """
-    if file.suffix != ".parquet":
-        raise UserError(f"{file}: --scores writes a table that ends in .parquet.")
+    check_scores(file)
     arrow, parquet = require("pyarrow", extra="parquet"), require("pyarrow.parquet", extra="parquet")
 
     def mean(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """`data filter`: which samples of a source are worth keeping, by rules over signals measured of each."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -59,6 +59,11 @@ class FilterConfig(Config):
     def needs_model(self) -> bool:
         """Whether a rule compares embeddings."""
         return self.min_similarity is not None or self.keep_share is not None
+
+
+def given_rules(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `FilterConfig`'s that are on; 0 is a value."""
+    return {rule: value for rule, value in rules.items() if value != FilterConfig.model_fields[rule].default}
 
 
 @dataclass(frozen=True)

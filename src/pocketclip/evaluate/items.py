@@ -23,7 +23,7 @@ from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import NOT_ASKED, Task
 from pocketclip.evaluate.task_data import Answers
 from pocketclip.evaluate.tasks import task_of
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.files import make_folder_of, write_atomically
 from pocketclip.records import EvalResult, record_of
 
 IDS, RECORD = "item_ids", "record"
@@ -107,10 +107,7 @@ def write_items(path: Path, items: Items, *, elsewhere: str = "--keep-items") ->
     arrays[RECORD] = np.frombuffer(json.dumps(items.record.to_json()).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error, elsewhere=elsewhere) from error
+    make_folder_of(path, elsewhere=elsewhere)
     write_atomically(path, buffer.getvalue(), elsewhere=elsewhere)
     return path
 

@@ -1,7 +1,7 @@
 """Histograms of what a filter went by, with its cuts drawn, as one picture."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ ENDINGS = (".svg", ".png")
 _DROPPED = "#c3cad5"
 
 
-def check_ending(file: Path) -> None:
-    """A UserError where a picture's file has another ending than one of `ENDINGS`."""
+def check(file: Path, *rules: Mapping[str, Any]) -> None:
+    """A UserError where a file's ending is none of `ENDINGS`, or none of the rules that are drawn compares a number."""
     if file.suffix not in ENDINGS:
         raise UserError(f"{file}: a picture of histograms ends in {' or '.join(ENDINGS)}.")
+    if not any(isinstance(value, int | float) and value is not True for one in rules for value in one.values()):
+        raise UserError("--histogram has no effect: no rule here compares a number.")
 
 
 def write_histograms(file: Path, histograms: Sequence[Histogram]) -> None:
     """Draw one below the other."""
-    check_ending(file)
     settings = {"svg.fonttype": "none", "svg.hashsalt": "pocketclip", "font.size": 9}
     output = io.BytesIO()
     with require("matplotlib", extra="study").rc_context(settings):

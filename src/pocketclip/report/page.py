@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketclip.errors import UserError, require
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.files import make_folder_of, write_atomically
 from pocketclip.records import Provenance
 from pocketclip.report.amounts import day, duration, of_hundred
 
@@ -40,7 +40,4 @@ def make_room(out: Path) -> None:
     """
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder; give the name of an HTML file, such as {out / 'page.html'}.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(out, error) from error
+    make_folder_of(out)
