@@ -35,7 +35,7 @@ def filter_rows(
     """
     table = Parquet.open(place)
     judges = [_Judge(table, one, with_histograms) for one in filters]
-    done, num_rows = 0, sum(size for _, _, size in table.groups)
+    done, num_rows = 0, sum(table.sizes.values())
     for rows in _all_rows(table, judges):
         for judge in judges:
             judge.look_at(rows)
@@ -51,8 +51,7 @@ def filter_rows(
     cuts = {judge.columns["score"]: judge.cut for judge in judges if judge.cut is not None}
     report = RowsReport(num_rows=num_rows, num_kept=int(kept.sum()), dropped=dict(dropped), cuts=cuts)
     histograms = [histogram for judge in judges for histogram in judge.histograms(kept)]
-    sizes = [sum(size for number, _, size in table.groups if number == own) for own in range(len(table.files))]
-    return RowsVerdict(table, np.split(kept, np.cumsum(sizes)[:-1]), report, histograms)
+    return RowsVerdict(table, np.split(kept, np.cumsum(list(table.sizes.values()))[:-1]), report, histograms)
 
 
 def _all_rows(table: Parquet, judges: Sequence["_Judge"]) -> Iterator[Rows]:
@@ -132,8 +131,8 @@ class _Judge:
         if self.filter.clusters is not None:
             file, start = rows.place
             if self._held[0] != file:
-                size = sum(size for number, _, size in self.table.groups if self.table.files[number] == file)
-                self._held = (file, self.filter.clusters.near(self.filter.clusters.embeddings_beside(file, size)))
+                embeddings = self.filter.clusters.embeddings_beside(file, self.table.sizes[file])
+                self._held = (file, self.filter.clusters.near(embeddings))
             yield "clusters", self._held[1][start : start + len(rows)]
 
     def _by_caption(self, rows: Rows) -> Iterator[tuple[str, Mask]]:

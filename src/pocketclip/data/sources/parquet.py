@@ -55,6 +55,14 @@ class Parquet:
         """The first file."""
         return self.files[0]
 
+    @functools.cached_property
+    def sizes(self) -> dict[Path, int]:
+        """Rows of each file."""
+        sizes = dict.fromkeys(self.files, 0)
+        for number, _, size in self.groups:
+            sizes[self.files[number]] += size
+        return sizes
+
     def holds_bytes(self, column: str) -> bool:
         """Whether a column holds pictures, not their names."""
         kind = str(self.schema.field(column).type).removeprefix("dictionary<values=")
