@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,25 @@ def test_a_least_similarity_of_nothing_is_one(pocketclip: Run, rows: Path, tmp_p
     command = ("data", "filter", f"rows:{rows}", "--ids", tmp_path / "new" / "kept.txt", "--baseline", "no_filter")
     assert pocketclip(*command, "--min-similarity", "0").code == 0
     assert (tmp_path / "new" / "kept.txt").read_text().split() == UIDS[10:]
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "option"),
+    [
+        ("pyarrow", "parquet", ["--ids", "x.parquet"]),
+        ("pyarrow", "parquet", ["--scores", "x.parquet"]),
+        ("matplotlib", "study", ["--ids", "x.txt", "--histogram", "x.svg"]),
+    ],
+)
+def test_what_is_not_installed_is_known_before_anything_is_measured(
+    pocketclip: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str, extra: str, option: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    ended = pocketclip("data", "filter", "scenes:3", "--min-image-side", "1", *option)
+    assert ended.code == 1
+    assert f"'pocketclip[{extra}]'" in ended.err
+    assert "measuring" not in ended.err
 
 
 def test_what_lies_where_blocks_would_stays(pocketclip: Run, make_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -52,9 +52,10 @@ def kept_masks(signals: Signals, verdict: Verdict) -> tuple[Mask, Mask]:
 
 
 def check_scores(file: Path) -> None:
-    """A UserError where a file's ending is not that of what `write_scores` writes."""
+    """A UserError where a file's ending is not that of what `write_scores` writes, or pyarrow is not installed."""
     if file.suffix != ".parquet":
         raise UserError(f"{file}: --scores writes a table that ends in .parquet.")
+    require("pyarrow", extra="parquet")
 
 
 def write_scores(file: Path, source: Source, signals: Signals) -> None:

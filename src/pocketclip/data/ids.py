@@ -215,6 +215,8 @@ def _as_uids(file: Path, names: Sequence[str] | Uids, option: str) -> Uids:
 
 
 def check_ending(file: Path) -> None:
-    """A UserError where a file's ending says of no kind of list."""
+    """A UserError where a file's ending says of no kind of list, or of one that needs what is not installed."""
     if file.suffix not in ENDINGS:
         raise UserError(f"{file}: a list of ids ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+    if file.suffix == ".parquet":
+        require("pyarrow", extra="parquet")

@@ -22,6 +22,7 @@ def check(file: Path, *rules: Mapping[str, Any]) -> None:
         raise UserError(f"{file}: a picture of histograms ends in {' or '.join(ENDINGS)}.")
     if not any(isinstance(value, int | float) and value is not True for one in rules for value in one.values()):
         raise UserError("--histogram has no effect: no rule here compares a number.")
+    require("matplotlib", extra="study")
 
 
 def write_histograms(file: Path, histograms: Sequence[Histogram]) -> None:
