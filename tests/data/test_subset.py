@@ -241,6 +241,7 @@ def test_rows_without_an_id_score_nothing(photos: Source, tmp_path: Path, ending
             "none of its 2 ids (such as 'a', 'b') is the key of a sample of folder:",
         ),
         ("key,clip\n001,1\n001,2\n", {"top": 0.5}, "1 ids are scored twice, that of row 1 in row 2 again"),
+        ("key,clip\n,1\n001,2\n,3\n001,4\n", {"top": 0.5}, "1 ids are scored twice, that of row 2 in row 4 again"),
         ("key,clip,b32\n001,1,2\n", {"top": 0.5}, "has several scores; name one of clip, b32"),
         ("key,clip\n001,1\n", {"top": 0.5, "score": "clop"}, "Unknown score 'clop'. Did you mean 'clip'?"),
         ("key,clip\n001,1\n", {"top": 0.5, "score": "english"}, "has no effect; name one of clip"),

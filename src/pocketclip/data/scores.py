@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketclip.data.identity import kept
-from pocketclip.data.ids import ID_COLUMNS, column_ids, id_column, part_of
+from pocketclip.data.identity import UNREADABLE, kept
+from pocketclip.data.ids import ID_COLUMNS, Numbers, column_ids, id_column, part_of
 from pocketclip.data.language import FORMAT, may_be_english
 from pocketclip.data.source import Source
 from pocketclip.errors import UserError, require, unknown_choice, unreadable
@@ -92,10 +92,11 @@ def read_scores(file: Path) -> ScoreTable:
     """
     with unreadable(f"{file}: cannot be read as a table of scores"):
         parts = list(_parquet_parts(file) if file.suffix == ".parquet" else _text_parts(file))
-    if not sum(len(part.ids) for part in parts):
+    ids = np.concatenate([np.zeros(0, np.int64), *(part.ids for part in parts)])
+    named = np.flatnonzero(ids != UNREADABLE)
+    if not len(named):
         raise UserError(f"{file}: scores nothing.")
-    ids = np.concatenate([part.ids for part in parts])
-    order = np.argsort(ids, kind="stable")
+    order = named[np.argsort(ids[named], kind="stable")]
     ids = ids[order]
     if len(twice := np.flatnonzero(ids[1:] == ids[:-1])):
         rows = sorted((int(order[twice[0]]) + 1, int(order[twice[0] + 1]) + 1))
@@ -112,11 +113,11 @@ def _parquet_parts(file: Path) -> Iterator[ScoreTable]:
     numeric = [one.name for one in schema if is_number(arrow, one.type) and one.name != names]
     _check_columns(file, numeric, schema.names)
     for batch in table.iter_batches(columns=[names, *numeric], batch_size=_BATCH):
-        batch = batch.filter(batch.column(names).is_valid())
         values = {name: batch.column(name).cast(arrow.float64(), safe=False) for name in numeric}
         columns = {name: column.to_numpy(zero_copy_only=False) for name, column in values.items()}
-        ids, first, are_uids = part_of(column_ids(batch.column(names)))
-        yield ScoreTable(file, ids, columns, first, are_uids)
+        there = batch.column(names).is_valid().to_numpy(zero_copy_only=False)
+        found, first, are_uids = part_of(column_ids(batch.column(names)))
+        yield ScoreTable(file, _in_rows(found, there), columns, first, are_uids)
 
 
 def is_number(arrow: Any, kind: Any) -> bool:
@@ -131,7 +132,6 @@ def _text_parts(file: Path) -> Iterator[ScoreTable]:
         table = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",")
         header, rows = list(table.fieldnames or []), list(table)
     names = id_column(header, str(file)) if rows else ID_COLUMNS[0]
-    rows = [row for row in rows if row[names]]
     columns = {}
     for name in header:
         if name != names:
@@ -141,8 +141,16 @@ def _text_parts(file: Path) -> Iterator[ScoreTable]:
                 continue
     if rows:
         _check_columns(file, list(columns), header)
-    ids, first, _ = part_of([row[names] for row in rows])
-    yield ScoreTable(file, ids, columns, first, False)
+    there = np.array([bool(row[names]) for row in rows], np.bool_)
+    found, first, _ = part_of([row[names] for row in rows if row[names]])
+    yield ScoreTable(file, _in_rows(found, there), columns, first, False)
+
+
+def _in_rows(found: Numbers, there: npt.NDArray[np.bool_]) -> Numbers:
+    """(N,) ids of the rows that have one, `UNREADABLE` of the others, so that messages count all rows."""
+    ids = np.full(len(there), UNREADABLE, np.int64)
+    ids[there] = found
+    return ids
 
 
 def _check_columns(file: Path, numeric: Sequence[str], columns: Sequence[str]) -> None:
