@@ -34,7 +34,7 @@ def fit_to_data(recipe: Recipe, watch: Watch = SILENT) -> tuple[Recipe, str | No
     _refuse_too_few(source, count)
     share = data.hold_out
     if data.val is None and count < round(enough):
-        share = max(share, min(HELD_OUT, LARGEST_SHARE * count) / count)
+        share = max(share, fewest_held_out(count) / count)
         plain = plain.model_copy(update={"data": data.model_copy(update={"hold_out": share})})
     part, held = open_data(plain.data, watch)
     if data.subset is not None:
@@ -49,6 +49,11 @@ def fit_to_data(recipe: Recipe, watch: Watch = SILENT) -> tuple[Recipe, str | No
     )
     watch.note(note)
     return plain, note
+
+
+def fewest_held_out(count: int) -> float:
+    """Of so many pictures."""
+    return min(HELD_OUT, LARGEST_SHARE * count)
 
 
 def _refuse_too_few(source: Source, count: int) -> None:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pocketclip.run.fit import FEWEST, HELD_OUT
+from pocketclip.run.fit import FEWEST, fewest_held_out
 from pocketclip.study.fit.candidates import ALL_LAYERS, Candidate, Table
 from pocketclip.study.fit.look import Data, Speeds
 
-LARGEST_HELD_OUT, SMALL = 1000, 2000
-"""Pictures that are held out at most; below so many in all, a tenth of them is, and else a twentieth."""
+LARGEST_HELD_OUT, ENOUGH_HELD_OUT = 1000, 200
+"""Pictures that are held out at most, and until how many a tenth of all is and not a twentieth."""
 HEAD_EPOCHS, FEWEST_HEAD_EPOCHS, HEAD_STEPS = 12, 8, 40
 """Passes over stored features that are of use; where an epoch has few steps there are more, for so many steps."""
 MOST_HEAD_EPOCHS = 30
@@ -45,9 +45,8 @@ class Plan:
 
 def held_out(num_pictures: int) -> int:
     """Pictures of all that are measured on."""
-    share = 0.1 if num_pictures < SMALL else 0.05
-    least = min(SMALL // 10, round(0.1 * num_pictures))
-    return min(LARGEST_HELD_OUT, max(HELD_OUT, least, round(share * num_pictures)))
+    share = max(min(0.1 * num_pictures, ENOUGH_HELD_OUT), 0.05 * num_pictures)
+    return min(LARGEST_HELD_OUT, round(max(fewest_held_out(num_pictures), share)))
 
 
 def head_batch(num_pictures: int) -> tuple[int, float]:
