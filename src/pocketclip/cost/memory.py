@@ -28,14 +28,16 @@ def peak_mib(run: Callable[[], object], device: torch.device) -> dict[str, float
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     run()
-    peak = _status("VmHWM")
-    if not peak:
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    result = {"peak_memory_mib": round(peak, 1), "resident_before_mib": round(before, 1)}
+    result = {"peak_memory_mib": round(peak_bytes() / 2**20, 1), "resident_before_mib": round(before, 1)}
     if device.type == "cuda":
         result["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return result
+
+
+def peak_bytes() -> float:
+    """The most memory that this process has had."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return 2**20 * _status("VmHWM") or unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _status(key: str) -> float:

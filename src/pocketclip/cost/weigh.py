@@ -63,8 +63,7 @@ def measure_cost(
     single = [part for part in MODALITIES if runner.suited_threads(part, 1) < torch.get_num_threads()]
     alone = f" ({' and '.join(single)} with one thread)" if single else ""
     if bundle is not None:
-        size = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
-        metrics["bundle_mib"] = round(size / 2**20, 2)
+        metrics["bundle_mib"] = round(folder_bytes(bundle) / 2**20, 2)
     notes = [
         f"MACs of one image and of one text of {context_length} tokens, fused, heads and attention included",
         f"latency at batch 1{alone}, throughput at batch 32; texts of {num_tokens} tokens; random inputs",
@@ -113,3 +112,8 @@ def _timings(
 def _few_runs(metrics: Mapping[str, float | int | str | None]) -> list[str]:
     """A note where calls took so long that they were timed a few times only."""
     return [f"a call takes long, so one timing has only {metrics['num_runs']} of them"] if "num_runs" in metrics else []
+
+
+def folder_bytes(folder: Path) -> int:
+    """Of all files of a bundle."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

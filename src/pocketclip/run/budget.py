@@ -84,7 +84,7 @@ def _too_small(name: str, config: TrainConfig, needed: float, seconds: float) ->
     """What is wrong with so few seconds, and the nearest amount that works."""
     assert config.budget is not None
     kind, amount = config.budget.kind, config.budget.amount
-    nearest = f"--set {name}.budget.{kind}={_rounded_up(amount * needed / seconds):g}"
+    nearest = f"--set {name}.budget.{kind}={rounded_up(amount * needed / seconds):g}"
     return (
         f"{name}.budget: {amount:g} {kind} is too small for one batch: what has to be done around it and the batch "
         f"take {needed:.3g} s here. Give at least {nearest}."
@@ -114,7 +114,7 @@ def steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> i
         earlier = f", and the stages before take {before:.3g}" if before else ""
         raise UserError(
             f"{name}.budget: {amount:.6g} macs is too small: one batch of {config.batch_size} takes {batch:.3g}"
-            f"{earlier}. Give at least --set {name}.budget.macs={_rounded_up(before + batch):.3g}."
+            f"{earlier}. Give at least --set {name}.budget.macs={rounded_up(before + batch):.3g}."
         )
     return steps
 
@@ -191,7 +191,7 @@ def _encoding_seconds(run: Run, config: TrainConfig, source: Source, *, exact: b
     return building + seconds * len(source) / len(some)
 
 
-def _rounded_up(value: float) -> float:
+def rounded_up(value: float) -> float:
     """To two figures."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return math.ceil(value / unit) * unit

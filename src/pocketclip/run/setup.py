@@ -110,7 +110,7 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
             )
         if text.vocabulary == "occurring":
             needed = model.text_encoder.needed_tokens()
-            tokenizer, kept = keep_occurring(tokenizer, _first_captions(source), also=needed)
+            tokenizer, kept = keep_occurring(tokenizer, first_captions(source), also=needed)
             model.text_encoder.keep_tokens(kept)
         return tokenizer, model
     if text.pretrained != "none":
@@ -119,7 +119,7 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
             "pretrained word embeddings belong to their own tokenizer."
         )
     tokenizer = learned_tokenizer(
-        _first_captions(source),
+        first_captions(source),
         vocabulary_size=text.vocabulary_size,
         context_length=text.context_length,
         kind=text.tokenizer_kind,
@@ -149,7 +149,7 @@ def frozen_towers(
     )
 
 
-def _first_captions(source: Source) -> list[str]:
+def first_captions(source: Source) -> list[str]:
     """Enough to know the words of a data set by."""
     captions: list[str] = []
     for texts in readable_captions(source):

@@ -1,20 +1,22 @@
 """What is chosen on a machine whose speed the tests know."""
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from pocketclip.errors import UserError
 from pocketclip.study.fit import candidates as module
 from pocketclip.study.fit.candidates import Candidate, candidates, read_table
-from pocketclip.study.fit.choice import Choice, choose, limits_of
+from pocketclip.study.fit.choice import Choice, choose, limits_of, three_lines
 from pocketclip.study.fit.limits import Limits
 from pocketclip.study.fit.look import Data, Speeds
 from pocketclip.study.fit.plans import Planner, head_batch, held_out
 from pocketclip.study.fit.recipe import recipe_of
-from pocketclip.study.fit.told import three_lines
 
 TABLE = read_table()
+RESULTS = Path(__file__).parents[3] / "results"
 IDLE = Speeds(opening=0.0005, decoding=0.001, work=6e-4, caption=0.0008, tuning=0.018)
 FLICKR8K = Data("flickr8k", 6000, 5.0)
 
@@ -129,6 +131,18 @@ def test_a_limit_that_none_keeps_is_refused_with_the_nearest(limit: dict[str, fl
 def test_the_nearest_can_be_had() -> None:
     assert choose_for(120, latency_ms=6.8).plan.candidate.image.image_size == 128
     assert choose_for(120, size_bytes=18.6e6).plan.candidate.half
+    for limit in ({"latency_ms": 1.0}, {"size_bytes": 1e6}, {"memory_bytes": 1e6}):
+        with pytest.raises(UserError) as refused:
+            choose_for(120, **limit)  # type: ignore[arg-type]
+        option, amount = str(refused.value).rpartition("Give at least --")[2].split(",")[0].split()
+        read = Limits.read("2min", **{"latency": None, "size": None, "memory": None, option: amount})
+        again = {name: value for name, value in read.model_dump().items() if name != "budget_seconds"}
+        assert choose_for(120, **again).plan.num_pictures
+
+
+def test_without_free_memory_nothing_is_said_of_an_option() -> None:
+    with pytest.raises(UserError, match=r"free here 1.0 MB: no tower .* takes 1.7 GB .* End other work"):
+        choose_for(120, memory=1e6, memory_bytes=4e9)
 
 
 def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not() -> None:
@@ -178,7 +192,8 @@ def test_every_candidate_is_a_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "held"), [(8, 4), (30, 4), (60, 6), (1999, 200), (2000, 200), (6000, 300), (10**6, 1000)]
+    ("count", "held"),
+    [(8, 2), (12, 3), (30, 4), (60, 6), (1999, 200), (2000, 200), (3000, 200), (6000, 300), (10**6, 1000)],
 )
 def test_what_is_held_out(count: int, held: int) -> None:
     assert held_out(count) == held
@@ -195,3 +210,14 @@ def test_pictures_without_a_caption_are_no_reason_to_leave_some_out() -> None:
 
 def test_few_pictures_get_small_batches() -> None:
     assert [head_batch(count)[0] for count in (60, 1500, 6000)] == [32, 128, 256]
+
+
+def test_what_the_table_calls_on_record_is_there() -> None:
+    def points(name: str) -> float:
+        run = json.loads((RESULTS / name).read_text())["runs"][0]
+        return 50 * sum(run[f"{way}_recall@1"]["value"] for way in ("text_to_image", "image_to_text"))
+
+    heads, towers = points("flickr8k_heads_cpu.json"), points("flickr8k_finetune_cpu.json")
+    assert TABLE.heads_points == pytest.approx(heads, abs=0.1)
+    assert TABLE.tuning.points(12) == pytest.approx(towers - heads, abs=0.1)
+    assert "guesses" in TABLE.origin

@@ -1,6 +1,7 @@
 """Carries out a fit: look, choose, train, and hold the bundle against its limits. The same call goes on with one."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,24 +9,24 @@ from pathlib import Path
 from typing import Any, Self
 
 from pocketclip.config import Config
-from pocketclip.data import Source, open_source
-from pocketclip.data.source import readable_captions
+from pocketclip.cost.memory import peak_bytes
+from pocketclip.cost.weigh import folder_bytes
+from pocketclip.data import open_source
 from pocketclip.errors import TooManyBrokenError, UserError
 from pocketclip.files import cannot_write, holds_only, write_atomically
 from pocketclip.models.running.precision import resolve_device, resolve_precision
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import excerpt
-from pocketclip.run.setup import FIT, MAX_CAPTIONS_FOR_TOKENIZER
+from pocketclip.run.setup import FIT, MAX_CAPTIONS_FOR_TOKENIZER, first_captions
 from pocketclip.run.train import Outcome, train
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.study.fit.candidates import read_table
-from pocketclip.study.fit.choice import choose, limits_of
+from pocketclip.study.fit.choice import choose, limits_of, three_lines
 from pocketclip.study.fit.limits import Limits, told_bytes
 from pocketclip.study.fit.look import Data, Machine
 from pocketclip.study.fit.plans import EXACT, Planner
 from pocketclip.study.fit.recipe import recipe_of
-from pocketclip.study.fit.told import three_lines
-from pocketclip.study.fit.weigh import Scale, available_memory, folder_bytes, one_input, peak_bytes
+from pocketclip.study.fit.weigh import Scale, available_memory, one_input
 
 WITH_TUNING = 150.0
 """Seconds of a budget from which on training the towers is worth timing."""
@@ -101,7 +102,7 @@ def decide(request: Request, *, device: str, spent: Callable[[], float], watch: 
     watch.work("looking at the machine", 0, 1)
     machine = Machine(table, on)
     speeds = machine.speeds(source, with_tuning=limits.budget_seconds >= WITH_TUNING)
-    scale = Scale(on, lambda: _captions(source))
+    scale = Scale(on, lambda: first_captions(excerpt(source, MAX_CAPTIONS_FOR_TOKENIZER)))
     memory = available_memory()
     exact = EXACT if resolve_precision("auto", on) == "bfloat16" else 1.0
     planner = Planner(table, data, speeds, limits.budget_seconds - spent(), exact=exact)
@@ -149,7 +150,8 @@ def carry_out(fitting: Fitting, folder: Path, *, device: str, started: float, wa
             started=started,
         )
     except TooManyBrokenError as error:
-        command = f"pocketclip train {folder} --out {folder} --set data.max_broken_share=SHARE --resume"
+        words = ["pocketclip", "train", str(folder), "--out", str(folder)]
+        command = f"{shlex.join(words)} --set data.max_broken_share=SHARE --resume"
         raise UserError(f"{error}\nTo go on without them: {command}") from error
     return _held_against(fitting.request.limits, outcome)
 
@@ -162,8 +164,8 @@ def _held_against(limits: Limits, outcome: Outcome) -> Fitted:
     if limits.latency_ms is not None:
         taken = _latency_ms(outcome, limits.latency_ms)
         rows.append(("latency", taken, limits.latency_ms, lambda got: f"{got:.1f} ms"))
-    if limits.memory_bytes is not None and (peak := peak_bytes()) is not None:
-        rows.append(("memory of all this", peak, limits.memory_bytes, told_bytes))
+    if limits.memory_bytes is not None:
+        rows.append(("memory of all this", peak_bytes(), limits.memory_bytes, told_bytes))
     told = [(f"{name} {show(taken)} of {show(most)}", taken <= most) for name, taken, most, show in rows]
     return Fitted(outcome, tuple(text for text, _ in told), tuple(text for text, good in told if not good))
 
@@ -176,16 +178,6 @@ def _latency_ms(outcome: Outcome, most: float) -> float:
         if best <= most:
             break
     return best
-
-
-def _captions(source: Source) -> list[str]:
-    """Enough of all to know which words occur."""
-    captions: list[str] = []
-    for group in readable_captions(excerpt(source, MAX_CAPTIONS_FOR_TOKENIZER)):
-        captions.extend(group)
-        if len(captions) >= MAX_CAPTIONS_FOR_TOKENIZER:
-            break
-    return captions
 
 
 def _difference(before: Request, now: Request) -> str:

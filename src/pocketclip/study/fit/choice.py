@@ -1,13 +1,16 @@
-"""Chooses what is trained: of all that keeps the limits, what scores most by the records in the time there is."""
+"""Chooses what is trained: of all that keeps the limits, what scores most by the records in the time; and says why."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pocketclip.errors import UserError, pip_install
+from pocketclip.hardware import describe_hardware
+from pocketclip.run.budget import rounded_up
 from pocketclip.study.fit.candidates import Candidate, Table, candidates
 from pocketclip.study.fit.limits import Limits, told_bytes, told_time
-from pocketclip.study.fit.plans import Plan, Planner
+from pocketclip.study.fit.look import Data, Speeds
+from pocketclip.study.fit.plans import Plan, Planner, held_out
 
 
 class Weighing(Protocol):
@@ -31,7 +34,11 @@ class Limit:
     most: float
     taken: Callable[[Candidate], float]
     told: Callable[[float], str]
-    verb: str
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it was typed; the memory that is free here was not."""
+        return self.option.startswith("--")
 
     def keeps(self, candidate: Candidate) -> bool:
         """Whether a candidate stays within."""
@@ -52,13 +59,13 @@ def limits_of(asked: Limits, scale: Weighing, available_memory: float) -> tuple[
     """Those that were asked for, and the memory that this machine has."""
     found = []
     if asked.size_bytes is not None:
-        found.append(Limit("--size", asked.size_bytes, scale.size_bytes, told_bytes, "takes"))
-    memory = min(available_memory, asked.memory_bytes or available_memory)
-    option = "--memory" if asked.memory_bytes is not None else "the memory that is free here"
-    if memory != float("inf"):
-        found.append(Limit(option, memory, scale.memory_bytes, told_bytes, "takes"))
+        found.append(Limit("--size", asked.size_bytes, scale.size_bytes, told_bytes))
+    if asked.memory_bytes is not None:
+        found.append(Limit("--memory", asked.memory_bytes, scale.memory_bytes, told_bytes))
+    if available_memory != float("inf"):
+        found.append(Limit("the memory that is free here", available_memory, scale.memory_bytes, told_bytes))
     if asked.latency_ms is not None:
-        found.append(Limit("--latency", asked.latency_ms, scale.latency_ms, lambda got: f"{got:.1f} ms", "takes"))
+        found.append(Limit("--latency", asked.latency_ms, scale.latency_ms, lambda got: f"{got:.1f} ms"))
     return tuple(found)
 
 
@@ -83,8 +90,37 @@ def choose(table: Table, planner: Planner, limits: Sequence[Limit], budget_secon
     least = spent + min(map(planner.least, able))
     raise UserError(
         f"--budget {told_time(budget_seconds)}: too short for anything here, where looking at data and machine took "
-        f"{told_time(spent)}; give at least --budget {_rounded_up(least)}s."
+        f"{told_time(spent)}; give at least --budget {5 * int(least // 5 + 1)}s."
     )
+
+
+def three_lines(choice: Choice, data: Data, speeds: Speeds, image_core_ms: float, budget_seconds: float) -> list[str]:
+    """Data and machine, the choice with its reason, and the price."""
+    plan = choice.plan
+    pictures = 1 / (speeds.decoding + speeds.work * image_core_ms)
+    here = (
+        f"Here: {data.num_pictures:,} pictures with {data.captions_per_picture:.1f} captions each; "
+        f"{describe_hardware()}: {pictures:,.0f} pictures and {1 / speeds.caption:,.0f} captions a second."
+    )
+    how = "heads over the frozen towers"
+    if plan.candidate.tuned:
+        how = f"heads first, then both towers for {plan.tuned_epochs:.0f} epochs"
+    of_all = f", on {plan.num_pictures:,} of the pictures" if plan.num_pictures < data.num_pictures else ""
+    kept = [limit.option for limit in choice.limits if limit.is_asked]
+    within = " and ".join([told_time(budget_seconds), *kept])
+    chosen = f"Choice: {plan.candidate}, {how}{of_all}: the best on record within {within}; {choice.better}."
+    parts = ", ".join(f"{what} {told_time(seconds)}" for what, seconds in plan.seconds.items())
+    amounts = "".join(
+        f"; {limit.option.lstrip('-')} {limit.told(limit.taken(plan.candidate))} of {limit.told(limit.most)}"
+        for limit in choice.limits
+        if limit.is_asked
+    )
+    learned = plan.num_pictures - held_out(plan.num_pictures)
+    takes = (
+        f"Takes: about {told_time(plan.total)} ({parts}); {learned:,} pictures to learn from and "
+        f"{held_out(plan.num_pictures):,} to be measured on{amounts}."
+    )
+    return [here, chosen, takes]
 
 
 def _no_tower(limits: Sequence[Limit], able: Sequence[Candidate]) -> UserError:
@@ -94,12 +130,16 @@ def _no_tower(limits: Sequence[Limit], able: Sequence[Candidate]) -> UserError:
         keeping = [one for one in within if limit.keeps(one)]
         if not keeping:
             nearest = min(within, key=limit.taken)
-            beside = " and ".join(other.option for other in limits[:number] if other.option.startswith("--"))
-            within_those = f" that keep {beside}" if beside else ""
+            needed = limit.taken(nearest)
+            beside = " and ".join(other.option for other in limits[:number] if other.is_asked)
+            of_those = f" of those that keep {beside}" if beside else ""
+            remedy = "End other work on this machine."
+            if limit.is_asked:
+                enough = limit.told(rounded_up(1.001 * needed)).replace(" ", "")
+                remedy = f"Give at least {limit.option} {enough}, or leave it out."
             raise UserError(
-                f"{limit.option} {limit.told(limit.most)}: no tower keeps that here; the nearest of those"
-                f"{within_those} {limit.verb} {limit.told(limit.taken(nearest))} ({nearest}). "
-                f"Give at least that much, or leave {limit.option} out."
+                f"{limit.option} {limit.told(limit.most)}: no tower keeps that here; the nearest{of_those} takes "
+                f"{limit.told(needed)} ({nearest}). {remedy}"
             )
         within = keeping
     raise AssertionError("each limit is kept by some candidate that keeps the ones before")
@@ -125,8 +165,3 @@ def _what_more_would_bring(
         return "more time would go into training the towers, too"
     needed = min(map(planner.tuning_seconds, tuned))
     return f"training both towers, too, would take {told_time(needed)} or more"
-
-
-def _rounded_up(seconds: float) -> int:
-    """To 5 seconds."""
-    return 5 * int(seconds // 5 + 1)

@@ -101,11 +101,6 @@ def one_input(runner: Runner, image_size: int | None) -> float:
     return float(np.median(time_calls(call, seconds=TIMED_SECONDS)))
 
 
-def folder_bytes(folder: Path) -> int:
-    """Of all files of a bundle."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-
-
 def available_memory() -> float:
     """Bytes that this machine can give without swapping; without end where the system does not tell."""
     try:
@@ -114,12 +109,3 @@ def available_memory() -> float:
         return float("inf")
     found = {line.partition(":")[0]: line.split()[1] for line in lines if line}
     return 1024 * float(found["MemAvailable"]) if "MemAvailable" in found else float("inf")
-
-
-def peak_bytes() -> float | None:
-    """The most memory that this process has had; None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((1024 * float(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
