@@ -1,4 +1,4 @@
-"""What may be trained: towers and strategies with what they scored on record, read from `candidates.json`."""
+"""What may be trained: towers and strategies with what they score, read from `candidates.json`, which says whence."""
 
 import functools
 import importlib.util
