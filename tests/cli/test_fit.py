@@ -105,9 +105,13 @@ def test_a_dry_run_says_three_lines_and_writes_nothing(
     ("words", "said"),
     [
         (["--budget", "1s"], "too short for anything here"),
-        (["--budget", "2min", "--size", "1kB"], "no tower keeps that here; the nearest"),
+        pytest.param(
+            ["--budget", "2min", "--size", "1kB"], "no tower keeps that here; the nearest", marks=pytest.mark.slow
+        ),
         (["--budget", "2min", "--memory", "1MB"], "no tower keeps that here; the nearest"),
-        (["--budget", "2min", "--latency", "1us"], "no tower keeps that here; the nearest"),
+        pytest.param(
+            ["--budget", "2min", "--latency", "1us"], "no tower keeps that here; the nearest", marks=pytest.mark.slow
+        ),
     ],
 )
 @pytest.mark.usefixtures("made_up")
@@ -169,10 +173,11 @@ def test_a_limit_that_is_not_kept_after_all_is_said(
     pocketclip: Run, make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carry, "folder_bytes", lambda folder: 300e6)
-    out = tmp_path / "out"
+    out = tmp_path / "my run"
     ended = pocketclip("fit", f"folder:{make_folder(24)}", "--budget", "2min", "--size", "200MB", "--out", out)
     assert ended.code == 1
     assert "size 300.0 MB of 200.0 MB" in ended.err.splitlines()[-1]
+    assert f"pocketclip report '{out}'" in ended.err
     assert find_bundle(out).is_dir()
 
 

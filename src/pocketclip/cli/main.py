@@ -38,7 +38,7 @@ app = typer.Typer(
     name="pocketclip",
     cls=Commands,
     help="Small image-text models on a small budget: train, distil, measure, ship.\n\n"
-    "Start with: pocketclip quickstart\n\n"
+    "Start with: pocketclip quickstart. Your own pictures: pocketclip fit folder:photos --budget 20min\n\n"
     "Results go to stdout: as a table on a terminal, as lines of JSON into a pipe or a file. --format table and "
     "--format json decide otherwise, in every command that has --format; --json is short for --format json. Notes and "
     "progress go to stderr. -q and -v may stand before or behind a command.\n\n"

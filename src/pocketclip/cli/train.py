@@ -1,5 +1,6 @@
 """`pocketclip train`."""
 
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,10 +35,12 @@ def train(
 ) -> None:
     """Train a model from a recipe; ends with a measured bundle you can load, search with and ship.
 
+    `pocketclip fit` writes a recipe for your own pictures; this command carries out any.
+
     \b
-    Example, on your own pictures with captions beside them (dog.jpg, dog.txt):
-      pocketclip train quickstart/your_photos \\
-        --set data.train=folder:photos --out runs/mine
+    Examples:
+      pocketclip train flickr/flickr8k_heads_cpu --set seed=1
+      pocketclip train runs/mine/recipe.yaml --out runs/again
 
     \b
     On several GPUs or machines (docs/distributed.md):
@@ -98,4 +101,4 @@ def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     if broken := outcome.record.broken_items:
         items = "1 item was" if len(broken) == 1 else f"{len(broken):,} items were"
         tell(f"{items} left out; see broken_items in {folder}/records/run.json.")
-    tell(f"Bundle: {folder}/bundle   Pictures and curves: pocketclip report {folder}")
+    tell(f"Bundle: {folder}/bundle   Pictures and curves: {shlex.join(['pocketclip', 'report', str(folder)])}")
