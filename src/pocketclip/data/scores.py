@@ -121,6 +121,7 @@ def _parquet_parts(file: Path) -> Iterator[ScoreTable]:
 
 
 def is_number(arrow: Any, kind: Any) -> bool:
+    """Whether a column of an Arrow type holds numbers."""
     kinds = (arrow.types.is_floating, arrow.types.is_integer, arrow.types.is_decimal)
     return any(is_kind(kind) for is_kind in kinds)
 
