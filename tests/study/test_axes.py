@@ -10,6 +10,8 @@ import pytest
 from conftest import tiny_recipe_settings
 from pocketclip.config import digest
 from pocketclip.errors import UserError
+from pocketclip.run.data import open_data
+from pocketclip.study import samples
 from pocketclip.study.axes import grid
 from pocketclip.study.grid import Study, StudyConfig, load_study
 from pocketclip.study.samples import samples_of_rows, with_samples
@@ -121,6 +123,22 @@ def test_a_batch_larger_than_the_data_does_not_fit(write: Write) -> None:
                                            "flip": {"off": {}, "on": {"train.augment.flip": True}}})))  # fmt: skip
     assert seen == {"4, off": 16, "4, on": 16}
     assert [cell.reason for cell in study.left] == ["train.batch_size: a batch of 64 is more than all 24 images"] * 2
+
+
+def test_patches_that_a_tower_cannot_drop_are_told_before_any_data(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load(write({"tower": {"net": {}, "vit": {"model.image_encoder.name": "test_vit"}},
+                        "patches": {"all": {}, "half": {"train.keep_patches": 0.5}}}))  # fmt: skip
+    opened = []
+    monkeypatch.setattr(samples, "open_data", lambda data, watch: opened.append(data) or open_data(data, watch))
+    counter = samples.SampleCounter()
+    reasons = {row.name: counter.keeps_all_patches(row.recipe) for row in study.rows}
+    assert opened == []
+    left = with_samples(study)[0].left
+    assert [(cell.name, cell.reason) for cell in left] == [("net, half", reasons.pop("net, half"))]
+    assert left[0].reason.startswith("train.keep_patches: test_efficientnet needs all places of its map")
+    assert set(reasons.values()) == {None}
 
 
 def test_cells_need_not_see_equal_samples_unless_it_is_asked_for(write: Write) -> None:

@@ -1,9 +1,12 @@
-"""How many samples each row's run sees, and which cells their data cannot fill a batch of."""
+"""How many samples each row's run sees, and which cells cannot be trained, for their tower or their data."""
 
 from dataclasses import replace
 
+import torch
+
 from pocketclip.config import digest
 from pocketclip.errors import UserError
+from pocketclip.models.image.config import ImageEncoderConfig
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
 from pocketclip.run.fit import items_of_epoch
@@ -25,10 +28,10 @@ def samples_of_rows(study: Study, watch: Watch = SILENT) -> dict[str, int]:
 
 
 def with_samples(study: Study, watch: Watch = SILENT) -> tuple[Study, dict[str, int]]:
-    """The study without the cells that no batch can be filled for, and what `samples_of_rows` says of the others."""
+    """The study without the cells that cannot be trained, and what `samples_of_rows` says of the others."""
     counter, rows, left, seen = SampleCounter(watch), [], list(study.left), {}
     for row in study.rows:
-        reason = counter.too_few(row.recipe) if row.levels else None
+        reason = (counter.keeps_all_patches(row.recipe) or counter.too_few(row.recipe)) if row.levels else None
         if reason is None:
             rows.append(row)
             seen[row.name] = counter.samples(row.recipe)
@@ -51,13 +54,24 @@ def has_budget(recipe: Recipe) -> bool:
     return any(getattr(stage, "budget", None) is not None for stage in recipe.stages.values())
 
 
+def _why_all_patches(config: ImageEncoderConfig) -> str:
+    with torch.device("meta"):  # what it is made of is enough
+        tower = config.build(load_pretrained=False)
+    try:
+        with tower.on_patches(0.5):
+            return ""
+    except UserError as error:
+        return str(error)
+
+
 class SampleCounter:
-    """Opens each data set once, however many cells are trained on it."""
+    """Opens each data set and outlines each tower once, however many cells have them."""
 
     def __init__(self, watch: Watch = SILENT) -> None:
         self.watch = watch
         self._items: dict[tuple[str, str], int] = {}
         self._fitted: dict[str, int] = {}
+        self._patches: dict[str, str] = {}
 
     def samples(self, recipe: Recipe) -> int:
         """What `samples_seen` says of a recipe; 0 where a budget ends a stage, which nobody knows before the run."""
@@ -69,6 +83,17 @@ class SampleCounter:
                 self._fitted[key] = samples_seen(recipe, self.watch)
             return self._fitted[key]
         return sum(samples_of_stage(stage, self._num_items(recipe, stage.epoch)) for stage in recipe.stages.values())
+
+    def keeps_all_patches(self, recipe: Recipe) -> str | None:
+        """Why the image tower can leave no patches out, where a stage asks for that; opens no data."""
+        stage = next((name for name, own in recipe.stages.items() if own.keep_patches is not None), None)
+        if stage is None or recipe.model.bundle is not None:  # a bundle's tower is known when it is read
+            return None
+        tower = recipe.model.image_encoder
+        key = digest(tower.model_dump())
+        if key not in self._patches:
+            self._patches[key] = _why_all_patches(tower)
+        return f"{stage}.{self._patches[key]}" if self._patches[key] else None
 
     def too_few(self, recipe: Recipe) -> str | None:
         """Why not a single batch can be filled, in a sentence; None where one can."""
