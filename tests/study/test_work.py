@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.study.grid import Study, load_study
 from pocketclip.study.record import StudyRecord, read_study
 from pocketclip.study.runner import run_study
-from pocketclip.study.runs import PlannedRun
+from pocketclip.study.runs import PlannedRun, failures
 from simulated import Simulated
 
 Make = Callable[..., Study]
@@ -130,11 +131,18 @@ def test_three_early_failures_do_not_end_a_study(grid: Make, tmp_path: Path) -> 
     record = run_study(study, tmp_path / "out", watch=SILENT, carry_out=simulated)
     assert (record.num_finished, len(record.failed), record.num_runs) == (3, 3, 6)
     assert [row.dropped for row in record.rows] == [*simulated.problems.values(), None, None, None]
+    assert failures(record).startswith(
+        "3 of 6 runs failed; --resume tries them again, but for 1 that diverged: delete "
+    )
     simulated.problems, watch = {}, QuietWatch()
     again = run_study(study, tmp_path / "out", watch=watch, resume=True, carry_out=simulated)
     assert again.num_finished == 5  # what diverged would diverge again
     assert again.rows[0].dropped == "diverged: train: step 2: the loss is not finite"
     assert any(note.startswith("not tried again, since they diverged: 0.001, seed 0") for note in watch.notes)
+    told = failures(again).splitlines()[0]
+    assert told == "1 of 6 runs failed; 1 that diverged: delete the folder of one to have it tried."
+    shutil.rmtree(tmp_path / "out" / "0-001" / "seed-0")
+    assert run_study(study, tmp_path / "out", watch=SILENT, resume=True, carry_out=simulated).num_finished == 6
 
 
 def test_a_study_all_of_whose_runs_fail_says_why(grid: Make, tmp_path: Path) -> None:

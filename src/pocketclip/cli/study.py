@@ -46,6 +46,7 @@ def study(
     from pocketclip.errors import UserError
     from pocketclip.study.grid import load_study
     from pocketclip.study.runner import run_study
+    from pocketclip.study.runs import failures
     from pocketclip.study.table import score_columns, score_rows, size_columns, size_rows, study_notes
     from pocketclip.study.towers.config import names_towers
 
@@ -70,8 +71,7 @@ def study(
             tell(line)
     _tell_places(folder)
     if record.failed:
-        listed = "\n".join(f"{name}: {problem}" for name, problem in record.failed.items())
-        raise UserError(f"{len(record.failed)} of {record.num_runs} runs failed; --resume tries them again.\n{listed}")
+        raise UserError(failures(record))
 
 
 def _without_effect(given: dict[str, bool]) -> None:

@@ -24,7 +24,7 @@ from pocketclip.study.page import write_study_page
 from pocketclip.study.record import RECORD, SETTINGS, StudyRecord
 from pocketclip.study.runs import PlannedRun, Rung, carry_out, read_finished
 from pocketclip.study.samples import with_samples
-from pocketclip.study.table import study_markdown
+from pocketclip.study.table import MOST_NAMED, study_markdown
 from pocketclip.study.work import carry_out_all, try_failed_again
 
 QUICK_SECONDS, WRITING_SHARE = 0.5, 20
@@ -91,7 +91,9 @@ class _Progress:
         if (done := len(planned) - len(left)) and (not self.results.study.config.halving or left):
             self.watch.note(f"{done} of {len(planned)} runs were finished before")
         if given_up := try_failed_again(left, self.claims):
-            self.watch.note(f"not tried again, since they diverged: {'; '.join(given_up)}; delete a folder to do so")
+            rest = f" and {len(given_up) - MOST_NAMED:,} more" if len(given_up) > MOST_NAMED else ""
+            shown = "; ".join(given_up[:MOST_NAMED])
+            self.watch.note(f"not tried again, since they diverged: {shown}{rest}; delete a folder to do so")
         for number, (run, problem) in enumerate(carry_out_all(left, self.claims, workers, self.watch), start=1):
             count = f"{number} of {len(left)}"
             if problem is not None:

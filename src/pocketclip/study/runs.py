@@ -25,6 +25,8 @@ from pocketclip.report.gallery import make_gallery, write_gallery
 from pocketclip.run.fit import fit_to_data
 from pocketclip.run.train import Outcome, train
 from pocketclip.stages.watch import Watch
+from pocketclip.study.record import StudyRecord
+from pocketclip.study.table import listed_failures
 from pocketclip.train.rung import RungReached
 
 ANSWERS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
@@ -234,6 +236,16 @@ def read_finished(folder: Path, seed: int) -> FinishedRun:
     if run is None or not evaluations:
         raise _damaged(folder, "records are missing")
     return FinishedRun(seed, run, evaluations, parameters, folder)
+
+
+def failures(record: StudyRecord) -> str:
+    """What failed and whether another try may go better, then each run's problem in a line."""
+    count, problems = len(record.failed), record.failed.values()
+    diverged = sum(problem.startswith(DIVERGED) for problem in problems)
+    again = "" if diverged == count else "; --resume tries them again"
+    if diverged:
+        again += f"{', but for' if again else ';'} {diverged} that diverged: delete the folder of one to have it tried"
+    return "\n".join([f"{count} of {record.num_runs} runs failed{again}.", *listed_failures(record)])
 
 
 def _damaged(folder: Path, what: str) -> UserError:

@@ -94,6 +94,24 @@ def study_markdown(record: StudyRecord) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in study_notes(record)), ""])
 
 
+def _on_samples(record: StudyRecord) -> list[str]:
+    """What rows see, of those where it is known: a run that a budget ends tells it only when it is over."""
+    seen = {row.name: row.samples_seen for row in record.rows if row.dropped is None and row.samples_seen}
+    if len(counts := set(seen.values())) < 2:
+        return [f"Every row sees {count:,} samples." for count in counts]
+    if len(record.rows) > MOST_NAMED:
+        return [f"Rows see {min(counts):,} to {max(counts):,} samples."]
+    each = ", ".join(f"'{name}' {count:,}" for name, count in seen.items())
+    return [f"Rows see different numbers of samples: {each}."]
+
+
+def listed_failures(record: StudyRecord) -> list[str]:
+    """What went wrong, a run a line; of very many the first."""
+    lines = [f"{name}: {problem}" for name, problem in list(record.failed.items())[:MOST_NAMED]]
+    rest = len(record.failed) - MOST_NAMED
+    return [*lines, f"{rest:,} more runs, which the record names."] if rest > 0 else lines
+
+
 def study_notes(record: StudyRecord) -> list[str]:
     """What a study's numbers are, one sentence a line."""
     first = record.rows[0].name
@@ -110,19 +128,10 @@ def study_notes(record: StudyRecord) -> list[str]:
             "Of caches: all that a row's runs computed that is kept, such as features of frozen towers. The first run "
             "that needs it pays, once, and others find it there. It is not in the minutes and dollars of a run."
         )
-    samples = {row.samples_seen for row in record.rows if row.dropped is None} or {0}
-    if len(samples) == 1:
-        lines.append(f"Every row sees {samples.pop():,} samples.")
-    elif len(record.rows) > MOST_NAMED:
-        lines.append(f"Rows see {min(samples):,} to {max(samples):,} samples.")
-    else:
-        each = ", ".join(f"'{row.name}' {row.samples_seen:,}" for row in record.rows if row.dropped is None)
-        lines.append(f"Rows see different numbers of samples: {each}.")
+    lines += _on_samples(record)
     if record.dollars_per_hour is not None:
         lines.append(f"Dollars are of one run at ${record.dollars_per_hour:g} an hour.")
     if record.num_finished < record.num_runs:
         lines.append(f"{record.num_finished} of {record.num_runs} runs are finished.")
-    lines += [f"Failed: {name}: {problem}" for name, problem in list(record.failed.items())[:MOST_NAMED]]
-    if (rest := len(record.failed) - MOST_NAMED) > 0:
-        lines.append(f"Failed: {rest:,} more runs, which the record names.")
+    lines += [f"Failed: {failure}" for failure in listed_failures(record)]
     return [*lines, *(f"Note: {note}." for note in record.notes)]
