@@ -1,14 +1,17 @@
 """What a study says in words: winners, what can't be told, laws, and what has no score."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from grids import cell, grid_record
+from grids import cell, grid_record, write_grid
 from pocketclip.records import Interval
 from pocketclip.study.effects import AxisEffects, Effect
 from pocketclip.study.figures import MOST_POINTS, study_charts
 from pocketclip.study.findings import axis_sentence, find_out, left_out
 from pocketclip.study.laws import fit_laws, residual_chart
+from pocketclip.study.page import write_study_page
 from pocketclip.study.record import StudyRecord
 from pocketclip.study.scored import Axis, Cells
 
@@ -93,6 +96,20 @@ def test_each_series_of_cells_that_differ_in_scale_alone_has_a_law() -> None:
     assert laws[0].ends == (1e12, 1e14)
     assert fit_laws(Cells(record_of_laws({"CLIP": 0.1}, [1e3, 3e3, 1e4]))) == []
     assert fit_laws(Cells(record_of_laws({"CLIP": 0.1}, [1e3, 1.1e3, 1.2e3, 1.3e3]))) == []
+
+
+def test_a_law_whose_points_were_picked_is_called_optimistic(tmp_path: Path) -> None:
+    record = record_of_laws({"CLIP": 0.1, "SLIP": 0.2}, [1e3, 3e3, 1e4, 3e4, 1e5])
+    assert not any(law.is_picked for law in fit_laws(Cells(record)))
+    twice = [row.model_copy(update={"name": f"{row.name} again"}) for row in record.rows[:1]]
+    picked = [law.name for law in fit_laws(Cells(record.model_copy(update={"rows": [*record.rows, *twice]})))
+              if law.is_picked]  # fmt: skip
+    assert picked == ["CLIP"]
+    found = find_out(grid_record())
+    assert found.picked_laws == "‘the front’"
+    assert found.summary[-1].endswith("That is optimistic: its points are the best of several cells, some by chance.")
+    page = write_study_page(write_grid(tmp_path / "out", grid_record())).read_text(encoding="utf-8")
+    assert "Optimistic for ‘the front’" in page
 
 
 def test_what_has_no_score_is_told_by_reason() -> None:

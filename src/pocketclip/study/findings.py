@@ -17,7 +17,7 @@ from pocketclip.study.effects import (
     compare_within,
     num_comparisons,
 )
-from pocketclip.study.laws import Law, fit_laws
+from pocketclip.study.laws import MOST_LAWS, Law, fit_laws
 from pocketclip.study.record import StudyRecord
 from pocketclip.study.scored import Cells
 
@@ -72,6 +72,11 @@ class Findings:
     def law_rows(self) -> tuple[list[str], list[list[str]]]:
         """The laws as a table."""
         return law_table(self.laws)
+
+    @cached_property
+    def picked_laws(self) -> str:
+        """Which laws are of points that were picked for their scores; empty for none."""
+        return names([own.name for own in self.laws if own.is_picked], MOST_LAWS)
 
     @cached_property
     def notes(self) -> list[str]:
@@ -142,6 +147,7 @@ def law_sentence(laws: Sequence[Law]) -> str:
     return (
         f"{whose} error falls as compute to the power of −{b.value:.2f} [−{b.high:.2f}, −{b.low:.2f}]{rest}: twice the "
         f"compute takes off {low:.0f} to {high:.0f} percent of the error."
+        + (" That is optimistic: its points are the best of several cells, some by chance." if best.is_picked else "")
     )
 
 

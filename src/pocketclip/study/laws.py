@@ -25,6 +25,8 @@ class Law:
     cells: Sequence[Cell]
     """By their compute."""
     law: PowerLaw
+    is_picked: bool = False
+    """Whether points are the best of several cells: by chance, too, so that the law promises too little error."""
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -48,13 +50,15 @@ def fit_laws(cells: Cells) -> list[Law]:
     groups = {name: _best_at_each(own) for name, own in series.items()}
     fitting = {name: own for name, own in groups.items() if has_enough_points([_compute(cell) for cell in own])}
     if not fitting:
-        front = _falling(_best_at_each([cell for own in series.values() for cell in own]))
+        series["the front"] = [cell for own in series.values() for cell in own]
+        front = _falling(_best_at_each(series["the front"]))
         fitting = {"the front": front} if has_enough_points([_compute(cell) for cell in front]) else {}
     ordered = sorted(fitting.items(), key=lambda own: own[1][-1].error.value)[:MOST_LAWS]
     return [
-        Law(name or "all cells", own, fit_power_law([_compute(cell) for cell in own], [cell.error for cell in own]))
+        Law(name or "all cells", own, fit_power_law([_compute(cell) for cell in own], [cell.error for cell in own]),
+            is_picked=len(own) < len(series[name]))
         for name, own in ordered
-    ]
+    ]  # fmt: skip
 
 
 def law_lines(laws: Sequence[Law], colours: Mapping[int, int]) -> list[Line]:
