@@ -190,6 +190,10 @@ def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
         carry_out(study(**one, changes=("train.max_grad_norm=0.5",)), folder, resume=True)
     with pytest.raises(UserError, match="is not empty and holds no study"):
         carry_out(study(**one), tmp_path)
+    (tmp_path / "towers").mkdir()
+    (tmp_path / "towers" / "study.yaml").write_text("towers: {a: {name: x}}\n")
+    with pytest.raises(UserError, match="holds a study of towers; choose another --out"):
+        carry_out(study(**one), tmp_path / "towers", resume=True)
     told = r"metrics: recall was not measured on val\. Did you mean 'mean_recall'\? Known: image_to_text_mean_average"
     with pytest.raises(UserError, match=told):
         carry_out(study(**one, metrics=["recall"]), folder, resume=True)

@@ -23,9 +23,8 @@ def report(
     from pocketclip.errors import UserError
     from pocketclip.report.runs import write_report
     from pocketclip.study.page import write_study_page
-    from pocketclip.study.record import is_study
+    from pocketclip.study.record import is_study, is_tower_study
     from pocketclip.study.towers.page import write_towers_page
-    from pocketclip.study.towers.record import is_tower_study
 
     first = folders[0]
     study = next((folder for folder in folders if is_study(folder)), None)

@@ -1,11 +1,15 @@
 """What a study found, as a record."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+import yaml
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError
+from pocketclip.files import holds_only, write_atomically
 from pocketclip.records import Interval, Provenance
 
 RECORD, SETTINGS = "study.json", "study.yaml"
@@ -68,12 +72,42 @@ class RowResult(Config):
     runs: list[SeedResult]
 
 
-class StudyRecord(Config):
+class RecordFile(Config):
+    """What every study's record has."""
+
+    kind: str
+    name: str
+    changes: list[str]
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object, with what every record of `results/` has at its top."""
+        values = self.model_dump(mode="json")
+        provenance = values.pop("provenance")
+        return {"kind": values["kind"], "name": values["name"], **provenance, **values}
+
+    def write(self, folder: Path) -> None:
+        """Put it into the study's folder."""
+        write_atomically(folder / RECORD, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path, *, nothing: str) -> Self:
+        """The record of a folder; a UserError where it is damaged, or there is `nothing` yet."""
+        path = folder / RECORD
+        if not path.is_file():
+            raise UserError(f"{folder}: {nothing}; `pocketclip study` with --resume goes on.")
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8")))
+            values["provenance"] = {key: values.pop(key) for key in Provenance.model_fields if key in values}
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not a study's record ({error!r}).") from error
+        return cls.parse(values, place=str(path))
+
+
+class StudyRecord(RecordFile):
     """Everything a study found."""
 
     kind: Literal["study"] = "study"
-    name: str
-    changes: list[str]
     split: Literal["val"] = "val"
     dataset: str
     num_images: int
@@ -92,13 +126,6 @@ class StudyRecord(Config):
     axes: dict[str, list[str]] = {}
     """Levels of each axis, of a grid."""
     rows: list[RowResult]
-    provenance: Provenance
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object, with what every record of `results/` has at its top."""
-        values = self.model_dump(mode="json")
-        provenance = values.pop("provenance")
-        return {"kind": values["kind"], "name": values["name"], **provenance, **values}
 
 
 def is_study(folder: Path) -> bool:
@@ -106,14 +133,40 @@ def is_study(folder: Path) -> bool:
     return (folder / RECORD).is_file() or (folder / SETTINGS).is_file()
 
 
+def is_tower_study(folder: Path) -> bool:
+    """Whether a folder is one of a study of towers, finished or not; a study of recipes has the same files."""
+    read: tuple[tuple[str, Callable[[str], Any], str], ...]
+    read = (SETTINGS, yaml.safe_load, "towers"), (RECORD, json.loads, "measuring")
+    for name, parse, key in read:
+        try:
+            values = parse((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        if isinstance(values, dict):
+            return key in values
+    return False
+
+
 def read_study(folder: Path) -> StudyRecord:
     """A study's record; a UserError where no run of it is finished yet, or the record is damaged."""
-    path = folder / RECORD
-    if not path.is_file():
-        raise UserError(f"{folder}: a study of which no run is finished yet; `pocketclip study` with --resume goes on.")
+    return StudyRecord.read(folder, nothing="a study of which no run is finished yet")
+
+
+def make_folder(folder: Path, settings: str, *, towers: bool, goes_on: bool) -> None:
+    """Make a study's folder and put its settings there, unless it holds another kind of study, or this one unasked.
+
+    Raises:
+        UserError: what it holds, or why it cannot be made.
+    """
+    mark = folder / SETTINGS
+    if mark.is_file() and is_tower_study(folder) is not towers:
+        raise UserError(f"{folder}: holds a study of {'recipes' if towers else 'towers'}; choose another --out.")
+    if mark.is_file() and not goes_on:
+        raise UserError(f"{folder}: holds a study already. Go on with --resume, choose another --out, or delete it.")
+    if not mark.is_file() and folder.is_dir() and not holds_only(folder):
+        raise UserError(f"{folder}: is not empty and holds no study; choose another --out.")
     try:
-        values = dict(json.loads(path.read_text(encoding="utf-8")))
-        values["provenance"] = {key: values.pop(key) for key in Provenance.model_fields if key in values}
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a study's record ({error!r}).") from error
-    return StudyRecord.parse(values, place=str(path))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
+    write_atomically(mark, settings)

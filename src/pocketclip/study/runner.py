@@ -1,6 +1,5 @@
 """Carries out a study: every row with every seed, an ordinary run each, then the table."""
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from statistics import fmean
 
 import yaml
 
-from pocketclip.errors import Interrupted, UserError
+from pocketclip.errors import Interrupted
 from pocketclip.files import holds_only, write_atomically
 from pocketclip.run.setup import START
 from pocketclip.stages.watch import Watch
@@ -21,7 +20,7 @@ from pocketclip.study.grid import Row, Study
 from pocketclip.study.halving import decide
 from pocketclip.study.jobs import CarryOut, Workers, open_workers
 from pocketclip.study.page import write_study_page
-from pocketclip.study.record import RECORD, SETTINGS, StudyRecord
+from pocketclip.study.record import SETTINGS, StudyRecord, make_folder
 from pocketclip.study.runs import PlannedRun, Rung, carry_out, read_finished
 from pocketclip.study.samples import with_samples
 from pocketclip.study.table import MOST_NAMED, study_markdown
@@ -131,7 +130,7 @@ class _Progress:
         """The record of what is finished, on disk too; see `compare`."""
         started = time.monotonic()
         record = compare(self.results)
-        write_atomically(self.folder / RECORD, json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n")
+        record.write(self.folder)
         write_atomically(self.folder / "study.md", study_markdown(record))
         if find_spec("jinja2") is not None:  # the table is there without it
             write_study_page(self.folder)
@@ -153,26 +152,17 @@ class _Progress:
 
 
 def _prepare(study: Study, folder: Path, watch: Watch, *, resume: bool) -> None:
-    """Make the folder, unless it holds a study already or something else, and put the study there.
+    """Make the folder with the study in it, as `make_folder` does.
 
     A study none of whose runs came to a step is begun again.
     """
-    mark = folder / SETTINGS
-    if mark.is_file() and not resume and _came_to_no_step(folder):
+    if (folder / SETTINGS).is_file() and not resume and _came_to_no_step(folder):
         watch.note(f"{folder}: holds a study that was stopped before its first step; it is begun again.")
         shutil.rmtree(folder)
-    if mark.is_file() and not resume:
-        raise UserError(f"{folder}: holds a study already. Go on with --resume, choose another --out, or delete it.")
-    if not mark.is_file() and folder.is_dir() and not holds_only(folder):
-        raise UserError(f"{folder}: is not empty and holds no study; choose another --out.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
     left = "".join(f"#   left out: {cell.name}: {cell.reason}\n" for cell in study.left)
     settings = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     changes = "".join(f"#   --set {change}\n" for change in study.changes)
-    write_atomically(mark, f"# {study.name}\n{changes}{left}{settings}")
+    make_folder(folder, f"# {study.name}\n{changes}{left}{settings}", towers=False, goes_on=resume)
     if study.left:
         watch.note(f"{len(study.left)} of {len(study.left) + len(study.rows)} cells are left out; the record says why")
 

@@ -7,9 +7,9 @@ import pytest
 from example_pages import make_towers, tower
 from pages import ATTACK, Page
 from pocketclip.errors import UserError
-from pocketclip.study.record import RECORD
+from pocketclip.study.record import RECORD, is_tower_study
 from pocketclip.study.towers.page import towers_headline, write_towers_page
-from pocketclip.study.towers.record import TowerResult, is_tower_study, read_towers
+from pocketclip.study.towers.record import TowerResult, read_towers
 
 SCORED = (tower("fast", 2.0, 0.7), tower("good", 9.0, 0.9), tower("neither", 30.0, 0.8), tower("unknown", 4.0))
 

@@ -9,10 +9,11 @@ import pytest
 
 from conftest import QuietWatch, encode_picture
 from pocketclip.errors import Interrupted, UserError
+from pocketclip.study.record import is_tower_study
 from pocketclip.study.towers import runner
 from pocketclip.study.towers.config import load_tower_study
 from pocketclip.study.towers.process import in_a_process
-from pocketclip.study.towers.record import TowersRecord, is_tower_study, read_towers
+from pocketclip.study.towers.record import TowersRecord, read_towers
 from pocketclip.study.towers.table import COLUMNS, tower_notes, tower_rows
 
 SETTINGS = {

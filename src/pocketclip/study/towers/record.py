@@ -1,16 +1,13 @@
 """What a study of towers found, as a record; a row is also kept in a file of its own, by which a study goes on."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.records import EvalResult, Provenance
-from pocketclip.study.record import RECORD, SETTINGS
+from pocketclip.study.record import RecordFile
 from pocketclip.study.towers.config import MeasureConfig, TowerConfig
 
 PARTS = ("cost", "training", "score")
@@ -74,52 +71,21 @@ class TowerResult(Config):
     provenance: Provenance
 
 
-class TowersRecord(Config):
+class TowersRecord(RecordFile):
     """Everything a study of towers found."""
 
     kind: Literal["towers"] = "towers"
-    name: str
-    changes: list[str]
     measuring: MeasureConfig
     data: str | None
     train_data: str | None
     num_towers: int
     """As planned; those that are not measured yet have no row."""
     rows: list[TowerResult]
-    provenance: Provenance
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object, with what every record of `results/` has at its top."""
-        values = self.model_dump(mode="json")
-        provenance = values.pop("provenance")
-        return {"kind": values["kind"], "name": values["name"], **provenance, **values}
-
-
-def is_tower_study(folder: Path) -> bool:
-    """Whether a folder is one of a study of towers, finished or not; a study of recipes has the same files."""
-    read: tuple[tuple[str, Callable[[str], Any], str], ...]
-    read = (RECORD, json.loads, "measuring"), (SETTINGS, yaml.safe_load, "towers")
-    for name, parse, key in read:
-        try:
-            values = parse((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
-        if isinstance(values, dict) and key in values:
-            return True
-    return False
 
 
 def read_towers(folder: Path) -> TowersRecord:
     """A study's record; a UserError where nothing of it is finished yet, or the record is damaged."""
-    path = folder / RECORD
-    if not path.is_file():
-        raise UserError(f"{folder}: no tower of this study is measured yet; `pocketclip study` with --resume goes on.")
-    try:
-        values = dict(json.loads(path.read_text(encoding="utf-8")))
-        values["provenance"] = {key: values.pop(key) for key in Provenance.model_fields if key in values}
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a study's record ({error!r}).") from error
-    return TowersRecord.parse(values, place=str(path))
+    return TowersRecord.read(folder, nothing="no tower of this study is measured yet")
 
 
 def read_row(path: Path) -> TowerResult | None:

@@ -16,12 +16,12 @@ from pocketclip.files import holds_only, write_atomically
 from pocketclip.hardware import Load, available_cores
 from pocketclip.records import Provenance
 from pocketclip.stages.watch import Watch
-from pocketclip.study.record import RECORD, SETTINGS
+from pocketclip.study.record import SETTINGS, make_folder
 from pocketclip.study.towers.config import TowerConfig, TowerStudy, dump_settings, file_name
 from pocketclip.study.towers.measure import measure_cost, measure_score, measure_training
 from pocketclip.study.towers.page import write_towers_page
 from pocketclip.study.towers.process import Work, in_a_process
-from pocketclip.study.towers.record import PARTS, TowerResult, TowersRecord, is_tower_study, read_row
+from pocketclip.study.towers.record import PARTS, TowerResult, TowersRecord, read_row
 from pocketclip.study.towers.table import PART_NAMES, towers_markdown
 
 ROWS = "towers"
@@ -40,7 +40,9 @@ def run_tower_study(study: TowerStudy, folder: Path, *, watch: Watch, resume: bo
         Interrupted: Ctrl-C or SIGTERM; `resume` goes on.
     """
     work = _Towers(study, folder, watch)
-    _prepare(study, folder, resume=resume)
+    goes_on = resume or holds_only(folder, SETTINGS, below=True)
+    make_folder(folder, dump_settings(study), towers=True, goes_on=goes_on)
+    (folder / ROWS).mkdir(exist_ok=True)
     rows = {name: work.kept_row(name, tower) for name, tower in study.config.chosen.items()}
     todo = {name: [part for part in work.parts if getattr(row, part) is None] for name, row in rows.items()}
     work.num_parts = sum(map(len, todo.values()))
@@ -155,22 +157,6 @@ def _name(source: Source | None) -> str | None:
     return None if source is None else source.name
 
 
-def _prepare(study: TowerStudy, folder: Path, *, resume: bool) -> None:
-    """Make the folder, unless it holds another study, something else, or this one unasked."""
-    mark = folder / SETTINGS
-    if mark.is_file() and not is_tower_study(folder):
-        raise UserError(f"{folder}: holds a study of recipes; choose another --out.")
-    if mark.is_file() and not resume and not holds_only(folder, SETTINGS, below=True):
-        raise UserError(f"{folder}: holds a study already. Go on with --resume, choose another --out, or delete it.")
-    if not mark.is_file() and folder.is_dir() and not holds_only(folder):
-        raise UserError(f"{folder}: is not empty and holds no study; choose another --out.")
-    try:
-        (folder / ROWS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
-    write_atomically(mark, dump_settings(study))
-
-
 def _write(work: _Towers, rows: list[TowerResult]) -> TowersRecord:
     """The record of what is measured so far, on disk too."""
     study, folder = work.study, work.folder
@@ -185,7 +171,7 @@ def _write(work: _Towers, rows: list[TowerResult]) -> TowersRecord:
         rows=rows,
         provenance=Provenance(other_load=max(loads, default=None), num_cores=available_cores()),
     )
-    write_atomically(folder / RECORD, json.dumps(record.to_json(), indent=2, ensure_ascii=False) + "\n")
+    record.write(folder)
     write_atomically(folder / "study.md", towers_markdown(record))
     if find_spec("jinja2") is not None and find_spec("matplotlib") is not None:  # the table is there without them
         write_towers_page(folder)
