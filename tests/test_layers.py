@@ -110,7 +110,8 @@ def test_no_folder_has_an_import_cycle(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.main", "search", "data", "embedder", "bundle", "preprocess", "tokenizer", "curate.inspect"]
+    "module",
+    ["cli.main", "search", "data", "embedder", "bundle", "preprocess", "tokenizer", "curate.inspect", "study.page"],
 )
 def test_opens_without_torch(module: str) -> None:
     code = f"import sys, pocketclip.{module}; sys.exit('torch' in sys.modules)"

@@ -8,8 +8,7 @@ from grids import grid_record
 from pocketclip.recipe import load_recipe
 from pocketclip.study.best import best_recipes, budget_axis, macs, train_command
 from pocketclip.study.findings import best_sentence
-from pocketclip.study.grid import StudyConfig
-from pocketclip.study.names import STUDY_KEYS
+from pocketclip.study.grid import is_of_study
 from pocketclip.study.scored import Cells
 
 
@@ -74,5 +73,9 @@ def test_macs_are_read_easily(amount: float, words: str) -> None:
     assert macs(amount) == words
 
 
-def test_keys_of_a_study_are_those_of_its_config() -> None:
-    assert set(StudyConfig.model_fields) == STUDY_KEYS
+@pytest.mark.parametrize(
+    ("change", "of_study"),
+    [("seeds=[0]", True), (" halving.keep=0.3", True), ("train.num_steps=2", False), ("seedsx=1", False)],
+)
+def test_changes_are_the_studys_by_their_first_key(change: str, of_study: bool) -> None:
+    assert is_of_study(change) == of_study

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pocketclip.errors import UserError
-from pocketclip.train.rates import ConstantScheduleConfig, CosineScheduleConfig, PlateauScheduleConfig
-from pocketclip.train.schedule import build_schedule, is_loss, rate_factor
+from pocketclip.train.rates import ConstantScheduleConfig, CosineScheduleConfig, PlateauScheduleConfig, is_loss
+from pocketclip.train.schedule import build_schedule, rate_factor
 
 
 def rates(config: CosineScheduleConfig | ConstantScheduleConfig, num_steps: int) -> list[float]:

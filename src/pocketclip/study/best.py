@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketclip.report.amounts import duration, short_count
-from pocketclip.study.names import STUDY_KEYS, as_text
+from pocketclip.study.grid import is_of_study
+from pocketclip.study.names import as_text
 from pocketclip.study.record import RowResult, StudyRecord
 from pocketclip.study.scored import BUDGET, Axis, Cell, Cells
 
@@ -86,8 +87,7 @@ def macs(amount: float) -> str:
 
 def train_command(record: StudyRecord, row: RowResult) -> str:
     """The line that trains a row's recipe by itself."""
-    of_study = STUDY_KEYS
-    changes = [own for own in record.changes if re.split(r"[.=]", own.strip(), maxsplit=1)[0] not in of_study]
+    changes = [own for own in record.changes if not is_of_study(own)]
     settings = [*changes, *(f"{key}={as_text(value)}" for key, value in row.set.items())]
     options = [f"--set {shlex.quote(setting)}" for setting in settings]
     out = shlex.quote(f"runs/{row.folder}")

@@ -121,6 +121,11 @@ class Study:
     """Cells of the grid that are not trained, and why."""
 
 
+def is_of_study(change: str) -> bool:
+    """Whether a `key=value` of the command line changes the study, not its recipes."""
+    return re.split(r"[.=]", change.strip(), maxsplit=1)[0] in StudyConfig.model_fields
+
+
 def load_study(name: str, changes: Sequence[str] = ()) -> Study:
     """Read a study and every recipe in it.
 
@@ -132,8 +137,7 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
         UserError: every problem as `file: key: reason`, with the row's name for one of its recipe.
     """
     path = find_study(name)
-    first_keys = {change: re.split(r"[.=]", change.strip(), maxsplit=1)[0] for change in changes}
-    of_study = [change for change in changes if first_keys[change] in StudyConfig.model_fields]
+    of_study = list(filter(is_of_study, changes))
     of_recipes = [change for change in changes if change not in of_study]
     values = read_settings(path, of_study)
     if "rows" not in values and "axes" not in values:

@@ -7,6 +7,7 @@ decided lies in the study's folder.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Self
@@ -18,10 +19,23 @@ from pocketclip.errors import UserError, and_known
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.recipe import Recipe
 from pocketclip.study.claims import first_writer
-from pocketclip.study.runs import Rung
-from pocketclip.train.schedule import is_loss
+from pocketclip.train.rates import is_loss
 
 FOLDER = "halving"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Where runs of a study wait for each other."""
+
+    number: int
+    share: float
+    """Of the steps."""
+
+    @property
+    def file(self) -> str:
+        """In the folder of a run that has come so far."""
+        return f"rung-{self.number}.json"
 
 
 class HalvingConfig(Config):

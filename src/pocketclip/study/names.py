@@ -12,10 +12,6 @@ from pocketclip.config import digest
 LONGEST_FOLDER = 80
 
 
-STUDY_KEYS = frozenset({"axes", "base", "budget", "equal_steps", "halving", "metrics", "rows", "seeds"})
-"""Of a study file; other changes are of its recipes. Here, since pages ask for it without torch."""
-
-
 def slug(name: str) -> str:
     """A row's folder: its name in lower-case ASCII letters, digits and single dashes; a ValueError without any."""
     if "/" in name or "\\" in name:

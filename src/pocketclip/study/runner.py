@@ -17,11 +17,11 @@ from pocketclip.stages.watch import Watch
 from pocketclip.study.claims import FOLDER, Claims
 from pocketclip.study.comparison import StudyResults, compare
 from pocketclip.study.grid import Row, Study
-from pocketclip.study.halving import decide
+from pocketclip.study.halving import Rung, decide
 from pocketclip.study.jobs import CarryOut, Workers, open_workers
 from pocketclip.study.page import write_study_page
 from pocketclip.study.record import SETTINGS, StudyRecord, make_folder
-from pocketclip.study.runs import PlannedRun, Rung, carry_out, read_finished
+from pocketclip.study.runs import PlannedRun, carry_out, read_finished
 from pocketclip.study.samples import with_samples
 from pocketclip.study.table import MOST_NAMED, study_markdown
 from pocketclip.study.work import carry_out_all, try_failed_again

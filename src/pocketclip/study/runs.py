@@ -25,6 +25,7 @@ from pocketclip.report.gallery import make_gallery, write_gallery
 from pocketclip.run.fit import fit_to_data
 from pocketclip.run.train import Outcome, train
 from pocketclip.stages.watch import Watch
+from pocketclip.study.halving import Rung
 from pocketclip.study.record import StudyRecord
 from pocketclip.study.table import listed_failures
 from pocketclip.train.rung import RungReached
@@ -32,20 +33,6 @@ from pocketclip.train.rung import RungReached
 ANSWERS, PARAMETERS, ERROR = "ranks_val.npz", "parameters.json", "error.txt"
 DIVERGED = "diverged: "
 """Beginning of what went wrong where another try would go the same way."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """Where runs of a study wait for each other."""
-
-    number: int
-    share: float
-    """Of the steps."""
-
-    @property
-    def file(self) -> str:
-        """In the folder of a run that has come so far."""
-        return f"rung-{self.number}.json"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pocketclip.errors import UserError, and_known
-from pocketclip.train.schedule import is_loss
+from pocketclip.train.rates import is_loss
 
 
 @dataclass

@@ -102,6 +102,11 @@ class ConstantScheduleConfig(Config):
         return num_steps - round(self.cooldown * num_steps)
 
 
+def is_loss(metric: str) -> bool:
+    """Whether a smaller value of this metric is better: losses and ranks."""
+    return metric.endswith(("loss", "_rank")) or metric.startswith("val_")
+
+
 class PlateauScheduleConfig(Config):
     """Lower the rate when a validation metric stops getting better."""
 

@@ -8,7 +8,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pocketclip.errors import UserError
 from pocketclip.train.budget import StepPlan
-from pocketclip.train.rates import ConstantScheduleConfig, CosineScheduleConfig, PlateauScheduleConfig, ScheduleConfig
+from pocketclip.train.rates import (
+    ConstantScheduleConfig,
+    CosineScheduleConfig,
+    PlateauScheduleConfig,
+    ScheduleConfig,
+    is_loss,
+)
 
 
 def rate_factor(config: CosineScheduleConfig | ConstantScheduleConfig, step: float, num_steps: int) -> float:
@@ -89,8 +95,3 @@ def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_steps: int)
                 f"{config.warmup_steps})."
             )
     return PlannedRates(optimizer, config, num_steps)
-
-
-def is_loss(metric: str) -> bool:
-    """Whether a smaller value of this metric is better: losses and ranks."""
-    return metric.endswith(("loss", "_rank")) or metric.startswith("val_")
