@@ -16,15 +16,38 @@ from pocketclip.study.axes import Axis, Cell
 
 
 @dataclass(frozen=True)
-class Left:
-    """A cell that is not trained."""
+class Placed:
+    """A row or cell, and what it starts from."""
 
     name: str
     slug: str
     recipe_name: str
     settings: Mapping[str, Any]
     levels: Mapping[str, str]
+    """Where a cell stands on each axis."""
+
+
+@dataclass(frozen=True)
+class Left(Placed):
+    """A cell that is not trained."""
+
     reason: str
+
+
+@dataclass(frozen=True)
+class Row(Placed):
+    """A row whose recipe is whole."""
+
+    recipe: Recipe
+    """With the study's first seed."""
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The recipe of one run."""
+        return self.recipe.model_copy(update={"seed": seed})
+
+    def left(self, reason: str) -> Left:
+        """The same, not trained."""
+        return Left(self.name, self.slug, self.recipe_name, self.settings, self.levels, reason)
 
 
 def check_settings(cells: Sequence[Cell], changes: Sequence[str], path: Path) -> None:
@@ -61,13 +84,14 @@ class RecipeReader:
         assert name is not None  # checked by the config
         return name
 
-    def read(self, cell: Cell) -> Recipe | None:
-        """The whole recipe; None for a cell of a grid that no run can come of, which then is among those `left`.
+    def read(self, cell: Cell) -> Row | None:
+        """The row with its whole recipe; None for a cell of a grid that no run can come of, which is then in `left`.
 
         Raises:
             UserError: a row's recipe is refused, or is that of another row.
         """
         values, recipe, reason = self._values(cell), None, ""
+        placed = cell.name, cell.slug, self.name_of(cell), cell.set, cell.levels
         try:
             recipe = Recipe.model_validate(values)
         except ValidationError as error:
@@ -82,9 +106,9 @@ class RecipeReader:
             if twin != cell.name and not cell.levels:
                 raise UserError(f"{self.path}: rows '{twin}' and '{cell.name}' are the same run; leave one out.")
             if twin == cell.name:
-                return recipe
+                return Row(*placed, recipe)
             reason = f"is the same run as '{twin}'"
-        self.left.append(Left(cell.name, cell.slug, self.name_of(cell), cell.set, cell.levels, reason))
+        self.left.append(Left(*placed, reason))
         return None
 
     def check_levels(self, cells: Sequence[Cell], axes: Mapping[str, Axis]) -> None:

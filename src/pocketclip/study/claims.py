@@ -69,11 +69,9 @@ class Claim:
     lost: threading.Event = field(default_factory=threading.Event)
     """Set when another process took over, since this one was still for too long."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "deaths": self.deaths, "mark": self.mark}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Through a pipe an event cannot go."""
+        return Claim, (self.path, self.deaths, self.mark)
 
     def content(self, state: str = "held", reason: str = "") -> str:
         """What others read in it."""
@@ -209,14 +207,8 @@ class Claims:
         return time.monotonic() - since < self.lapse
 
 
-def _parts(path: Path) -> tuple[str, int]:
-    stem, _, number = path.name.rpartition(".")
-    return stem, int(number)
-
-
 def _next(path: Path) -> Path:
-    stem, number = _parts(path)
-    return path.with_name(f"{stem}.{number + 1}")
+    return path.with_suffix(f".{int(path.suffix[1:]) + 1}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.intervals import join, meaning
 from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
 from pocketclip.records import Interval, Provenance
-from pocketclip.study.cell_recipes import Left
-from pocketclip.study.grid import Row, Study
+from pocketclip.study.cell_recipes import Left, Row
+from pocketclip.study.grid import Study
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
 

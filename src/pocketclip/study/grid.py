@@ -1,8 +1,8 @@
 """A study file: rows, or a grid of cells, that differ from a base recipe in named settings, each with several seeds."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,10 +11,10 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 from pocketclip.evaluate.tasks import embedding_task
-from pocketclip.recipe import Recipe, read_settings
+from pocketclip.recipe import read_settings
 from pocketclip.shipped_recipes import STUDY_SUFFIX, find_study
 from pocketclip.study.axes import Axis, Budgets, Cell, all_axes, check_axes, grid, row_cell
-from pocketclip.study.cell_recipes import Left, RecipeReader, check_settings
+from pocketclip.study.cell_recipes import Left, RecipeReader, Row, check_settings
 from pocketclip.study.halving import HalvingConfig, metric_of
 from pocketclip.study.names import slug
 
@@ -91,24 +91,6 @@ class StudyConfig(Config):
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row whose recipe is whole."""
-
-    name: str
-    slug: str
-    recipe_name: str
-    settings: Mapping[str, Any]
-    recipe: Recipe
-    """With the study's first seed."""
-    levels: Mapping[str, str] = field(default_factory=dict)
-    """Where a cell stands on each axis."""
-
-    def with_seed(self, seed: int) -> Recipe:
-        """The recipe of one run."""
-        return self.recipe.model_copy(update={"seed": seed})
-
-
-@dataclass(frozen=True)
 class Study:
     """A study ready to be carried out."""
 
@@ -146,11 +128,7 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
     cells = config.cells()
     check_settings(cells, of_recipes, path)
     reader = RecipeReader(path, config.base, of_recipes, config.seeds[0])
-    rows = tuple(
-        Row(cell.name, cell.slug, reader.name_of(cell), cell.set, recipe, cell.levels)
-        for cell in cells
-        if (recipe := reader.read(cell)) is not None
-    )
+    rows = tuple(row for cell in cells if (row := reader.read(cell)) is not None)
     reader.check_levels(cells, all_axes(config.axes, config.budget))
     _check_comparable(rows, path)
     if not config.metrics:

@@ -14,9 +14,10 @@ from pocketclip.errors import Interrupted
 from pocketclip.files import holds_only, write_atomically
 from pocketclip.run.setup import START
 from pocketclip.stages.watch import Watch
+from pocketclip.study.cell_recipes import Row
 from pocketclip.study.claims import FOLDER, Claims
 from pocketclip.study.comparison import StudyResults, compare
-from pocketclip.study.grid import Row, Study
+from pocketclip.study.grid import Study
 from pocketclip.study.halving import Rung, decide
 from pocketclip.study.jobs import CarryOut, Workers, open_workers
 from pocketclip.study.page import write_study_page

@@ -13,7 +13,6 @@ from pocketclip.run.fit import items_of_epoch
 from pocketclip.run.plan import samples_seen
 from pocketclip.run.speed import samples_of_stage
 from pocketclip.stages.watch import SILENT, Watch
-from pocketclip.study.cell_recipes import Left
 from pocketclip.study.grid import Study
 
 
@@ -36,7 +35,7 @@ def with_samples(study: Study, watch: Watch = SILENT) -> tuple[Study, dict[str, 
             rows.append(row)
             seen[row.name] = counter.samples(row.recipe)
         else:
-            left.append(Left(row.name, row.slug, row.recipe_name, row.settings, row.levels, reason))
+            left.append(row.left(reason))
     if not rows:
         first = left[0]
         raise UserError(f"{study.name}: none of the cells can be trained; the first, '{first.name}': {first.reason}")
