@@ -94,3 +94,9 @@ def test_a_range_holds_all_intervals() -> None:
     assert 0 < low < 5
     assert 62 < high < 70
     assert y_range([Interval(value=0, low=0, high=0)])[0] == 0
+
+
+def test_the_last_tick_is_named_before_the_one_that_it_would_touch() -> None:
+    ticks = [(12e3, "12000"), (96e3, "96000"), (384e3, "384000"), (768e3, "768000")]
+    shown = labels(draw(chart([12e3, 768e3], [60, 40], ticks=ticks)).svg)
+    assert [name for _, name in ticks if name in shown] == ["12000", "96000", "768000"]

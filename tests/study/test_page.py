@@ -7,6 +7,7 @@ import pytest
 from example_pages import HERE, dark_photo, make_study, row
 from pages import ATTACK, Page
 from pocketclip.errors import UserError
+from pocketclip.evaluate.tasks.retrieval import RECALLS
 from pocketclip.study.page import study_headline, write_study_page
 from pocketclip.study.record import RECORD, SETTINGS, is_study, read_study
 from pocketclip.study.table import size_columns, size_rows, study_notes
@@ -121,3 +122,10 @@ def test_the_row_that_fills_the_caches_is_not_charged_for_them(tmp_path: Path) -
     assert any(line.startswith("Of caches: ") for line in study_notes(record))
     shown = page(tmp_path / "study")[1].text
     assert "first 3.40 M 26.0 M 1 min 30 s 4 min $0.02 $0.05 second 3.40 M 26.0 M 1 min 30 s $0.02" in shown
+
+
+@pytest.mark.parametrize(("count", "folded"), [(8, 0), (9, 1)])
+def test_of_many_rows_two_scores_are_shown_and_the_others_fold(count: int, folded: int, tmp_path: Path) -> None:
+    text = write_study_page(make_study(tmp_path, *(row(f"{n} row", 0.2) for n in range(count)))).read_text()
+    assert text.count("The other 4 scores") == folded
+    assert text.count('<ul class="bars">') == len(RECALLS)

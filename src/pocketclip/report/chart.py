@@ -164,7 +164,7 @@ def _set_up(axes: Any, chart: Chart) -> None:
 
 
 def _with_room(axes: Any, ticks: Sequence[tuple[float, str]]) -> list[str]:
-    """The names of ticks, but for those that would touch the one before."""
+    """The names of ticks, but for those that would touch the one before, or the last."""
     to_axes, last, names = axes.transData + axes.transAxes.inverted(), -1.0, []
     for place, name in ticks:
         middle, wide = float(to_axes.transform((place, 0))[0]), len(name) * 0.024
@@ -174,6 +174,8 @@ def _with_room(axes: Any, ticks: Sequence[tuple[float, str]]) -> list[str]:
             left = middle - wide / 2
         names.append(name if left > last else "")
         last = left + wide + 0.02 if names[-1] else last
+    if not names[-1] and (other := max(place for place, name in enumerate(names) if name)):  # ends say the most
+        names[other], names[-1] = "", ticks[-1][1]
     return names
 
 
