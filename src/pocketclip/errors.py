@@ -23,6 +23,10 @@ class DivergedError(UserError):
     """A loss that is not finite; the same work would come to the same end."""
 
 
+class TooFewError(UserError):
+    """Data that hold fewer items than were asked for; a grid goes on without the cell."""
+
+
 class TooManyBrokenError(UserError):
     """More items of a source are broken than the user allows; the same work may go on where more are allowed."""
 

@@ -125,6 +125,20 @@ def test_a_batch_larger_than_the_data_does_not_fit(write: Write) -> None:
     assert [cell.reason for cell in study.left] == ["train.batch_size: a batch of 64 is more than all 24 images"] * 2
 
 
+@pytest.mark.parametrize(("small", "said"), [(False, "data.subset.count: 25 is more than the 24"), (True, "scenes:")])
+def test_a_subset_that_the_data_cannot_give_does_not_fit(
+    small: bool, said: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write({"pairs": {"key": "data.subset.count", "values": [16, 4 if small else 25]},
+                  "flip": {"off": {}, "on": {"train.augment.flip": True}}})  # fmt: skip
+    opened = []
+    monkeypatch.setattr(samples, "open_data", lambda data, watch: opened.append(data) or open_data(data, watch))
+    study, seen = with_samples(load(path, *(["fit_small_data=true"] if small else [])))
+    assert list(seen) == ["16, off", "16, on"]
+    assert [cell.reason.startswith(said) for cell in study.left] == [True] * 2
+    assert len(opened) == (0 if small else 2)  # each once
+
+
 def test_patches_that_a_tower_cannot_drop_are_told_before_any_data(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,16 +131,14 @@ def test_three_early_failures_do_not_end_a_study(grid: Make, tmp_path: Path) -> 
     record = run_study(study, tmp_path / "out", watch=SILENT, carry_out=simulated)
     assert (record.num_finished, len(record.failed), record.num_runs) == (3, 3, 6)
     assert [row.dropped for row in record.rows] == [*simulated.problems.values(), None, None, None]
-    assert failures(record).startswith(
-        "3 of 6 runs failed; --resume tries them again, but for 1 that diverged: delete "
-    )
+    assert failures(record).startswith("3 of 6 runs failed; --resume tries them again, those that diverged (1) ")
     simulated.problems, watch = {}, QuietWatch()
     again = run_study(study, tmp_path / "out", watch=watch, resume=True, carry_out=simulated)
     assert again.num_finished == 5  # what diverged would diverge again
     assert again.rows[0].dropped == "diverged: train: step 2: the loss is not finite"
     assert any(note.startswith("not tried again, since they diverged: 0.001, seed 0") for note in watch.notes)
     told = failures(again).splitlines()[0]
-    assert told == "1 of 6 runs failed; 1 that diverged: delete the folder of one to have it tried."
+    assert told.endswith("--resume tries them again, those that diverged (1) only when their folders are deleted.")
     shutil.rmtree(tmp_path / "out" / "0-001" / "seed-0")
     assert run_study(study, tmp_path / "out", watch=SILENT, resume=True, carry_out=simulated).num_finished == 6
 

@@ -45,8 +45,6 @@ def study(
     from pocketclip.cli.progress import reporter
     from pocketclip.errors import UserError
     from pocketclip.study.grid import load_study
-    from pocketclip.study.runner import run_study
-    from pocketclip.study.runs import failures
     from pocketclip.study.table import score_columns, score_rows, size_columns, size_rows, study_notes
     from pocketclip.study.towers.config import names_towers
 
@@ -56,6 +54,9 @@ def study(
         return
     loaded = load_study(study, changes)
     folder = out or Path("runs") / loaded.name
+    from pocketclip.study.runner import run_study  # with torch, for which a slip in the file should not wait
+    from pocketclip.study.runs import failures
+
     with reporter() as shown:
         record = run_study(
             loaded, folder, watch=shown, resume=resume, device=device, dollars_per_hour=price, num_jobs=jobs

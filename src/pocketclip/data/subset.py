@@ -20,7 +20,7 @@ from pocketclip.data.scores import MEASURES, Scores, measured, read_scores
 from pocketclip.data.source import Source, Subset, broken_item, whole_of
 from pocketclip.data.sources.image_files import locate
 from pocketclip.data.splits import picture_groups
-from pocketclip.errors import BrokenItemError, UserError, unknown_choice
+from pocketclip.errors import BrokenItemError, TooFewError, UserError, unknown_choice
 from pocketclip.stages.watch import SILENT, Watch
 
 PLACE = "data.subset"
@@ -104,7 +104,7 @@ def choose(source: Source, config: SubsetConfig, watch: Watch = SILENT) -> Chose
         places = step(places)
         told.append(f"{len(places):,} after {name}")
         if not len(places):
-            raise UserError(f"{PLACE}: keeps no image of {source.name} ({', '.join(told)}); use milder settings.")
+            raise TooFewError(f"{PLACE}: keeps no image of {source.name} ({', '.join(told)}); use milder settings.")
     notes = (f"{PLACE}: {', '.join(told)}", *choice.notes)
     return ChosenSubset(source, np.sort(places), f"{source.name} (subset of {len(places):,})", notes)
 
@@ -175,7 +175,7 @@ class _Choice:
             count = max(1, round(self.config.share * len(places)))
         if count > len(places):
             held = f", where {held:,} are held out" if (held := len(whole_of(self.source)) - len(self.source)) else ""
-            raise UserError(
+            raise TooFewError(
                 f"{PLACE}.count: {count:,} is more than the {len(places):,} images that are left of {self.source.name}"
                 f"{held}; ask for fewer: --set {PLACE}.count={len(places)}"
             )

@@ -5,7 +5,7 @@ from itertools import islice
 from pocketclip.data import Source
 from pocketclip.data.identity import perceptual_hashes
 from pocketclip.data.source import readable_captions
-from pocketclip.errors import UserError
+from pocketclip.errors import TooFewError
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data, open_training
 from pocketclip.stages.watch import SILENT, Watch
@@ -58,7 +58,7 @@ def fewest_held_out(count: int) -> float:
 
 def _refuse_too_few(source: Source, count: int) -> None:
     if count < FEWEST:
-        raise UserError(
+        raise TooFewError(
             f"{source.name}: {count} of {len(source)} pictures can be read and have a caption, too few to learn from "
             f"and to be measured on. Bring at least {FEWEST} of them; some hundreds give a model worth having."
         )

@@ -229,10 +229,10 @@ def failures(record: StudyRecord) -> str:
     """What failed and whether another try may go better, then each run's problem in a line."""
     count, problems = len(record.failed), record.failed.values()
     diverged = sum(problem.startswith(DIVERGED) for problem in problems)
-    again = "" if diverged == count else "; --resume tries them again"
+    again = "--resume tries them again"
     if diverged:
-        again += f"{', but for' if again else ';'} {diverged} that diverged: delete the folder of one to have it tried"
-    return "\n".join([f"{count} of {record.num_runs} runs failed{again}.", *listed_failures(record)])
+        again = f"{again}, those that diverged ({diverged}) only when their folders are deleted"
+    return "\n".join([f"{count} of {record.num_runs} runs failed; {again}.", *listed_failures(record)])
 
 
 def _damaged(folder: Path, what: str) -> UserError:

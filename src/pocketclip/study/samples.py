@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from pocketclip.config import digest
-from pocketclip.errors import UserError
+from pocketclip.errors import TooFewError, UserError
 from pocketclip.models.image.config import ImageEncoderConfig
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
@@ -30,11 +30,18 @@ def with_samples(study: Study, watch: Watch = SILENT) -> tuple[Study, dict[str, 
     """The study without the cells that cannot be trained, and what `samples_of_rows` says of the others."""
     counter, rows, left, seen = SampleCounter(watch), [], list(study.left), {}
     for row in study.rows:
-        reason = (counter.keeps_all_patches(row.recipe) or counter.too_few(row.recipe)) if row.levels else None
-        if reason is None:
-            rows.append(row)
-            seen[row.name] = counter.samples(row.recipe)
-        else:
+        reason = None
+        try:
+            if row.levels:
+                reason = counter.keeps_all_patches(row.recipe) or counter.too_few(row.recipe)
+            if reason is None:
+                seen[row.name] = counter.samples(row.recipe)
+                rows.append(row)
+        except TooFewError as error:
+            if not row.levels:
+                raise
+            reason = str(error)
+        if reason is not None:
             left.append(row.left(reason))
     if not rows:
         first = left[0]
@@ -71,6 +78,7 @@ class SampleCounter:
         self._items: dict[tuple[str, str], int] = {}
         self._fitted: dict[str, int] = {}
         self._patches: dict[str, str] = {}
+        self._lacking: dict[str, TooFewError] = {}
 
     def samples(self, recipe: Recipe) -> int:
         """What `samples_seen` says of a recipe; 0 where a budget ends a stage, which nobody knows before the run."""
@@ -106,7 +114,13 @@ class SampleCounter:
     def _num_items(self, recipe: Recipe, epoch: str) -> int:
         data = digest(recipe.data.model_dump(exclude={"test"}))
         if (data, epoch) not in self._items:
-            source, _ = open_data(recipe.data, self.watch)
+            if data in self._lacking:
+                raise self._lacking[data]
+            try:
+                source, _ = open_data(recipe.data, self.watch)
+            except TooFewError as error:
+                self._lacking[data] = error
+                raise
             for stage in recipe.stages.values():
                 self._items[data, stage.epoch] = items_of_epoch(source, stage)
         return self._items[data, epoch]
