@@ -3,13 +3,15 @@
 import pytest
 
 from conftest import tiny_recipe_settings
-from pocketclip.config import kinds_of
+from pocketclip.config import Config, kinds_of
 from pocketclip.data import SourceConfig
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import PAIR_SOURCES, check_fit
 from pocketclip.objectives.needs import MethodConfig, Needs
+from pocketclip.objectives.terms import Term, TermOfEach
 from pocketclip.recipe import Recipe
+from pocketclip.types import Objective
 
 CACHED = {"num_steps": 4, "batch_size": 4, "learning_rate": {"heads": 0.001}, "cache": {}}
 
@@ -23,6 +25,9 @@ class NewMethodConfig(MethodConfig):
     @property
     def needs(self) -> Needs:
         return self.asked
+
+    def build(self, **widths: object) -> Objective:
+        raise AssertionError("what fits is known from the needs alone")
 
 
 def recipe_with(needs: Needs, **sections: object) -> Recipe:
@@ -83,3 +88,9 @@ def test_a_method_is_measured_by_a_task_that_there_is() -> None:
         "pairs": "nlvr2"
     }
     assert all(embedding_task(method.needs.task).kind == method.needs.task for method in methods.values())
+
+
+@pytest.mark.parametrize(("base", "missing"), [(MethodConfig, "build"), (Term, "value"), (TermOfEach, "of_teacher")])
+def test_what_lacks_its_part_cannot_be_made(base: type[Config], missing: str) -> None:
+    with pytest.raises(TypeError, match=f"abstract.*{missing}"):
+        type("Unfinished", (base,), {"__module__": __name__})(kind="unfinished")

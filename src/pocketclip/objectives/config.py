@@ -204,6 +204,11 @@ class PairsObjectiveConfig(MethodConfig):
         """Images by twos and a head that judges them: a sentence about two images is no caption of either."""
         return Needs(self.kind, pairs=True, uncached="images by twos", task="nlvr2")
 
+    def build(
+        self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
+    ) -> "Objective":
+        return self.losses
+
     def losses(self, features: "Features", batch: "ImageTextBatch") -> "Mapping[str, Tensor]":
         from pocketclip.objectives.pairs import pair_losses
 

@@ -1,6 +1,7 @@
 """What a method asks of data, model, teachers and stages, said as data, which `objectives/fit.py` compares."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -8,9 +9,7 @@ from pocketclip.config import Config, kinds_of
 from pocketclip.losses import LossConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pocketclip.types import Features, ImageTextBatch, Objective
+    from pocketclip.types import Objective
 
 Teachers = Literal["none", "images", "captions", "classes"]
 """What teachers have to know: nothing, since none is asked; pictures; captions too; or the classes of pictures."""
@@ -50,7 +49,7 @@ class Needs:
         return self.teachers != "none"
 
 
-class MethodConfig(Config):
+class MethodConfig(Config, ABC):
     """Base of the members of `ObjectiveConfig`: a member says what it needs and builds an objective."""
 
     kind: str
@@ -69,6 +68,7 @@ class MethodConfig(Config):
         """What is measured on a validation split, of which no teacher was asked."""
         return self
 
+    @abstractmethod
     def build(
         self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
     ) -> "Objective":
@@ -79,11 +79,6 @@ class MethodConfig(Config):
         Raises:
             UserError: the teachers are not as many as it takes.
         """
-        return self.losses
-
-    def losses(self, features: "Features", batch: "ImageTextBatch") -> "Mapping[str, Tensor]":
-        """The objective of a method that learns nothing itself."""
-        raise NotImplementedError
 
 
 def losses_for_several_captions() -> str:

@@ -1,5 +1,6 @@
 """What methods with teachers are made of, without torch: the terms that distillation sums, and S-SMKE's layers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from pocketclip.objectives.teachers import Lesson
 
 
-class Term(Config):
-    """Base of the members of `TermConfig`: a weighted part of the objective, a mean over teachers by default."""
+class Term(Config, ABC):
+    """Base of the members of `TermConfig`: a weighted part of the objective."""
 
     kind: str
     weight: PositiveFloat = 1.0
@@ -28,18 +29,25 @@ class Term(Config):
     scales_teachers: ClassVar[bool] = False
     """Whether the teachers' inverse temperatures have an effect."""
 
+    @abstractmethod
     def value(self, inputs: "ContrastiveInputs", lessons: "Sequence[Lesson]") -> "Tensor":
         """The unweighted term of a batch of any size; of a rank's share, such that the mean over ranks is the batch's.
 
         The student has one text an image, and there is a lesson a teacher.
         """
+
+
+class TermOfEach(Term):
+    """Base of the terms that are a mean over teachers."""
+
+    def value(self, inputs: "ContrastiveInputs", lessons: "Sequence[Lesson]") -> "Tensor":
         from torch import stack
 
         return stack([self.of_teacher(inputs, lesson) for lesson in lessons]).mean()
 
+    @abstractmethod
     def of_teacher(self, inputs: "ContrastiveInputs", lesson: "Lesson") -> "Tensor":
         """The term of one teacher."""
-        raise NotImplementedError
 
 
 class ContrastiveTermConfig(Term):
@@ -64,7 +72,7 @@ class AffinityTermConfig(Term):
         return teacher_affinity(inputs, [lesson.teacher for lesson in lessons])
 
 
-class FeatureTermConfig(Term):
+class FeatureTermConfig(TermOfEach):
     """Mean squared difference of embeddings; CLIP-KD gives it 2,000."""
 
     kind: Literal["feature"] = "feature"
@@ -80,7 +88,7 @@ class FeatureTermConfig(Term):
         return loss * distributed.weight_of_share(len(inputs.image), inputs.shares)
 
 
-class RelationalTermConfig(Term):
+class RelationalTermConfig(TermOfEach):
     """Divergence of the contrastive distributions, one teacher at a time."""
 
     kind: Literal["relational"] = "relational"
@@ -92,7 +100,7 @@ class RelationalTermConfig(Term):
         return teacher_affinity(inputs, [lesson.teacher])
 
 
-class InteractiveTermConfig(Term):
+class InteractiveTermConfig(TermOfEach):
     """Student images find the teacher's texts, and student texts its images, with a temperature of their own."""
 
     kind: Literal["interactive"] = "interactive"
@@ -110,7 +118,7 @@ class InteractiveTermConfig(Term):
         return large_interactive_loss(*parts, inputs.shares) if inputs.are_large else interactive_loss(*parts)
 
 
-class GradientTermConfig(Term):
+class GradientTermConfig(TermOfEach):
     """Squared distance of the contrastive loss's gradients with respect to the embeddings."""
 
     kind: Literal["gradient"] = "gradient"
