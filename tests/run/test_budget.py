@@ -108,7 +108,7 @@ def test_on_two_devices_a_device_hour_is_half_an_hour(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("amount", "said"),
-    [({"dollars": 1}, "give --price DOLLARS_PER_HOUR"), ({"joules": 1}, "measure it with --energy, or give")],
+    [({"dollars": 1}, "give --price DOLLARS_PER_HOUR"), ({"joules": 1}, "`train --energy` measures it, or give")],
 )
 def test_a_budget_without_its_price_is_refused_before_any_work(amount: dict[str, float], said: str) -> None:
     recipe = Recipe.parse(tiny_recipe_settings(budget=amount), place="test")

@@ -13,8 +13,10 @@ from pocketclip.recipe import Recipe
 from pocketclip.run.plan import plan_run
 from pocketclip.run.rehearsal import Stage
 from pocketclip.run.train import train
+from pocketclip.train.config import HardNegativesConfig
 
 HEADS: dict[str, Any] = {"cache": {"views": ["centre"]}}
+EARLY = {"name": "low", "num_steps": 3, "batch_size": 4, "learning_rate": {"heads": 0.01}}
 
 
 def planned(**changes: Any) -> Plan:
@@ -66,3 +68,40 @@ def test_macs_are_planned_as_they_are_trained(tmp_path: Path) -> None:
 def test_the_last_step_is_evaluated_too(stage: tuple[int, float, float, int | None], evaluations: int) -> None:
     reckoned = Stage(*stage)
     assert reckoned.seconds == stage[0] + 5.0 * evaluations
+
+
+def test_a_schedule_and_kept_steps_of_a_long_run_are_planned() -> None:
+    schedule = {"kind": "constant", "warmup_steps": 20, "cooldown": 0.2}
+    assert planned(num_steps=300, schedule=schedule, keep_steps=[120]).samples_seen == 300 * 4
+
+
+def test_of_a_branch_what_is_left_is_planned() -> None:
+    settings: Any = tiny_recipe_settings(
+        num_steps=300, schedule={"kind": "constant", "cooldown": 0.2}, branch={"run": "trunk"}
+    )
+    settings["early_stages"] = [EARLY]
+    recipe = Recipe.parse(settings, place="test")
+    here, there = plan_run(recipe, "mine", "this"), plan_run(recipe, "mine", "this", throughput=10.0)
+    assert here.samples_seen == there.samples_seen == 60 * 4
+    assert any("its trunk did" in note for note in here.notes)
+    late = {"branch": {"run": "trunk", "step": 300}, "num_steps": 300, "schedule": {"kind": "constant"}}
+    with pytest.raises(UserError, match=r"the run is over at step 300 \(got 300\)"):
+        planned(**late)
+
+
+@pytest.mark.parametrize("amount", [{"dollars": 1}, {"joules": 1}])
+def test_a_budget_without_its_price_is_refused_at_once(amount: dict[str, float], monkeypatch: Any) -> None:
+    monkeypatch.setattr("pocketclip.run.rehearsal.Run", None)  # no work is begun
+    with pytest.raises(UserError, match=r"train\.budget: .* give --"):
+        planned(budget=amount)
+
+
+@pytest.mark.parametrize("before", [(), ({**EARLY, "learning_rate": {"heads": 0.01, "image_encoder": 0.001}},)])
+def test_neighbours_are_found_among_all_pictures(before: tuple[Any, ...]) -> None:
+    """By the tower that a run starts from, or by one that was trained before."""
+    settings: Any = {**tiny_recipe_settings(num_workers=0), "early_stages": before}
+    settings["data"]["train"]["count"] = 150
+    recipe = Recipe.parse(settings, place="test")
+    assert "caches" not in plan_run(recipe, "mine", "this").seconds
+    near = recipe.train.model_copy(update={"hard_negatives": HardNegativesConfig(group=2)})
+    assert plan_run(recipe.model_copy(update={"train": near}), "mine", "this").seconds["caches"] > 0

@@ -64,10 +64,7 @@ def take_up(run: Run, config: TrainConfig, steps_per_epoch: int) -> None:
     if branch is None or run.trunk is not None:
         return
     folder, num_steps = Path(branch.run), config.total_steps(steps_per_epoch)
-    assert isinstance(config.schedule, ConstantScheduleConfig)
-    step = config.schedule.cooldown_begins(num_steps) if branch.step is None else branch.step
-    if step >= num_steps:
-        raise UserError(f"train.branch.step: the run is over at step {num_steps} (got {step}); make it longer.")
+    step = config.branches_at(num_steps)
     state = distributed.on_main(lambda: _checkpoint(folder, step))
     trunk = _recipe_of(branch.run)
     _check_rates(

@@ -45,7 +45,7 @@ def check_budgets(recipe: Recipe, dollars_per_hour: float | None, *, with_energy
             )
         if budget.kind == "joules" and budget.watts is None and not with_energy:
             raise UserError(
-                f"{name}.budget: joules needs what this machine draws: measure it with --energy, or give "
+                f"{name}.budget: joules needs what this machine draws: `train --energy` measures it, or give "
                 f"--set {name}.budget.watts=50 beside it."
             )
 

@@ -10,7 +10,7 @@ from pocketclip.hardware import describe_hardware
 from pocketclip.recipe import Recipe
 from pocketclip.run.data import open_data
 from pocketclip.run.fit import fit_batches, fit_to_data, items_of_epoch
-from pocketclip.run.speed import known_throughput, samples_of_stage
+from pocketclip.run.speed import known_throughput, samples_of_stage, samples_of_trunk
 from pocketclip.run.storage import ModelSize, storage_bytes
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -70,11 +70,12 @@ def plan_run(
         rate = _rehearsed_rate(rehearsal, seen)
     else:
         _refuse_budget(recipe, hardware_name)
-        seen = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
+        whole = sum(samples_of_stage(stage, items) for stage in recipe.stages.values())
+        seen = whole - samples_of_trunk(recipe, items)
         rate = (
             _given(throughput)
             or (_measured(recipe, watch) if measure else None)
-            or known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=seen)
+            or known_throughput(recipe, name, hardware_name, changes=changes, num_items=items, samples_seen=whole)
         )
     price = hardware.dollars_per_hour if dollars_per_hour is None else dollars_per_hour
     (hours, shortest, longest), dollars = hours_and_dollars(seen, rate, price)
@@ -187,6 +188,8 @@ def _notes(recipe: Recipe, rate: Throughput, missing: str) -> list[str]:
             notes.append("live teachers are not in the estimate")
     if rate.beside_other_work:
         notes.append("the speed was measured beside other work; on an idle machine measure again, with --measure")
+    if recipe.train.branch is not None:
+        notes.append("what its trunk did, it takes over; the samples and the time are those that are left")
     if any(stage.early_stopping is not None for stage in recipe.stages.values()):
         notes.append("early stopping may end it sooner")
     if missing:

@@ -22,13 +22,14 @@ from pocketclip.hardware import Load
 from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
-from pocketclip.run.budget import CLOSING_SECONDS, seconds_for, split_seconds, steps_for_macs
+from pocketclip.run.budget import CLOSING_SECONDS, check_budgets, seconds_for, split_seconds, steps_for_macs
 from pocketclip.run.fit import items_of_epoch
 from pocketclip.run.pace import Paced
 from pocketclip.run.stage import train_stage
 from pocketclip.run.state import Run
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.train.config import TrainConfig
+from pocketclip.train.rates import ConstantScheduleConfig
 
 NUM_STEPS, NUM_WARM_UP = 10, 4
 FEW, SOME = 32, 128
@@ -54,7 +55,7 @@ class Stage:
     @property
     def validation(self) -> float:
         """Seconds of all evaluations on the validation split, the last step's among them."""
-        every = self.steps_per_evaluation or self.num_steps
+        every = self.steps_per_evaluation or max(1, self.num_steps)
         return (self.num_steps // every + (self.num_steps % every > 0)) * self.evaluation_seconds
 
     @property
@@ -118,6 +119,7 @@ def rehearse(
     recipe: Recipe, *, dollars_per_hour: float | None = None, started: float | None = None, watch: Watch = SILENT
 ) -> Rehearsal:
     """A run's seconds on this machine, by what they are for; `started` is when the command began."""
+    check_budgets(recipe, dollars_per_hour, with_energy=False)
     load, found, began = Load(), Rehearsal(), time.perf_counter()
     steps = _Steps(watch)
     with tempfile.TemporaryDirectory() as place:
@@ -150,14 +152,16 @@ def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[str, str, int]
     """
     stages = list(run.recipe.stages.values())
     config = stages[0]
-    if config.cache is None:
+    if config.cache is None and config.hard_negatives is None:
         return []
     towers, found = run.towers(), []
     for split, source in whole.items():
         exact = split != "train"
+        if exact and config.cache is None:
+            continue  # neighbours are found among what is trained on
         if split == "test" and len(stages) > 1:
             continue  # of other towers
-        views = CacheConfig() if exact else config.cache
+        views = CacheConfig() if exact or config.cache is None else config.cache
         entries = {"image": towers.image_stage(source, views, seed=run.recipe.seed, for_scores=exact)}
         if config.is_heads_only:
             entries["text"] = towers.text_stage(source, for_scores=exact)
@@ -208,7 +212,8 @@ def _rehearse_stage(
 ) -> None:
     """Train some steps, and measure some of every split that the stage measures."""
     short: dict[str, object] = {"num_steps": NUM_STEPS, "num_epochs": None, "budget": None, "evaluate_every": None}
-    short |= {"early_stopping": None, "keep": "last"}
+    short |= {"early_stopping": None, "keep": "last", "keep_steps": (), "branch": None}
+    short |= {"schedule": ConstantScheduleConfig()}
     if config.is_heads_only:
         run.towers().features(run.train_source, config.cache or CacheConfig(), run.broken, seed=run.recipe.seed)
         run.towers().features(run.val_source, CacheConfig(), run.broken, for_scores=True)
@@ -218,6 +223,8 @@ def _rehearse_stage(
     around = time.perf_counter() - began - progress.seconds["train"] - progress.seconds["validate"]
     first = progress.seconds["train"] - NUM_STEPS * steps.seconds()  # workers that start, and slow first steps
     found.add("start", max(0.0, around) + max(0.0, first))
+    if found.stages and (neighbours := run.seconds.get(f"{name}_neighbours")):  # by a tower that was trained before
+        found.add("caches", neighbours * (len(whole["train"]) / len(run.train_source) - 1))
     ratio = len(whole["val"]) / len(run.val_source)
     quick = ratio * split_seconds(run, config, run.val_source, exact=False)
     per_epoch = items_of_epoch(whole["train"], config) // config.batch_size
@@ -226,6 +233,7 @@ def _rehearse_stage(
         num_steps = min(num_steps, steps_for_macs(run, name, config, config.budget.amount))
     elif config.budget is not None and name != "train":
         num_steps = max(1, round(seconds_for(run, name, config.budget)() / steps.seconds()))
+    num_steps -= num_steps if name != "train" and run.recipe.train.branch else config.branches_at(num_steps)
     every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * per_epoch))
     found.stages[name] = Stage(num_steps, steps.seconds(), quick, every)
     run.macs_spent[name] = run.macs_per_sample[name] * num_steps * config.batch_size

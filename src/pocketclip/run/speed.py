@@ -91,6 +91,15 @@ def samples_of_stage(stage: TrainConfig, num_items: int) -> int:
     return stage.total_steps(num_items // stage.batch_size) * stage.batch_size
 
 
+def samples_of_trunk(recipe: Recipe, num_items: int) -> int:
+    """Those of a branch that it takes over, earlier stages among them; 0 where it is none."""
+    train = recipe.train
+    if train.branch is None:
+        return 0
+    early = sum(samples_of_stage(stage, num_items) for name, stage in recipe.stages.items() if name != "train")
+    return early + train.branches_at(train.total_steps(num_items // train.batch_size)) * train.batch_size
+
+
 def _stage_macs(stage: TrainConfig, image: int, text: int, num_items: int, num_views: int) -> int:
     cached = num_items * num_views * image
     if stage.is_heads_only:

@@ -16,6 +16,7 @@ from pydantic import (
 from pocketclip.config import Config
 from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.data.text_tokens import TextTokensConfig
+from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
 from pocketclip.models.running.precision import Precision
 from pocketclip.preprocess import ImageSize
@@ -239,6 +240,20 @@ class TrainConfig(Config):
         """Where the run ends, if its budget does not end it before."""
         by_epochs = None if self.num_epochs is None else max(1, round(self.num_epochs * steps_per_epoch))
         return min((steps for steps in (by_epochs, self.num_steps) if steps is not None), default=ENDLESS)
+
+    def branches_at(self, num_steps: int) -> int:
+        """The step of the trunk that a run of so many steps goes on from; 0 without one.
+
+        Raises:
+            UserError: the run would be over by then.
+        """
+        if self.branch is None:
+            return 0
+        assert isinstance(self.schedule, ConstantScheduleConfig)
+        step = self.schedule.cooldown_begins(num_steps) if self.branch.step is None else self.branch.step
+        if step >= num_steps:
+            raise UserError(f"train.branch.step: the run is over at step {num_steps} (got {step}); make it longer.")
+        return step
 
 
 class EarlyStageConfig(TrainConfig):
