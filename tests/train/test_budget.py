@@ -152,6 +152,14 @@ def test_the_schedule_reaches_its_end_without_a_jump(
     assert max(earlier - later for earlier, later in pairwise(falling)) < 0.01 * 0.1
 
 
+@pytest.mark.parametrize("later", [0.5, 2.0])
+def test_a_warm_up_of_so_many_steps_is_that_long_in_a_changed_plan(tmp_path: Path, clock: Clock, later: float) -> None:
+    schedule = {"kind": "constant", "warmup_steps": 20, "cooldown": 0.2}
+    run(tmp_path, clock, seconds=lambda step: 1.0 if step < 10 else later, schedule=schedule)
+    seen = rates(tmp_path)[:30]
+    assert seen == pytest.approx([0.01 * min(1.0, (step + 1) / 20) for step in range(1, 31)])
+
+
 def test_on_a_steady_machine_the_rates_are_those_of_the_planned_steps(tmp_path: Path, clock: Clock) -> None:
     steps = run(tmp_path, clock).progress.step
     config = CosineScheduleConfig()

@@ -58,6 +58,8 @@ class PlannedRates:
 
     def _go_to(self, step: int) -> None:
         self.next_step, position = step, self.plan.position(step)
+        if isinstance(self.config, ConstantScheduleConfig) and (warmup := self.config.warmup_steps) is not None:
+            position = step if step < warmup else max(warmup, position)  # those steps are as many in every plan
         factor = rate_factor(self.config, position, self.plan.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
