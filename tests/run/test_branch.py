@@ -183,3 +183,18 @@ def test_early_stages_neither_branch_nor_keep() -> None:
     values = {**tiny_recipe_settings(), "early_stages": [{**EARLY, "keep_steps": [2]}]}
     with pytest.raises(UserError, match=r"low: runs branch within their last stage"):
         Recipe.parse(values, place="x")
+
+
+@pytest.mark.parametrize("cut", ["", '{"run": '])
+def test_a_damaged_note_of_the_trunk_names_the_cure_that_works(trunk: Path, tmp_path: Path, cut: str) -> None:
+    settings = {**SHORT, "branch": {"run": str(trunk), "step": 6}}
+    whole = run(tmp_path / "run", **settings)
+    note, metrics = tmp_path / "run" / "trunk.json", tmp_path / "run" / "metrics.jsonl"
+    before, lines = note.read_text(), metrics.read_text()
+    note.write_text(cut)
+    with pytest.raises(UserError, match=r"trunk\.json: damaged \(.*\); delete it"):
+        run(tmp_path / "run", resume=True, **settings)
+    note.unlink()
+    again = run(tmp_path / "run", resume=True, **settings)
+    assert (note.read_text(), metrics.read_text()) == (before, lines)
+    assert again.record.metrics == whole.record.metrics

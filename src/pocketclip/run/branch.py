@@ -4,11 +4,12 @@ Its folder is made to look as if the run itself had been stopped at that step, a
 resumed run exact makes a branch exact.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from pocketclip import distributed
 from pocketclip.data.source import Source, Subset
@@ -38,7 +39,7 @@ def follow_trunk(run: Run) -> None:
         return
     run.resume = True
     if (run.folder / TRUNK).is_file():  # the run is past its branching, and needs the trunk no more
-        run.trunk = Trunk.parse(json.loads((run.folder / TRUNK).read_text()), place=str(run.folder / TRUNK))
+        run.trunk = _begun(run.folder / TRUNK)
         return
     folder, trunk = Path(branch.run), _recipe_of(branch.run)
     for key, value in _differences(run.recipe, trunk):
@@ -79,6 +80,16 @@ def take_up(run: Run, config: TrainConfig, steps_per_epoch: int) -> None:
     )
     distributed.on_main(lambda: _put(run.folder, folder, state, begun))
     run.trunk = begun
+
+
+def _begun(file: Path) -> Trunk:
+    try:
+        return Trunk.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise UserError(
+            f"{file}: damaged ({error.errors()[0]['msg']}); delete it to have it written anew from the trunk, which "
+            "has to be where it was."
+        ) from error
 
 
 def _recipe_of(folder: str) -> Recipe:
@@ -155,8 +166,14 @@ def _check_rates(own: TrainConfig, num_steps: int, trunk: TrainConfig, trunk_ste
 
 
 def _put(folder: Path, trunk: Path, state: dict[str, Any], begun: Trunk) -> None:
-    """The checkpoint and the metrics until then."""
+    """The checkpoint and the metrics until then, where the run has not gone on from them already."""
     checkpoints = CheckpointFolder(folder / "checkpoints" / "train")
+    if not checkpoints.steps() and not checkpoints.final.is_file():
+        _put_checkpoint(checkpoints, folder, trunk, state)
+    write_atomically(folder / TRUNK, begun.model_dump_json(indent=2) + "\n")
+
+
+def _put_checkpoint(checkpoints: CheckpointFolder, folder: Path, trunk: Path, state: dict[str, Any]) -> None:
     progress = dict(state["progress"])
     if (trunk / "metrics.jsonl").is_file():
         lines = (trunk / "metrics.jsonl").read_bytes()[: progress["metrics_bytes"]]
@@ -164,4 +181,3 @@ def _put(folder: Path, trunk: Path, state: dict[str, Any], begun: Trunk) -> None
     # What was best, whether to stop, and how many steps there are, is this run's own
     progress.update(best=None, best_step=0, evaluations_since_best=0, stopped=False, plan={})
     checkpoints.save(progress["step"], {**state, "progress": progress})
-    write_atomically(folder / TRUNK, begun.model_dump_json(indent=2) + "\n")

@@ -225,6 +225,8 @@ class TrainConfig(Config):
             raise ValueError(
                 f"branch needs schedule.kind constant, of which all lengths begin alike (got {self.schedule.kind})"
             )
+        if self.budget is not None:
+            raise ValueError("branch does not go with a budget: give num_steps or num_epochs, and budget: null")
         if self.num_steps is None and self.num_epochs is None:
             raise ValueError("branch needs num_steps or num_epochs, which say where the run ends")
         if self.branch.step is None and not self.schedule.cooldown:
