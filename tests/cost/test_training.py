@@ -1,6 +1,7 @@
 """The accounted cost of a sample against torch's count of a real training step."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,28 +9,29 @@ import torch
 
 from conftest import tiny_recipe_settings
 from pocketclip.cost.flops import counted_macs
-from pocketclip.cost.training import SampleMacs, sample_macs
+from pocketclip.cost.training import SampleMacs, SampleWork, sample_macs
 from pocketclip.models.build import build_model
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe
 from pocketclip.run.spending import expected_longest, sample_work
+from pocketclip.run.strategies import tower_of_stage
 from pocketclip.run.teaching import open_teaching
+from pocketclip.train.config import TrainConfig
 from pocketclip.train.modes import set_modes
 from pocketclip.train.optimizer import build_optimizer
 from pocketclip.train.step import learned_part, train_step
-from pocketclip.types import ImageTextBatch, TeacherInputs
+from pocketclip.types import ImageTextBatch, Objective, TeacherInputs
 from teachers import write_bundle_teacher
 
 BATCH, TOKENS = 6, 12
 ALL = {"heads": 0.001, "image_encoder": 0.001, "text_encoder": 0.001}
 
 
-def batch_for(model: DualEncoder, recipe: Recipe, teachers: Any) -> ImageTextBatch:
+def batch_for(model: DualEncoder, work: SampleWork, teachers: Any) -> ImageTextBatch:
     """Random pixels and ids, or features where they are cached."""
-    stage, size = recipe.train, recipe.model.image_encoder.image_size
-    texts, work = BATCH * stage.captions_per_image, sample_work(recipe, recipe.train, TOKENS)
+    size, texts = work.image_size, BATCH * work.captions
     images: torch.Tensor = torch.randint(0, 256, (BATCH, 3, size, size), dtype=torch.uint8)
-    tokens: torch.Tensor = torch.randint(5, 30, (texts, TOKENS))
+    tokens: torch.Tensor = torch.randint(5, 30, (texts, work.num_tokens))
     mask = torch.ones_like(tokens, dtype=torch.bool)
     if "image" in work.cached:
         images = torch.randn(BATCH, model.image_encoder.feature_dim)
@@ -51,29 +53,38 @@ def accounted_and_counted(settings: dict[str, Any]) -> tuple[SampleMacs, float]:
     recipe = Recipe.parse(settings, place="test")
     torch.manual_seed(0)
     whole = build_model(recipe.model, vocabulary_size=300)
-    stage, device = recipe.train, torch.device("cpu")
+    stage, device = next(iter(recipe.stages.values())), torch.device("cpu")
     teaching = open_teaching(recipe, recipe.data.train.open(), device)
-    objective = recipe.objective.build(embed_dim=recipe.model.embed_dim, teacher_widths=teaching.widths)
+    objective = recipe.objective.build(
+        embed_dim=recipe.model.embed_dim, teacher_widths=teaching.widths, feature_dim=whole.width_of_views
+    )
     live = () if teaching.live is None else teaching.live.teachers
-    found = sample_macs(whole, sample_work(recipe, stage, TOKENS), objective, live)
+    work = sample_work(recipe, stage, TOKENS)
+    with tower_of_stage(SimpleNamespace(model=whole), stage):  # type: ignore[arg-type]
+        return sample_macs(whole, work, objective, live), counted(whole, work, stage, objective, teaching.live)
+
+
+def counted(whole: DualEncoder, work: SampleWork, stage: TrainConfig, objective: Objective, teacher: Any) -> float:
+    """What torch counts of one sample of a real step."""
     model = whole.heads_only() if stage.is_heads_only else whole.without_image_tower() if stage.cache else whole
     if stage.checkpoint_activations:
         model.checkpoint_activations()
     others = list(learned_part(objective).parameters())
     optimizer = build_optimizer(model, stage.optimizer, stage.learning_rate, others)
     set_modes(model, stage)
-    batch = batch_for(whole, recipe, teaching.live)
+    batch = batch_for(whole, work, teacher)
     with counted_macs() as counter:
-        if teaching.live is not None:
-            batch = teaching.live(batch, stage.chunk_size)
+        if teacher is not None:
+            batch = teacher(batch, stage.chunk_size)
         train_step(
             model, objective, batch, optimizer, max_grad_norm=1.0, chunk_size=stage.chunk_size,
             autocast=torch.enable_grad,
         )  # fmt: skip
-    return found, counter.get_total_flops() / 2 / BATCH
+    return counter.get_total_flops() / 2 / BATCH
 
 
 VIT = {"image_encoder": {"kind": "timm", "name": "test_vit", "pretrained": "none", "image_size": 32}}
+SIMCLR = {"hidden_width": 64, "width": 16}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "clip": {},
     "clip_vit": {"model": VIT},
@@ -91,6 +102,15 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "chunked": {"train": {"chunk_size": 3}},
     "chunked_lit": {"train": {"chunk_size": 3, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}},
     "checkpointed": {"model": VIT, "train": {"checkpoint_activations": True}},
+    "slip": {"objective": {"simclr": SIMCLR}},
+    "slip_vit": {"model": VIT, "objective": {"simclr": {}}},
+    "slip_chunked": {"objective": {"simclr": SIMCLR}, "train": {"chunk_size": 3}},
+    "flip": {"model": VIT, "train": {"keep_patches": 0.5}},
+    "flip_checkpointed": {"model": VIT, "train": {"keep_patches": 0.25, "checkpoint_activations": True}},
+    "slip_and_flip": {"model": VIT, "objective": {"simclr": SIMCLR}, "train": {"keep_patches": 0.5}},
+    "smaller_pictures_first": {"early": {"image_size": 16}},
+    "smaller_pictures_first_vit": {"model": VIT, "early": {"image_size": 16}},
+    "smaller_pictures_and_fewer_patches": {"model": VIT, "early": {"image_size": 16, "keep_patches": 0.5}},
 }  # fmt: skip
 
 
@@ -100,6 +120,8 @@ def settings_of(strategy: dict[str, Any]) -> dict[str, Any]:
     for part, values in strategy.get("model", {}).items():
         settings["model"][part] = {**settings["model"][part], **values}
     settings["objective"] = {**settings["objective"], **strategy.get("objective", {})}
+    if "early" in strategy:
+        settings["early_stages"] = [{"name": "early", **settings["train"], **strategy["early"]}]
     return settings
 
 

@@ -31,6 +31,10 @@ BASE = {"num_steps": 2, "batch_size": 2, "learning_rate": {"heads": 0.1}}
         ({"keep_steps": [3]}, r"keep_steps: the run ends at step 2 \(got 3\)"),
         ({"branch": "runs/x"}, r"branch needs schedule\.kind constant, of .* \(got cosine\)"),
         ({"branch": "runs/x", "schedule": {"kind": "constant"}}, r"branch\.step is needed"),
+        (
+            {"branch": "runs/x", "schedule": {"kind": "constant"}, "budget": {"macs": 1e9}},
+            "branch does not go with a budget: give num_steps",
+        ),
         ({"optimizer": {"kind": "adam"}}, "Unknown kind 'adam'. Did you mean 'adamw'"),
         ({"optimizer": {"eps": 0}}, r"optimizer\.eps: .*greater than 0"),
         ({"optimizer": {"weight_decya": 0}}, r"optimizer\.weight_decya: .*Did you mean 'weight_decay'"),

@@ -90,7 +90,7 @@ def sample_macs(
     )
     again = repeated + (forward if work.is_chunked else 0)
     taught = sum(_teacher_macs(teacher, work) for teacher in teachers)
-    loss = _loss_macs(objective, work, teachers, model.logit_scale.device)
+    loss = _loss_macs(objective, work, teachers, model)
     return SampleMacs(forward, backward, again, taught, loss)
 
 
@@ -205,12 +205,12 @@ FEW = 8
 
 
 def _loss_macs(
-    objective: Objective | None, work: SampleWork, teachers: Sequence[AskedModel], device: torch.device
+    objective: Objective | None, work: SampleWork, teachers: Sequence[AskedModel], model: DualEncoder
 ) -> float:
     """Of one image among the others of its batch; one matrix of all pairs where the objective asks for more."""
     if objective is not None:
         try:
-            few, more = (_count_loss(objective, work, count, teachers, device) / count for count in (FEW, 2 * FEW))
+            few, more = (_count_loss(objective, work, count, teachers, model) / count for count in (FEW, 2 * FEW))
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError):  # it looks at more than embeddings
             pass
         else:
@@ -220,8 +220,10 @@ def _loss_macs(
 
 
 def _count_loss(
-    objective: Objective, work: SampleWork, count: int, teachers: Sequence[AskedModel], device: torch.device
+    objective: Objective, work: SampleWork, count: int, teachers: Sequence[AskedModel], model: DualEncoder
 ) -> int:
+    device = model.logit_scale.device
+
     def rows(number: int, width: int = work.embed_dim) -> Tensor:
         return torch.randn(number, width, device=device, requires_grad=True)
 
@@ -235,7 +237,7 @@ def _count_loss(
         numbers, empty = torch.arange(texts, device=device), torch.zeros(texts, 0, device=device)
         seen = tuple(map(taught, teachers))
         batch = ImageTextBatch(rows(count), empty, empty.bool(), numbers[:count], numbers, teachers=seen)
-        views = tuple(rows(count) for _ in range(work.views - 1))
+        views = tuple(rows(count, model.width_of_views) for _ in range(work.views - 1))
         scale, bias = torch.tensor(10.0, device=device, requires_grad=True), torch.zeros((), device=device)
         features = Features(rows(count), rows(texts), scale, bias, (), views)
         torch.stack(list(own(features, batch).values())).sum().backward()
