@@ -1,5 +1,6 @@
 """The accounted cost of a sample against torch's count of a real training step."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 from conftest import tiny_recipe_settings
 from pocketclip.cost.flops import counted_macs
 from pocketclip.cost.training import SampleMacs, SampleWork, sample_macs
+from pocketclip.data.source import readable_captions
+from pocketclip.data.text_tokens import encode_reduced
 from pocketclip.models.build import build_model
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe
-from pocketclip.run.spending import expected_longest, sample_work
+from pocketclip.run.spending import expected_longest, padded_tokens, sample_work
 from pocketclip.run.strategies import tower_of_stage
 from pocketclip.run.teaching import open_teaching
+from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.modes import set_modes
 from pocketclip.train.optimizer import build_optimizer
@@ -78,7 +82,7 @@ def counted(whole: DualEncoder, work: SampleWork, stage: TrainConfig, objective:
             batch = teacher(batch, stage.chunk_size)
         train_step(
             model, objective, batch, optimizer, max_grad_norm=1.0, chunk_size=stage.chunk_size,
-            autocast=torch.enable_grad,
+            autocast=nullcontext,
         )  # fmt: skip
     return counter.get_total_flops() / 2 / BATCH
 
@@ -153,6 +157,17 @@ def test_the_model_is_left_as_it_is() -> None:
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def test_fewer_tokens_are_what_a_batch_has() -> None:
+    recipe = Recipe.parse(settings_of({"train": {"text_tokens": {"kind": "random", "keep": 5}}}), place="test")
+    stage, source = recipe.train, recipe.data.train.open()
+    assert stage.text_tokens is not None
+    captions = [text for texts in readable_captions(source) for text in texts]
+    tokenizer = train_tokenizer(captions, vocabulary_size=300, context_length=16)
+    reduced, _ = encode_reduced(stage.text_tokens, tokenizer, captions, [[0]] * len(captions))
+    assert padded_tokens(source, tokenizer, stage) == reduced.shape[1] == 5
+    assert padded_tokens(source, tokenizer, stage.model_copy(update={"text_tokens": None})) > 5
 
 
 def test_the_longest_of_a_batch() -> None:

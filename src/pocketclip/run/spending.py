@@ -34,10 +34,8 @@ def sample_work(recipe: Recipe, stage: TrainConfig, num_tokens: int) -> SampleWo
     )
 
 
-def padded_tokens(source: Source | None, tokenizer: Tokenizer, stage: TrainConfig) -> int:
-    """Tokens of a caption in a batch, which is padded to its longest; without a source, of usual captions."""
-    if source is None:
-        return min(CAPTION_TOKENS, tokenizer.context_length)
+def padded_tokens(source: Source, tokenizer: Tokenizer, stage: TrainConfig) -> int:
+    """Tokens of a caption in a batch, which is padded to its longest."""
     some = np.unique(np.linspace(0, len(source) - 1, min(SAMPLED, len(source))).astype(int)).tolist()
     captions = [text for texts in readable_captions(source, some) for text in texts]
     if not captions:
