@@ -105,17 +105,30 @@ def test_a_change_makes_the_keys_above_it_and_reads_its_value_as_yaml() -> None:
     assert values == expected
 
 
+STAGES = [{"name": "low"}, {"name": "middle"}]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ("num_epochs", "--set num_epochs: should be KEY=VALUE, such as num_epochs=10."),
         ("a=[", "the value is not valid YAML"),
         ("a.b=1", "'a' is the value 3, which has no keys below it"),
+        ("stages.high.size=2", "stages is a list; name one of low, middle behind it"),
+        ("stages.low=2", "stages is a list; name one of low, middle behind it"),
+        ("numbers.b.c=2", "'numbers' is the value"),
     ],
 )
 def test_a_change_that_does_not_fit_is_an_error(change: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
-        apply_change({"a": 3}, change, example="num_epochs=10")
+        apply_change({"a": 3, "stages": STAGES, "numbers": [1]}, change, example="num_epochs=10")
+
+
+def test_a_member_of_a_list_is_changed_by_its_name() -> None:
+    values = {"stages": [dict(one) for one in STAGES]}
+    for change in ("stages.middle.size=2", "stages.low.budget.macs=1e9"):
+        apply_change(values, change)
+    assert values == {"stages": [{"name": "low", "budget": {"macs": "1e9"}}, {"name": "middle", "size": 2}]}
 
 
 class Apple(Config):

@@ -88,14 +88,22 @@ def apply_change(values: dict[str, Any], change: str, *, example: str = "train.n
 
 
 def apply_setting(values: dict[str, Any], key: str, value: Any, *, said: str) -> None:
-    """Set one dotted key of plain values, in place; `said` is what asked for it, for the message."""
+    """Set one dotted key of plain values, in place; `said` is what asked for it, for the message.
+
+    Below a list, such as `early_stages`, comes the `name` of one of its members.
+    """
     *above, last = key.split(".")
-    for part in above:
+    parts = iter(above)
+    for part in parts:
         if values.get(part) is None:
             values[part] = {}
         below = values[part]
         if part == "model" and isinstance(below, str):  # the name of a size
             below = values[part] = {"size": below}
+        if isinstance(below, list):
+            named = {one["name"]: one for one in below if isinstance(one, dict) and "name" in one}
+            if named and (below := named.get(next(parts, None))) is None:
+                raise UserError(f"{said}: {part} is a list; name one of {', '.join(map(str, named))} behind it.")
         if not isinstance(below, dict):
             raise UserError(f"{said}: '{part}' is the value {below!r}, which has no keys below it.")
         values = below

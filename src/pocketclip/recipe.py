@@ -46,6 +46,11 @@ class DataConfig(Config):
     """The run stops when a larger share of the items is broken."""
 
 
+def place_of_stage(name: str) -> str:
+    """The dotted key of a stage, as `--set` takes it."""
+    return name if name in ("heads_first", "train") else f"early_stages.{name}"
+
+
 class Recipe(Config):
     """One run: data, model, objective, training."""
 

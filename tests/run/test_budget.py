@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from conftest import QuietWatch, tiny_recipe_settings
+from pocketclip.config import apply_change
 from pocketclip.cost.energy import Energy
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
@@ -104,6 +105,20 @@ def test_on_two_devices_a_device_hour_is_half_an_hour(monkeypatch: pytest.Monkey
     monkeypatch.setattr(budgets.distributed, "world_size", lambda: 2)
     config = BudgetConfig.parse({"device_hours": 1}, place="test")
     assert budgets.seconds_for(run_with(), "train", config)() == pytest.approx(1800)
+
+
+@pytest.mark.parametrize("amount", [{"macs": 1000}, {"dollars": 1}, {"joules": 1}])
+def test_the_change_named_for_an_earlier_stage_is_one_that_works(tmp_path: Path, amount: dict[str, float]) -> None:
+    settings: Any = tiny_recipe_settings(num_steps=1)
+    settings["early_stages"] = [{"name": "low", **settings["train"], "budget": amount}]
+    with pytest.raises(UserError, match=r"^early_stages\.low\.budget: ") as caught:
+        train(Recipe.parse(settings, place="x"), tmp_path / "a", name="tiny", watch=QuietWatch())
+    change = str(caught.value).split("--set ")[1].split(" ")[0].rstrip(".")
+    apply_change(settings, change)
+    recipe = Recipe.parse(settings, place="x")
+    check_budgets(recipe, None, with_energy=False)
+    if "macs" in amount:
+        assert train(recipe, tmp_path / "b", name="tiny", watch=QuietWatch()).record.num_steps == 2
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pocketclip.features.towers import features_in_memory, texts_in_memory
 from pocketclip.models.pair_head import judge_of
 from pocketclip.models.running.precision import precision_of_scores
 from pocketclip.models.running.runner import Runner
-from pocketclip.recipe import Recipe
+from pocketclip.recipe import Recipe, place_of_stage
 from pocketclip.run.scores import embed_pairs, frozen_features
 from pocketclip.run.spending import padded_tokens, sample_work
 from pocketclip.run.state import Run
@@ -38,15 +38,16 @@ def check_budgets(recipe: Recipe, dollars_per_hour: float | None, *, with_energy
     for name, stage in recipe.stages.items():
         if (budget := stage.budget) is None:
             continue
+        where = place_of_stage(name)
         if budget.kind == "dollars" and not (dollars_per_hour or budget.dollars_per_hour):
             raise UserError(
-                f"{name}.budget: dollars needs what this machine costs: give --price DOLLARS_PER_HOUR, or "
-                f"--set {name}.budget.dollars_per_hour=0.10 beside it."
+                f"{where}.budget: dollars needs what this machine costs: give --price DOLLARS_PER_HOUR, or "
+                f"--set {where}.budget.dollars_per_hour=0.10 beside it."
             )
         if budget.kind == "joules" and budget.watts is None and not with_energy:
             raise UserError(
-                f"{name}.budget: joules needs what this machine draws: `train --energy` measures it, or give "
-                f"--set {name}.budget.watts=50 beside it."
+                f"{where}.budget: joules needs what this machine draws: `train --energy` measures it, or give "
+                f"--set {where}.budget.watts=50 beside it."
             )
 
 
@@ -83,10 +84,10 @@ def within_budget(run: Run, name: str, config: TrainConfig, plan: BatchPlan) -> 
 def _too_small(name: str, config: TrainConfig, needed: float, seconds: float) -> str:
     """What is wrong with so few seconds, and the nearest amount that works."""
     assert config.budget is not None
-    kind, amount = config.budget.kind, config.budget.amount
-    nearest = f"--set {name}.budget.{kind}={rounded_up(amount * needed / seconds):g}"
+    kind, amount, where = config.budget.kind, config.budget.amount, place_of_stage(name)
+    nearest = f"--set {where}.budget.{kind}={rounded_up(amount * needed / seconds):g}"
     return (
-        f"{name}.budget: {amount:g} {kind} is too small for one batch: what has to be done around it and the batch "
+        f"{where}.budget: {amount:g} {kind} is too small for one batch: what has to be done around it and the batch "
         f"take {needed:.3g} s here. Give at least {nearest}."
     )
 
@@ -111,10 +112,10 @@ def steps_for_macs(run: Run, name: str, config: TrainConfig, amount: float) -> i
     batch = run.macs_per_sample[name] * config.batch_size
     steps = int((amount - before) // batch)
     if steps < 1:
-        earlier = f", and the stages before take {before:.3g}" if before else ""
+        where, earlier = place_of_stage(name), f", and the stages before take {before:.3g}" if before else ""
         raise UserError(
-            f"{name}.budget: {amount:.6g} macs is too small: one batch of {config.batch_size} takes {batch:.3g}"
-            f"{earlier}. Give at least --set {name}.budget.macs={rounded_up(before + batch):.3g}."
+            f"{where}.budget: {amount:.6g} macs is too small: one batch of {config.batch_size} takes {batch:.3g}"
+            f"{earlier}. Give at least --set {where}.budget.macs={rounded_up(before + batch):.3g}."
         )
     return steps
 
@@ -138,9 +139,10 @@ def seconds_for(run: Run, name: str, budget: BudgetConfig) -> Callable[[], float
 def _watts(run: Run, name: str) -> float:
     watts = run.energy.watts()
     if not watts:
+        where = place_of_stage(name)
         raise UserError(
-            f"{name}.budget: what this machine draws cannot be measured ({run.energy.method}); give "
-            f"--set {name}.budget.watts=50."
+            f"{where}.budget: what this machine draws cannot be measured ({run.energy.method}); give "
+            f"--set {where}.budget.watts=50."
         )
     return watts
 

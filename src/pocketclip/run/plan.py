@@ -7,7 +7,7 @@ from pocketclip.cost.plan import Plan, Throughput, find_hardware, hours_and_doll
 from pocketclip.data import Source
 from pocketclip.errors import UserError, install_line
 from pocketclip.hardware import describe_hardware
-from pocketclip.recipe import Recipe
+from pocketclip.recipe import Recipe, place_of_stage
 from pocketclip.run.data import open_data
 from pocketclip.run.fit import fit_batches, fit_to_data, items_of_epoch
 from pocketclip.run.speed import known_throughput, samples_of_stage, samples_of_trunk
@@ -135,9 +135,10 @@ def _refuse_budget(recipe: Recipe, hardware_name: str) -> None:
     """What a budget buys on another machine is not known before it runs there."""
     name = next((name for name, stage in recipe.stages.items() if stage.budget is not None), None)
     if name is not None:
+        where = place_of_stage(name)
         raise UserError(
-            f"{name}.budget: how many steps it pays for is known on the machine that runs them only. Plan with "
-            f"--hardware this where the data are (got {hardware_name}), or give {name}.num_steps in its place."
+            f"{where}.budget: how many steps it pays for is known on the machine that runs them only. Plan with "
+            f"--hardware this where the data are (got {hardware_name}), or give {where}.num_steps in its place."
         )
 
 

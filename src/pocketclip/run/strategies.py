@@ -15,6 +15,7 @@ from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
 from pocketclip.features.pairs import CachedPairs
 from pocketclip.preprocess import PreprocessConfig
+from pocketclip.recipe import place_of_stage
 from pocketclip.run.state import Run
 from pocketclip.stages.store import Block
 from pocketclip.train.config import TrainConfig
@@ -47,7 +48,7 @@ def check_towers(run: Run) -> None:
         if size is None and config.keep_patches is None:
             continue
         tower = copy.deepcopy(run.model.image_encoder).eval()
-        where = name if name in ("heads_first", "train") else f"early_stages.{name}"
+        where = place_of_stage(name)
         if config.keep_patches is not None:
             try:
                 with tower.on_patches(config.keep_patches):
