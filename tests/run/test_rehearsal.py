@@ -105,3 +105,15 @@ def test_neighbours_are_found_among_all_pictures(before: tuple[Any, ...]) -> Non
     assert "caches" not in plan_run(recipe, "mine", "this").seconds
     near = recipe.train.model_copy(update={"hard_negatives": HardNegativesConfig(group=2)})
     assert plan_run(recipe.model_copy(update={"train": near}), "mine", "this").seconds["caches"] > 0
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(100.0, 50), (5.5, 1), (0.0, 1), (-3.0, 1)])
+def test_evaluations_are_within_the_time_of_a_stage(seconds: float, steps: int) -> None:
+    assert Stage(10, 1.0, 5.0, 5).filling(seconds).num_steps == steps
+
+
+def test_an_earlier_stage_fills_its_own_budget() -> None:
+    settings: Any = tiny_recipe_settings()
+    settings["early_stages"] = [{**EARLY, "num_workers": 0, "budget": {"seconds": 100}}]
+    found = plan_run(Recipe.parse(settings, place="test"), "mine", "this")
+    assert 90 < found.seconds["training"] + found.seconds["validation"] < 102

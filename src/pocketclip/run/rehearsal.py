@@ -63,6 +63,13 @@ class Stage:
         """Of both."""
         return self.training + self.validation
 
+    def filling(self, seconds: float) -> "Stage":
+        """The same with the steps that a time is enough for, and one at least."""
+        steps = max(1, int(seconds / self.step_seconds))
+        while steps > 1 and (needed := replace(self, num_steps=steps).seconds) > seconds:
+            steps = min(steps - 1, int(steps * seconds / needed))
+        return replace(self, num_steps=max(1, steps))
+
 
 @dataclass
 class Rehearsal:
@@ -231,12 +238,14 @@ def _rehearse_stage(
     num_steps = config.total_steps(per_epoch)
     if config.budget is not None and config.budget.kind == "macs":
         num_steps = min(num_steps, steps_for_macs(run, name, config, config.budget.amount))
-    elif config.budget is not None and name != "train":
-        num_steps = max(1, round(seconds_for(run, name, config.budget)() / steps.seconds()))
-    num_steps -= num_steps if name != "train" and run.recipe.train.branch else config.branches_at(num_steps)
     every = None if config.evaluate_every is None else max(1, round(config.evaluate_every * per_epoch))
-    found.stages[name] = Stage(num_steps, steps.seconds(), quick, every)
-    run.macs_spent[name] = run.macs_per_sample[name] * num_steps * config.batch_size
+    stage = Stage(num_steps, steps.seconds(), quick, every)
+    if name != "train" and run.recipe.train.branch is not None:
+        stage = replace(stage, num_steps=0)  # its trunk's
+    elif name != "train" and config.budget is not None and config.budget.kind != "macs":
+        stage = stage.filling(seconds_for(run, name, config.budget)())
+    found.stages[name] = stage = replace(stage, num_steps=stage.num_steps - config.branches_at(stage.num_steps))
+    run.macs_spent[name] = run.macs_per_sample[name] * stage.num_steps * config.batch_size
     if name == "train":
         for split, source in run.measured.items():
             ratio = len(whole[split]) / len(source)
@@ -246,8 +255,4 @@ def _rehearse_stage(
 def _fill_budget(recipe: Recipe, found: Rehearsal, seconds: float) -> None:
     """The last stage takes what the rest of the run leaves of a time."""
     stage = found.stages["train"]
-    left = seconds - (found.total - stage.seconds)
-    steps = max(1, int(left / stage.step_seconds))
-    while steps > 1 and replace(stage, num_steps=steps).seconds > left:
-        steps = min(steps - 1, int(steps * left / replace(stage, num_steps=steps).seconds))
-    found.stages["train"] = replace(stage, num_steps=max(1, steps))
+    found.stages["train"] = stage.filling(seconds - (found.total - stage.seconds))
