@@ -1,16 +1,31 @@
 """What a model makes of the images of sources: each is read once, however many tasks ask about it."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 from pocketclip.data.source import Source
 from pocketclip.embedder import Embedder
 from pocketclip.features.encode import Embeddings, EncodeImages, embed_images
 from pocketclip.stages.watch import Watch
 
-MakeEncoder = Callable[[], EncodeImages]
-"""What encodes is made when it is first asked, such as a tower without its head."""
+MakeEncoder = Callable[[Embedder], EncodeImages]
+"""What encodes, such as a tower without its head, is made when first asked, of the model as exact as scores ask for."""
 EMBEDDING = "embedding"
-"""The name of the encoder that is the whole model, as exact as scores ask for."""
+"""The name of the encoder that is the whole model."""
+
+
+def whole(exact: Embedder) -> EncodeImages:
+    """What is behind `EMBEDDING`."""
+    return exact.encode_images
+
+
+@dataclass
+class _OfSource:
+    """What is known of a source's images, by the names of encoders."""
+
+    source: Source  # held, so that no other one gets its id
+    expected: dict[str, MakeEncoder] = field(default_factory=dict)
+    found: dict[str, Embeddings] = field(default_factory=dict)
 
 
 class Encoded:
@@ -21,61 +36,46 @@ class Encoded:
 
     def __init__(self) -> None:
         self._model: Embedder | None = None
-        self._clear()
-
-    def _clear(self) -> None:
-        self._exact: Embedder | None = None
-        self._encoders: dict[str, EncodeImages] = {}
-        self._found: dict[int, dict[str, Embeddings]] = {}
-        self._expected: dict[int, dict[str, MakeEncoder]] = {}
-        self._sources: dict[int, Source] = {}  # held, so that no other one gets its id
 
     def exact(self, model: Embedder) -> Embedder:
         """The model as exact as scores ask for."""
         if self._model is not model:
-            self._clear()
-            self._model = model
-        if self._exact is None:
             self._exact = model.for_scores()
+            self._encoders: dict[str, EncodeImages] = {}
+            self._sources: dict[int, _OfSource] = {}
+            self._model = model
         return self._exact
 
     def expect(self, model: Embedder, source: Source, encoders: Mapping[str, MakeEncoder]) -> None:
         """Say which encoders will be asked about a source."""
-        self.exact(model)
-        self._sources[id(source)] = source
-        self._expected.setdefault(id(source), {}).update(encoders)
+        self._of(model, source).expected.update(encoders)
 
     def is_asked(self, model: Embedder, source: Source) -> bool:
         """Whether the embeddings of a whole source are there, or will be asked for."""
-        self.exact(model)
-        known = self._found.get(id(source), {}).keys() | self._expected.get(id(source), {}).keys()
-        return EMBEDDING in known
+        own = self._of(model, source)
+        return EMBEDDING in own.found or EMBEDDING in own.expected
 
     def images(
-        self, model: Embedder, source: Source, watch: Watch, name: str = EMBEDDING, make: MakeEncoder | None = None
+        self, model: Embedder, source: Source, watch: Watch, name: str = EMBEDDING, make: MakeEncoder = whole
     ) -> Embeddings:
         """What an encoder of this name, the model where none is given, makes of every readable image of a source."""
-        exact = self.exact(model)
-        found = self._found.setdefault(id(source), {})
-        if name not in found:
-            self._sources[id(source)] = source
-            makers = {**self._expected.get(id(source), {}), name: make}
-            names = [own for own in makers if own not in found]
-            encoders = [self._encoder(exact, own, makers[own]) for own in names]
-            found |= zip(names, embed_images(source, encoders, exact.preprocess, watch), strict=True)
-        return found[name]
+        exact, own = self.exact(model), self._of(model, source)
+        if name not in own.found:
+            makers = {**own.expected, name: make}
+            names = [other for other in makers if other not in own.found]
+            for other in names:
+                if other not in self._encoders:
+                    self._encoders[other] = makers[other](exact)
+            encoders = [self._encoders[other] for other in names]
+            own.found |= zip(names, embed_images(source, encoders, exact.preprocess, watch), strict=True)
+        return own.found[name]
 
-    def _encoder(self, exact: Embedder, name: str, make: MakeEncoder | None) -> EncodeImages:
-        if name == EMBEDDING or make is None:
-            return exact.encode_images
-        if name not in self._encoders:
-            self._encoders[name] = make()
-        return self._encoders[name]
+    def _of(self, model: Embedder, source: Source) -> _OfSource:
+        self.exact(model)
+        return self._sources.setdefault(id(source), _OfSource(source))
 
     def forget_all_but(self, sources: Collection[Source]) -> None:
         """Let go of what was made of other sources."""
-        kept = {id(source) for source in sources}
-        for own in self._sources.keys() - kept:
-            del self._sources[own]
-            self._found.pop(own, None)
-            self._expected.pop(own, None)
+        if self._model is not None:
+            kept = {id(source) for source in sources}
+            self._sources = {number: own for number, own in self._sources.items() if number in kept}

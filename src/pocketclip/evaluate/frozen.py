@@ -11,7 +11,7 @@ from pocketclip.data.source import Source, Subset
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
 from pocketclip.evaluate.classification import check_finite
-from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder
+from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder, whole
 from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.intervals import join
 from pocketclip.evaluate.statistics import resampled_ratios
@@ -71,7 +71,8 @@ class FrozenTask(Task):
     """Images like those that are learned from, as KIND:PLACE, which the score is set beside: the gap of a variant."""
 
     def encoders(self, model: Embedder) -> dict[str, MakeEncoder]:
-        return {EMBEDDING: lambda: model.encode_images}
+        del model
+        return {EMBEDDING: whole}
 
     def examples(self, model: Embedder, data: TaskData, watch: Watch) -> Examples:
         """Embeddings of both parts, as exact as scores ask for.

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt
 from pocketclip.data.labels import Classes
 from pocketclip.data.source import Source
 from pocketclip.embedder import Embedder
-from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder
+from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder, whole
 from pocketclip.evaluate.frozen import beside, part_with_classes
 from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tower import (
@@ -58,12 +58,12 @@ class ProbeTask(TowerTask):
 
         if self.modality == "text":
             return {}
-        whole: dict[str, MakeEncoder] = {EMBEDDING: lambda: model.encode_images}
+        embedding: dict[str, MakeEncoder] = {EMBEDDING: whole}
         if not isinstance(model, PretrainedModel):
-            return whole
+            return embedding
         own, tokenizer = model.model.image_encoder, model.tokenizer
-        tower: dict[str, MakeEncoder] = {TOWER: lambda: self._bare(model, own, tokenizer).encode_images}
-        return tower if model.model.shared_encoder is None else {**tower, **whole}
+        tower: dict[str, MakeEncoder] = {TOWER: lambda _: self._bare(model, own, tokenizer).encode_images}
+        return tower if model.model.shared_encoder is None else {**tower, **embedding}
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         """See `Task`; another library's towers are not known apart, so of its models the embedding is probed."""
@@ -85,10 +85,11 @@ class ProbeTask(TowerTask):
             return learned, tested
 
         parts: dict[str, Parts]
-        if isinstance(model, PretrainedModel):
-            parts, notes = self._of_own_model(model, ask)
+        exact = data.encoded.exact(model)
+        if isinstance(exact, PretrainedModel):
+            parts, notes = self._of_own_model(exact, ask)
         else:
-            parts, notes = {"_embedding": ask(EMBEDDING, model.for_scores())}, []
+            parts, notes = {"_embedding": ask(EMBEDDING, exact)}, []
         probes = self._probes(parts, classes, model, watch)
         learned_part, answered = next(iter(parts.values()))
         count = len(answered.labels) - num_known
@@ -118,7 +119,7 @@ class ProbeTask(TowerTask):
                 for examples, (labels, which) in zip(data.texts, both, strict=True)
             )
             return learned, tested
-        embedded = data.embedded_parts(model, watch, name, lambda: encodes.encode_images)
+        embedded = data.embedded_parts(model, watch, name, lambda _: encodes.encode_images)
         learned, tested = (
             part_with_classes(own, labels, source, which)
             for own, source, (labels, which) in zip(embedded, data.images, both, strict=True)
@@ -184,7 +185,7 @@ class ProbeTask(TowerTask):
     def _embedding(self, model: "PretrainedModel", towers: Parts, ask: Ask) -> Parts:
         """The head on the tower's features, or the whole way again where a shared encoder lies between."""
         if model.model.shared_encoder is not None:
-            return ask(EMBEDDING, model.for_scores())
+            return ask(EMBEDDING, model)
         from pocketclip.models.running.runner import project
 
         head: nn.Module = getattr(model.model, f"{self.modality}_head").to(model.device).eval()

@@ -12,7 +12,7 @@ from pocketclip.data.identity import overlap, picture_ids
 from pocketclip.data.source import Gift, Source, left_out_lines
 from pocketclip.embedder import Embedder, JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder
+from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder, whole
 from pocketclip.evaluate.identities import Ids, image_identities
 from pocketclip.evaluate.statistics import Means, Units, ratios
 from pocketclip.evaluate.task_data import Answers, TaskData
@@ -181,7 +181,8 @@ class EmbeddingTask(Task):
         """Raise a UserError where the model or the source lack what the task needs, before any work."""
 
     def encoders(self, model: Embedder) -> dict[str, MakeEncoder]:
-        return {EMBEDDING: lambda: model.encode_images}
+        del model
+        return {EMBEDDING: whole}
 
     def run(self, model: Embedder, data: TaskData, watch: Watch = SILENT) -> EvalResult:
         source = data.source

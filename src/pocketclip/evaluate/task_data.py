@@ -11,7 +11,7 @@ from pocketclip.data import hold_out
 from pocketclip.data.source import Source, Subset
 from pocketclip.data.sources.texts import LabelledTexts
 from pocketclip.embedder import Embedder
-from pocketclip.evaluate.encoded import EMBEDDING, Encoded, MakeEncoder
+from pocketclip.evaluate.encoded import EMBEDDING, Encoded, MakeEncoder, whole
 from pocketclip.evaluate.identities import Ids
 from pocketclip.features.encode import Embeddings, with_captions
 from pocketclip.head import Head
@@ -76,8 +76,8 @@ class TaskData:
     def texts(self) -> tuple[LabelledTexts, LabelledTexts]:
         """Texts to learn from, and to be tested on."""
         assert self._texts is not None, "a task needs texts, and was given none"
-        whole = self._texts
-        return whole.hold_out(HELD_OUT_SHARE) if self._train_texts is None else (self._train_texts, whole)
+        every = self._texts
+        return every.hold_out(HELD_OUT_SHARE) if self._train_texts is None else (self._train_texts, every)
 
     def expect(self, model: Embedder, encoders: Mapping[str, MakeEncoder], *, with_training: bool) -> None:
         """Say what a task will ask about the images, and about those to learn from."""
@@ -117,16 +117,16 @@ class TaskData:
             self.items = answers, ids
 
     def embedded_parts(
-        self, model: Embedder, watch: Watch, name: str = EMBEDDING, make: MakeEncoder | None = None
+        self, model: Embedder, watch: Watch, name: str = EMBEDDING, make: MakeEncoder = whole
     ) -> tuple[Embeddings, Embeddings]:
         """Images to learn from and to be tested on, without texts, by their numbers in each; made once for a model.
 
         Of another encoder than the whole model its name and what makes it.
         """
         train, test = self.images
-        whole = self.encoded.images(model, self.source, watch, name, make)
+        every = self.encoded.images(model, self.source, watch, name, make)
         if self._train is None:
             assert isinstance(train, Subset)
             assert isinstance(test, Subset)
-            return whole.part(train.indices), whole.part(test.indices)
-        return self.encoded.images(model, train, watch, name, make), whole
+            return every.part(train.indices), every.part(test.indices)
+        return self.encoded.images(model, train, watch, name, make), every

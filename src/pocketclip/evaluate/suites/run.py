@@ -198,10 +198,12 @@ def _there(
 ) -> dict[str, EvalResult]:
     """Records of sets that are done."""
     found: dict[str, EvalResult] = {}
-    for name in opened if out is not None else ():
-        with suppress(UserError):  # is told when its turn comes
-            result = _kept_record(out, name) if kept.get(name) == _key(*opened[name], made_from) else None
-            found |= {} if result is None else {name: result}
+    if out is None:
+        return found
+    for name in opened:
+        with suppress(UserError):  # a set is told of when its turn comes, and a damaged record made again
+            if kept.get(name) == _key(*opened[name], made_from) and (result := _kept_record(out, name)) is not None:
+                found[name] = result
     return found
 
 
@@ -239,9 +241,9 @@ def _write_summary(outcome: Outcome, out: Path, kept: Mapping[str, str]) -> None
     write_atomically(out / SUMMARY, json.dumps({**outcome.to_json(), "made_of": kept}, indent=2) + "\n")
 
 
-def _kept_record(out: Path | None, name: str) -> EvalResult | None:
-    path = None if out is None else out / "records" / f"{name}.json"
-    record = None if path is None or not path.is_file() else read_record(path)
+def _kept_record(out: Path, name: str) -> EvalResult | None:
+    path = out / "records" / f"{name}.json"
+    record = read_record(path) if path.is_file() else None
     return record if isinstance(record, EvalResult) else None
 
 
