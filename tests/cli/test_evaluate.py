@@ -66,6 +66,19 @@ def test_what_cannot_be_measured_is_one_clear_line(
     assert ended.out == ""
 
 
+def test_what_was_measured_before_a_task_failed_is_printed_and_kept(
+    pocketclip: Run, bundle: Path, tmp_path: Path
+) -> None:
+    tasks = ("--task", "retrieval", "--task", "linear_probe")
+    ended = pocketclip(
+        "evaluate", bundle, *tasks, "--data", "scenes:6,image_size=32", "--keep-items", tmp_path / "items"
+    )
+    assert ended.code == 1
+    assert "no image has a class" in ended.err
+    assert [json.loads(line)["task"] for line in ended.out.splitlines()] == ["retrieval"]
+    assert len(list((tmp_path / "items").glob("*.npz"))) == 1
+
+
 def test_the_table_has_a_row_a_measurement() -> None:
     half = Interval(value=0.5, low=0.4, high=0.6)
     metrics: dict[str, Interval | float] = {"top1_accuracy": half, "num_classes": 3.0, "num_training_examples": 1000.0}

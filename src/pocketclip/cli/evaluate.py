@@ -82,8 +82,6 @@ def evaluate(
     """
     from pocketclip.asked import open_model
     from pocketclip.cli.progress import reporter, tell_left_out
-    from pocketclip.cli.tables import print_results
-    from pocketclip.cli.telling import asked as told
     from pocketclip.config import apply_change
     from pocketclip.evaluate.tasks import make_tasks
     from pocketclip.models.running.precision import precision_of_scores
@@ -107,15 +105,19 @@ def evaluate(
     sources = [source for source in given.opened if source is not None]
     with loading(model):
         loaded = open_model(model, device=device, precision=precision_of_scores("auto"))
-    with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
-        tell_left_out(shown, *sources)
-        for task in asked:
-            task.expect(loaded, given)
-        measured = [_measured(task, loaded, given, shown) for task in asked]
-    first = 0 if json_lines or told.format == "csv" else -1  # a table of the whole has its parts as rows
-    print_results([result for own in measured for result in own.results[first:]], as_json=json_lines)
-    for own in measured:
-        _keep(own, keep_items, keep_head, clip_benchmark)
+    measured: list[_Measured] = []
+    try:
+        with reporter(max_broken_share, sum(map(len, sources)) or None) as shown:
+            tell_left_out(shown, *sources)
+            for task in asked:
+                task.expect(loaded, given)
+            for task in asked:
+                measured.append(_measured(task, loaded, given, shown))
+    finally:  # what was measured before another task failed is not lost
+        if measured:
+            _tell(measured, as_json=json_lines)
+        for own in measured:
+            _keep(own, keep_items, keep_head, clip_benchmark)
 
 
 class _Measured(NamedTuple):
@@ -130,6 +132,15 @@ def _measured(task: "Task", model: "Embedder", data: "TaskData", watch: "Watch")
     from pocketclip.evaluate.task import measure_whole_and_parts
 
     return _Measured(measure_whole_and_parts(task, model, data, watch), data.items, data.head)
+
+
+def _tell(measured: "Sequence[_Measured]", *, as_json: bool) -> None:
+    """Print the records; a table of the whole has its parts as rows."""
+    from pocketclip.cli.tables import print_results
+    from pocketclip.cli.telling import asked as told
+
+    first = 0 if as_json or told.format == "csv" else -1
+    print_results([result for own in measured for result in own.results[first:]], as_json=as_json)
 
 
 def _keep(own: _Measured, keep_items: Path | None, keep_head: Path | None, clip_benchmark: Path | None) -> None:
