@@ -134,6 +134,8 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes, reason
 def test_a_missing_or_a_huge_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such head of a model"):
         Head.load(tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"no head that can be read \(it is a folder\); learn it again"):
+        Head.load(tmp_path)
     with (tmp_path / "huge.safetensors").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(UserError, match="a head has at most"):
@@ -146,3 +148,7 @@ def test_nothing_but_a_head_is_overwritten(tiny_pretrained: PretrainedModel, tmp
     weights = tiny_pretrained.save_pretrained(tmp_path / "bundle", card="") / "model.safetensors"
     with pytest.raises(UserError, match=r"model\.safetensors: is there, and is no head; choose another name"):
         check_place(weights)
+    with pytest.raises(UserError, match="bundle: is there, and is no head; choose another name"):
+        check_place(tmp_path / "bundle")
+    with pytest.raises(UserError, match=r"Cannot write .*below\.safetensors: .*choose another place with --keep-head"):
+        check_place(weights / "below.safetensors")  # told before the probe, and not after it

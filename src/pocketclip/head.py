@@ -57,9 +57,11 @@ class Head:
             UserError: it is missing, too large, damaged, or another kind of file.
         """
         path = Path(place).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise no_such("head of a model", place)
         try:
+            if not path.is_file():
+                raise ValueError("it is a folder" if path.is_dir() else "it is no file")
             size = path.stat().st_size
             if size > MAX_BYTES:
                 raise ValueError(f"{size:,} bytes, and a head has at most {MAX_BYTES:,}")
@@ -123,9 +125,10 @@ def _described(data: bytes) -> dict[str, Any]:
 
 
 def check_place(path: Path) -> None:
-    """A UserError where something else than a head stands at the place for one, which would be lost."""
+    """A UserError where a head cannot be put: no folder can be made there, or something else would be lost."""
     if path.exists():
         try:
             Head.load(path)
         except UserError as error:
             raise UserError(f"--keep-head {path}: is there, and is no head; choose another name.") from error
+    make_folder_of(path, elsewhere="--keep-head")
