@@ -40,7 +40,7 @@ def main() -> None:
         credits = [source.credit for source in sources.values()]
         splits[split] = measure(model, {"openmoji": open_source(f"openmoji:{split}"), **sources})
     values = {
-        "command": "uv run python benchmarks/robustness_emoji.py runs/quickstart --packages packages --write",
+        "command": f"uv run python benchmarks/robustness_emoji.py {options.model} --packages packages --write",
         "what": f"zero-shot accuracy of {Path(options.model).name} among emoji that four sets have, by style",
         "credits": credits,
         **splits,

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pocketclip.records import Interval
+from pocketclip.report.standing import gather
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pocketclip"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -109,6 +112,27 @@ def test_the_readme_says_what_the_quickstart_scored() -> None:
     assert f"by chance for {100 * values['chance_recall@1']:.2f}" in words
     assert "learns in under a minute" in words
     assert values["wall_seconds"] < 60
+
+
+def test_the_measures_say_what_the_emoji_of_other_styles_scored() -> None:
+    values = json.loads((ROOT / "results" / "robustness_emoji.json").read_text())["test"]
+    words = " ".join((ROOT / "docs" / "measures.md").read_text().split())
+    assert f"{values['num_classes']} of concepts" in words
+    assert f"by chance for {100 * values['chance']:.1f}." in words
+    for style in ("openmoji", "noto", "twemoji", "fluent"):
+        assert Interval(**values[style]["top1_accuracy"]).percent() in words
+
+
+def test_the_readme_says_what_the_board_of_clothes_is_of() -> None:
+    models = gather([ROOT / "results" / "clothing_small"]).models
+    assert len(models) == 7
+    results = [result for model in models.values() for result in model.evaluations.values()]
+    assert {(result.num_images, result.metrics.get("num_classes", 10)) for result in results} == {(372, 10)}
+    shots = {name for result in results if result.task == "few_shot" for name in result.metrics if "_shot" in name}
+    assert {f"top1_accuracy_{number}_shot" for number in (1, 2, 16)} <= shots
+    words = " ".join((ROOT / "README.md").read_text().split())
+    for said in ("seven of them on clothing-small, 372 photos of ten kinds", "2 to 16 shots", "by chance 10 of 100"):
+        assert said in words
 
 
 def test_the_citation_names_the_four_works_and_no_version_of_its_own() -> None:
