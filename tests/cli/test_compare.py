@@ -136,6 +136,9 @@ def test_items_of_other_settings_are_kept_apart_and_not_compared(pocketclip: Run
     assert ended.err.strip().count("\n") == 0
     assert pocketclip("evaluate", "b", *asked, "items/b").code == 0  # beside the other
     assert len(list((models / "items" / "b").glob("*.npz"))) == 2
+    assert pocketclip("evaluate", "a", *asked, "items/a", "--set", "templates=eighty").code == 0
+    ended = pocketclip("compare", "--items", "items/a", "items/b")  # one question both were asked, and one each alone
+    assert (ended.code, len(ended.out.splitlines())) == (0, 1)
     for model, own in (("a", "own"), ("b", "right")):
         asked = ("evaluate", model, "--data", DATA, "--same-captions", own, "--keep-items", f"texts/{model}")
         assert pocketclip(*asked).code == 0

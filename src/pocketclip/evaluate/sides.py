@@ -77,17 +77,16 @@ def same_questions(
 ) -> list[tuple[list[Items], list[Items]]]:
     """Of each question that both sides were asked their items; data may have another name where there is no choice.
 
-    Questions that differ by a setting alone are pairs, too: `compare` says by which one.
+    Questions that differ by a setting alone are a pair, too, where there is no such one: `compare` says by which one.
 
     Raises:
         UserError: they have no question in common, or none of the `tasks`.
     """
     ours, theirs = ({key: own for key, own in side.items() if not tasks or key[0] in tasks} for side in (ours, theirs))
     pairs = [(own, theirs[question]) for question, own in ours.items() if question in theirs]
-    alone = {question[:3]: own for question, own in ours.items() if question not in theirs}
-    pairs += [
-        (alone[question[:3]], own) for question, own in theirs.items() if question not in ours and question[:3] in alone
-    ]
+    both = {question[:3] for question in ours.keys() & theirs.keys()}
+    alone = {question[:3]: own for question, own in ours.items() if question[:3] not in both}
+    pairs += [(alone[question[:3]], own) for question, own in theirs.items() if question[:3] in alone]
     if not pairs:
         for task in dict.fromkeys(question[0] for question in ours):
             left, right = ([own for key, own in side.items() if key[0] == task] for side in (ours, theirs))
