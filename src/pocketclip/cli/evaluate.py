@@ -112,7 +112,7 @@ def evaluate(
             for task in asked:
                 task.expect(loaded, given)
             for task in asked:
-                measured.append(_measured(task, loaded, given, shown))
+                measured.append(_measured(task, loaded, given, shown))  # noqa: PERF401 (an error leaves those before it)
     finally:  # what was measured before another task failed is not lost
         if measured:
             _tell(measured, as_json=json_lines)

@@ -4,14 +4,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from pocketclip.data.source import Source
-from pocketclip.embedder import Embedder
-from pocketclip.features.encode import Embeddings, EncodeImages, embed_images
+from pocketclip.embedder import Embedder, Floats
+from pocketclip.features.encode import Behind, Embeddings, EncodeImages, embed_images
 from pocketclip.stages.watch import Watch
 
 MakeEncoder = Callable[[Embedder], EncodeImages]
 """What encodes, such as a tower without its head, is made when first asked, of the model as exact as scores ask for."""
 EMBEDDING = "embedding"
 """The name of the encoder that is the whole model."""
+TOWER = "tower"
+"""The name of the encoder that is a model's tower alone."""
 
 
 def whole(exact: Embedder) -> EncodeImages:
@@ -66,8 +68,12 @@ class Encoded:
             for other in names:
                 if other not in self._encoders:
                     self._encoders[other] = makers[other](exact)
-            encoders = [self._encoders[other] for other in names]
-            own.found |= zip(names, embed_images(source, encoders, exact.preprocess, watch), strict=True)
+            encoders: dict[str, EncodeImages | Behind] = {other: self._encoders[other] for other in names}
+            if {TOWER, EMBEDDING} <= encoders.keys() and (head := _head_of(exact)) is not None:
+                del encoders[EMBEDDING]
+                encoders |= {TOWER: encoders.pop(TOWER), EMBEDDING: Behind(head)}  # no tower sees pixels twice
+            found = embed_images(source, list(encoders.values()), exact.preprocess, watch)
+            own.found |= zip(encoders, found, strict=True)
         return own.found[name]
 
     def _of(self, model: Embedder, source: Source) -> _OfSource:
@@ -79,3 +85,14 @@ class Encoded:
         if self._model is not None:
             kept = {id(source) for source in sources}
             self._sources = {number: own for number, own in self._sources.items() if number in kept}
+
+
+def _head_of(exact: Embedder) -> Callable[[Floats], Floats] | None:
+    """What makes the embedding of the tower's features; None where more lies between them."""
+    from pocketclip.asked.bundle import PretrainedModel
+    from pocketclip.models.running.runner import project
+
+    if not isinstance(exact, PretrainedModel) or exact.model.shared_encoder is not None:
+        return None
+    head, device = exact.model.image_head.to(exact.device).eval(), exact.device
+    return lambda features: project(head, features, device)

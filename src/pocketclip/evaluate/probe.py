@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt
 from pocketclip.data.labels import Classes
 from pocketclip.data.source import Source
 from pocketclip.embedder import Embedder
-from pocketclip.evaluate.encoded import EMBEDDING, MakeEncoder, whole
+from pocketclip.evaluate.encoded import EMBEDDING, TOWER, MakeEncoder, whole
 from pocketclip.evaluate.frozen import beside, part_with_classes
 from pocketclip.evaluate.task_data import TaskData
 from pocketclip.evaluate.tower import (
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from pocketclip.models.tower import Tower
 
 Ask = Callable[[str, Embedder | Asked], Parts]
-TOWER = "tower"
-"""The name of the encoder that is the tower alone."""
 
 
 class ProbeTask(TowerTask):

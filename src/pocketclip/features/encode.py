@@ -227,9 +227,16 @@ def embed_source(
     return alone if reader is None else with_captions(model, source, alone, start=start, stop=stop)
 
 
+@dataclass(frozen=True)
+class Behind:
+    """What makes its features of those of the encoder before it, and not of pixels."""
+
+    encode: Callable[[Floats], Floats]
+
+
 def embed_images(
     source: Source,
-    encoders: Sequence[EncodeImages],
+    encoders: Sequence[EncodeImages | Behind],
     preprocess: PreprocessConfig,
     watch: Watch = SILENT,
     *,
@@ -240,8 +247,10 @@ def embed_images(
     ends: list[int] = []
 
     def encode(pixels: Pixels) -> Floats:
-        rows = [own(pixels) for own in encoders]
-        ends[:] = np.cumsum([own.shape[1] for own in rows])[:-1].tolist()
+        rows: list[Floats] = []
+        for own in encoders:
+            rows.append(own.encode(rows[-1]) if isinstance(own, Behind) else own(pixels))
+        ends[:] = np.cumsum([part.shape[1] for part in rows])[:-1].tolist()
         return np.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
 
     parts = image_blocks(source, encode, preprocess, watch=watch, start=start, stop=stop, block_size=EMBED_BLOCK)
