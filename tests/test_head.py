@@ -39,6 +39,7 @@ def test_a_head_comes_back_from_its_file(tiny_pretrained: PretrainedModel, tmp_p
     again = Head.load(head.save(tmp_path / "new" / "head.safetensors"))
     assert np.array_equal(again.weight, head.weight)
     assert np.array_equal(again.bias, head.bias)
+    assert again != head  # and no error of arrays that are compared
     assert (again.class_names, again.model, again.measured) == (NAMES, "runs/mine", head.measured)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["head.safetensors"]
 
@@ -89,6 +90,9 @@ def test_a_head_and_class_names_are_one_too_many(tiny_pretrained: PretrainedMode
         tiny_pretrained.classify(picture, head=head, template="a {}")
     with pytest.raises(UserError, match="give class_names, such as"):
         tiny_pretrained.classify(picture)
+    wrong: Any = ["cat", "dog"]
+    with pytest.raises(UserError, match=r"classify: head is .*; give a file of evaluate --keep-head, or a Head"):
+        tiny_pretrained.classify(picture, head=wrong)
 
 
 def written(described: Any, **tensors: Any) -> bytes:

@@ -19,7 +19,7 @@ KIND = "pocketclip.head"
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single answer to whether they are equal
 class Head:
     """C classes of embeddings of D numbers."""
 

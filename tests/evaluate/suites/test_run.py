@@ -127,6 +127,10 @@ def test_what_is_kept_is_not_measured_again_unless_something_changed(
     again = run_suite(suite(), tiny_pretrained, root, out=out, watch=notes)
     assert (decoded.count, again.to_json()) == (0, first.to_json())
     assert [line for line in notes.notes if "as kept" in line] == [line for line in notes.notes if " sets" in line]
+    (out / "records" / "one.json").write_text("{")
+    assert run_suite(suite(), tiny_pretrained, root, out=out).to_json() == first.to_json()
+    assert decoded.count == PICTURES  # a damaged record is made again
+    decoded.count = 0
     (root / "pe-ts" / "dog" / "new.png").write_bytes(encode_picture(99, (20, 30), kind="PNG"))
     run_suite(suite(), tiny_pretrained, root, out=out)
     assert decoded.count == PICTURES + 1  # the other set stays
