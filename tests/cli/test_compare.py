@@ -106,6 +106,9 @@ def test_clip_benchmark_finds_its_own_files(pocketclip: Run, models: Path) -> No
     assert retrieval["text_retrieval_recall@1"] == records["retrieval"]["image_to_text_recall@1"]["value"]
     assert zero_shot["acc1"] == records["zero_shot"]["top1_accuracy"]["value"]
     assert zero_shot["mean_per_class_recall"] == records["zero_shot"]["mean_class_accuracy"]["value"]
+    asked = ("--task", "zero_shot", "--data", DATA, "--set", "templates=seven", "--clip-benchmark", "theirs")
+    assert pocketclip("evaluate", "a", *asked).code == 0
+    assert len(list(Path("theirs").iterdir())) == 4  # beside those of other templates
 
 
 def test_a_board_of_what_was_printed(pocketclip: Run, models: Path) -> None:

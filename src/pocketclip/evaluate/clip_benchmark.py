@@ -9,7 +9,8 @@ from typing import Any
 
 from pocketclip.config import digest
 from pocketclip.data.keys import safe_key
-from pocketclip.files import cannot_write, write_atomically
+from pocketclip.evaluate.items import asked_settings
+from pocketclip.files import make_folder_of, write_atomically
 from pocketclip.records import EvalResult, Interval
 
 _RECALLS = {
@@ -45,17 +46,15 @@ def clip_benchmark(result: EvalResult) -> dict[str, Any] | None:
 
 
 def write_clip_benchmark(folder: Path, result: EvalResult) -> Path | None:
-    """Write one of its files; None for a task that it has not."""
+    """Write one of its files, another one for another setting of what is asked; None for a task that it has not."""
     values = clip_benchmark(result)
     if values is None:
         return None
     parts = [values[key] for key in ("dataset", "pretrained", "model", "language", "task")]
     name = "_".join(safe_key(Path(part).name)[:40] for part in parts if part)
-    path = folder / f"{name}-{digest(parts)[:6]}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error, elsewhere="--clip-benchmark") from error
+    asked = asked_settings(result)
+    path = folder / f"{name}-{digest([*parts, *([asked] if asked else [])])[:6]}.json"
+    make_folder_of(path, elsewhere="--clip-benchmark")
     write_atomically(path, json.dumps(values) + "\n", elsewhere="--clip-benchmark")
     return path
 
