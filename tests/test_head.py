@@ -91,7 +91,7 @@ def test_a_head_and_class_names_are_one_too_many(tiny_pretrained: PretrainedMode
     with pytest.raises(UserError, match="give class_names, such as"):
         tiny_pretrained.classify(picture)
     wrong: Any = ["cat", "dog"]
-    with pytest.raises(UserError, match=r"classify: head is .*; give a file of evaluate --keep-head, or a Head"):
+    with pytest.raises(UserError, match=r"head: is .*; give a file of pocketclip evaluate --keep-head, or a Head"):
         tiny_pretrained.classify(picture, head=wrong)
 
 

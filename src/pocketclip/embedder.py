@@ -4,7 +4,6 @@ Evaluation, cost, embedding, indexing, filtering and pages take an `Embedder` an
 one adapter in `asked/`, which fills in what is abstract here; what users call is written once, below.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -275,8 +274,6 @@ class Embedder(ABC):
 
     def _own_head(self, head: Head | str | Path) -> Head:
         """A head that was learned on this model; a UserError of another's."""
-        if not isinstance(head, (Head, str, os.PathLike)):
-            raise UserError(f"classify: head is {called(head)}; give a file of evaluate --keep-head, or a Head.")
         learned, place = (head, "head") if isinstance(head, Head) else (Head.load(head), str(head))
         width = learned.weight.shape[1]
         if width != self.embed_dim or learned.model_identity != self.image_identity():

@@ -1,6 +1,7 @@
 """A classifier that was learned on a model's embeddings, kept in a file of its own: safetensors, never pickle."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from pocketclip.errors import UserError, first_line
 from pocketclip.files import make_folder_of, no_such, write_atomically
+from pocketclip.inputs import called
 from pocketclip.records import EvalResult, record_of
 
 MAX_BYTES = 1 << 30
@@ -56,6 +58,8 @@ class Head:
         Raises:
             UserError: it is missing, too large, damaged, or another kind of file.
         """
+        if not isinstance(place, (str, os.PathLike)):
+            raise UserError(f"head: is {called(place)}; give a file of pocketclip evaluate --keep-head, or a Head.")
         path = Path(place).expanduser()
         if not path.exists():
             raise no_such("head of a model", place)
