@@ -53,6 +53,7 @@ class ContrastiveObjectiveConfig(MethodConfig):
         return WithSimclr(self.losses, feature_dim=feature_dim, **dict(self.simclr))
 
     def losses(self, features: "Features", batch: "ImageTextBatch") -> "Mapping[str, Tensor]":
+        """The loss over pairs, weighted, by its name."""
         from pocketclip.objectives.contrastive import contrastive_loss
 
         return {self.loss.kind: self.weight * contrastive_loss(self.loss, features, batch)}
@@ -210,6 +211,7 @@ class PairsObjectiveConfig(MethodConfig):
         return self.losses
 
     def losses(self, features: "Features", batch: "ImageTextBatch") -> "Mapping[str, Tensor]":
+        """The loss over pairs of images and their sentence, by its name."""
         from pocketclip.objectives.pairs import pair_losses
 
         return pair_losses(features, batch)
