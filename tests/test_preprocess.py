@@ -404,5 +404,5 @@ def test_a_heic_photo_is_read_or_says_what_to_install(monkeypatch: pytest.Monkey
     Image.new("RGB", (64, 48), "red").save(output, "HEIF")
     assert decode_image(output.getvalue(), place="x").size == (64, 48)
     monkeypatch.setattr("pocketclip.preprocess._heic_reader", lambda: None)
-    with pytest.raises(BrokenItemError, match=r"x: a HEIC photo; to read it: pip install 'pocketclip\[heic\]'"):
+    with pytest.raises(BrokenItemError, match=r"x: a HEIC photo; to read it: (uv )?pip install 'pocketclip\[heic\]'"):
         decode_image(output.getvalue(), place="x")

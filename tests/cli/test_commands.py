@@ -128,6 +128,7 @@ def test_evaluate_names_an_unknown_task_before_loading(pocketclip: Run) -> None:
     assert "Did you mean 'retrieval'?" in ended.err
 
 
+@pytest.mark.slow
 def test_cost_of_a_run_and_of_a_recipe(pocketclip: Run, trained: Path, tiny_recipe_file: Callable[..., Path]) -> None:
     ended = pocketclip("cost", trained, "--seconds", "0.01", "--hourly-dollars", "0.5", "--json")
     values = json.loads(ended.out)

@@ -111,6 +111,7 @@ def test_clip_benchmark_finds_its_own_files(pocketclip: Run, models: Path) -> No
     assert len(list(Path("theirs").iterdir())) == 4  # beside those of other templates
 
 
+@pytest.mark.slow
 def test_a_board_of_what_was_printed(pocketclip: Run, models: Path) -> None:
     results = models / "results"
     results.mkdir()

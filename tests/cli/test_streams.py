@@ -92,6 +92,7 @@ def on_a_terminal(words: list[str], columns: int) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_a_table_on_a_terminal_and_json_in_a_pipe_unless_the_other_is_asked_for() -> None:
     words = ["data", "inspect", "scenes:3"]
     assert json.loads(in_shell(f"pocketclip {' '.join(words)}").stdout)["num_images"] == 3

@@ -14,6 +14,7 @@ from pocketclip.data import hold_out, open_source
 from pocketclip.data.ids import write_ids
 from pocketclip.data.shards import write_shards
 from pocketclip.data.source import Source
+from pocketclip.data.sources.delimited import LONGEST_FIELD
 from pocketclip.data.subset import ChosenSubset, SubsetConfig, choose
 from pocketclip.errors import UserError
 
@@ -248,7 +249,11 @@ def test_rows_without_an_id_score_nothing(photos: Source, tmp_path: Path, ending
         ("key,clip\n001,good\n", {"top": 0.5}, "no column of numbers beside the ids (there are: key, clip)"),
         ("name,clip\n001,1\n", {"top": 0.5}, "no column uid, key or id that names samples"),
         ("key,clip\n001,good,too\n", {"top": 0.5}, "no column of numbers beside the ids (there are: key, clip)"),
-        (f"key,clip\n{'0' * 200_000},1\n", {"top": 0.5}, "cannot be read as a table of scores (field larger than"),
+        (
+            f"key,clip\n{'0' * (LONGEST_FIELD + 1)},1\n",
+            {"top": 0.5},
+            "cannot be read as a table of scores (field larger than",
+        ),
         ("key,clip\n", {"top": 0.5}, "scores nothing"),
         ("", {"top": 0.5}, "scores nothing"),
     ],
@@ -261,6 +266,12 @@ def test_scores_of_something_else_are_refused_in_one_line(
         chosen(photos, scores=tmp_path / "s.csv", **settings)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_field_without_end_is_refused_in_one_line(photos: Source, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text(f"key,clip\n{'0' * (LONGEST_FIELD + 1)},1\n")
+    with pytest.raises(UserError, match=r"cannot be read as a table of scores \(field larger than"):
+        chosen(photos, scores=tmp_path / "s.csv", top=0.5)
 
 
 def test_a_subset_that_keeps_nothing_says_where_they_went(photos: Source) -> None:

@@ -58,6 +58,7 @@ def test_captions_of_one_image_are_not_taken_as_independent() -> None:
     assert together.high - together.low > 1.4 * (apart.high - apart.low)
 
 
+@pytest.mark.slow
 def test_about_95_of_100_intervals_hold_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "NUM_RESAMPLES", 300)  # for speed
     intervals = [bootstrap_ratio(*simulate(100, seed), seed=seed) for seed in range(300)]

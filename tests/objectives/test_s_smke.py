@@ -252,6 +252,7 @@ def every_kind(rank: int) -> list[list[torch.Tensor]]:
     return [steps(rank, distill, captions) for distill in KINDS for captions in (1, 2)]
 
 
+@pytest.mark.slow
 def test_two_ranks_learn_and_remember_what_one_does() -> None:
     expected = every_kind(0)
     for found in run_ranks(every_kind, 2):

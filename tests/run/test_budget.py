@@ -39,6 +39,7 @@ def test_multiply_accumulates_pay_for_so_many_steps(tmp_path: Path) -> None:
     assert found.spent["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_stages_before_the_last_one_are_paid_too(tmp_path: Path) -> None:
     settings: Any = tiny_recipe_settings()
     settings["heads_first"] = {"num_steps": 3, "batch_size": 4, "learning_rate": {"heads": 0.1}, **HEADS}
@@ -59,7 +60,8 @@ def test_too_few_for_a_batch_names_the_nearest_that_works(tmp_path: Path) -> Non
     assert record(tmp_path / "nearest", budget={"macs": float(nearest[1])}).num_steps == 1
 
 
-@pytest.mark.parametrize("changes", [HEADS, pytest.param({}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [HEADS, {}])
 def test_a_time_ends_the_run(tmp_path: Path, changes: dict[str, Any]) -> None:
     found = record(tmp_path / "run", price=3.6, budget={"seconds": 8}, **changes)
     assert found.budget == {"seconds": 8}

@@ -12,7 +12,7 @@ from conftest import build_tiny_pretrained
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.cost import energy, latency
 from pocketclip.cost.parameters import parameters_by_part
-from pocketclip.errors import UserError
+from pocketclip.errors import UserError, pip_install
 from pocketclip.records import CostResult
 from pocketclip.run.cost import cost_of
 
@@ -119,7 +119,7 @@ def test_energy_is_measured_where_it_can_be_and_named_where_not(
     monkeypatch.setattr("pocketclip.run.cost.measure_energy", measure)
     found = cost(run, with_energy=True)
     assert found.metrics["energy_kwh"] == (0.0125 if installed else None)
-    method = "a meter" if installed else "not measured (pip install 'pocketclip[energy]')"
+    method = "a meter" if installed else f"not measured ({pip_install('[energy]')})"
     assert found.notes[-1] == f"energy of these measurements: {method}"
     assert "energy_kwh" not in cost(run).metrics
 

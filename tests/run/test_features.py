@@ -50,6 +50,7 @@ def two_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return lambda name: monkeypatch.setenv("POCKETCLIP_CACHE", str(tmp_path / name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["heads", "heads_first", "with_text_tower"])
 def test_training_finds_everything_it_needs(stage: str, two_caches: Any, tmp_path: Path) -> None:
     heads_first = stage == "heads_first"

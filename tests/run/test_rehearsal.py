@@ -75,6 +75,7 @@ def test_a_schedule_and_kept_steps_of_a_long_run_are_planned() -> None:
     assert planned(num_steps=300, schedule=schedule, keep_steps=[120]).samples_seen == 300 * 4
 
 
+@pytest.mark.slow
 def test_of_a_branch_what_is_left_is_planned() -> None:
     settings: Any = tiny_recipe_settings(
         num_steps=300, schedule={"kind": "constant", "cooldown": 0.2}, branch={"run": "trunk"}
@@ -96,6 +97,7 @@ def test_a_budget_without_its_price_is_refused_at_once(amount: dict[str, float],
         planned(budget=amount)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [(), ({**EARLY, "learning_rate": {"heads": 0.01, "image_encoder": 0.001}},)])
 def test_neighbours_are_found_among_all_pictures(before: tuple[Any, ...]) -> None:
     """By the tower that a run starts from, or by one that was trained before."""
@@ -112,6 +114,7 @@ def test_evaluations_are_within_the_time_of_a_stage(seconds: float, steps: int) 
     assert Stage(10, 1.0, 5.0, 5).filling(seconds).num_steps == steps
 
 
+@pytest.mark.slow
 def test_an_earlier_stage_fills_its_own_budget() -> None:
     settings: Any = tiny_recipe_settings()
     settings["early_stages"] = [{**EARLY, "num_workers": 0, "budget": {"seconds": 100}}]

@@ -76,7 +76,7 @@ def run(folder: Path, strategy: dict[str, Any], **changes: Any) -> Outcome:
     return train(recipe(strategy, **changes), folder, name="test", watch=QuietWatch())
 
 
-QUICK = ("slip", "flip", "lit", "text tokens", "hard negatives")
+QUICK = ("slip", "lit", "text tokens")
 """The others are those with other numbers, or several at once."""
 
 

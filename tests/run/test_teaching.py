@@ -34,6 +34,7 @@ def stored_recipe(folder: Path, objective: dict[str, Any], **changes: Any) -> Re
     return Recipe.parse({**settings, "data": data, "objective": objective}, place="test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_a_student_learns_from_stored_teachers(tmp_path: Path, kind: str) -> None:
     rates = {"heads": 0.005, "image_encoder": 0.002, "text_encoder": 0.002}

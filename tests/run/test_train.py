@@ -262,6 +262,7 @@ def test_a_stopped_run_goes_on_from_its_stage(
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_a_stage_has_pictures_of_its_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pocketclip.train.loop as loop
 
@@ -279,6 +280,7 @@ def test_a_stage_has_pictures_of_its_own_size(tmp_path: Path, monkeypatch: pytes
     assert {"low_train", "train_train"} <= set(outcome.record.seconds)
 
 
+@pytest.mark.slow
 def test_a_cached_stage_after_a_trained_tower_sees_that_tower(tmp_path: Path) -> None:
     settings = {**tiny_recipe_settings(), "heads_first": HEADS_FIRST, "early_stages": [LOW], "train": TAIL}
     recipe = Recipe.parse(settings, place="test")

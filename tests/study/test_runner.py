@@ -211,6 +211,7 @@ def test_runs_at_once_give_the_same_table(study: Callable[..., Study], tmp_path:
     assert "2 at a time" in " ".join(study_notes(together))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "left",
     [

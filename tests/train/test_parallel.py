@@ -194,6 +194,7 @@ def in_a_way(way: str, folder: Path, **settings: Any) -> list[float]:
     return run_ranks(some_steps, size, str(folder), fsdp, settings)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"), [("two", "one"), ("one", "three"), ("two fsdp", "one"), ("three", "two fsdp")]
 )

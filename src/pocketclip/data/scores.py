@@ -13,6 +13,7 @@ from pocketclip.data.identity import UNREADABLE, kept
 from pocketclip.data.ids import ID_COLUMNS, Numbers, column_ids, id_column, part_of
 from pocketclip.data.language import FORMAT, may_be_english
 from pocketclip.data.source import Source
+from pocketclip.data.sources.delimited import LONGEST_FIELD
 from pocketclip.errors import UserError, require, unknown_choice, unreadable
 from pocketclip.preprocess import open_header
 from pocketclip.stages.watch import SILENT, Watch
@@ -129,6 +130,7 @@ def is_number(arrow: Any, kind: Any) -> bool:
 def _text_parts(file: Path) -> Iterator[ScoreTable]:
     if file.suffix not in (".csv", ".tsv"):
         raise UserError(f"{file}: a table of scores ends in .parquet, .csv or .tsv.")
+    csv.field_size_limit(LONGEST_FIELD)  # as where other tables are read, so that it does not hang on what was before
     with file.open(encoding="utf-8-sig", newline="") as lines:
         table = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",")
         header, rows = list(table.fieldnames or []), list(table)

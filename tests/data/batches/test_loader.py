@@ -65,6 +65,7 @@ def assert_same(first: list[ImageTextBatch], second: list[ImageTextBatch]) -> No
 # The same batches, however they are made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(
     make_folder: Callable[..., Path], batches: Callable[..., Iterator[ImageTextBatch]], num_workers: int
@@ -279,6 +280,7 @@ def test_a_batch_of_broken_pictures_only_is_empty_and_names_them(
 # An epoch over captions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [[3, 1, 2], [0, 2, 0, 0, 3, 0], [1, 1, 1, 1]])
 def test_an_epoch_over_captions_brings_each_caption_once_with_its_own_image(
     batches: Callable[..., Iterator[ImageTextBatch]], texts: list[int]

@@ -123,6 +123,7 @@ def test_each_stored_view_comes_once_before_any_comes_twice() -> None:
     assert any(order[:4] != order[4:] for order in orders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_run_goes_on_from_any_step_with_any_number_of_workers(
     source: Source, give: Callable[..., Iterator[ImageTextBatch]], num_workers: int
@@ -131,6 +132,7 @@ def test_a_run_goes_on_from_any_step_with_any_number_of_workers(
     assert_same(list(give(source, **TAUGHT, num_steps=5, start_step=2, num_workers=num_workers)), whole[2:])
 
 
+@pytest.mark.slow
 def test_ranks_share_a_batch_with_its_features(source: Source, give: Callable[..., Iterator[ImageTextBatch]]) -> None:
     whole = list(give(source, **TAUGHT))
     parts = [list(give(source, **TAUGHT, rank=rank, world_size=2)) for rank in range(2)]

