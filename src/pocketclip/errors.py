@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.machinery import PathFinder
 from types import ModuleType
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -102,7 +103,9 @@ def pip_install(what: str, *, again: bool = False) -> str:
 
     One that uv made has no pip of its own: `pip` there is another Python's, and would install beside it.
     """
-    tool = "uv pip" if importlib.util.find_spec("pip") is None else "pip"
+    # not importlib.util.find_spec: setuptools hooks into it and, asked for pip, breaks its own import from then on,
+    # which torch.compile needs
+    tool = "uv pip" if PathFinder.find_spec("pip") is None else "pip"
     named = f"'pocketclip{what}'" if what.startswith("[") else what
     return f"{tool} install {'--force-reinstall ' if again else ''}{named}"
 
