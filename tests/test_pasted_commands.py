@@ -33,6 +33,12 @@ SMALLER = [
     (r"\bRECIPE\b", "quickstart/your_photos"),
     (r"folder:PHOTOS", "folder:photos"),
     (r"--image dog\.jpg", "--image photos/00.jpg"),
+    (r"my/grid\.study\.yaml --out /shared/grid", "my_ladder.study.yaml --out runs/grid"),
+    (r"^(pocketclip study (my_towers|study/small_encoders).*)", r"\1 --set seconds=0.1 --set training_steps=1"),
+    (r"^(pocketclip study study/small_encoders (?!.*only=).*)", r"\1 --set only=[EfficientNet-Lite0]"),
+    (r"--budget \d+min", "--budget 20s"),
+    (r"budget\.minutes=20", "budget.seconds=10"),
+    (r"budget\.dollars=0\.05", "budget.dollars=0.0003"),  # ten seconds at ten cents an hour
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
     (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
@@ -123,6 +129,7 @@ def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             place = world / name / str(classes.label(index))
             place.mkdir(parents=True, exist_ok=True)
             (place / f"{index}.jpg").write_bytes(classes[index].image)
+    shutil.copytree(world / "train", world / "pets")
     for name, rows in (("pairs.csv", range(10)), ("ours.csv", range(20, 30))):
         with (world / name).open("w", newline="") as file:
             table = csv.writer(file)
@@ -164,6 +171,7 @@ def write_shards(world: Path) -> None:
             (world / name / f"{name}-00000{number}.tar").rename(world / name / f"0000{number}.tar")
     for name in ("train", "test"):
         convert(f"folder:{name},classes=folders", world / "classes", name, world, samples=100)
+        shutil.copy(world / "classes" / f"{name}-000000.tar", world / f"clothing-small-{name}-000000.tar")
         (world / "classes" / f"{name}-000000.tar").rename(world / f"{name}.tar")
     write_pictures(world / "Flicker8k_Dataset", drawn := open_source("scenes:30,seed=6,image_size=64"), range(30))
     tokens = [f"{row:02d}.jpg#{k}\t{text}" for row in range(30) for k, text in enumerate(drawn.captions(row))]
