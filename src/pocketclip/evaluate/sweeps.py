@@ -113,7 +113,9 @@ def linear_probe(
     if len(held) == 0:
         raise UserError("linear_probe: no class has two training examples to choose the regulariser with; bring more.")
     shift = train.mean(axis=0)
-    scale = 1 / max(float(np.sqrt(np.square(train - shift, dtype=np.float64).sum(axis=1).mean())), 1e-12)
+    passes = (train[start : start + ROWS_A_PASS] for start in range(0, len(train), ROWS_A_PASS))
+    lengths = np.concatenate([np.square(rows - shift, dtype=np.float64).sum(axis=1) for rows in passes])
+    scale = 1 / max(float(np.sqrt(lengths.mean())), 1e-12)
 
     def moved(features: Floats) -> Tensor:
         return torch.from_numpy(((features - shift) * scale).astype(np.float32)).to(device)

@@ -1,6 +1,8 @@
 """Encoding without training: order, number types, folded batch norms, fingerprints."""
 
 import copy
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -161,6 +163,18 @@ def test_pixels_may_be_a_view(model: DualEncoder) -> None:
     images = pixels(4)
     flipped = images[:, :, ::-1]
     np.testing.assert_array_equal(runner(model).encode_images(flipped), runner(model).encode_images(flipped.copy()))
+
+
+def test_nothing_keeps_a_runner_that_was_used(model: DualEncoder, tiny_pretrained: PretrainedModel) -> None:
+    """A study trains many models in one process; whatever keeps a runner keeps its model."""
+    used = runner(copy.deepcopy(model))
+    used.encode_images(pixels(2))
+    used.encode_tokens(*tiny_pretrained.tokenizer.encode(CAPTIONS))
+    used.plan(num_images=3, num_texts=3)
+    left = weakref.ref(used), weakref.ref(used.model)
+    del used
+    gc.collect()
+    assert [ref() for ref in left] == [None, None]
 
 
 def test_unit_rows_have_length_1_in_float32() -> None:

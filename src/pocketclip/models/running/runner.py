@@ -160,13 +160,11 @@ class Runner:
         """How many of torch's threads run a tower over so many inputs."""
         if self.device.type != "cpu" or self.backend[modality] != "eager":  # torch compiles anew for another number
             return torch.get_num_threads()
-        return THREADS.suited(count, self._size(modality))
+        return THREADS.suited(count, self._sizes[modality])
 
-    @functools.cache  # noqa: B019 (two entries, and a runner lives as long as its model)
-    def _size(self, modality: Modality) -> int:
-        tower = self.model.pathway(modality)[0]
-        words = sum(module.weight.numel() for module in tower.modules() if isinstance(module, nn.Embedding))
-        return sum(parameter.numel() for parameter in tower.parameters()) - words
+    @functools.cached_property
+    def _sizes(self) -> dict[Modality, int]:
+        return {modality: _num_multiplied(self.model.pathway(modality)[0]) for modality in MODALITIES}
 
     @torch.no_grad()
     def embed(self, modality: Modality, *inputs: Tensor) -> Tensor:
@@ -183,6 +181,12 @@ class Runner:
         with autocast(self.precision, self.device):
             features: Tensor = tower(*inputs)
         return features
+
+
+def _num_multiplied(tower: nn.Module) -> int:
+    """Parameters that every input is multiplied with: all but the vectors of words."""
+    words = sum(module.weight.numel() for module in tower.modules() if isinstance(module, nn.Embedding))
+    return sum(parameter.numel() for parameter in tower.parameters()) - words
 
 
 def _cast(tower: nn.Module, precision: Precision) -> nn.Module:
