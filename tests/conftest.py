@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at o
 def usual_ctrl_c() -> None:
     """Python's own handler, which a suite that was started in the background does not inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def autograd_comes_first() -> None:
+    """torch.compile registers devices, and an autograd engine that starts after it refuses to work in forks.
+
+    Tests that start ranks fork (processes.py), and may come after one that compiles.
+    """
+    if "torch" in sys.modules:  # as it is where any test of this session needs it
+        import torch
+
+        torch.ones(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(autouse=True)
