@@ -34,11 +34,11 @@ SMALLER = [
     (r"folder:PHOTOS", "folder:photos"),
     (r"--image dog\.jpg", "--image photos/00.jpg"),
     (r"my/grid\.study\.yaml --out /shared/grid", "my_ladder.study.yaml --out runs/grid"),
-    (r"^(pocketclip study (my_towers|study/small_encoders).*)", r"\1 --set seconds=0.1 --set training_steps=1"),
+    (r"^(pocketclip study study/small_encoders.*)", r"\1 --set seconds=0.1 --set training_steps=1"),
     (r"^(pocketclip study study/small_encoders (?!.*only=).*)", r"\1 --set only=[EfficientNet-Lite0]"),
-    (r"--budget \d+min", "--budget 20s"),
-    (r"budget\.minutes=20", "budget.seconds=10"),
-    (r"budget\.dollars=0\.05", "budget.dollars=0.0003"),  # ten seconds at ten cents an hour
+    (r"--budget \d+min", "--budget 2min"),
+    (r"budget\.minutes=20", "budget.seconds=40"),
+    (r"budget\.dollars=0\.05", "budget.dollars=0.0011"),  # forty seconds at ten cents an hour
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
     (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
