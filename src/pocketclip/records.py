@@ -126,7 +126,20 @@ class ClassScore(Config):
     """What was answered of its images, the commonest first: the number of a class, and of how many images."""
 
 
-_OF_SOME = ("model", "settings", "protocol", "classes")
+class GroupScore(Config):
+    """How one group of images fared, such as those of a region."""
+
+    name: str
+    num_images: int
+    top1_accuracy: float | None = None
+    """None where no image is of this group."""
+    top5_accuracy: float | None = None
+    """None among five classes or fewer, too."""
+    counts: bool = True
+    """Whether it may be the worst group."""
+
+
+_OF_SOME = ("model", "settings", "protocol", "classes", "groups")
 """What a record leaves out where it is empty."""
 
 
@@ -149,6 +162,8 @@ class EvalResult(Result):
     """Of a task that asks in words."""
     classes: list[ClassScore] = []
     """Of a task that tells classes apart, where their number allows it."""
+    groups: list[GroupScore] = []
+    """Of a task that was asked for scores group by group."""
 
     def to_json(self) -> dict[str, Any]:
         """One flat JSON object, without what only some tasks have and this one has not."""

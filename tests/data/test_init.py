@@ -157,7 +157,10 @@ def test_the_drawn_sources_open_by_their_name_alone() -> None:
 
 
 def test_every_kind_is_known() -> None:
-    drawn, of_choices = {"iconify", "openmoji", "scene_pairs", "scenes"}, {"aro", "sugarcrepe", "winoground"}
+    drawn, of_choices = (
+        {"iconify", "openmoji", "scene_pairs", "scenes"},
+        {"aro", "sugarcrepe", "winogavil", "winoground"},
+    )
     assert set(kinds_of(SourceConfig)) == {*WRITERS, *drawn, *of_choices, "hub", "nlvr2", "reinforced"}
 
 

@@ -23,6 +23,7 @@ from pocketclip.data.sources.scenes import ScenesSourceConfig
 from pocketclip.data.sources.sugarcrepe import SugarcrepeSourceConfig
 from pocketclip.data.sources.table import TableSourceConfig
 from pocketclip.data.sources.webdataset import WebdatasetSourceConfig
+from pocketclip.data.sources.winogavil import WinogavilSourceConfig
 from pocketclip.data.sources.winoground import WinogroundSourceConfig
 from pocketclip.data.splits import hold_out
 from pocketclip.data.written import split_text
@@ -44,6 +45,7 @@ Sources = (
     | ReinforcedSourceConfig
     | SugarcrepeSourceConfig
     | WinogroundSourceConfig
+    | WinogavilSourceConfig
     | AroSourceConfig
 )
 """The registry: a new kind of source is a file in `sources/`, and its config here."""

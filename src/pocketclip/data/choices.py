@@ -1,4 +1,4 @@
-"""What is true of samples beside their captions: of several captions which, and of two pictures whether."""
+"""What is true of samples beside their captions: of several captions or pictures which, and of two pictures whether."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,20 @@ class Pairs:
     """(P,), whether the sentence is true."""
     sentences: npt.NDArray[np.int64]
     """(P,), equal for examples of one sentence, which are consistent where all are judged rightly."""
+
+
+@dataclass(frozen=True)
+class Associations:
+    """A words that go with some of several pictures each, its candidates, which stand one behind the other."""
+
+    cues: tuple[str, ...]
+    """(A,), the words."""
+    sizes: Numbers
+    """(A,), how many candidates each has."""
+    samples: Numbers
+    """(M,), number of each candidate in the source, M the sum of `sizes`."""
+    right: npt.NDArray[np.bool_]
+    """(M,), whether the word goes with the candidate."""
 
 
 @dataclass(frozen=True)

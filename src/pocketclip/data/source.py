@@ -46,7 +46,7 @@ class LeftOut:
         return f"{self.count:,} {self.what}{f': {self.cure}' if self.cure else ''}{names}"
 
 
-Gift = Literal["captions", "choices", "classes", "pairs", "stored_views", "identities"]
+Gift = Literal["captions", "choices", "classes", "pairs", "stored_views", "identities", "associations"]
 """What a source may give beside images, which an objective or a task may ask for; `choices` in place of `captions`."""
 
 
@@ -199,7 +199,7 @@ class Subset(Source):
 
     @property
     def gives(self) -> frozenset[Gift]:
-        return self.source.gives - {"pairs"}
+        return self.source.gives - {"pairs", "associations"}
 
     @property
     def drawn(self) -> bool:  # type: ignore[override]  # of the source

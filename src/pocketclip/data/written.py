@@ -7,11 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, columns_of
 from pocketclip.data.sources.image_files import find, locate, read_text
 from pocketclip.data.sources.sugarcrepe import PARTS
+from pocketclip.data.sources.winogavil import COLUMNS as ASSOCIATION_COLUMNS
 from pocketclip.errors import UserError, unknown_choice
 from pocketclip.files import did_you_mean
 from pocketclip.preprocess import IMAGE_SUFFIXES
@@ -29,6 +32,7 @@ _NEED_IMAGES = {
     "sugarcrepe": "SugarCrepe's captions without COCO's pictures",
     "winoground": "Winoground's lines without the pictures",
     "aro": "captions of ARO without the pictures",
+    "winogavil": "associations of WinoGAViL without the pictures",
 }
 _KEYS = {
     "nlvr2": {"identifier", "sentence", "label"},
@@ -42,6 +46,17 @@ _COMMA = re.compile(r",(?![^{},]*(?:,[^{},]*)*\})")
 """Commas, but those of a pattern such as `{train,val}`."""
 _TOKEN = re.compile(r"[^\t]+#\d+\t")
 """How a line of a Flickr token file begins."""
+
+
+def _joined_names(value: Any) -> Any:
+    names = value.split("+") if isinstance(value, str) and value else value
+    if isinstance(names, (list, tuple)) and (not all(names) or len(set(names)) < len(names)):
+        raise ValueError(f"names differ and none is empty, such as region+year (got {'+'.join(map(str, names))!r})")
+    return names
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_joined_names)]
+"""Several names of a setting, which a user joins with `+`, since a comma ends a setting."""
 
 
 def split_text(text: str, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
@@ -179,6 +194,8 @@ def _kind_of_file(place: str, path: Path, suffix: str) -> str:
     if _TOKEN.match(first):
         return "flickr"
     columns = set(columns_of(first))
+    if columns >= ASSOCIATION_COLUMNS:
+        return "winogavil"
     if columns & set(IMAGE_COLUMNS) and columns & set(CAPTION_COLUMNS):
         return "csv"
     raise UserError(

@@ -14,12 +14,13 @@ from pocketclip.data.labels import NO_LABEL
 from pocketclip.embedder import Embedder, Floats
 from pocketclip.errors import UserError
 from pocketclip.evaluate.ranked import TIE
-from pocketclip.evaluate.statistics import bootstrap_mean_of_classes, bootstrap_ratios
+from pocketclip.evaluate.statistics import bootstrap_mean_of_classes, bootstrap_ratios, bootstrap_statistic
 from pocketclip.records import ClassScore, Interval
 
 Ids = npt.NDArray[np.int64]
 TOP = {"top1_accuracy": 1, "top5_accuracy": 5}
 MEAN_CLASS = "mean_class_accuracy"
+MACRO_F1 = "macro_f1"
 MANY_CLASSES = 30
 """Above which a class's table keeps only its commonest answers."""
 _COMMONEST = 4
@@ -89,6 +90,25 @@ def accuracies(ranks: Ids, classes: Ids | None, num_candidates: int) -> dict[str
     if classes is not None:
         metrics[MEAN_CLASS] = bootstrap_mean_of_classes((ranks == 0).astype(np.float64), classes)
     return metrics
+
+
+def macro_f1(classes: Ids, answered: Ids) -> Interval:
+    """Mean F1 of the classes that an image is of, as WILDS has it, with its 95 % interval over images.
+
+    From (N,) classes of images and (N,) classes that were answered, or NO_LABEL for others. A class that no image of a
+    draw is of is left out of its mean, though it may be answered.
+    """
+    size = int(max(classes.max(), answered.max())) + 1
+    right, given = classes == answered, answered != NO_LABEL
+
+    def mean(times: npt.NDArray[np.float64]) -> float:
+        images = np.bincount(classes, times, minlength=size)
+        answers = np.bincount(answered[given], times[given], minlength=size)
+        there = images > 0
+        common = np.bincount(classes[right], times[right], minlength=size)
+        return float((2 * common[there] / (images + answers)[there]).mean())
+
+    return bootstrap_statistic(mean, len(classes))
 
 
 def item_shares(ranks: Ids, classes: Ids | None, num_candidates: int) -> dict[str, npt.NDArray[np.float64]]:

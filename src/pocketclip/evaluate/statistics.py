@@ -1,6 +1,6 @@
 """How sure a number is: bootstrap intervals over units such as images."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -131,3 +131,13 @@ def bootstrap_mean_of_classes(hits: Floats, classes: npt.NDArray[np.int64], *, s
         resampled[number] = (np.bincount(classes, times * hits)[there] / counts[there]).mean()
     low, high = np.percentile(resampled, [2.5, 97.5]).tolist()
     return Interval(value=mean_of_classes(hits, classes), low=low, high=high)
+
+
+def bootstrap_statistic(statistic: Callable[[Floats], float], size: int, *, seed: int = 0) -> Interval:
+    """What follows from how often each of `size` units is there, (N,), with its 95 % percentile interval over them.
+
+    For scores that are no mean of shares, such as the least of several. The draws are those of `resampled_ratios`.
+    """
+    resampled = [statistic(times) for (times,) in _draws([size], seed)]
+    low, high = np.percentile(resampled, [2.5, 97.5]).tolist()
+    return Interval(value=statistic(np.ones(size)), low=low, high=high)

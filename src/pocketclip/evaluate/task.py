@@ -22,7 +22,8 @@ from pocketclip.stages.watch import SILENT, Watch
 
 Need = Gift | Literal["texts", "training data"]
 """Of a source what it gives; or texts with classes in its place; or something to learn from."""
-NOT_ASKED = frozenset({"against_start", "max_broken_share", "in_distribution", "metrics", "missing_classes"})
+_OF_GROUPS = frozenset({"grouped_by", "group_names", "left_out_groups"})
+NOT_ASKED = _OF_GROUPS | {"against_start", "max_broken_share", "in_distribution", "metrics", "missing_classes"}
 """Settings that change nothing of the items that a task asks about."""
 
 

@@ -191,7 +191,11 @@ def test_the_version_of_imagenet_v2_is_told_from_its_folder(tree: Tree) -> None:
         (["a", "b"], {"protocol": "imagenett"}, "Unknown protocol 'imagenett'. Did you mean 'imagenet'"),
         (["a", "b"], {"class_names": "nowhere.txt"}, "class_names=nowhere.txt: no such file"),
         (["a", "b"], {"templates": "ninety"}, "templates=ninety: no such templates"),
-        (["a", "b"], {"metrics": "top1"}, "Unknown metric 'top1'. Known: aupr, mean_class_accuracy, top1_accuracy"),
+        (
+            ["a", "b"],
+            {"metrics": "top1"},
+            "Unknown metric 'top1'. Known: aupr, macro_f1, mean_class_accuracy, top1_accuracy",
+        ),
         (["a", "b"], {"metrics": "aupr"}, "metrics=aupr: needs images of known classes beside those of none"),
         (["a", "b"], {"metrics": "top5_accuracy"}, "metrics=top5_accuracy: says nothing among 2 classes; leave it out"),
         (["a", "b"], {"missing_classes": "allowed"}, "missing_classes: has no effect without --set protocol=NAME"),

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ class ParquetImages(LabelledSource, JoinedSource):
     """Folder of pictures that a row only names."""
     left_out: Sequence[LeftOut] = ()
     classes: LabelColumn | None = None
+    further: Sequence[Mapping[str, Any]] = ()
+    """What else the table says of each sample; empty where it says nothing."""
     _held: tuple[int, Any] = (-1, None)
     """Number and images of the row group read last."""
     _names_files: bool = False
@@ -128,8 +130,9 @@ class ParquetImages(LabelledSource, JoinedSource):
         left_out: Sequence[LeftOut],
         images: Path | None,
         labels: Sequence[str] | None = None,
+        further: Sequence[Mapping[str, Any]] = (),
     ) -> "ParquetImages":
-        """From the captions of each row, and its class."""
+        """From the captions of each row, its class, and what else the table says of it."""
         root = table.file.parent if images is None else locate(images)
         source = cls(name, table, column, [], JoinedRows.by_ids(np.zeros(0, np.int64)), root, left_out)
         stamp = ["parquet", [[str(file.absolute()), *file_stamp(file)] for file in table.files], column, str(root)]
@@ -139,6 +142,7 @@ class ParquetImages(LabelledSource, JoinedSource):
         source.texts = source.rows.join(texts)
         if labels is not None:
             source.classes = LabelColumn.read([labels[row] for row in source.rows.first.tolist()])
+        source.further = [further[row] for row in source.rows.first.tolist()] if further else ()
         return source
 
     def _row_ids(self) -> Iterator[int]:
@@ -180,7 +184,11 @@ class ParquetImages(LabelledSource, JoinedSource):
         if held[0] != group:
             self._held = held = (group, self._read_group(group))
         data = self._bytes(held[1][offset].as_py())
-        return Sample(self.key(index), data, self.captions(index), self.place(index), self.label(index))
+        further = self.metadata(index)
+        return Sample(self.key(index), data, self.captions(index), self.place(index), self.label(index), further)
+
+    def metadata(self, index: int) -> Mapping[str, Any]:
+        return self.further[index] if self.further else {}
 
     def _read_group(self, group: int) -> Any:
         parquet = require("pyarrow.parquet", extra="parquet")
@@ -204,4 +212,4 @@ class ParquetImages(LabelledSource, JoinedSource):
 
     def stamp(self) -> Any:
         stamp = [[file_stamp(file) for file in self.table.files], list(self.texts), digest(self.rows.ids.tolist())]
-        return [*stamp, *self.label_stamp()]
+        return [*stamp, *self.label_stamp(), *([list(map(dict, self.further))] if self.further else [])]

@@ -4,19 +4,21 @@ Rows of the same picture are joined, so one row per caption and one row per imag
 hold the encoded bytes themselves, as Hugging Face writes them.
 """
 
+import operator
 import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pocketclip.data.captions import is_empty_word, parse_captions
 from pocketclip.data.source import Gift, LeftOut, Source, SourceSettings
 from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, Row, csv_rows, jsonl_rows
 from pocketclip.data.sources.image_files import ImageFiles, locate
 from pocketclip.data.sources.parquet import Parquet, ParquetImages
+from pocketclip.data.written import Names
 from pocketclip.errors import BrokenItemError, UserError
 
 ADDRESS = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
@@ -41,6 +43,8 @@ class TableSourceConfig(SourceSettings):
 
     label: str | None = None
     """Column of the class, a number or a name; None: images have no class."""
+    metadata: Annotated[Names, Field(exclude_if=operator.not_)] = ()
+    """Columns whose values belong to the pictures, such as `region+country`, for scores group by group."""
 
     @property
     def gives(self) -> frozenset[Gift]:
@@ -61,17 +65,19 @@ class TableSourceConfig(SourceSettings):
             image = find_column(table.file, table.columns, "image", self.image, IMAGE_COLUMNS)
             captions = self._captions(table.file, table.columns)
             label = [] if self.label is None else [find_column(table.file, table.columns, "label", self.label, ())]
+            further = [find_column(table.file, table.columns, "metadata", column, ()) for column in self.metadata]
             if table.holds_bytes(image):
                 told = Captions(captions)
-                texts, labels = list[list[str]](), list[str]()
-                for place, row in table.rows([*captions, *label]):
+                texts, labels, values = list[list[str]](), list[str](), list[Row]()
+                for place, row in table.rows([*captions, *label, *further]):
                     texts.append(told.read(row, place))
                     labels += [_class(row[column], place, column) for column in label]
+                    values += [{column: _plain(row[column]) for column in further}] if further else []
                 if not texts:
                     raise UserError(f"{table.file}: the table is empty.")
                 of_rows = labels if label else None
-                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images, of_rows)
-            return self._files(table.rows([image, *captions, *label]), table.file, name)
+                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images, of_rows, values)
+            return self._files(table.rows([image, *captions, *label, *further]), table.file, name)
         file = locate(self.file)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
         return self._files(((f"{file}: line {line}", row) for line, row in rows), file, name)
@@ -89,6 +95,7 @@ class TableSourceConfig(SourceSettings):
         """Captions by picture, both in the order of the table."""
         grouped: dict[str, list[str]] = {}
         classes: dict[str, str] = {}
+        metadata: dict[str, Row] = {}
         told: Captions | None = None
         image = self.image
         for number, (place, row) in enumerate(rows, start=1):
@@ -104,11 +111,18 @@ class TableSourceConfig(SourceSettings):
                 found = _class(row[find_column(where, row, "label", self.label, ())], place, self.label)
                 if classes.setdefault(picture, found) != found:
                     raise UserError(f"{place}: {picture} is of class {found!r} here and {classes[picture]!r} above.")
+            if self.metadata:
+                columns = [find_column(where, row, "metadata", column, ()) for column in self.metadata]
+                own = {column: _plain(row[column]) for column in columns}
+                if metadata.setdefault(picture, own) != own:
+                    raise UserError(f"{place}: {picture} is {_shown(own)} here and {_shown(metadata[picture])} above.")
         if told is None:
             raise UserError(f"{file}: the table is empty.")
         root = file.parent if self.images is None else locate(self.images)
         of_pictures = None if self.label is None else classes
-        return ImageFiles.annotated(name, file, root, grouped, told.left_out, written=(name, ""), classes=of_pictures)
+        return ImageFiles.annotated(
+            name, file, root, grouped, told.left_out, written=(name, ""), metadata=metadata, classes=of_pictures
+        )
 
 
 class Captions:
@@ -182,6 +196,17 @@ def _class(value: object, place: str, column: str) -> str:
         raise UserError(f"{place}: column '{column}' holds no class but {str(value)[:60]!r}; set label=COLUMN.")
     text = str(value).strip()
     return "" if text == "-1" else text
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it, None for that of an empty cell."""
+    if value is None or value != value:
+        return None
+    return value if isinstance(value, (str, int, float)) else str(value)
+
+
+def _shown(values: Row) -> str:
+    return ", ".join(f"{column} {value}" for column, value in values.items())
 
 
 def _name(value: object, place: str, column: str) -> str:

@@ -2,6 +2,7 @@
 
 A sample is `KEY.jpg` (or png, webp, ...) with `KEY.json` holding `{"captions": [...]}`, or `KEY.txt` (`.text`,
 `.caption`) with one caption a line, or a class: `KEY.cls`, or `"label": 3` in the JSON, whose other keys are metadata.
+So are the numbers of `KEY.npy` where `npy=` says what they are called, as in the sets of WILDS that DataComp downloads.
 Shards are indexed once when opened (headers only), and every sample is then read by its place in the file. So any
 number of workers and shards gives each sample exactly once, in any order, and a run resumes from a number.
 """
@@ -9,14 +10,16 @@ number of workers and shards gives each sample exactly once, in any order, and a
 import functools
 import hashlib
 import io
+import operator
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from pocketclip.data.keys import PackedTexts, content_id, safe_key
 from pocketclip.data.labels import CLASS_NAMES_FILE, read_class_names
@@ -26,7 +29,10 @@ from pocketclip.data.sources.image_files import MAX_FILE_BYTES, file_stamp
 from pocketclip.data.sources.shard_index import CLASS, IMAGE, JSON, NO_MEMBER, index_shard
 from pocketclip.data.sources.shard_members import Member, PassedOver
 from pocketclip.data.sources.shard_names import expand_shards
-from pocketclip.errors import BrokenItemError, UserError
+from pocketclip.data.written import Names
+from pocketclip.errors import BrokenItemError, UserError, first_line
+
+NPY = "npy"
 
 
 class WebdatasetSourceConfig(SourceSettings):
@@ -37,10 +43,13 @@ class WebdatasetSourceConfig(SourceSettings):
     gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "classes"})
     kind: Literal["webdataset"] = "webdataset"
     shards: str
+    npy: Annotated[Names, Field(exclude_if=operator.not_)] = ()
+    """What the numbers of each `KEY.npy` are called, in order, such as `region+year+y`; then they are metadata."""
 
     def read(self) -> "WebdatasetSource":
         """Index the shards, one of which has to hold a picture."""
-        source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards))
+        others = (NPY,) if self.npy else ()
+        source = WebdatasetSource(f"webdataset:{self.shards}", expand_shards(self.shards), others, self.npy)
         if len(source.broken) == len(source):
             reasons = "".join(f"\n  {reason}" for reason in [*source.broken.values(), *map(str, source.left_out)][:5])
             raise UserError(f"{self.shards}: no pictures in {len(source.shards)} shard(s).{reasons}")
@@ -59,6 +68,8 @@ class WebdatasetSource(Source):
     shards: list[Path]
     others: tuple[str, ...] = ()
     """Endings of further members that `member` reads, such as `views.json`."""
+    npy: tuple[str, ...] = ()
+    """What the numbers of `KEY.npy`, then one of the `others`, are called."""
     gives = frozenset({"captions", "classes"})
     own: ClassVar[frozenset[str]] = frozenset()
     """Keys of a sample's JSON that are no metadata."""
@@ -91,6 +102,7 @@ class WebdatasetSource(Source):
     def sample(self, index: int) -> Sample:
         path, place, members = self._find(index)
         captions, label, metadata = self._text(path, place, members)
+        metadata = {**metadata, **self._numbers(path, place, members)}
         return Sample(self._keys[index], _read_member(path, members[IMAGE]), captions, place, label, metadata)
 
     def place(self, index: int) -> str:
@@ -109,7 +121,8 @@ class WebdatasetSource(Source):
         return self._text(*self._find(index)).captions
 
     def metadata(self, index: int) -> Mapping[str, Any]:
-        return self._text(*self._find(index)).metadata
+        found = self._find(index)
+        return {**self._text(*found).metadata, **self._numbers(*found)}
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...] | None:
@@ -165,6 +178,22 @@ class WebdatasetSource(Source):
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BrokenItemError(f"{place}: cannot read the captions or label ({error}).") from error
         return text
+
+    def _numbers(self, path: Path, place: str, members: list[Member]) -> dict[str, float]:
+        """The numbers of a sample's `KEY.npy` by name; none where it has none, or they have no names."""
+        member = members[CLASS + 1 + self.others.index(NPY)] if self.npy else NO_MEMBER
+        if member == NO_MEMBER:
+            return {}
+        try:
+            values = np.load(io.BytesIO(_read_member(path, member)), allow_pickle=False).reshape(-1)
+        except (ValueError, EOFError, OSError) as error:
+            raise BrokenItemError(f"{place}: cannot read its .{NPY} ({first_line(error)}).") from error
+        if len(values) != len(self.npy) or values.dtype.kind not in "biuf":
+            raise UserError(
+                f"{place}: its .{NPY} holds {len(values)} values ({values.dtype}), and npy={'+'.join(self.npy)} names "
+                f"{len(self.npy)} numbers; name each, in their order."
+            )
+        return dict(zip(self.npy, values.tolist(), strict=True))
 
 
 @functools.lru_cache(maxsize=64)

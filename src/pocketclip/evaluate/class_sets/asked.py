@@ -40,6 +40,24 @@ class Asked:
     num_told: int = 0
     """Images that are not asked about, of which the notes tell."""
 
+    def class_notes(self, groups: Ids | None) -> list[str]:
+        """Classes of one name, and classes that none of (n,) measured images is of."""
+        notes = []
+        counts = {name: self.class_names.count(name) for name in dict.fromkeys(self.class_names)}
+        if twice := [name for name, count in counts.items() if count > 1]:
+            shown = ", ".join(twice[:5]) + (", ..." if len(twice) > 5 else "")
+            notes.append(
+                f"{len(twice):,} names stand for several classes each ({shown}); each keeps its place, and the first "
+                "of them is the answer, as an argmax would have it"
+            )
+        if groups is not None:
+            there = np.bincount(groups, minlength=len(self.group_names)) > 0
+            empty = [name for name, has in zip(self.group_names, there.tolist(), strict=True) if not has]
+            if empty:
+                shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5:,} more" if len(empty) > 5 else "")
+                notes.append(f"no image of {len(empty):,} classes, which are wrong answers only: {shown}")
+        return notes
+
 
 def ask_set(source: Source, name: str, *, allow_missing: bool) -> Asked:
     """The question of a named set about a source, whose layout is told from its folders' and files' names.

@@ -3,6 +3,7 @@
 A suite names sets, not paths: each is looked for below one folder by the names it comes unpacked under.
 """
 
+import operator
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,8 @@ class SuiteSet(Config):
     """Below the root, in the order they are looked for; case, `-`, `_` and spaces in their names do not matter."""
     data: str = ""
     """`KIND:PLACE`, places below the set's folder. Empty: shards where some lie there, else a folder for each class."""
+    npy: Annotated[Texts, Field(exclude_if=operator.not_)] = ()
+    """What the numbers of `KEY.npy` in its shards are called, in their order."""
     train_folders: Texts = ()
     """Of what a probe learns from; empty for four fifths of the set."""
     score: Texts = ()

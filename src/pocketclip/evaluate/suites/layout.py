@@ -107,7 +107,8 @@ def _written(one: SuiteSet, folder: Path) -> tuple[dict[str, Any], dict[str, Any
     for below in SHARDS:
         if shards := sorted((folder / below).glob("*.tar")):
             beside = {} if "protocol" in one.settings else _beside(folder)
-            return {"kind": "webdataset", "shards": str(shards[0].parent)}, beside
+            npy = {"npy": "+".join(one.npy)} if one.npy else {}
+            return {"kind": "webdataset", "shards": str(shards[0].parent), **npy}, beside
     return {"kind": "folder", "dir": str(folder), "classes": "folders"}, {}
 
 

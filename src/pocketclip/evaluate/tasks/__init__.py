@@ -18,6 +18,7 @@ from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
 from pocketclip.evaluate.tasks.retrieval import Retrieval
 from pocketclip.evaluate.tasks.sugarcrepe import Sugarcrepe
 from pocketclip.evaluate.tasks.text_probe import TextProbe
+from pocketclip.evaluate.tasks.winogavil import Winogavil
 from pocketclip.evaluate.tasks.winoground import Winoground
 from pocketclip.evaluate.tasks.zero_shot import ZeroShot
 from pocketclip.records import EvalResult
@@ -35,6 +36,7 @@ Tasks = (
     | TextProbe
     | Sugarcrepe
     | Winoground
+    | Winogavil
     | Aro
 )
 """The registry: a new task is a file here, and its class in this line."""

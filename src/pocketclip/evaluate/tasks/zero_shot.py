@@ -14,15 +14,17 @@ from pocketclip.evaluate.class_sets import DEFAULT_TEMPLATES, class_set, read_te
 from pocketclip.evaluate.class_sets.asked import OWN, Asked, ask_own, ask_set
 from pocketclip.evaluate.class_sets.places import Ids
 from pocketclip.evaluate.classification import (
+    MACRO_F1,
     MEAN_CLASS,
     TOP,
-    Answers,
     accuracies,
     check_finite,
     class_scores,
     classify,
     item_shares,
+    macro_f1,
 )
+from pocketclip.evaluate.groups import WORST, Groups, group_scores, groups_line, read_groups, worst_groups
 from pocketclip.evaluate.identities import pictures_of
 from pocketclip.evaluate.out_of_distribution import AUPR, area_of_unknown, embed_known
 from pocketclip.evaluate.prompts import class_embeddings, prompts_hash
@@ -34,11 +36,15 @@ from pocketclip.stages.watch import SILENT, Watch
 if TYPE_CHECKING:
     from pocketclip.features.encode import Embeddings
 
-METRICS = (*TOP, MEAN_CLASS, AUPR)
+USUAL = (*TOP, MEAN_CLASS)
+METRICS = (*USUAL, MACRO_F1, *WORST, AUPR)
 LABELS = {
     "top1_accuracy": "top-1",
     "top5_accuracy": "top-5",
     MEAN_CLASS: "mean over classes of top-1",
+    MACRO_F1: "mean over classes of F1",
+    "worst_group_accuracy": "top-1 of the worst group",
+    "worst_group_top5_accuracy": "top-5 of the worst group",
     AUPR: "AUPR of images of no known class",
 }
 Flags = npt.NDArray[np.bool_]
@@ -73,7 +79,14 @@ class ZeroShot(Task):
     in_distribution: str = "none"
     """Of `aupr`: images of known classes, as KIND:PLACE, which those of the data are told from."""
 
-    @field_validator("metrics", mode="before")
+    grouped_by: str = "none"
+    """What of the images' metadata tells groups that are scored apart, such as `region`; see `groups.py`."""
+    group_names: tuple[str, ...] = ()
+    """What groups are called that the metadata number, in their order from 0."""
+    left_out_groups: tuple[str, ...] = ()
+    """Groups that are not the worst however they fare, such as Other."""
+
+    @field_validator("metrics", "group_names", "left_out_groups", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -89,6 +102,7 @@ class ZeroShot(Task):
         if not has_answer.any():
             raise UserError(f"{source.name}: no image has a class that is asked about.")
         self._check_metrics(asked)
+        parts = self._parts(source)
         classes = class_embeddings(model, asked.class_names, templates, watch)
         embeddings, kept = _embedded(model, data, has_answer, watch)
         images, indices = embeddings.images[kept], embeddings.indices[kept]
@@ -97,6 +111,7 @@ class ZeroShot(Task):
         check_finite(images, model, source.name)
         answers = classify(images, classes, asked.right[indices], asked.class_names)
         groups = None if asked.groups is None else asked.groups[indices]
+        answered: Ids = asked.of_name[answers.predicted]
         metrics: dict[str, Interval | float] = {**accuracies(answers.ranks, groups, len(classes))}
         data.keep(item_shares(answers.ranks, groups, len(classes)), pictures_of(embeddings, source)[kept])
         if AUPR in wanted:
@@ -105,6 +120,12 @@ class ZeroShot(Task):
             share = len(images) / (len(images) + len(known))
             asked.notes.append(f"aupr beside {len(known):,} images of known classes; by chance {100 * share:.1f} %")
             metrics[AUPR] = area_of_unknown(images, known, classes, model.inverse_temperature or 1.0)
+        if MACRO_F1 in wanted and groups is not None:
+            metrics[MACRO_F1] = macro_f1(groups, answered)
+        own = None if parts is None else parts.of(indices)
+        if own is not None:
+            metrics |= worst_groups(answers.ranks, own, len(classes))
+            asked.notes.extend(own.notes)
         notes = [*asked.notes, *_left_out(has_answer, len(images), asked.num_told)]
         return EvalResult(
             task=self.kind,
@@ -116,7 +137,7 @@ class ZeroShot(Task):
                 **{name: metrics[name] for name in wanted if name in metrics},
                 **_sizes(asked, asked.right[indices], groups, len(source) - len(images)),
             },
-            notes=[*notes, *_class_notes(asked, groups)],
+            notes=[*notes, *asked.class_notes(groups)],
             protocol=Protocol(
                 name=OWN if self.protocol == "none" else self.protocol,
                 class_names=asked.origin,
@@ -125,7 +146,8 @@ class ZeroShot(Task):
                 num_templates=len(templates),
                 hash=prompts_hash(asked.class_names, templates),
             ),
-            classes=[] if groups is None else class_scores(groups, _answered(asked, answers), asked.group_names),
+            classes=[] if groups is None else class_scores(groups, answered, asked.group_names),
+            groups=[] if own is None else group_scores(answers.ranks, own, len(classes)),
         )
 
     def _wanted(self) -> tuple[str, ...]:
@@ -135,8 +157,8 @@ class ZeroShot(Task):
                 raise unknown_choice("metric", name, METRICS)
         if self.protocol != "none" and self.class_names != OWN:
             raise UserError(f"--set class_names: protocol={self.protocol} has its own; leave one of them out.")
-        published = class_set(self.protocol).metrics if self.protocol != "none" else METRICS[:-1]
-        wanted = self.metrics or published
+        published = class_set(self.protocol).metrics if self.protocol != "none" else USUAL
+        wanted = self.metrics or (*published, *(WORST if self.grouped_by != "none" else ()))
         given = self.in_distribution != "none"
         if AUPR in self.metrics and not given:
             raise UserError(
@@ -150,13 +172,24 @@ class ZeroShot(Task):
     def _check_metrics(self, asked: Asked) -> None:
         """A UserError for a metric that was asked for and says nothing here."""
         size = len(asked.class_names)
-        if MEAN_CLASS in self.metrics and asked.groups is None:
-            raise UserError(
-                f"--set metrics={MEAN_CLASS}: images of {self.protocol} have no single class; leave it out."
-            )
-        for name, k in TOP.items():
+        for name in (MEAN_CLASS, MACRO_F1):
+            if name in self.metrics and asked.groups is None:
+                raise UserError(f"--set metrics={name}: images of {self.protocol} have no single class; leave it out.")
+        for name, k in (TOP | WORST).items():
             if name in self.metrics and 1 < k >= size:
                 raise UserError(f"--set metrics={name}: says nothing among {size} classes; leave it out.")
+
+    def _parts(self, source: Source) -> Groups | None:
+        """The groups that scores are asked of; a UserError where a setting of theirs does not fit another."""
+        if self.grouped_by != "none":
+            return read_groups(source, self.grouped_by, self.group_names, self.left_out_groups)
+        for name in self.metrics:
+            if name in WORST:
+                raise UserError(f"--set metrics={name}: of which groups? Add --set grouped_by=KEY, such as region.")
+        for setting in ("group_names", "left_out_groups"):
+            if getattr(self, setting):
+                raise UserError(f"--set {setting}: has no effect without --set grouped_by=KEY, such as region.")
+        return None
 
     def _templates_name(self) -> str:
         if self.templates != OWN:
@@ -221,7 +254,8 @@ class ZeroShot(Task):
         if len(there) > 1:
             worst = ", ".join(f"{own.name} {percent(share)} (of {own.num_images:,})" for share, own in there[:3])
             lines.append(f"hardest classes: {worst}")
-        return [*lines, *result.notes]
+        groups = [groups_line(str(result.settings.get("grouped_by", "group")), result.groups)] if result.groups else []
+        return [*groups, *lines, *result.notes]
 
 
 def _embedded(model: Embedder, data: TaskData, wanted: Flags, watch: Watch) -> "tuple[Embeddings, Flags]":
@@ -247,28 +281,3 @@ def _sizes(asked: Asked, right: Ids, groups: Ids | None, left_out: int) -> dict[
     if groups is not None:
         sizes["commonest_class_accuracy"] = float(np.bincount(groups).max() / len(groups))
     return sizes
-
-
-def _class_notes(asked: Asked, groups: Ids | None) -> list[str]:
-    """Classes of one name, and classes that no image is of."""
-    notes = []
-    counts = {name: asked.class_names.count(name) for name in dict.fromkeys(asked.class_names)}
-    if twice := [name for name, count in counts.items() if count > 1]:
-        shown = ", ".join(twice[:5]) + (", ..." if len(twice) > 5 else "")
-        notes.append(
-            f"{len(twice):,} names stand for several classes each ({shown}); each keeps its place, and the first of "
-            "them is the answer, as an argmax would have it"
-        )
-    if groups is not None:
-        there = np.bincount(groups, minlength=len(asked.group_names)) > 0
-        empty = [name for name, has in zip(asked.group_names, there.tolist(), strict=True) if not has]
-        if empty:
-            shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5:,} more" if len(empty) > 5 else "")
-            notes.append(f"no image of {len(empty):,} classes, which are wrong answers only: {shown}")
-    return notes
-
-
-def _answered(asked: Asked, answers: Answers) -> Ids:
-    """(N,), the class that each answer stands for."""
-    answered: Ids = asked.of_name[answers.predicted]
-    return answered
