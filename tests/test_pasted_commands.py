@@ -54,7 +54,7 @@ NOT_HERE = {
     r"/datacompdr|hf:|hub:": "weights or data on a hub",
     r"--nnodes|srun|scontrol": "several machines",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
-    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|aro):": "published data sets",
+    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro)|grouped_by=:": "published data sets",
 }
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, balanced_accuracy_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 
 from pocketclip.data.labels import NO_LABEL
-from pocketclip.evaluate.classification import accuracies, class_scores, classify
+from pocketclip.evaluate.classification import accuracies, class_scores, classify, macro_f1
 from pocketclip.evaluate.out_of_distribution import Order, area_of_unknown, largest_probability
 from pocketclip.evaluate.ranked import TIE
 from pocketclip.evaluate.statistics import bootstrap_mean_of_classes, bootstrap_ratio, mean_of_classes
@@ -125,3 +125,32 @@ def test_images_of_no_class_are_told_by_the_largest_probability() -> None:
     assert largest_probability(20.0, unknown, classes) == pytest.approx([0.25] * 4)
     assert area_of_unknown(unknown, known, classes, 20.0).value == 1.0
     assert area_of_unknown(known, unknown, classes, 20.0).value == 12 / 16  # all behind
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_macro_f1_equals_scikit_learns_over_the_classes_that_occur(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    images, classes = grid(random, 70), grid(random, 9)
+    right = random.choice([0, 1, 2, 4, 7], 70)  # four classes are answers only
+    right[0] = 8  # a class of one
+    answered = classify(images, classes, right).predicted
+    answered[answered == 3] = NO_LABEL  # a name that stands for none of the data's classes
+    found = macro_f1(right, answered)
+    wanted = f1_score(right, answered, average="macro", labels=np.unique(right), zero_division=0)
+    assert found.value == pytest.approx(wanted)
+    draws, slow = np.random.default_rng(0), []
+    for _ in range(1000):
+        drawn = draws.integers(0, 70, 70)
+        there = np.unique(right[drawn])
+        shares = []
+        for one in there.tolist():
+            common = int(((right[drawn] == one) & (answered[drawn] == one)).sum())
+            shares.append(2 * common / int((right[drawn] == one).sum() + (answered[drawn] == one).sum()))
+        slow.append(np.mean(shares))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])))
+
+
+def test_macro_f1_of_one_image_is_whether_it_is_right() -> None:
+    for answer, value in ((2, 1.0), (1, 0.0), (NO_LABEL, 0.0)):
+        found = macro_f1(np.array([2]), np.array([answer]))
+        assert (found.value, found.low, found.high) == (value, value, value)

@@ -6,8 +6,8 @@ import pytest
 
 from example_pages import classified, make_run
 from pages import ATTACK, Page
-from pocketclip.records import write_record
-from pocketclip.report.classes import MOST_IN_PICTURE, class_page, shifts
+from pocketclip.records import GroupScore, write_record
+from pocketclip.report.classes import MOST_IN_PICTURE, class_page, group_rows, shifts
 from pocketclip.report.runs import write_report
 
 
@@ -28,6 +28,26 @@ def test_a_picture_of_too_many_classes_is_left_out_and_the_rest_stays() -> None:
     page = class_page(classified("own", 0.5, MOST_IN_PICTURE + 1))
     assert page is not None
     assert (page.picture, len(page.pairs), len(page.rows)) == ([], 10, MOST_IN_PICTURE)
+
+
+def test_groups_stand_with_the_worst_first_and_without_empty_ones(tmp_path: Path) -> None:
+    scores = [
+        GroupScore(name=f"Asia {ATTACK}", num_images=1200, top1_accuracy=0.5, top5_accuracy=0.75),
+        GroupScore(name="Africa", num_images=8, top1_accuracy=0.25),
+        GroupScore(name="Other", num_images=1, top1_accuracy=0.0, counts=False),
+        GroupScore(name="Oceania", num_images=0),
+    ]
+    result = classified("own", 0.5, 5).model_copy(update={"groups": scores, "settings": {"grouped_by": "region"}})
+    assert group_rows(result) == [
+        ["Other (not for the worst)", "1", "0.0", ""],
+        ["Africa", "8", "25.0", ""],
+        [f"Asia {ATTACK}", "1,200", "50.0", "75.0"],
+    ]
+    run = make_run(tmp_path / "run")
+    write_record(result, run, "zero_shot")
+    text = write_report([run], tmp_path / "page.html").read_text("utf-8")
+    assert ">By region, " in text
+    assert ATTACK not in text
 
 
 def test_records_without_classes_show_nothing() -> None:

@@ -39,6 +39,7 @@ _KEYS = {
     "sugarcrepe": {"filename", "caption", "negative_caption"},
     "winoground": {"image_0", "image_1", "caption_0", "caption_1"},
     "aro": {"image_path", "true_caption", "false_caption"},
+    "winogavil": set(ASSOCIATION_COLUMNS),
 }
 _FIRST_LINE = 1 << 16
 _RANGE = re.compile(r"\{\d+\.\.\d+\}")
@@ -160,6 +161,8 @@ def kind_of_place(place: str, kinds: Mapping[str, type[Any]]) -> str:
     if path.is_dir():
         return _kind_of_folder(path)
     kind = KINDS.get(suffix) or _kind_of_file(place, path, suffix)
+    if kind == "csv":
+        return _kind_of_header(path)
     return _kind_of_lines(path) if kind == "jsonl" else kind
 
 
@@ -194,8 +197,6 @@ def _kind_of_file(place: str, path: Path, suffix: str) -> str:
     if _TOKEN.match(first):
         return "flickr"
     columns = set(columns_of(first))
-    if columns >= ASSOCIATION_COLUMNS:
-        return "winogavil"
     if columns & set(IMAGE_COLUMNS) and columns & set(CAPTION_COLUMNS):
         return "csv"
     raise UserError(
@@ -230,6 +231,13 @@ def _kind_of_json(place: str, text: str, first: str) -> str:
         f"{place}: JSON, but neither COCO captions ('images' and 'annotations') nor a Karpathy split ('images' with "
         "'sentences')."
     )
+
+
+def _kind_of_header(path: Path) -> str:
+    """A table of pairs, unless its columns are those of another kind."""
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        columns = columns_of(lines.readline(_FIRST_LINE))
+    return next((kind for kind, keys in _KEYS.items() if keys <= set(columns)), "csv")
 
 
 def _kind_of_lines(path: Path) -> str:

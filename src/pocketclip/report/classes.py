@@ -1,4 +1,4 @@
-"""How each class fared, what is taken for what, and what a shift of style costs, from records of classification."""
+"""How each class and group fared, what is taken for what, what a shift of style costs: of classification's records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ MOST_IN_PICTURE = 20
 """Classes above which a picture of all answers could not be read."""
 _SHOWN = 10
 CLASS_COLUMNS = ("class", "images", "top-1", "most often taken for")
+GROUP_COLUMNS = ("group", "images", "top-1", "top-5")
 SHIFT_COLUMNS = ("set", "top-1", "below")
 
 
@@ -58,6 +59,20 @@ def class_page(result: EvalResult) -> ClassPage | None:
     picture = [_cells(own, number, len(classes)) for number, own in enumerate(classes)]
     few = len(classes) <= MOST_IN_PICTURE
     return ClassPage(rows, pairs, [own.name for own in classes], picture if few else [])
+
+
+def group_rows(result: EvalResult) -> list[list[str]]:
+    """Each group that an image is of, as in `GROUP_COLUMNS`, the one that fares worst first."""
+    there = [own for own in result.groups if own.top1_accuracy is not None]
+    return [
+        [
+            own.name if own.counts else f"{own.name} (not for the worst)",
+            f"{own.num_images:,}",
+            percent(own.top1_accuracy or 0.0),
+            "" if own.top5_accuracy is None else percent(own.top5_accuracy),
+        ]
+        for own in sorted(there, key=lambda own: own.top1_accuracy or 0.0)
+    ]
 
 
 def _row(classes: Sequence[ClassScore], own: ClassScore) -> list[str]:

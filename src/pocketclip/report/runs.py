@@ -11,7 +11,16 @@ from pocketclip.evaluate.tasks import Task, task_of
 from pocketclip.files import no_such
 from pocketclip.records import CostResult, EvalResult, RunRecord, read_records
 from pocketclip.report.amounts import duration
-from pocketclip.report.classes import CLASS_COLUMNS, SHIFT_COLUMNS, ClassPage, Shift, class_page, shifts
+from pocketclip.report.classes import (
+    CLASS_COLUMNS,
+    GROUP_COLUMNS,
+    SHIFT_COLUMNS,
+    ClassPage,
+    Shift,
+    class_page,
+    group_rows,
+    shifts,
+)
 from pocketclip.report.curves import training_plots
 from pocketclip.report.gallery import Gallery, read_gallery
 from pocketclip.report.headline import comparison_headline, headline
@@ -50,6 +59,13 @@ class RunReport:
         """How classes fared, of each record that says so, by what it was measured on."""
         pages = [(task_of(own).measured_on(own), class_page(own)) for own in self.evaluations]
         return [(on, page) for on, page in pages if page is not None]
+
+    @property
+    def group_tables(self) -> list[tuple[str, list[list[str]]]]:
+        """How groups of images fared, of each record that says so, by what groups them and on what."""
+        told = [own for own in self.evaluations if own.groups]
+        names = [f"{own.settings.get('grouped_by', 'group')}, {task_of(own).measured_on(own)}" for own in told]
+        return [(name, group_rows(own)) for name, own in zip(names, told, strict=True)]
 
     @property
     def shift(self) -> Shift | None:
@@ -101,7 +117,7 @@ def write_report(folders: list[Path], out: Path) -> Path:
         for run, folder in zip(runs, folders, strict=True)
     ]
     comparison = _comparison(runs) if len(runs) > 1 else None
-    columns = {"class_columns": CLASS_COLUMNS, "shift_columns": SHIFT_COLUMNS}
+    columns = {"class_columns": CLASS_COLUMNS, "group_columns": GROUP_COLUMNS, "shift_columns": SHIFT_COLUMNS}
     return write_page(out, "runs.html", runs=runs, comparison=comparison, cost_rows=cost_rows, **columns)
 
 

@@ -1,7 +1,9 @@
 """A suite on a tiny model: what is read, what is kept, what is left out."""
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from pocketclip.data import open_source
 from pocketclip.data.shards import write_shards
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
-from pocketclip.evaluate.suites import Suite
+from pocketclip.evaluate.suites import Suite, read_suite
 from pocketclip.evaluate.suites.run import Outcome, run_suite
 from pocketclip.evaluate.task import TaskData
 from pocketclip.evaluate.tasks.retrieval import Retrieval
@@ -221,6 +223,72 @@ def test_shards_bring_their_own_class_names_and_templates(tiny_pretrained: Pretr
     result = run_suite(only, tiny_pretrained, root).results["x"]
     assert result.protocol is not None
     assert (result.num_images, result.protocol.num_templates, result.protocol.num_classes) == (PICTURES, 2, 3)
+
+
+def npy(values: list[float]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(values))
+    return buffer.getvalue()
+
+
+def write_wilds(root: Path, name: str, num_classes: int, numbers: list[list[float]]) -> None:
+    """A set as DataComp downloads those of WILDS: picture, class and numbers of a sample, names and templates beside."""
+    folder = root / name
+    (folder / "test").mkdir(parents=True)
+    with tarfile.open(folder / "test" / "0.tar", "w") as archive:
+        for number, values in enumerate(numbers):
+            key, data = f"s{number:07d}", encode_picture(number, kind="WEBP")
+            for ending, member in (("webp", data), ("cls", b"%d" % (number % num_classes)), ("npy", npy(values))):
+                info = tarfile.TarInfo(f"{key}.{ending}")
+                info.size = len(member)
+                archive.addfile(info, io.BytesIO(member))
+    (folder / "classnames.txt").write_text("".join(f"thing {number}\n" for number in range(num_classes)))
+    (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+
+
+def test_datacomps_sets_of_groups_are_measured_as_they_come_unpacked(
+    tiny_pretrained: PretrainedModel, tmp_path: Path
+) -> None:
+    write_wilds(tmp_path, "wds_wilds-iwildcam_test", 7, [[0] * 9] * 20)
+    write_wilds(tmp_path, "wds_wilds-fmow_test", 7, [[5 if n == 3 else n % 3, 15, n % 7] for n in range(20)])
+    write_wilds(tmp_path, "wds_dollar_street_test", 7, [[n % 4, 54.5 * n, n % 2] for n in range(20)])
+    write_wilds(tmp_path, "wds_geode_test", 7, [[n % 6, n] for n in range(20)])
+    (tmp_path / "winogavil" / "winogavil_images").mkdir(parents=True)
+    names = [f"p{number}" for number in range(10)]
+    for number, name in enumerate(names):
+        (tmp_path / "winogavil" / "winogavil_images" / f"{name}.jpg").write_bytes(encode_picture(50 + number))
+    cells = [json.dumps(own).replace('"', '""') for own in (names, names[:2])]
+    row = f',candidates,cue,associations,ID\n0,"{cells[0]}",owl,"{cells[1]}",0\n'
+    (tmp_path / "winogavil" / "winogavil_dataset.csv").write_text(row)
+    outcome = run_suite(read_suite("datacomp"), tiny_pretrained, tmp_path)
+    assert set(outcome.results) == {"iwildcam", "fmow", "dollar_street", "geode", "winogavil"}
+    results = outcome.results
+    regions = {own.name: own for own in results["fmow"].groups}
+    assert [own.num_images for own in regions.values()] == [6, 7, 6, 0, 0, 1]
+    assert [name for name, own in regions.items() if not own.counts] == ["Other"]
+    assert "region Other (1 images) is left out of the worst region" in results["fmow"].notes
+    for name, key in (("fmow", "top1_accuracy"), ("geode", "top1_accuracy"), ("dollar_street", "top5_accuracy")):
+        shares = [own.model_dump()[key] for own in results[name].groups if own.counts and own.num_images]
+        (one,) = [own for own in outcome.suite.sets if own.name == name]
+        assert outcome.score(one) == min(shares)
+    assert len(results["dollar_street"].groups) == 4
+    assert next(iter(results["iwildcam"].metrics)) == "macro_f1"
+    mean = outcome.means()["DataComp's average"]
+    assert (mean.num_sets, mean.of) == (5, 38)
+    scores = [outcome.score(own) for own in outcome.suite.sets if own.name in results]
+    assert mean.value == pytest.approx(np.mean(scores))
+    assert not any("unmeasured" in reason or "not measured here" in reason for reason in outcome.missing.values())
+
+
+def test_a_set_without_the_groups_that_its_score_needs_is_left_out_with_the_reason(
+    tiny_pretrained: PretrainedModel, tmp_path: Path
+) -> None:
+    write_wilds(tmp_path, "wds_wilds-iwildcam_test", 7, [[0] * 9] * 8)
+    write_wilds(tmp_path, "wds_geode_test", 7, [[0, 1, 2]] * 8)
+    write_wilds(tmp_path, "wds_wilds-fmow_test", 7, [[7, 1, 2]] * 8)
+    missing = run_suite(read_suite("datacomp"), tiny_pretrained, tmp_path).missing
+    assert "holds 3 values (int64), and npy=region+country names 2 numbers" in missing["geode"]
+    assert "s0000000: region 7 is none of the 6 groups that --set group_names names (Asia, " in missing["fmow"]
 
 
 def test_a_probe_learns_from_another_folder(tiny_pretrained: PretrainedModel, root: Path) -> None:

@@ -72,7 +72,7 @@ class TableSourceConfig(SourceSettings):
                 for place, row in table.rows([*captions, *label, *further]):
                     texts.append(told.read(row, place))
                     labels += [_class(row[column], place, column) for column in label]
-                    values += [{column: _plain(row[column]) for column in further}] if further else []
+                    values += [{column: _plain(row[column], place, column) for column in further}] if further else []
                 if not texts:
                     raise UserError(f"{table.file}: the table is empty.")
                 of_rows = labels if label else None
@@ -113,7 +113,7 @@ class TableSourceConfig(SourceSettings):
                     raise UserError(f"{place}: {picture} is of class {found!r} here and {classes[picture]!r} above.")
             if self.metadata:
                 columns = [find_column(where, row, "metadata", column, ()) for column in self.metadata]
-                own = {column: _plain(row[column]) for column in columns}
+                own = {column: _plain(row[column], place, column) for column in columns}
                 if metadata.setdefault(picture, own) != own:
                     raise UserError(f"{place}: {picture} is {_shown(own)} here and {_shown(metadata[picture])} above.")
         if told is None:
@@ -198,8 +198,10 @@ def _class(value: object, place: str, column: str) -> str:
     return "" if text == "-1" else text
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, place: str, column: str) -> object:
     """A value as JSON has it, None for that of an empty cell."""
+    if isinstance(value, (dict, list, bytes)):
+        raise UserError(f"{place}: column '{column}' holds no name or number but {str(value)[:60]!r}.")
     if value is None or value != value:
         return None
     return value if isinstance(value, (str, int, float)) else str(value)

@@ -56,10 +56,10 @@ class WinogavilSourceConfig(SourceSettings):
         files = {path: own for path, (_, own) in found.items() if path.is_file()}
         sample_of = {candidate: number for number, own in enumerate(files.values()) for candidate in own}
         there = [one for one in every if not _lost(one, sample_of)]
-        if not there:
-            raise UserError(f"{file}: every association names a picture that is not in {root}: {_told(every[0], {})}.")
-        keys = unique_keys([own[0] for own in files.values()])
         left_out = _left_out(every, sample_of, root)
+        if not there:
+            raise UserError(f"{file}: no association can be asked; {'; '.join(map(str, left_out))}.")
+        keys = unique_keys([own[0] for own in files.values()])
         texts: list[tuple[str, ...]] = [()] * len(files)
         return AssociationFiles(name, list(files), texts, keys, left_out, asked=_joined(there, sample_of))
 
