@@ -194,6 +194,8 @@ class EmbeddingTask(Task):
                 f"{source.name}: some of its captions are false, and {self.kind} takes each for true; what asks which "
                 "is true: --task sugarcrepe, winoground or aro."
             )
+        if "associations" in source.gives:
+            raise UserError(f"{source.name}: its words go with some of its pictures each, as --task winogavil asks.")
         self.check(source, model.judge_pairs)
         embeddings, judge = data.embeddings(model, watch), model.judge_pairs
         if data.keeps_items:

@@ -232,7 +232,7 @@ def npy(values: list[float]) -> bytes:
 
 
 def write_wilds(root: Path, name: str, num_classes: int, numbers: list[list[float]]) -> None:
-    """A set as DataComp downloads those of WILDS: picture, class and numbers of a sample, names and templates beside."""
+    """A set as DataComp downloads those of WILDS: picture, class and numbers of a sample, names and templates."""
     folder = root / name
     (folder / "test").mkdir(parents=True)
     with tarfile.open(folder / "test" / "0.tar", "w") as archive:

@@ -140,7 +140,11 @@ def test_other_data_and_other_tasks_are_refused(tiny_pretrained: PretrainedModel
     with pytest.raises(UserError, match="winogavil needs winogavil:FILE,IMAGES"):
         measure(Winogavil(), tiny_pretrained, TaskData(open_source("scenes:4")))
     source = open_source(write(tmp_path, [5]))
-    for kind in ("retrieval", "zero_shot", "sugarcrepe"):
+    for kind, reason in {
+        "retrieval": "--task winogavil",
+        "sugarcrepe": "winogavil",
+        "zero_shot": "no image has",
+    }.items():
         (task,) = make_tasks([kind], {})
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=reason):
             measure(task, tiny_pretrained, TaskData(source))
