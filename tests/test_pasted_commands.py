@@ -54,7 +54,7 @@ NOT_HERE = {
     r"/datacompdr|hf:|hub:": "weights or data on a hub",
     r"--nnodes|srun|scontrol": "several machines",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
-    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro)|grouped_by=:": "published data sets",
+    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_": "published data sets",
 }
 
 
@@ -137,6 +137,10 @@ def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             table.writerows([f"{index:02d}.jpg", caption] for index in rows for caption in drawn.captions(index))
         for index in rows:
             shutil.copy(world / "photos" / f"{index:02d}.jpg", world)
+    pictures = sorted(path.relative_to(world) for path in (world / "test").glob("*/*.jpg"))
+    colours = {"0": "red", "1": "green"}
+    cells = [(str(path), colours[path.parent.name], ("north", "south")[row % 2]) for row, path in enumerate(pictures)]
+    (world / "test.csv").write_text("image,class,region\n" + "".join(f"{','.join(row)}\n" for row in cells))
     for name in ("train.tsv", "test.tsv"):
         lines = [f"{'good' if row % 2 else 'bad'} film number {row}\t{row % 2}" for row in range(24)]
         (world / name).write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
