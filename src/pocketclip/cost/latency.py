@@ -1,7 +1,7 @@
 """How long one input takes, and how many a second a batch gives."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,13 @@ def time_calls(call: Callable[[], object], *, seconds: float) -> list[float]:
 
 
 def latency(
-    runner: Runner | LibraryModel, *, image_size: int, num_tokens: int, seconds: float = 1.0, watch: Watch = SILENT
+    runner: Runner | LibraryModel,
+    *,
+    image_size: int,
+    num_tokens: int,
+    seconds: float = 1.0,
+    batches: Sequence[int] = (1, 32),
+    watch: Watch = SILENT,
 ) -> dict[str, float | int | str]:
     """p50 and p95 in milliseconds at batch 1, inputs a second at batch 32, for images and texts, and the conditions.
 
@@ -47,14 +53,15 @@ def latency(
         runner: as inference uses it: folded, in the device's fast number type; or another library's model.
         image_size: pixels of a side. 0 for a model that knows texts only.
         num_tokens: of each text; captions have about 15. 0 for a model that knows images only.
-        seconds: spent on each of the four timings.
+        seconds: spent on each of the timings, four with both `batches`.
+        batches: 1, and 32 where the inputs a second are asked for, too.
         watch: told of each of them.
     """
     result: dict[str, float | int | str] = {}
     num_runs = MIN_RUNS
     encode_texts = runner.encode_texts if isinstance(runner, LibraryModel) else runner.encode_tokens
     random = np.random.default_rng(0)
-    for batch in (1, 32):
+    for place, batch in enumerate(batches):
         pixels = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
         tokens = np.ones((batch, num_tokens), dtype=np.int64)  # the smallest learned vocabularies have few ids
         mask = np.ones(tokens.shape, dtype=bool)
@@ -64,7 +71,7 @@ def latency(
         if num_tokens:
             calls["text"] = partial(encode_texts, tokens, mask)
         for number, (part, call) in enumerate(calls.items()):
-            watch.work("timing", (batch > 1) * len(calls) + number, 2 * len(calls))
+            watch.work("timing", place * len(calls) + number, len(batches) * len(calls))
             times = time_calls(call, seconds=seconds)
             num_runs = min(num_runs, len(times))
             if batch == 1:
@@ -73,7 +80,7 @@ def latency(
             else:
                 result[f"throughput_{part}_per_second"] = round(1000 * batch / float(np.median(times)), 1)
     result["latency_ms_p50"] = round(sum(float(result[f"latency_ms_p50_{part}"]) for part in calls), 3)
-    watch.work("timing", 2 * len(calls), 2 * len(calls))
+    watch.work("timing", len(batches) * len(calls), len(batches) * len(calls))
     result |= {"num_threads": torch.get_num_threads(), "num_tokens": num_tokens, "image_size": image_size}
     if num_runs < MIN_RUNS:
         result["num_runs"] = num_runs

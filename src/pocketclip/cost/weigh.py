@@ -73,6 +73,18 @@ def measure_cost(
     return CostResult(name=name, metrics=metrics, notes=notes, provenance=provenance)
 
 
+def measure_latency(
+    model: DualEncoder, *, image_size: int, context_length: int, device: str = "auto", seconds: float = 1.0
+) -> tuple[float, Provenance]:
+    """The `latency_ms_p50` of `measure_cost` alone: one picture and one sentence, for `seconds` each."""
+    THREADS.fit()
+    load, where = Load(), resolve_device(device)
+    runner = Runner(model, device=where, image_size=image_size)
+    num_tokens = min(CAPTION_TOKENS, context_length)
+    timings = latency(runner, image_size=image_size, num_tokens=num_tokens, seconds=seconds, batches=(1,))
+    return float(timings["latency_ms_p50"]), Provenance.under(load)
+
+
 def measure_library_cost(model: LibraryModel, *, seconds: float = 1.0, watch: Watch = SILENT) -> CostResult:
     """The same of another library's model, as that library runs it: nothing is fused, and heads are part of towers."""
     reader, size = model.tokenizer, model.preprocess.image_size if model.knows_images else 0

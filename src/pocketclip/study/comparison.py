@@ -13,6 +13,7 @@ from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
 from pocketclip.records import Interval, Provenance
 from pocketclip.study.cell_recipes import Left, Row
 from pocketclip.study.grid import Study
+from pocketclip.study.latency import Latencies
 from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
 
@@ -30,6 +31,7 @@ class StudyResults:
     """Runs at a time."""
     finished: dict[str, list[FinishedRun]]
     """By the row's name."""
+    latencies: Latencies
     failed: dict[str, str] = field(default_factory=dict)
     """What went wrong, by run."""
     dropped: dict[str, str] = field(default_factory=dict)
@@ -86,7 +88,7 @@ def compare(results: StudyResults) -> StudyRecord:
         num_runs=sum(len(config.seeds) for row in study.rows if row.name not in results.dropped),
         num_finished=sum(len(results.finished[row.name]) for row in study.rows if row.name not in results.dropped),
         failed=dict(results.failed),
-        notes=_notes(study, runs, paired=results.paired),
+        notes=[*_notes(study, runs, paired=results.paired), *results.latencies.notes()],
         axes=config.levels(),
         rows=[*rows, *map(_left, study.left)],
         provenance=Provenance(),
@@ -96,7 +98,8 @@ def compare(results: StudyResults) -> StudyRecord:
 def _known_row(results: StudyResults, row: Row) -> RowResult:
     """A row of the table, made anew only where a run of it, or of the first row, has ended since."""
     runs, first = results.finished[row.name], results.finished[results.study.rows[0].name]
-    depends = [run.seed for run in runs], [run.seed for run in first], _why_dropped(results, row), results.paired
+    seeds, latency_ms = ([run.seed for run in runs], [run.seed for run in first]), results.latencies.of(row)
+    depends = seeds, _why_dropped(results, row), results.paired, latency_ms
     if row.name not in results.known or results.known[row.name][0] != depends:
         questions = {run.questions for run in [*runs, *first]}
         paired = results.paired and len(questions) == 1 and "" not in questions
@@ -203,6 +206,7 @@ def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
         dollars_own=_dollars(own, price),
         dollars_caches=_dollars(caches, price),
         levels=dict(row.levels),
+        latency_ms=results.latencies.of(row) if runs else None,
         macs_per_sample=next((macs for run in runs if (macs := getattr(run.record, "macs_per_sample", None))), None),
         dropped=_why_dropped(results, row),
         runs=[

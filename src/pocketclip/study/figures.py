@@ -23,7 +23,7 @@ _AMOUNTS = (
     ("samples", "samples seen", "samples seen"),
     ("minutes", "minutes of a run", "time of a run"),
     ("parameters", "parameters", "parameters"),
-    ("latency", "latency of a picture, ms", "latency"),
+    ("latency", "latency of a picture and a sentence, ms", "latency"),
 )
 """What a front is drawn over: attribute of a cell, label of the axis, words of the title."""
 
@@ -68,7 +68,7 @@ def about(cells: Cells, cell: Cell) -> str:
         "" if cell.compute is None else macs(cell.compute),
         f"{row.samples_seen:,} samples",
         "" if cell.parameters is None else f"{short_count(int(cell.parameters))} parameters",
-        "" if cell.latency is None else f"{cell.latency:.3g} ms",
+        "" if cell.latency is None else f"latency {cell.latency:.3g} ms",
         "" if cell.minutes is None else duration(60 * cell.minutes),
     ]
     settings = [f"{key}={as_text(value)}" for key, value in row.set.items()]

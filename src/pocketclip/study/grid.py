@@ -44,6 +44,8 @@ class StudyConfig(Config):
     """Columns of the table, all of the validation split; where they are left out, the task's own `scores`."""
     halving: HalvingConfig | None = None
     """End the runs of cells that fall behind; None trains all to the end."""
+    latency: bool = True
+    """Measure what one picture and one sentence take each model, when all runs are over; a second or two a model."""
     equal_steps: bool = True
     """Whether every row must see as many samples as the others (steps times batch size); cells need not."""
 

@@ -21,7 +21,8 @@ from pocketclip.study.table import metrics_of, own_price, own_time, row_name, sc
 NUM_EXAMPLES = 4
 """Sentences of each row's gallery, which are the same ones in all rows; keeps the page at a MiB a row."""
 SIZES = [
-    "row", "image", "text", "whole model", "time of a run", "once, for caches", "price of a run", "price of the caches"
+    "row", "image", "text", "whole model", "latency", "time of a run", "once, for caches", "price of a run",
+    "price of the caches",
 ]  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def _meaning(record: StudyRecord) -> str:
 
 
 def _sizes(record: StudyRecord) -> list[list[str]]:
-    """Parameters of each row, and time and price of a run."""
+    """Parameters and latency of each row, and time and price of a run."""
     rows = []
     for row in record.rows:
         counts = [row.parameters.get(f"parameters_{part}") for part in ("image", "text", "total")]
@@ -118,6 +119,7 @@ def _sizes(record: StudyRecord) -> list[list[str]]:
             [
                 row_name(record, row),
                 *("" if count is None else short_count(count) for count in counts),
+                "" if row.latency_ms is None else f"{row.latency_ms:.1f} ms",
                 "" if (minutes := own_time(row)) is None else duration(60 * minutes),
                 duration(60 * row.minutes_caches) if row.minutes_caches else "",
                 "" if (dollars := own_price(row)) is None else short_dollars(dollars),

@@ -66,7 +66,7 @@ class RowResult(Config):
     macs_per_sample: float | None = None
     """Multiply-accumulates of a training sample, forward and backward, as accounted; None where that is not known."""
     latency_ms: float | None = None
-    """Of one picture through the image tower, on the machine that trained it; None where nobody measured."""
+    """Of one picture and one sentence at batch 1, the median; None where it was not measured."""
     dropped: str | None = None
     """Why nothing, or no more, was trained: does not fit, diverged, died, or stopped early."""
     runs: list[SeedResult]

@@ -20,9 +20,10 @@ from pocketclip.study.comparison import StudyResults, compare
 from pocketclip.study.grid import Study
 from pocketclip.study.halving import Rung, decide
 from pocketclip.study.jobs import CarryOut, Workers, open_workers
+from pocketclip.study.latency import Latencies
 from pocketclip.study.page import write_study_page
 from pocketclip.study.record import SETTINGS, StudyRecord, make_folder
-from pocketclip.study.runs import PlannedRun, carry_out, read_finished
+from pocketclip.study.runs import FinishedRun, PlannedRun, carry_out, read_finished
 from pocketclip.study.samples import with_samples
 from pocketclip.study.table import MOST_NAMED, study_markdown
 from pocketclip.study.work import carry_out_all, try_failed_again
@@ -49,7 +50,7 @@ def run_study(
     Several processes, on one machine or on many that share the folder, may do so at once: each takes what no other
     works on, and all end with the whole table. Each of `num_jobs` runs at a time has a process of its own with its
     share of the cores; `dollars_per_hour` of this machine add the price of a run. `carry_out` takes the place of the
-    training itself, of one run at a time.
+    training itself, of one run at a time. When all runs are over, one process measures the latency of each model.
 
     Raises:
         UserError: anything the user can fix before the first run, or no run came to an end.
@@ -57,7 +58,9 @@ def run_study(
     """
     study, samples = with_samples(study, watch)
     _prepare(study, folder, watch, resume=resume)
-    results = StudyResults(study, samples, dollars_per_hour, num_jobs, {row.name: [] for row in study.rows})
+    finished: dict[str, list[FinishedRun]] = {row.name: [] for row in study.rows}
+    latencies = Latencies(folder, device, wanted=study.config.latency)
+    results = StudyResults(study, samples, dollars_per_hour, num_jobs, finished, latencies)
     progress = _Progress(results, folder, Claims(folder), watch)
     with open_workers(num_jobs, watch, carry_out) as workers:
         try:
@@ -72,6 +75,7 @@ def run_study(
                 progress.carry_out(planned, workers)
                 if rung is not None:
                     going = progress.climb(rung, planned, going)
+            latencies.measure(study.rows, finished, progress.claims, watch)
         except (Interrupted, KeyboardInterrupt):
             progress.write_what_is_there()
             raise

@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def latency(self) -> float | None:
-        """Milliseconds."""
+        """Milliseconds of one picture and one sentence."""
         return self.row.latency_ms
 
     @property

@@ -24,7 +24,12 @@ def size_columns(record: StudyRecord) -> list[str]:
     names = ["minutes", "dollars"] if record.dollars_per_hour is not None else ["minutes"]
     if pays_for_caches(record):
         names = [each for name in names for each in (name, f"{name} of caches")]
-    return ["", "image", "text", "whole model", *names]
+    return ["", "image", "text", "whole model", *(["latency, ms"] if has_latency(record) else []), *names]
+
+
+def has_latency(record: StudyRecord) -> bool:
+    """Whether that of any row was measured."""
+    return any(row.latency_ms is not None for row in record.rows)
 
 
 def pays_for_caches(record: StudyRecord) -> bool:
@@ -33,11 +38,13 @@ def pays_for_caches(record: StudyRecord) -> bool:
 
 
 def size_rows(record: StudyRecord) -> list[list[str]]:
-    """One row a row: parameters, and time and price of a run."""
+    """One row a row: parameters, latency, and time and price of a run."""
     rows = []
     for row in record.rows:
         counts = [row.parameters.get(f"parameters_{part}") for part in ("image", "text", "total")]
         cells = ["" if count is None else f"{count / 1e6:.2f} M" for count in counts]
+        if has_latency(record):
+            cells.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
         minutes, dollars = own_time(row), own_price(row)
         amounts = [(minutes, row.minutes_caches, 1)]
         if record.dollars_per_hour is not None:
@@ -123,6 +130,8 @@ def study_notes(record: StudyRecord) -> list[str]:
         f"Parameters are those of the towers and, heads included, the whole model. Minutes are of one run on "
         f"{record.provenance.hardware}" + (f", {record.num_jobs} at a time." if record.num_jobs > 1 else "."),
     ]
+    if has_latency(record):
+        lines.append("Latency is of one picture and one sentence at batch 1, measured when all runs were over.")
     if pays_for_caches(record):
         lines.append(
             "Of caches: all that a row's runs computed that is kept, such as features of frozen towers. The first run "
