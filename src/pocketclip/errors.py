@@ -24,6 +24,10 @@ class DivergedError(UserError):
     """A loss that is not finite; the same work would come to the same end."""
 
 
+class BudgetTooSmallError(UserError):
+    """A time that is over before the first batch of the stage that it ends; what was done before may be enough."""
+
+
 class TooFewError(UserError):
     """Data that hold fewer items than were asked for; a grid goes on without the cell."""
 

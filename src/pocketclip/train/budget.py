@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pocketclip import distributed
-from pocketclip.errors import UserError
+from pocketclip.errors import BudgetTooSmallError
 from pocketclip.train import interrupt
 from pocketclip.train.config import ENDLESS
 
@@ -137,7 +137,7 @@ class TimeBudget(CountedSteps):
             return plan
         planned = int(distributed.gather_objects(self._planned(step))[0])
         if step == 1 and planned == 0:
-            raise UserError(self.too_small(self._end(1, 1)))
+            raise BudgetTooSmallError(self.too_small(self._end(1, 1)))
         planned = min(max(planned, step), self._at_most)
         steady = plan.num_steps != ENDLESS and abs(planned - plan.num_steps) <= self._tolerance * plan.num_steps
         if (step - self._first > WARM_UP and not steady) or planned == step:

@@ -14,6 +14,7 @@ from pocketclip.study.fit.limits import Limits
 from pocketclip.study.fit.look import Data, Speeds
 from pocketclip.study.fit.plans import Planner, head_batch, held_out
 from pocketclip.study.fit.recipe import recipe_of
+from pocketclip.study.fit.untuned import without_tuning
 
 TABLE = read_table()
 RESULTS = Path(__file__).parents[3] / "results"
@@ -178,7 +179,7 @@ def test_three_lines(seconds: float, limit: dict[str, float]) -> None:
         assert option.partition("_")[0] in lines[2]
 
 
-def test_every_candidate_is_a_recipe() -> None:
+def test_every_candidate_is_a_recipe(tmp_path: Path) -> None:
     planner = Planner(TABLE, FLICKR8K, IDLE, 4000)
     for candidate in candidates(TABLE):
         plan = planner.best(candidate)
@@ -189,6 +190,9 @@ def test_every_candidate_is_a_recipe() -> None:
         assert (recipe.heads_first is not None) == candidate.tuned
         if candidate.tuned and recipe.train.budget is not None:
             assert recipe.train.budget.amount == 4000
+        if recipe.heads_first is not None:  # what is left of it where the heads take all the time
+            rest, _ = without_tuning(recipe.model_copy(update={"fit_small_data": False}), tmp_path)
+            assert (rest.heads_first, rest.train) == (None, recipe.heads_first)
 
 
 @pytest.mark.parametrize(

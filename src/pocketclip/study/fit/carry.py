@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from pocketclip.config import Config
 from pocketclip.cost.memory import peak_bytes
 from pocketclip.cost.weigh import folder_bytes
 from pocketclip.data import open_source
-from pocketclip.errors import TooManyBrokenError, UserError
+from pocketclip.errors import BudgetTooSmallError, TooManyBrokenError, UserError
 from pocketclip.files import cannot_write, holds_only, write_atomically
 from pocketclip.models.running.precision import resolve_device, resolve_precision
 from pocketclip.recipe import Recipe
@@ -26,12 +27,14 @@ from pocketclip.study.fit.limits import Limits, told_bytes
 from pocketclip.study.fit.look import Data, Machine
 from pocketclip.study.fit.plans import EXACT, Planner
 from pocketclip.study.fit.recipe import recipe_of
+from pocketclip.study.fit.untuned import without_tuning
 from pocketclip.study.fit.weigh import Scale, available_memory, one_input
 
 WITH_TUNING = 150.0
 """Seconds of a budget from which on training the towers is worth timing."""
 CHECKING = 3.0
 """Seconds on a fast machine of what comes after training: the gallery, and the limits once more."""
+UNTUNED = "The time was over when the heads were trained: the towers stay as they were, untuned."
 TRIES = 3
 """Timings of a latency that is to keep a limit; other work may disturb one of them."""
 
@@ -139,16 +142,18 @@ def begin(fitting: Fitting, folder: Path) -> None:
 def carry_out(fitting: Fitting, folder: Path, *, device: str, started: float, watch: Watch) -> Fitted:
     """Train, or go on with it, and measure what the bundle takes."""
     recipe = Recipe.parse(fitting.recipe, place=str(folder / FIT))
+    run = partial(train, folder=folder, name=folder.name, watch=watch, device=device)
     try:
-        outcome = train(
-            recipe,
-            folder,
-            name=folder.name,
-            watch=watch,
-            resume=(folder / "recipe.yaml").is_file(),
-            device=device,
-            started=started,
-        )
+        try:
+            outcome = run(recipe, resume=(folder / "recipe.yaml").is_file(), started=started)
+        except BudgetTooSmallError:
+            if recipe.heads_first is None:
+                raise
+            watch.note(UNTUNED)
+            rest, seconds = without_tuning(recipe, folder)
+            values = {"recipe": rest.model_dump(mode="json"), "lines": (*fitting.lines, UNTUNED)}
+            begin(fitting.model_copy(update=values), folder)
+            outcome = run(rest, resume=True, started=started + seconds)
     except TooManyBrokenError as error:
         words = ["pocketclip", "train", str(folder), "--out", str(folder)]
         command = f"{shlex.join(words)} --set data.max_broken_share=SHARE --resume"
