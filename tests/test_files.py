@@ -2,13 +2,15 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write, did_you_mean, holds_only, no_such, resolve_inside, write_atomically
+from pocketclip.files import alone_in, cannot_write, did_you_mean, holds_only, no_such, resolve_inside, write_atomically
 
 
 @pytest.mark.parametrize("content", ["grün 狗\n", b"\x00\xff\n"])
@@ -144,3 +146,34 @@ def test_what_killed_writers_left_is_nothing(tmp_path: Path) -> None:
     assert holds_only(tmp_path, "recipe.yaml", below=True)
     (tmp_path / "row" / ".bashrc").write_text("")
     assert not holds_only(tmp_path, "recipe.yaml", below=True)
+
+
+def test_two_processes_are_not_at_work_in_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "out"
+    with alone_in(folder):
+        told = r"out: another process is at work there; wait until it is done, or choose another --ids\."
+        with pytest.raises(UserError, match=told), alone_in(folder, elsewhere="--ids"):
+            pytest.fail("is not alone")
+        with alone_in(tmp_path / "deep" / "other"):  # what the message says
+            pass
+    assert not folder.exists()  # nothing was put there
+    with alone_in(folder):
+        (folder / "work").touch()
+    with alone_in(folder):
+        assert (folder / "work").exists()
+    with alone_in(folder / "work"):  # no folder: the work itself says so
+        assert (folder / "work").is_file()
+
+
+def test_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:
+    lines = f"from pathlib import Path\nfrom pocketclip.files import alone_in\nwith alone_in(Path({str(tmp_path)!r})):"
+    code = f"{lines}\n    print('in', flush=True)\n    import time\n    time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(UserError, match="another process is at work"), alone_in(tmp_path):
+            pytest.fail("is not alone")
+        process.kill()
+        process.wait()
+        with alone_in(tmp_path):
+            pass

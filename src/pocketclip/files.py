@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -76,6 +76,63 @@ def holds_only(folder: Path, *names: str, below: bool = False) -> bool:
     """
     paths = (path for path in folder.rglob("*") if not path.is_dir()) if below else folder.iterdir()
     return all(path.name in names or _LEFT.fullmatch(path.name) for path in paths)
+
+
+_HELD: set[int] = set()
+"""Handles of the folders that this process alone works in."""
+
+
+def _let_go() -> None:
+    for handle in _HELD:
+        os.close(handle)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):  # workers that outlive a killed process for some seconds keep nobody out
+    os.register_at_fork(after_in_child=_let_go)
+
+
+@contextmanager
+def alone_in(folder: Path, *, elsewhere: str = "--out") -> Iterator[None]:
+    """Let no other process of this machine work in a folder meanwhile; one that is there already is a UserError.
+
+    The folder is made, and goes again if nothing was put there. The system holds it, so that a process that is killed
+    leaves nothing behind; where a system or a shared disk cannot do that, nobody is kept out.
+    """
+    is_new = not folder.exists()
+    handle = _hold(folder, elsewhere)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # something lies there
+                folder.rmdir()
+        if handle in _HELD:
+            _HELD.discard(handle)
+            os.close(handle)
+
+
+def _hold(folder: Path, elsewhere: str) -> int:
+    """The handle by which a folder is held; -1 where it cannot be."""
+    try:
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows, or a place that the work itself will have more to say of
+        return -1
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"{folder}: another process is at work there; wait until it is done, or choose another {elsewhere}."
+        ) from None
+    except OSError:
+        os.close(handle)
+        return -1
+    _HELD.add(handle)
+    return handle
 
 
 def cannot_write(path: Path, error: OSError, *, elsewhere: str = "--out") -> UserError:

@@ -15,6 +15,7 @@ from conftest import tiny_recipe_settings
 from pocketclip.bundle import find_bundle
 from pocketclip.cli.progress import Reporter
 from pocketclip.data import Source
+from pocketclip.files import alone_in
 from pocketclip.recipe import Recipe, dump_recipe, load_recipe
 from pocketclip.study.fit import carry
 from pocketclip.study.fit import look as look_module
@@ -166,6 +167,27 @@ def test_a_folder_of_something_else_is_left_alone(pocketclip: Run, make_folder: 
     assert ended.code == 1
     assert "another --out" in ended.err
     assert [path.name for path in out.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_folder_that_another_process_is_at_work_in(pocketclip: Run, make_folder: MakeFolder, tmp_path: Path) -> None:
+    photos, out = f"folder:{make_folder(24)}", tmp_path / "out"
+    commands = {
+        ("fit", photos, "--budget", "2min", "--out", out): (out, "--out"),
+        ("train", "quickstart/openmoji", "--out", out): (out, "--out"),
+        ("train", "quickstart/openmoji", "--out", out, "--resume"): (out, "--out"),
+        ("data", "filter", photos, "--out", out, "--min-image-side", "1"): (out, "--out"),
+        ("data", "filter", photos, "--ids", tmp_path / "best.txt", "--min-image-side", "1"): (
+            tmp_path / "best.txt.measured",
+            "--ids",
+        ),
+        ("data", "mix", photos, "--out", out): (out, "--out"),
+    }
+    for words, (folder, option) in commands.items():
+        with alone_in(folder):
+            ended = pocketclip(*words)
+        said = f"{folder}: another process is at work there; wait until it is done, or choose another {option}."
+        assert (ended.code, ended.err.splitlines()[-1]) == (1, f"Error: {said}"), words
+        assert not folder.exists()
 
 
 @pytest.mark.usefixtures("made_up")

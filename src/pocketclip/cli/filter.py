@@ -74,6 +74,7 @@ def filter_source(
     from pocketclip.curate.baselines import BaselineFiles
     from pocketclip.curate.curation import carry_out
     from pocketclip.curate.filter import FilterConfig, filtering
+    from pocketclip.files import alone_in
     from pocketclip.stages.cluster import open_engine
 
     rules = {rule: given[rule] for rule in FilterConfig.model_fields}
@@ -85,18 +86,17 @@ def filter_source(
             as_json=json_lines,
         )  # fmt: skip
         return
-    chosen = _rules(rules, baseline, files, score)
-    written = Written(ids, histogram, scores)
+    chosen, written = _rules(rules, baseline, files, score), Written(ids, histogram, scores)
     folder = written.folder(out, chosen)
     open_stage = _measuring(source, chosen, model, device)
-    with open_engine(engine, ray_address) as compute:
+    with alone_in(folder, elsewhere=written.option(out)), open_engine(engine, ray_address) as compute:
         with loading(model) if model else nullcontext():
             stage = open_stage()
         with reporter(max_broken_share, stage.num_samples) as shown:
             curation = filtering(stage, open_stage, source, chosen, folder, partial(written.write, source, chosen))
             settings: dict[str, Any] = {"name": name, "samples_per_shard": samples_per_shard, "resume": resume}
             report = carry_out(curation, compute, shown, **settings, dry_run=out is None)
-    written.finish(folder, name, only=out is None)
+        written.finish(folder, name, only=out is None)
     _show(report, out, name, written, as_json=json_lines)
 
 
@@ -147,6 +147,10 @@ class Written:
         if first is None:
             raise UserError("Nothing would be written: add --out DIR for shards, or --ids FILE for a list of ids.")
         return out or first.with_name(f"{first.name}.measured")
+
+    def option(self, out: Path | None) -> str:
+        """What says where the blocks lie."""
+        return "--out" if out is not None else "--ids" if self.ids is not None else "--scores"
 
     def write(self, place: str, rules: "FilterConfig", signals: "Signals", verdict: "Verdict") -> None:
         """All of them, once it is known what stays."""

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,9 @@ def fit(
     from pocketclip.study.fit.carry import Fitting, Request, begin, carry_out, decide, elapsed
 
     request = Request(source=source, limits=limits)
-    with reporter() as shown:
+    from pocketclip.files import alone_in
+
+    with reporter() as shown, nullcontext() if dry_run else alone_in(out):
         there = None if dry_run else Fitting.there(out, request)
         fitting = there or decide(request, device=device, spent=elapsed(STARTED), watch=shown)
         if dry_run:

@@ -59,6 +59,7 @@ def mix(
     from pocketclip.cli.progress import reporter
     from pocketclip.curate.curation import carry_out
     from pocketclip.curate.mix import MixConfig, mixing, parse_part
+    from pocketclip.files import alone_in
     from pocketclip.stages.cluster import open_engine
     from pocketclip.stages.engine import compute_in_threads
 
@@ -72,7 +73,7 @@ def mix(
         "seed": seed,
     }
     config = MixConfig.parse(values, place="pocketclip data mix")
-    with open_engine(engine, ray_address) as compute, reporter(max_broken_share) as shown:
+    with alone_in(out), open_engine(engine, ray_address) as compute, reporter(max_broken_share) as shown:
         report = carry_out(
             mixing(config, out),
             compute_in_threads if engine == "local" else compute,

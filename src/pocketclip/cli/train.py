@@ -1,7 +1,7 @@
 """`pocketclip train`."""
 
 import shlex
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,9 +64,13 @@ def train(
         name = folder.name
 
     from pocketclip import distributed
+    from pocketclip.files import alone_in
     from pocketclip.run.train import train as run_training
 
-    with distributed.started(device), reporter(quiet=not distributed.is_main()) as shown:
+    with ExitStack() as stack:
+        stack.enter_context(distributed.started(device))
+        shown = stack.enter_context(reporter(quiet=not distributed.is_main()))
+        distributed.on_main(lambda: stack.enter_context(alone_in(folder)))
         outcome = run_training(
             loaded,
             folder,
