@@ -11,6 +11,7 @@ from pocketclip.data import open_source
 from pocketclip.evaluate.items import Items, write_items
 from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.features.encode import Embeddings
+from pocketclip.files import write_atomically
 from pocketclip.records import RunRecord, write_record
 from pocketclip.stages.watch import Watch
 from pocketclip.study.runs import ANSWERS, PARAMETERS, PlannedRun
@@ -43,7 +44,7 @@ class Simulated:
             return self.problems[run.name]
         if run.rung is not None:
             values = {"share": run.rung.share, "step": 1, "scores": {"mean_recall": self.scores[run.row]}}
-            (run.folder / run.rung.file).write_text(json.dumps(values))
+            write_atomically(run.folder / run.rung.file, json.dumps(values))
             return None
         shutil.copytree(self.pattern, run.folder, dirs_exist_ok=True)
         record = RunRecord(
@@ -51,7 +52,7 @@ class Simulated:
             num_captions=48, seconds={"total": 1.0}, provenance=self.provenance,
         )  # fmt: skip
         (run.folder / "records" / "run.json").write_text(json.dumps(record.to_json()))
-        (run.folder / PARAMETERS).write_text('{"parameters_total": 1}')
+        write_atomically(run.folder / PARAMETERS, '{"parameters_total": 1}')  # last and whole, as a run's: others look
         return None
 
     def tries(self) -> list[str]:
