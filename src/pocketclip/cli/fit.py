@@ -52,11 +52,10 @@ def fit(
     from pocketclip.errors import UserError, require_extra
 
     require_extra("train")
+    from pocketclip.files import alone_in
     from pocketclip.study.fit.carry import Fitting, Request, begin, carry_out, decide, elapsed
 
     request = Request(source=source, limits=limits)
-    from pocketclip.files import alone_in
-
     with reporter() as shown, nullcontext() if dry_run else alone_in(out):
         there = None if dry_run else Fitting.there(out, request)
         fitting = there or decide(request, device=device, spent=elapsed(STARTED), watch=shown)
