@@ -37,7 +37,7 @@ def to_json(sample: Sample, further: Mapping[str, Any]) -> bytes:
         text = json.dumps(values, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise BrokenItemError(f"{sample.place}: its metadata cannot be written as JSON ({error}).") from error
-    return text.encode(errors="backslashreplace")  # a lone surrogate, such as U+D83D, becomes \ud83d: its escape in JSON
+    return text.encode(errors="backslashreplace")  # a lone surrogate, such as U+D83D, becomes \ud83d, as JSON has it
 
 
 def from_json(data: bytes, *, place: str, own: Collection[str] = (), needed: bool = True) -> SampleText:
