@@ -35,7 +35,7 @@ class Example:
     def apply(self, root: Path) -> None:
         path = root / self.path
         if self.is_new:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(self.lines) + "\n")
             return
         text = path.read_text()
@@ -125,6 +125,16 @@ def folder(tmp_path: Path) -> Path:
             archive.writestr(f"{'cats' if number % 2 else 'dogs'}/a_red_{number}.jpg", encode_picture(number))
     (tmp_path / "picture.jpg").write_bytes(encode_picture())
     return tmp_path
+
+
+def test_lines_that_change_are_those_of_the_package(tmp_path: Path) -> None:
+    """Quick beside the trainings below, so that a line of a union that moved is seen at once."""
+    blocks = [example for each in examples().values() for example in each]
+    for path in {example.path for example in blocks if (ROOT / example.path).is_file()}:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    for example in blocks:
+        example.apply(tmp_path)
 
 
 @pytest.mark.slow
