@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from pocketclip.cli.main import main
-from pocketclip.data.source import LeftOut, Source, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Source, SourceSettings
 
 
 @dataclass(frozen=True)

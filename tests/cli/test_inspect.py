@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import encode_picture
-from pocketclip.data.source import LeftOut
+from pocketclip.data.left_out import LeftOut
 
 Run = Callable[..., Any]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import build_tiny_pretrained, encode_picture, tiny_recipe_settings
-from pocketclip.data.source import LeftOut
+from pocketclip.data.left_out import LeftOut
 
 Run = Callable[..., Any]
 

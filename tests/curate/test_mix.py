@@ -174,6 +174,21 @@ def test_samples_say_their_source_and_lose_their_label(
     assert f'"source": "webdataset:{tar}"'.encode() in (tmp_path / "out" / "data-000000.tar").read_bytes()
 
 
+def test_people_of_different_sources_are_different(
+    tmp_path: Path, write_tar: Callable[..., Path], sources: tuple[Path, Path, Path]
+) -> None:
+    text = b'{"captions": ["a tall man"], "identity": 7}'
+    parts = [
+        {
+            "source": f"webdataset:{write_tar(f'{name}.tar', [(f'{name}.jpg', encode_picture(seed)), (f'{name}.json', text)])}"
+        }
+        for name, seed in (("k", 30), ("m", 31))
+    ]
+    run(sources, tmp_path / "out", parts=parts)
+    found = samples(tmp_path / "out")
+    assert (found["0-k"].identity, found["1-m"].identity) == ("0-7", "1-7")
+
+
 def test_a_weight_takes_a_share_of_the_items(sources: tuple[Path, Path, Path], tmp_path: Path) -> None:
     parts = [{"source": f"folder:{sources[1]}", "weight": 0.5}]
     report = run(sources, tmp_path / "out", parts=parts)

@@ -176,7 +176,8 @@ def gifts(spec: str) -> tuple[frozenset[str], frozenset[str]]:
 @pytest.mark.parametrize("kind", list(WRITERS))
 def test_what_is_opened_gives_what_its_settings_promise(images: Path, kind: str) -> None:
     promised, given = gifts(WRITERS[kind](images, PAIRS))
-    assert promised == given == {"captions"} | ({"classes"} if kind == "webdataset" else set())
+    of_files = {"webdataset": {"classes", "identities"}, "folder": {"identities"}}
+    assert promised == given == {"captions"} | of_files.get(kind, set())
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_scenes_with_false_captions_give_choices_in_place_of_captions(spec: str,
 
 
 def test_folders_of_classes_give_classes(images: Path) -> None:
-    assert gifts(f"folder:{images.parent},classes=folders") == ({"captions", "classes"},) * 2
+    assert gifts(f"folder:{images.parent},classes=folders") == ({"captions", "classes", "identities"},) * 2
 
 
 def test_every_kind_says_what_it_gives() -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from pocketclip.curate.curation import measure_each
 from pocketclip.data.identity import content_fingerprint
 from pocketclip.data.keys import caption_id
-from pocketclip.data.source import LeftOut, Source
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Source
 from pocketclip.preprocess import decode_image
 from pocketclip.stages.watch import SILENT, Watch
 

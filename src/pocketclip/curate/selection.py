@@ -119,9 +119,9 @@ def _write_shard(
 ) -> Block:
     """Write some samples of a selection; gives (1, 3, sources) images, captions and broken items.
 
-    With `clean`, samples of several sources become those of one: captions are cleaned, keys get a prefix since another
-    source may have the same ones, the source is named beside them, and labels go, since they would contradict each
-    other.
+    With `clean`, samples of several sources become those of one: captions are cleaned, keys and identities get
+    a prefix since another source may have the same ones, the source is named beside them, and labels go, since they
+    would contradict each other.
     """
     counts, broken = np.zeros((1, 3, len(sources)), np.int64), []
     with new_shard(path) as archive:
@@ -131,7 +131,8 @@ def _write_shard(
                 sample = selection.sample(number, sources)
                 if clean is not None:
                     key, captions = f"{key_prefix(owner)}{sample.key}", clean_image(sample.captions, clean)
-                    sample = replace(sample, key=key, captions=captions, label=None)
+                    shown = None if sample.identity is None else f"{key_prefix(owner)}{sample.identity}"
+                    sample = replace(sample, key=key, captions=captions, label=None, identity=shown)
                     further = {"source": sources[owner].name}
                 add_sample(archive, sample, further)
             except BrokenItemError as error:

@@ -86,9 +86,9 @@ def verify_content(source: Source, watch: Watch = SILENT) -> None:
 
 
 def content_fingerprint(source: Source) -> str:
-    """Equal for sources of the same pictures, captions, classes by name and metadata in one order, however stored.
+    """Equal for sources of the same pictures, captions, classes by name, metadata and identities in one order.
 
-    Keys and places do not count; a broken sample counts as such.
+    Keys and places do not count, nor how they are stored; a broken sample counts as such.
     """
     content = hashlib.sha256()
     for index in range(len(source)):
@@ -100,6 +100,7 @@ def content_fingerprint(source: Source) -> str:
             names, label = source.class_names, sample.label
             named = names[label] if names is not None and label is not None and 0 <= label < len(names) else label
             values = [content_id(sample.image), sample.captions, named, sample.metadata]
+            values += [] if sample.identity is None else [sample.identity]
         content.update(json.dumps(values, sort_keys=True).encode() + b"\n")
     return content.hexdigest()[:16]
 

@@ -153,9 +153,11 @@ class LabelColumn:
 
 
 class LabelledSource(Source):
-    """A source whose classes stand in a column of its table, where it has one."""
+    """A source whose classes and identities stand in columns of its table, where it has them."""
 
     classes: LabelColumn | None
+    identities: Sequence[str | None]
+    """Of each sample; empty where there are none."""
 
     @property
     def gives(self) -> frozenset[Gift]:
@@ -168,9 +170,17 @@ class LabelledSource(Source):
     def label(self, index: int) -> int | None:
         return None if self.classes is None else self.classes.values[index]
 
+    @property
+    def has_identities(self) -> bool:
+        return bool(self.identities)
+
+    def identity(self, index: int) -> str | None:
+        return self.identities[index] if self.identities else None
+
     def label_stamp(self) -> list[Any]:
-        """What the column adds to a stamp; nothing where there is none, so that older fingerprints stay."""
-        return [] if self.classes is None else [list(self.classes.values), self.classes.names]
+        """What the columns add to a stamp; nothing where there are none, so that older fingerprints stay."""
+        classes = [] if self.classes is None else [list(self.classes.values), self.classes.names]
+        return [*classes, *([{"identities": list(self.identities)}] if self.identities else [])]
 
 
 def number_texts(place: str, texts: Sequence[str]) -> Labels:

@@ -8,7 +8,7 @@ from pocketclip.data.captions import EMPTY_WORDS, clean_captions, is_empty_word,
 from pocketclip.data.source import Sample
 from pocketclip.errors import BrokenItemError
 
-NAMED = frozenset({"captions", "caption", "label", "key", "metadata"})
+NAMED = frozenset({"captions", "caption", "label", "identity", "key", "metadata"})
 """Keys with a meaning of their own; metadata that are called so stand inside of `metadata`."""
 LONGEST_EMPTY = max(map(len, EMPTY_WORDS))
 LARGEST_LABEL = 2**31 - 1
@@ -20,15 +20,17 @@ class SampleText(NamedTuple):
     captions: tuple[str, ...] = ()
     label: int | None = None
     metadata: Mapping[str, Any] = {}
+    identity: str | None = None
 
 
 def to_json(sample: Sample, further: Mapping[str, Any]) -> bytes:
-    """A sample's captions, key, label and metadata with `further` keys, as `from_json` reads them back.
+    """A sample's captions, key, label, identity and metadata with `further` keys, as `from_json` reads them back.
 
     A BrokenItemError names metadata that are no plain JSON values.
     """
     label = {} if sample.label is None else {"label": sample.label}
-    values: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key, **label, **further}
+    identity = {} if sample.identity is None else {"identity": sample.identity}
+    values: dict[str, Any] = {"captions": list(sample.captions), "key": sample.key, **label, **identity, **further}
     taken = NAMED | further.keys()
     if inside := {name: value for name, value in sample.metadata.items() if name in taken}:
         values["metadata"] = inside
@@ -41,16 +43,17 @@ def to_json(sample: Sample, further: Mapping[str, Any]) -> bytes:
 
 
 def from_json(data: bytes, *, place: str, own: Collection[str] = (), needed: bool = True) -> SampleText:
-    """Captions (`captions` or `caption`), `label`, and as metadata all other keys but the `own` ones of whoever reads.
+    """Captions (`captions` or `caption`), `label`, `identity`, and as metadata all keys but the `own` ones of a reader.
 
-    Captions may be missing where there is a label, or where they are not `needed`; BrokenItemError for all else.
+    Captions may be missing where there is a label or an identity, or where they are not `needed`; BrokenItemError for
+    all else.
     """
     values = json.loads(decoded(data, place=place))
     shape = f'{place}: should hold {{"captions": ["...", "..."]}}'
     if not isinstance(values, dict):
         raise BrokenItemError(f"{shape}.")
     given = next((values[name] for name in ("captions", "caption") if values.get(name) is not None), None)
-    if given is None and needed and not values.keys() & {"captions", "caption", "label"}:
+    if given is None and needed and not values.keys() & {"captions", "caption", "label", "identity"}:
         raise BrokenItemError(f"{shape}.")
     try:
         # Of what somebody stored beside each caption, none may be dropped
@@ -64,7 +67,7 @@ def from_json(data: bytes, *, place: str, own: Collection[str] = (), needed: boo
         metadata |= inside
     elif "metadata" in values:
         metadata["metadata"] = inside
-    return SampleText(captions, label, metadata)
+    return SampleText(captions, label, metadata, parse_identity(values.get("identity")))
 
 
 def from_lines(data: bytes, *, place: str) -> tuple[str, ...]:
@@ -91,6 +94,15 @@ def parse_label(value: Any) -> int:
     if abs(label) > LARGEST_LABEL:
         raise ValueError(f"a label is at most {LARGEST_LABEL:,} (got {str(value)[:30]})")
     return label
+
+
+def parse_identity(value: Any) -> str | None:
+    """Who or what is shown, as JSON or a table has it: a text or a whole number; ValueError for what is neither."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+        raise ValueError(f"an identity is a text or a whole number (got {str(value)[:30]})")
+    return (str(value).strip() or None) if value is not None else None
 
 
 def decoded(data: bytes, *, place: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, final
 from pocketclip.config import Config, digest
 from pocketclip.data.choices import Choices, Numbers, Pairs
 from pocketclip.data.keys import content_id
+from pocketclip.data.left_out import LeftOut
 from pocketclip.data.sources.reinforcement import ReinforcedData
 from pocketclip.errors import BrokenItemError, UserError, first_line
 
@@ -25,25 +26,9 @@ class Sample:
     """File (and member) to name in errors."""
     label: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What else the data say of it, such as `split` or `identity`: plain JSON values, carried through conversion."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Things of one kind that a source saw and gives no samples of, or reads otherwise than they stand."""
-
-    what: str
-    """Words behind the count, such as `.heic files passed over`."""
-    count: int
-    names: tuple[str, ...] = ()
-    """The first of them."""
-    cure: str = ""
-    """What to do, such as `install the extra 'heic'`."""
-
-    def __str__(self) -> str:
-        more = ", ..." if self.names and self.count > len(self.names) else ""
-        names = f" ({', '.join(self.names)}{more})" if self.names else ""
-        return f"{self.count:,} {self.what}{f': {self.cure}' if self.cure else ''}{names}"
+    """What else the data say of it, such as `split`: plain JSON values, carried through conversion."""
+    identity: str | None = None
+    """Who or what it shows, where several pictures show the same; unique within the source's data."""
 
 
 Gift = Literal["captions", "choices", "classes", "pairs", "stored_views", "identities", "associations"]
@@ -66,8 +51,7 @@ class Source(ABC):
     chosen_by: Mapping[str, Any] = {}
     """All settings but those of where the data lie, as plain JSON values; see `SourceSettings`."""
     credit: str = ""
-    """Whose pictures they are and under which licence, where whoever shows them has to say so; records and pages do.
-    Pages know OpenMoji by the name of its source."""
+    """Whose pictures they are and under which licence, where whoever shows them has to say so."""
     _stamp: str | None = None
     left_out: Sequence[LeftOut] = ()
     """What was seen when it was opened, and gives no samples."""
@@ -77,7 +61,8 @@ class Source(ABC):
         """What may be asked of it."""
         further: dict[Gift, object] = {"classes": self.class_names, "pairs": self.pairs, "stored_views": self.stored}
         texts: Gift = "captions" if self.choices is None else "choices"
-        return frozenset[Gift]({texts}) | {gift for gift, value in further.items() if value is not None}
+        shown: set[Gift] = {"identities"} if self.has_identities else set()
+        return frozenset[Gift]({texts}) | shown | {gift for gift, value in further.items() if value is not None}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -143,6 +128,16 @@ class Source(ABC):
 
     def label(self, index: int) -> int | None:
         """One sample's class without its image; None where it has none, BrokenItemError where it cannot be read."""
+        del index
+        return None
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether `identity` tells of samples which show the same."""
+        return False
+
+    def identity(self, index: int) -> str | None:
+        """Who or what one sample shows without its image; None where it is not told; errors as of `label`."""
         del index
         return None
 
@@ -240,6 +235,13 @@ class Subset(Source):
 
     def label(self, index: int) -> int | None:
         return self.source.label(int(self.indices[index]))
+
+    @property
+    def has_identities(self) -> bool:
+        return self.source.has_identities
+
+    def identity(self, index: int) -> str | None:
+        return self.source.identity(int(self.indices[index]))
 
     @property
     def stored(self) -> ReinforcedData | None:

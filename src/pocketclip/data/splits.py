@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.identities import NO_IDENTITY, find_identities
 from pocketclip.data.identity import first_equal, perceptual_hashes, picture_ids
 from pocketclip.data.pictures.near_pairs import near_pairs
 from pocketclip.data.source import Source, Subset
@@ -19,11 +20,13 @@ LARGEST_GROUP = 0.1
 def hold_out(source: Source, share: float, watch: Watch = SILENT) -> tuple[Source, Source]:
     """The larger part, and a share of the images held out for validation, the same ones on every machine.
 
-    Equal and nearly equal pictures stay together. A picture's place depends on its number alone, so both parts are
-    spread over the whole source. At least one image is held out, and at most about half of them; a source of fewer than
-    4 different pictures is a UserError.
+    Equal and nearly equal pictures stay together, and so do those of one identity. A picture's place depends on its
+    number alone, so both parts are spread over the whole source. At least one image is held out, and at most about half
+    of them; a source of fewer than 4 different pictures is a UserError.
     """
     groups = picture_groups(source, watch)
+    if "identities" in source.gives:
+        groups = _with_identities(source, groups)
     rest, held = held_out_numbers(source.name, groups, share, "different image(s)", "data.val a source")
     return Subset(source, rest, f"{source.name} (training part)"), Subset(source, held, f"{source.name} (held out)")
 
@@ -47,6 +50,17 @@ def picture_groups(source: Source, watch: Watch = SILENT) -> Numbers:
     sizes = np.bincount(joined, minlength=len(same))
     alike = np.where(sizes[joined] > max(2, LARGEST_GROUP * len(same)), np.arange(len(same)), joined)
     return np.asarray(alike[same], np.int64)
+
+
+def _with_identities(source: Source, groups: Numbers) -> Numbers:
+    """(N,) groups of pictures, joined where they show the same."""
+    shown = find_identities(source).values
+    told = np.flatnonzero(shown != NO_IDENTITY)
+    if not len(told):
+        return groups
+    _, first, of_each = np.unique(shown[told], return_index=True, return_inverse=True)
+    alike = np.stack([told, told[first[of_each]]], axis=1)
+    return _components(len(groups), np.concatenate([np.stack([np.arange(len(groups)), groups], axis=1), alike]))
 
 
 def _components(count: int, links: Numbers) -> Numbers:

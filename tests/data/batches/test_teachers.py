@@ -152,7 +152,7 @@ def test_a_part_of_a_source_brings_its_own_features(
     for place, number in enumerate(batch.indices.tolist()):
         features = unit(stored.read(number).features[:3, :8])
         assert float((features @ batch.teachers[0].image[place]).max()) == pytest.approx(1, abs=1e-5)
-    assert source.gives == held.gives == {"captions", "stored_views"}
+    assert source.gives == held.gives == {"captions", "stored_views", "identities"}
     assert hold_out(rest, 0.3)[0].stored is not None
     assert open_source("scenes:4").stored is None
 

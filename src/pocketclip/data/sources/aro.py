@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import NonNegativeInt
 
 from pocketclip.data.captions import clean_captions
-from pocketclip.data.source import Gift, LeftOut, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, SourceSettings
 from pocketclip.data.sources.choice_files import Box, ChoiceFiles, Example, read_entries, texts_of
 from pocketclip.data.sources.image_files import locate
 from pocketclip.errors import UserError

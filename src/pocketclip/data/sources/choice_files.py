@@ -12,7 +12,8 @@ import numpy as np
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.choices import Choices
 from pocketclip.data.keys import content_id, unique_keys
-from pocketclip.data.source import LeftOut, Sample
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Sample
 from pocketclip.data.sources.image_files import ImageFiles, join_files, read_text
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.preprocess import decode_image

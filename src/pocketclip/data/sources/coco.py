@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from pocketclip.data.source import Gift, LeftOut, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, SourceSettings
 from pocketclip.data.sources.image_files import ImageFiles, locate, read_text
 from pocketclip.data.sources.table import Captions
 from pocketclip.errors import UserError

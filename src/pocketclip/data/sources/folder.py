@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Literal
 
 from pocketclip.config import digest
 from pocketclip.data.keys import PackedTexts, content_id, safe_key
+from pocketclip.data.left_out import LeftOut
 from pocketclip.data.sample_json import SampleText, from_json, given_captions
-from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.folder_walk import Walk
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file, read_text
 from pocketclip.errors import BrokenItemError, UserError
@@ -37,7 +38,8 @@ class FolderSourceConfig(SourceSettings):
     @property
     def gives(self) -> frozenset[Gift]:
         """What the opened source gives."""
-        return frozenset({"captions"} if self.classes == "none" else {"captions", "classes"})
+        classes: set[Gift] = {"classes"} if self.classes == "folders" else set()
+        return frozenset[Gift]({"captions", "identities"}) | classes
 
     def read(self) -> "FolderSource":
         """Find the pictures, at any depth, in the order of their names."""
@@ -78,7 +80,8 @@ class FolderSource(Source):
 
     def sample(self, index: int) -> Sample:
         image, text = read_file(self.place(index)), self._text(index)
-        return Sample(self.keys[index], image, text.captions, self.place(index), self.label(index), text.metadata)
+        label = self.label(index)
+        return Sample(self.keys[index], image, text.captions, self.place(index), label, text.metadata, text.identity)
 
     def place(self, index: int) -> str:
         return os.path.join(self.root, self.pictures[index])
@@ -109,6 +112,13 @@ class FolderSource(Source):
 
     def label(self, index: int) -> int | None:
         return bisect_left(self.class_names or (), self.classes[index]) if self.classes else None
+
+    @property
+    def has_identities(self) -> bool:
+        return True
+
+    def identity(self, index: int) -> str | None:
+        return self._text(index).identity
 
     def stamp(self) -> Any:
         stamps = hashlib.sha256()

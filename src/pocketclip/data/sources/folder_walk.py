@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from pocketclip.data.keys import PackedTexts
-from pocketclip.data.source import LeftOut
+from pocketclip.data.left_out import LeftOut
 from pocketclip.errors import pip_install
 from pocketclip.preprocess import HEIC_SUFFIXES, IMAGE_SUFFIXES
 

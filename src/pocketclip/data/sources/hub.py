@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 from pocketclip.config import digest
 from pocketclip.data.identity import UNREADABLE
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import Gift, LeftOut, Sample, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, Sample, SourceSettings
 from pocketclip.data.sources.delimited import IMAGE_COLUMNS
 from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
 from pocketclip.data.sources.table import Captions, find_captions, find_column

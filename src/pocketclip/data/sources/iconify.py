@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from pocketclip.data.keys import content_id
-from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import locate
 from pocketclip.data.sources.openmoji import bare_code, drawings, has_skin_tone, named_emoji, split_of
 from pocketclip.errors import UserError, first_line, require

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.keys import content_id, unique_keys
 from pocketclip.data.labels import LabelColumn, LabelledSource
-from pocketclip.data.source import LeftOut, Sample
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Sample
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.files import did_you_mean, resolve_inside
 from pocketclip.preprocess import IMAGE_SUFFIXES
@@ -42,6 +43,7 @@ class ImageFiles(LabelledSource):
     further: Sequence[Mapping[str, Any]] = ()
     """What else the annotations say of each image; empty where they say nothing."""
     classes: LabelColumn | None = None
+    identities: Sequence[str | None] = ()
 
     @classmethod
     def annotated(
@@ -55,6 +57,7 @@ class ImageFiles(LabelledSource):
         written: tuple[str, str],
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         classes: Mapping[str, str] | None = None,
+        identities: Mapping[str, str | None] | None = None,
     ) -> "ImageFiles":
         """From what an annotation file says: captions by the name of an image, which may not lead out of `root`.
 
@@ -68,7 +71,9 @@ class ImageFiles(LabelledSource):
         keys = unique_keys([str(Path(name).with_suffix("")) for name in names])
         further = [metadata.get(name, {}) for name in names] if metadata else ()
         labels = None if classes is None else LabelColumn.read([classes.get(name) for name in names])
-        return cls(name, list(joined), [tuple(texts) for _, texts in joined.values()], keys, left_out, further, labels)
+        shown = () if identities is None else [identities.get(name) for name in names]
+        texts = [tuple(texts) for _, texts in joined.values()]
+        return cls(name, list(joined), texts, keys, left_out, further, labels, shown)
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.texts) == len(self.keys)
@@ -79,8 +84,8 @@ class ImageFiles(LabelledSource):
 
     def sample(self, index: int) -> Sample:
         path = self.paths[index]
-        label = self.label(index)
-        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), label, self.metadata(index))
+        told = (self.label(index), self.metadata(index), self.identity(index))
+        return Sample(self.keys[index], read_file(path), self.captions(index), str(path), *told)
 
     def key(self, index: int) -> str:
         return self.keys[index]
@@ -102,7 +107,7 @@ class ImageFiles(LabelledSource):
         entries = zip(self.keys, self.texts, self.paths, strict=True)
         stamp: Any = [[key, texts, file_stamp(path)] for key, texts, path in entries]
         stamp = [stamp, [dict(values) for values in self.further]] if self.further else stamp
-        return stamp if self.classes is None else [stamp, *self.label_stamp()]
+        return [stamp, *of_labels] if (of_labels := self.label_stamp()) else stamp
 
 
 def join_files(

@@ -14,7 +14,8 @@ from pocketclip.config import digest
 from pocketclip.data.identity import UNREADABLE
 from pocketclip.data.keys import content_id
 from pocketclip.data.labels import LabelColumn, LabelledSource
-from pocketclip.data.source import LeftOut, Sample
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Sample
 from pocketclip.data.sources.image_files import file_stamp, locate, read_file
 from pocketclip.data.sources.joined_rows import JoinedRows, JoinedSource, kept_ids
 from pocketclip.errors import BrokenItemError, UserError, require, unreadable
@@ -115,6 +116,7 @@ class ParquetImages(LabelledSource, JoinedSource):
     classes: LabelColumn | None = None
     further: Sequence[Mapping[str, Any]] = ()
     """What else the table says of each sample; empty where it says nothing."""
+    identities: Sequence[str | None] = ()
     _held: tuple[int, Any] = (-1, None)
     """Number and images of the row group read last."""
     _names_files: bool = False
@@ -131,8 +133,9 @@ class ParquetImages(LabelledSource, JoinedSource):
         images: Path | None,
         labels: Sequence[str] | None = None,
         further: Sequence[Mapping[str, Any]] = (),
+        identities: Sequence[str | None] = (),
     ) -> "ParquetImages":
-        """From the captions of each row, its class, and what else the table says of it."""
+        """From the captions of each row, its class, what else the table says of it, and who it shows."""
         root = table.file.parent if images is None else locate(images)
         source = cls(name, table, column, [], JoinedRows.by_ids(np.zeros(0, np.int64)), root, left_out)
         stamp = ["parquet", [[str(file.absolute()), *file_stamp(file)] for file in table.files], column, str(root)]
@@ -143,6 +146,7 @@ class ParquetImages(LabelledSource, JoinedSource):
         if labels is not None:
             source.classes = LabelColumn.read([labels[row] for row in source.rows.first.tolist()])
         source.further = [further[row] for row in source.rows.first.tolist()] if further else ()
+        source.identities = [identities[row] for row in source.rows.first.tolist()] if identities else ()
         return source
 
     def _row_ids(self) -> Iterator[int]:
@@ -184,8 +188,8 @@ class ParquetImages(LabelledSource, JoinedSource):
         if held[0] != group:
             self._held = held = (group, self._read_group(group))
         data = self._bytes(held[1][offset].as_py())
-        further = self.metadata(index)
-        return Sample(self.key(index), data, self.captions(index), self.place(index), self.label(index), further)
+        told = (self.label(index), self.metadata(index), self.identity(index))
+        return Sample(self.key(index), data, self.captions(index), self.place(index), *told)
 
     def metadata(self, index: int) -> Mapping[str, Any]:
         return self.further[index] if self.further else {}

@@ -73,7 +73,7 @@ class ReinforcedSource(WebdatasetSource):
     A shard that was reinforced with other teachers or settings than the manifest says is a UserError.
     """
 
-    gives = frozenset({"captions", "stored_views"})
+    gives = frozenset({"captions", "stored_views", "identities"})
     own = frozenset({"synthetic", "reinforcement"})
 
     def __init__(self, name: str, folder: Path, manifest: Manifest, chosen: Sequence[str]) -> None:

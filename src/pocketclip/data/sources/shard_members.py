@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pocketclip.data.source import LeftOut
+from pocketclip.data.left_out import LeftOut
 from pocketclip.errors import UserError
 
 Member = tuple[int, int]

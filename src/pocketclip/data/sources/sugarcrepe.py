@@ -6,7 +6,8 @@ https://arxiv.org/abs/2306.14610
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pocketclip.data.source import Gift, LeftOut, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, SourceSettings
 from pocketclip.data.sources.choice_files import ChoiceFiles, Example, read_entries, texts_of
 from pocketclip.data.sources.image_files import locate
 from pocketclip.errors import UserError

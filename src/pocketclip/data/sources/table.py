@@ -14,7 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pocketclip.data.captions import is_empty_word, parse_captions
-from pocketclip.data.source import Gift, LeftOut, Source, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, Source, SourceSettings
 from pocketclip.data.sources.delimited import CAPTION_COLUMNS, IMAGE_COLUMNS, Row, csv_rows, jsonl_rows
 from pocketclip.data.sources.image_files import ImageFiles, locate
 from pocketclip.data.sources.parquet import Parquet, ParquetImages
@@ -43,13 +44,17 @@ class TableSourceConfig(SourceSettings):
 
     label: str | None = None
     """Column of the class, a number or a name; None: images have no class."""
+    identity: Annotated[str | None, Field(exclude_if=operator.not_)] = None
+    """Column of who or what is shown, where several pictures show the same; None: that is not told."""
     metadata: Annotated[Names, Field(exclude_if=operator.not_)] = ()
     """Columns whose values belong to the pictures, such as `region+country`, for scores group by group."""
 
     @property
     def gives(self) -> frozenset[Gift]:
         """What the opened source gives."""
-        return frozenset({"captions"} if self.label is None else {"captions", "classes"})
+        shown: set[Gift] = set() if self.identity is None else {"identities"}
+        classes: set[Gift] = set() if self.label is None else {"classes"}
+        return frozenset[Gift]({"captions"}) | classes | shown
 
     @model_serializer(mode="wrap")
     def _without_label(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -66,28 +71,31 @@ class TableSourceConfig(SourceSettings):
             captions = self._captions(table.file, table.columns)
             label = [] if self.label is None else [find_column(table.file, table.columns, "label", self.label, ())]
             further = [find_column(table.file, table.columns, "metadata", column, ()) for column in self.metadata]
+            shown = [] if self.identity is None else [find_column(table.file, table.columns, "identity", self.identity)]
+            columns = [*captions, *label, *further, *shown]
             if table.holds_bytes(image):
                 told = Captions(captions)
-                texts, labels, values = list[list[str]](), list[str](), list[Row]()
-                for place, row in table.rows([*captions, *label, *further]):
+                texts, labels, values, own = list[list[str]](), list[str](), list[Row](), list[str | None]()
+                for place, row in table.rows(columns):
                     texts.append(told.read(row, place))
                     labels += [_class(row[column], place, column) for column in label]
+                    own += [_class(row[column], place, column, "identity") or None for column in shown]
                     values += [{column: _plain(row[column], place, column) for column in further}] if further else []
                 if not texts:
                     raise UserError(f"{table.file}: the table is empty.")
                 of_rows = labels if label else None
-                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images, of_rows, values)
-            return self._files(table.rows([image, *captions, *label, *further]), table.file, name)
+                return ParquetImages.joined(name, table, image, texts, told.left_out, self.images, of_rows, values, own)
+            return self._files(table.rows([image, *columns]), table.file, name)
         file = locate(self.file)
         rows = csv_rows(file, self.separator) if self.kind == "csv" else jsonl_rows(file)
         return self._files(((f"{file}: line {line}", row) for line, row in rows), file, name)
 
     def _captions(self, place: Path | str, columns: Collection[str]) -> list[str]:
-        """The columns of captions; a table of classes may have none."""
+        """The columns of captions; a table of classes or identities may have none."""
         try:
             return find_captions(place, columns, self.caption)
         except UserError:
-            if self.label is None or self.caption is not None:
+            if (self.label is None and self.identity is None) or self.caption is not None:
                 raise
             return []
 
@@ -95,6 +103,7 @@ class TableSourceConfig(SourceSettings):
         """Captions by picture, both in the order of the table."""
         grouped: dict[str, list[str]] = {}
         classes: dict[str, str] = {}
+        shown: dict[str, str | None] = {}
         metadata: dict[str, Row] = {}
         told: Captions | None = None
         image = self.image
@@ -111,6 +120,11 @@ class TableSourceConfig(SourceSettings):
                 found = _class(row[find_column(where, row, "label", self.label, ())], place, self.label)
                 if classes.setdefault(picture, found) != found:
                     raise UserError(f"{place}: {picture} is of class {found!r} here and {classes[picture]!r} above.")
+            if self.identity is not None:
+                column = find_column(where, row, "identity", self.identity)
+                who = _class(row[column], place, column, "identity")
+                if shown.setdefault(picture, who or None) != (who or None):
+                    raise UserError(f"{place}: {picture} shows {who!r} here and {shown[picture]!r} above.")
             if self.metadata:
                 columns = [find_column(where, row, "metadata", column, ()) for column in self.metadata]
                 own = {column: _plain(row[column], place, column) for column in columns}
@@ -121,7 +135,15 @@ class TableSourceConfig(SourceSettings):
         root = file.parent if self.images is None else locate(self.images)
         of_pictures = None if self.label is None else classes
         return ImageFiles.annotated(
-            name, file, root, grouped, told.left_out, written=(name, ""), metadata=metadata, classes=of_pictures
+            name,
+            file,
+            root,
+            grouped,
+            told.left_out,
+            written=(name, ""),
+            metadata=metadata,
+            classes=of_pictures,
+            identities=shown or None,
         )
 
 
@@ -155,7 +177,7 @@ class Captions:
 
 
 def find_column(
-    place: Path | str, columns: Collection[str], role: str, wanted: str | None, known: Sequence[str]
+    place: Path | str, columns: Collection[str], role: str, wanted: str | None, known: Sequence[str] = ()
 ) -> str:
     """The column that plays a role, which is also the setting that names it: `wanted`, or the first of `known` there.
 
@@ -186,14 +208,14 @@ def find_captions(place: Path | str, columns: Collection[str], wanted: str | Non
     return [find_column(place, columns, "caption", wanted, CAPTION_COLUMNS)]
 
 
-def _class(value: object, place: str, column: str) -> str:
-    """A picture's class in a row, as text; empty where it has none."""
+def _class(value: object, place: str, column: str, role: str = "label") -> str:
+    """A picture's class in a row, as text, or who it shows; empty where it has none."""
     if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
         value = int(value)
     if value is None or value != value:
         return ""
     if isinstance(value, (dict, list, bytes, bool, float)) or (isinstance(value, int) and value < -1):
-        raise UserError(f"{place}: column '{column}' holds no class but {str(value)[:60]!r}; set label=COLUMN.")
+        raise UserError(f"{place}: column '{column}' holds no {role} but {str(value)[:60]!r}; set {role}=COLUMN.")
     text = str(value).strip()
     return "" if text == "-1" else text
 

@@ -1,8 +1,9 @@
 """WebDataset shards, read by number; `shards` writes them.
 
 A sample is `KEY.jpg` (or png, webp, ...) with `KEY.json` holding `{"captions": [...]}`, or `KEY.txt` (`.text`,
-`.caption`) with one caption a line, or a class: `KEY.cls`, or `"label": 3` in the JSON, whose other keys are metadata.
-So are the numbers of `KEY.npy` where `npy=` says what they are called, as in the sets of WILDS that DataComp downloads.
+`.caption`) with one caption a line, or a class: `KEY.cls`, or `"label": 3` in the JSON, whose `"identity"` is who is
+shown, and whose other keys are metadata. So are the numbers of `KEY.npy` where `npy=` says what they are called, as in
+the sets of WILDS that DataComp downloads.
 Shards are indexed once when opened (headers only), and every sample is then read by its place in the file. So any
 number of workers and shards gives each sample exactly once, in any order, and a run resumes from a number.
 """
@@ -23,8 +24,9 @@ from pydantic import Field
 
 from pocketclip.data.keys import PackedTexts, content_id, safe_key
 from pocketclip.data.labels import CLASS_NAMES_FILE, read_class_names
+from pocketclip.data.left_out import LeftOut
 from pocketclip.data.sample_json import SampleText, from_json, from_lines, parse_label
-from pocketclip.data.source import Gift, LeftOut, Sample, Source, SourceSettings
+from pocketclip.data.source import Gift, Sample, Source, SourceSettings
 from pocketclip.data.sources.image_files import MAX_FILE_BYTES, file_stamp
 from pocketclip.data.sources.shard_index import CLASS, IMAGE, JSON, NO_MEMBER, index_shard
 from pocketclip.data.sources.shard_members import Member, PassedOver
@@ -40,7 +42,7 @@ class WebdatasetSourceConfig(SourceSettings):
 
     positional: ClassVar[tuple[str, ...]] = ("shards",)
     places: ClassVar[frozenset[str]] = frozenset({"shards"})
-    gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "classes"})
+    gives: ClassVar[frozenset[Gift]] = frozenset({"captions", "classes", "identities"})
     kind: Literal["webdataset"] = "webdataset"
     shards: str
     npy: Annotated[Names, Field(exclude_if=operator.not_)] = ()
@@ -70,7 +72,8 @@ class WebdatasetSource(Source):
     """Endings of further members that `member` reads, such as `views.json`."""
     npy: tuple[str, ...] = ()
     """What the numbers of `KEY.npy`, then one of the `others`, are called."""
-    gives = frozenset({"captions", "classes"})
+    gives = frozenset({"captions", "classes", "identities"})
+    has_identities = True
     own: ClassVar[frozenset[str]] = frozenset()
     """Keys of a sample's JSON that are no metadata."""
     broken: dict[int, str] = field(init=False, default_factory=dict)
@@ -101,9 +104,10 @@ class WebdatasetSource(Source):
 
     def sample(self, index: int) -> Sample:
         path, place, members = self._find(index)
-        captions, label, metadata = self._text(path, place, members)
-        metadata = {**metadata, **self._numbers(path, place, members)}
-        return Sample(self._keys[index], _read_member(path, members[IMAGE]), captions, place, label, metadata)
+        text = self._text(path, place, members)
+        metadata = {**text.metadata, **self._numbers(path, place, members)}
+        image = _read_member(path, members[IMAGE])
+        return Sample(self._keys[index], image, text.captions, place, text.label, metadata, text.identity)
 
     def place(self, index: int) -> str:
         return self.broken[index] if index in self.broken else self._find(index)[1]
@@ -137,6 +141,9 @@ class WebdatasetSource(Source):
     def label(self, index: int) -> int | None:
         return self._text(*self._find(index)).label
 
+    def identity(self, index: int) -> str | None:
+        return self._text(*self._find(index)).identity
+
     def member(self, index: int, ending: str) -> tuple[bytes, str]:
         """The bytes of the JSON or of one of the `others`, and the file and sample to name in errors."""
         path, place, members = self._find(index)
@@ -164,7 +171,7 @@ class WebdatasetSource(Source):
         return path, f"{path}: {self._keys[index]}", list(zip(row[::2], row[1::2], strict=True))
 
     def _text(self, path: Path, place: str, members: list[Member]) -> SampleText:
-        """Captions, label and metadata of a sample."""
+        """What is said of a sample."""
         _, told, lines, label, *_ = members
         text = SampleText()
         try:

@@ -10,7 +10,8 @@ import numpy as np
 
 from pocketclip.data.choices import Associations
 from pocketclip.data.keys import unique_keys
-from pocketclip.data.source import Gift, LeftOut, SourceSettings
+from pocketclip.data.left_out import LeftOut
+from pocketclip.data.source import Gift, SourceSettings
 from pocketclip.data.sources.delimited import Row, csv_rows, jsonl_rows
 from pocketclip.data.sources.image_files import ImageFiles, join_files, locate
 from pocketclip.errors import UserError
