@@ -178,12 +178,10 @@ def test_people_of_different_sources_are_different(
     tmp_path: Path, write_tar: Callable[..., Path], sources: tuple[Path, Path, Path]
 ) -> None:
     text = b'{"captions": ["a tall man"], "identity": 7}'
-    parts = [
-        {
-            "source": f"webdataset:{write_tar(f'{name}.tar', [(f'{name}.jpg', encode_picture(seed)), (f'{name}.json', text)])}"
-        }
-        for name, seed in (("k", 30), ("m", 31))
-    ]
+    files = {
+        name: [(f"{name}.jpg", encode_picture(seed)), (f"{name}.json", text)] for name, seed in (("k", 30), ("m", 31))
+    }
+    parts = [{"source": f"webdataset:{write_tar(f'{name}.tar', members)}"} for name, members in files.items()]
     run(sources, tmp_path / "out", parts=parts)
     found = samples(tmp_path / "out")
     assert (found["0-k"].identity, found["1-m"].identity) == ("0-7", "1-7")

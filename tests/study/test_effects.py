@@ -81,3 +81,16 @@ def test_the_more_is_compared_the_wider_the_intervals() -> None:
     assert set(parts) == {"1,500", "3,000", "6,000"}
     gains = [effects.against_best[0].gain for effects in (whole[3], parts["1,500"][2]) if effects is not None]
     assert gains[1].high - gains[1].low > gains[0].high - gains[0].low
+
+
+def test_what_pictures_do_to_all_cells_alike_makes_no_doubt() -> None:
+    scores = {(a, b): [0.3 + 0.004 * (a == "v") + 0.0002 * int(b)] * 2 for a, b in product("uv", "12345")}
+    record = record_of(scores)
+    assert effects_of(record, "a").winner is None  # the pictures' usual doubt of a pair hides so small a gain
+    random = np.random.default_rng(0)
+    shared = random.normal(0, 1000, 128).round().astype(int)
+    rows = [row.model_copy(update={"draws": " ".join(map(str, shared))}) for row in record.rows]
+    assert effects_of(record.model_copy(update={"rows": rows}), "a").winner == "v"
+    own = [random.normal(0, 1000, 128).round().astype(int) for _ in rows]
+    rows = [row.model_copy(update={"draws": " ".join(map(str, each))}) for row, each in zip(rows, own, strict=True)]
+    assert effects_of(record.model_copy(update={"rows": rows}), "a").winner is None

@@ -16,6 +16,7 @@ from pocketclip.errors import Interrupted, UserError
 from pocketclip.evaluate.comparison import compare
 from pocketclip.evaluate.ranks import Ranks
 from pocketclip.evaluate.sides import kept_items, same_questions
+from pocketclip.evaluate.statistics import resampled_ratios
 from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.features.encode import Embeddings
@@ -23,7 +24,7 @@ from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import Provenance, RunRecord, write_record
 from pocketclip.study import runs as runs_module
 from pocketclip.study.grid import Study, load_study
-from pocketclip.study.record import StudyRecord
+from pocketclip.study.record import DRAW_UNIT, NUM_DRAWS, StudyRecord
 from pocketclip.study.runner import run_study
 from pocketclip.study.table import score_columns, score_rows, size_rows, study_markdown, study_notes
 
@@ -115,11 +116,28 @@ def test_a_study_trains_every_row_with_every_seed_and_compares_them(
     for name, measure in second.metrics.items():
         if measure.difference is not None and name in found.metrics:
             assert found.metrics[name].difference.model_dump() == pytest.approx(measure.difference.model_dump())
+    for row in record.rows:
+        draws = np.array(row.draws.split(), float) * DRAW_UNIT
+        assert len(draws) == NUM_DRAWS
+        assert draws == pytest.approx(_draws_of(folder / row.folder), abs=DRAW_UNIT)
     _check_files(record, folder)
     again, notes = carry_out(study(metrics=metrics), folder, resume=True)
     assert len(training.names) == 4
     assert notes == ["4 of 4 runs were finished before"]
     assert again.rows[1].metrics == second.metrics
+
+
+def _draws_of(row: Path) -> Any:
+    """Of the mean of the six recalls, from the ranks that the row's runs keep."""
+    stored = [np.load(row / f"seed-{seed}" / "ranks_val.npz") for seed in (0, 1)]
+    owners = stored[0]["text_images"]
+    units = {}
+    for k in (1, 5, 10):
+        texts = np.mean([np.bincount(owners, own["text_to_image"] <= k) for own in stored], axis=0)
+        images = np.mean([own["image_to_text"] <= k for own in stored], axis=0)
+        units |= {f"t{k}": (texts, np.bincount(owners).astype(float)), f"i{k}": (images, np.ones(len(images)))}
+    shares = np.mean(list(resampled_ratios([units], {}).values()), axis=0)
+    return shares[:NUM_DRAWS] - shares.mean()
 
 
 def _stored(folder: Path) -> StudyRecord:

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from pocketclip.report.amounts import duration, short_count
 from pocketclip.study.grid import is_of_study
@@ -46,7 +47,9 @@ def _is_surely_worse(cells: Cells, best: Cell, other: Cell, num_others: int) -> 
     if not cells.is_pooled or not best.scores or not other.scores:
         return other.error.low > best.error.high
     seeds = math.hypot(*(cells.seed_half(len(cell.scores), coverage) for cell in (best, other)))
-    return other.error.value - best.error.value > math.hypot(seeds, cells.unit_doubt)
+    return other.error.value - best.error.value > math.hypot(
+        seeds, NormalDist().inv_cdf((1 + coverage) / 2) * cells.unit_sigma([(best, other)])
+    )
 
 
 def _budgets(cells: Cells) -> list[tuple[str, list[Cell]]]:

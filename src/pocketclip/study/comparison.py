@@ -14,8 +14,9 @@ from pocketclip.records import Interval, Provenance
 from pocketclip.study.cell_recipes import Left, Row
 from pocketclip.study.grid import Study
 from pocketclip.study.latency import Latencies
-from pocketclip.study.record import Measure, RowResult, SeedResult, StudyRecord
+from pocketclip.study.record import DRAW_UNIT, NUM_DRAWS, Measure, RowResult, SeedResult, StudyRecord
 from pocketclip.study.runs import FinishedRun
+from pocketclip.study.table import main_of
 
 
 @dataclass
@@ -126,10 +127,10 @@ def _notes(study: Study, runs: Sequence[FinishedRun], *, paired: bool) -> list[s
 
 def _measures(
     metrics: Sequence[str], runs: Sequence[FinishedRun], first: "FirstRow", *, paired: bool
-) -> dict[str, Measure]:
-    """Each metric of a row, and its difference to the first row over the seeds that both have."""
+) -> tuple[dict[str, Measure], str]:
+    """Each metric of a row, its difference to the first row over the seeds that both have, and `RowResult.draws`."""
     if not runs:
-        return {}
+        return {}, ""
     others = {run.seed: run for run in first.runs if runs is not first.runs}
     ours = [run for run in runs if run.seed in others]
     theirs = [others[run.seed] for run in ours]
@@ -148,7 +149,14 @@ def _measures(
             resamples = plus[metric] - minus[metric] if metric in plus else None
             difference = join(float(np.mean(values)), resamples, values)
         measures[metric] = Measure(mean=mean, difference=difference)
-    return measures
+    return measures, _draws(shares.get(main_of(metrics) or ""))
+
+
+def _draws(shares: Floats | None) -> str:
+    """As a string: a record of 10,000 rows with a line for each number would take longer to write than to make."""
+    if shares is None:
+        return ""
+    return " ".join(map(str, np.rint((shares[:NUM_DRAWS] - shares.mean()) / DRAW_UNIT).astype(int).tolist()))
 
 
 @dataclass
@@ -191,13 +199,15 @@ def _row_result(results: StudyResults, row: Row, *, paired: bool) -> RowResult:
     caches = sum(run.record.seconds.get("caches", 0.0) for run in runs) if runs else None
     own = None if total is None or caches is None else total - caches / len(runs)
     price = results.dollars_per_hour
+    measures, draws = _measures(results.study.config.metrics, runs, first, paired=paired)
     return RowResult(
         name=row.name,
         folder=row.slug,
         recipe=row.recipe_name,
         set=dict(row.settings),
         samples_seen=_samples_seen(results, row),
-        metrics=_measures(results.study.config.metrics, runs, first, paired=paired),
+        metrics=measures,
+        draws=draws,
         parameters=runs[0].parameters if runs else {},
         minutes=_minutes(total),
         dollars=_dollars(total, price),

@@ -71,7 +71,8 @@ def compare_levels(cells: Cells) -> list[AxisEffects]:
 
     A pair's difference is taken cell by cell over the seeds that both have; its interval is Student's over cells, which
     holds what seeds do and that levels bring more in some cells than in others, joined with what another draw of
-    pictures would change. It covers so much that all pairs of the study hold together with 95 % (Bonferroni).
+    pictures would change in the mean over cells. It covers so much that all pairs of the study hold together with 95 %
+    (Bonferroni).
     """
     found = _compare(cells, [(axis, cells) for axis in _comparable(cells)])
     return [own for own in found if own is not None]
@@ -144,8 +145,7 @@ def _effect(cells: Cells, names: tuple[str, str], pairs: Sequence[tuple[Cell, Ce
         half = student_quantile(len(seeds[0]) - 1, coverage) * spread
     else:
         half = math.inf  # one run of each, and nothing says what another would give
-    units = cells.unit_doubt * NormalDist().inv_cdf((1 + coverage) / 2) / 1.96
-    half = math.hypot(half, units)
+    half = math.hypot(half, NormalDist().inv_cdf((1 + coverage) / 2) * cells.unit_sigma(pairs))
     return Effect(*names, len(means), Interval(value=value, low=value - half, high=value + half))
 
 

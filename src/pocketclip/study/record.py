@@ -16,6 +16,9 @@ RECORD, SETTINGS = "study.json", "study.yaml"
 """In a study's folder: what it found so far, and what it was asked to do."""
 
 
+NUM_DRAWS, DRAW_UNIT = 128, 1e-5
+
+
 class SeedResult(Config):
     """One run of a row."""
 
@@ -67,6 +70,9 @@ class RowResult(Config):
     """Multiply-accumulates of a training sample, forward and backward, as accounted; None where that is not known."""
     latency_ms: float | None = None
     """Of one picture and one sentence at batch 1, the median; None where it was not measured."""
+    draws: str = ""
+    """How far the study's main score is from its mean in each of the first `NUM_DRAWS` resamplings of the pictures, the
+    same of all rows, in units of `DRAW_UNIT`: so the page pairs rows picture by picture. Empty where rows are not."""
     dropped: str | None = None
     """Why nothing, or no more, was trained: does not fit, diverged, died, or stopped early."""
     runs: list[SeedResult]

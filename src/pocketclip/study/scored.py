@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from pocketclip.evaluate.intervals import seed_half_width, student_quantile
-from pocketclip.evaluate.tasks import task_kinds
+from pocketclip.evaluate.statistics import Floats
 from pocketclip.records import Interval
-from pocketclip.study.record import RowResult, StudyRecord
-from pocketclip.study.table import metrics_of, own_time, score_columns
+from pocketclip.study.record import DRAW_UNIT, RowResult, StudyRecord
+from pocketclip.study.table import main_of, metrics_of, own_time, score_columns
 
 BUDGET = "budget"
 """The axis of a list of budgets."""
@@ -35,6 +35,11 @@ class Cell:
     def name(self) -> str:
         """The row's."""
         return self.row.name
+
+    @cached_property
+    def draws(self) -> Floats | None:
+        """(NUM_DRAWS,) how far the score is from its mean in draws of pictures that all cells share; None without."""
+        return np.array(self.row.draws.split(), np.float64) * DRAW_UNIT if self.row.draws else None
 
     @property
     def compute(self) -> float | None:
@@ -125,9 +130,21 @@ class Cells(list[Cell]):
         axes = [Axis(name, [own for own in levels if own in seen[name]]) for name, levels in self.record.axes.items()]
         return [axis for axis in axes if len(axis.levels) > 1]
 
+    def unit_sigma(self, pairs: Sequence[tuple[Cell, Cell]]) -> float:
+        """Standard deviation of the mean difference of pairs of cells that is due to which pictures are in the split.
+
+        All cells are resampled alike, so what a draw of pictures does to both of a pair, or to one pair upwards and to
+        another downwards, falls out. Without draws, as in records of earlier versions, it is the usual one of a pair.
+        """
+        met = [(one.draws, other.draws) for one, other in pairs]
+        differences = [one - other for one, other in met if one is not None and other is not None]
+        if len(differences) < len(pairs):
+            return self._usual_doubt / 1.96
+        return float(np.std(np.mean(differences, axis=0), ddof=1))
+
     @cached_property
-    def unit_doubt(self) -> float:
-        """Half of the 95 % interval of a difference that is due to which pictures are in the split: the usual one."""
+    def _usual_doubt(self) -> float:
+        """Half of the 95 % interval of a row's difference to the first, less what seeds do to it: the median row's."""
         halves = []
         for cell in self:
             measure = cell.row.metrics[str(self.metric)]
@@ -148,7 +165,11 @@ class Cells(list[Cell]):
         if not self.is_pooled or not count:
             half = float(np.mean([(cell.error.high - cell.error.low) / 2 for cell in cells]))
         else:
-            half = math.hypot(float(np.mean([self.unit_half(cell) for cell in cells])), self.seed_half(count))
+            draws = [cell.draws for cell in cells if cell.draws is not None]
+            units = float(np.mean([self.unit_half(cell) for cell in cells]))
+            if len(draws) == len(cells):
+                units = 1.96 * float(np.std(np.mean(draws, axis=0), ddof=1))
+            half = math.hypot(units, self.seed_half(count))
         return Interval(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
 
     def seed_half(self, count: int, coverage: float = 0.95) -> float:
@@ -171,7 +192,5 @@ def _without_seeds(interval: Interval, values: Sequence[float]) -> float:
 
 
 def main_metric(record: StudyRecord) -> str | None:
-    """The score whose error the figures show: the one that a task's first sentence is about, else the first share."""
-    metrics = [metric for metric in metrics_of(record) if "_rank" not in metric]
-    openings = {metric for task in task_kinds().values() for metric in task.openings}
-    return next((metric for metric in metrics if metric in openings), metrics[0] if metrics else None)
+    """The score whose error the figures show; see `main_of`."""
+    return main_of(metrics_of(record))

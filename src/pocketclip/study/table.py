@@ -1,5 +1,7 @@
 """A study's rows as a table, for the terminal and in Markdown."""
 
+from collections.abc import Sequence
+
 from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
 from pocketclip.study.record import RowResult, StudyRecord
 
@@ -70,6 +72,13 @@ def own_price(row: RowResult) -> float | None:
 def metrics_of(record: StudyRecord) -> list[str]:
     """The metrics of a study in the order of its file."""
     return next((list(row.metrics) for row in record.rows if row.metrics), [])
+
+
+def main_of(metrics: Sequence[str]) -> str | None:
+    """The score that a study is about: the one that a task's first sentence is about, else the first share."""
+    shares = [metric for metric in metrics if "_rank" not in metric]
+    openings = {metric for task in task_kinds().values() for metric in task.openings}
+    return next((metric for metric in shares if metric in openings), shares[0] if shares else None)
 
 
 def row_name(record: StudyRecord, row: RowResult) -> str:
