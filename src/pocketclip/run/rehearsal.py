@@ -32,8 +32,10 @@ from pocketclip.train.config import TrainConfig
 from pocketclip.train.rates import ConstantScheduleConfig
 
 NUM_STEPS, NUM_WARM_UP = 10, 4
-FEW, SOME = 32, 128
-"""Pictures that wake a tower up, and those that it is timed on."""
+FEW, SOME, MANY = 32, 128, 4
+"""Pictures that wake a tower up, those that it is timed on, and how many times as many where these are soon over."""
+LONG = 2.0
+"""Seconds that tell enough."""
 SPARE = 16
 """Pictures beside a batch, of which some may be broken."""
 
@@ -152,8 +154,8 @@ def rehearse(
     return found
 
 
-def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[str, str, int]]:
-    """What the run will fill the cache with before its first step: kind and split, and the samples of the split.
+def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[str, str, Source]]:
+    """What the run will fill the cache with before its first step: kind and split, and the whole of the split.
 
     What later stages cache of trained towers no rehearsal can know; it is left out.
     """
@@ -172,7 +174,7 @@ def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[str, str, int]
         entries = {"image": towers.image_stage(source, views, seed=run.recipe.seed, for_scores=exact)}
         if config.is_heads_only:
             entries["text"] = towers.text_stage(source, for_scores=exact)
-        found += [(kind, split, len(source)) for kind, stage in entries.items() if not is_filled(towers.root, stage)]
+        found += [(kind, split, source) for kind, stage in entries.items() if not is_filled(towers.root, stage)]
     return found
 
 
@@ -198,20 +200,30 @@ def _part(source: Source, count: int) -> Source:
     return Subset(source, np.unique(np.linspace(0, len(source) - 1, count).astype(np.int64)), source.name)
 
 
-def _rehearse_cache(run: Run, kind: str, split: str, count: int, found: Rehearsal) -> None:
-    """Encode some of a split: a few to wake the tower up, and those whose time counts."""
-    source = run.train_source if split == "train" else run.measured[split]
-    towers, exact, seconds = run.towers(), split != "train", 0.0
+def _rehearse_cache(run: Run, kind: str, split: str, whole: Source, found: Rehearsal) -> None:
+    """Encode some of a split: a few to wake the tower up, and as many as tell what each takes beside what all share.
+
+    The second part is the one that stages train on.
+    """
+    towers, exact = run.towers(), split != "train"
     cache = next(iter(run.recipe.stages.values())).cache
     views = CacheConfig() if exact or cache is None else cache
-    for part in (_part(source, min(FEW, len(source) - 1)), source):
+    source = run.train_source if split == "train" else run.measured[split]
+    times: list[tuple[int, float]] = []
+    for part in (_part(source, min(FEW, len(source) - 1)), source, _part(whole, MANY * len(source))):
+        if len(times) > 1 and (times[-1][1] > LONG or len(part) == times[-1][0]):
+            break
         began = time.perf_counter()
         if kind == "image":
             towers.images(part, views, run.broken, seed=run.recipe.seed, for_scores=exact)
         else:
             towers.cached(towers.text_stage(part, for_scores=exact), run.broken)
-        seconds = time.perf_counter() - began
-    found.add("caches", seconds * count / len(source))
+        times.append((len(part), time.perf_counter() - began))
+    count, seconds = times[-1]
+    each = seconds / count
+    if len(times) > 2 and seconds > times[1][1]:
+        each = min(each, (seconds - times[1][1]) / (count - times[1][0]))
+    found.add("caches", seconds + each * (len(whole) - count))
 
 
 def _rehearse_stage(
