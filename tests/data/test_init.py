@@ -161,7 +161,8 @@ def test_every_kind_is_known() -> None:
         {"iconify", "openmoji", "scene_pairs", "scenes"},
         {"aro", "sugarcrepe", "winogavil", "winoground"},
     )
-    assert set(kinds_of(SourceConfig)) == {*WRITERS, *drawn, *of_choices, "hub", "nlvr2", "reinforced"}
+    of_people = {"cuhk_pedes", "icfg_pedes", "rstp_reid", "person_table"}
+    assert set(kinds_of(SourceConfig)) == {*WRITERS, *drawn, *of_choices, *of_people, "hub", "nlvr2", "reinforced"}
 
 
 # What a source gives

@@ -11,13 +11,17 @@ from pocketclip.config import explain, kinds_of, with_registered
 from pocketclip.data.source import Sample, Source
 from pocketclip.data.sources.aro import AroSourceConfig
 from pocketclip.data.sources.coco import CocoSourceConfig, KarpathySourceConfig
+from pocketclip.data.sources.cuhk_pedes import CuhkPedesSourceConfig
 from pocketclip.data.sources.flickr import FlickrSourceConfig
 from pocketclip.data.sources.folder import FolderSourceConfig
 from pocketclip.data.sources.hub import HubSourceConfig
+from pocketclip.data.sources.icfg_pedes import IcfgPedesSourceConfig
 from pocketclip.data.sources.iconify import IconifySourceConfig
 from pocketclip.data.sources.nlvr2 import Nlvr2SourceConfig
 from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
+from pocketclip.data.sources.person_table import PersonTableSourceConfig
 from pocketclip.data.sources.reinforced import ReinforcedSourceConfig
+from pocketclip.data.sources.rstp_reid import RstpReidSourceConfig
 from pocketclip.data.sources.scene_pairs import ScenePairsSourceConfig
 from pocketclip.data.sources.scenes import ScenesSourceConfig
 from pocketclip.data.sources.sugarcrepe import SugarcrepeSourceConfig
@@ -47,6 +51,10 @@ Sources = (
     | WinogroundSourceConfig
     | WinogavilSourceConfig
     | AroSourceConfig
+    | CuhkPedesSourceConfig
+    | IcfgPedesSourceConfig
+    | RstpReidSourceConfig
+    | PersonTableSourceConfig
 )
 """The registry: a new kind of source is a file in `sources/`, and its config here."""
 if not TYPE_CHECKING:

@@ -78,8 +78,8 @@ class TableSourceConfig(SourceSettings):
                 texts, labels, values, own = list[list[str]](), list[str](), list[Row](), list[str | None]()
                 for place, row in table.rows(columns):
                     texts.append(told.read(row, place))
-                    labels += [_class(row[column], place, column) for column in label]
-                    own += [_class(row[column], place, column, "identity") or None for column in shown]
+                    labels += [cell_text(row[column], place, column) for column in label]
+                    own += [cell_text(row[column], place, column, "identity") or None for column in shown]
                     values += [{column: _plain(row[column], place, column) for column in further}] if further else []
                 if not texts:
                     raise UserError(f"{table.file}: the table is empty.")
@@ -114,15 +114,15 @@ class TableSourceConfig(SourceSettings):
                 told = Captions(self._captions(where, row))
             for column in told.columns:
                 find_column(where, row, "caption", column, ())
-            picture = _name(row[image], place, image)
+            picture = cell_name(row[image], place, image)
             grouped.setdefault(picture, []).extend(told.read(row, place))
             if self.label is not None:
-                found = _class(row[find_column(where, row, "label", self.label, ())], place, self.label)
+                found = cell_text(row[find_column(where, row, "label", self.label, ())], place, self.label)
                 if classes.setdefault(picture, found) != found:
                     raise UserError(f"{place}: {picture} is of class {found!r} here and {classes[picture]!r} above.")
             if self.identity is not None:
                 column = find_column(where, row, "identity", self.identity)
-                who = _class(row[column], place, column, "identity")
+                who = cell_text(row[column], place, column, "identity")
                 if shown.setdefault(picture, who or None) != (who or None):
                     raise UserError(f"{place}: {picture} shows {who!r} here and {shown[picture]!r} above.")
             if self.metadata:
@@ -208,7 +208,7 @@ def find_captions(place: Path | str, columns: Collection[str], wanted: str | Non
     return [find_column(place, columns, "caption", wanted, CAPTION_COLUMNS)]
 
 
-def _class(value: object, place: str, column: str, role: str = "label") -> str:
+def cell_text(value: object, place: str, column: str, role: str = "label") -> str:
     """A picture's class in a row, as text, or who it shows; empty where it has none."""
     if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
         value = int(value)
@@ -233,7 +233,7 @@ def _shown(values: Row) -> str:
     return ", ".join(f"{column} {value}" for column, value in values.items())
 
 
-def _name(value: object, place: str, column: str) -> str:
+def cell_name(value: object, place: str, column: str) -> str:
     """A picture's name in a row."""
     if isinstance(value, (dict, list, bytes, bool, float)) or value is None:
         raise UserError(f"{place}: column '{column}' holds no file name but {str(value)[:60]!r}; set image=COLUMN.")
