@@ -107,3 +107,22 @@ def test_the_highest_recall_that_repeated_captions_leave(
     assert (values["num_distinct_images"], values["num_same_images"]) == (4 - copies, copies)
     told = f"R@1 text to image is at most {highest:.1%}." in pocketclip("data", "inspect", tmp_path).out
     assert told == (repeated > 0)
+
+
+def test_people_are_counted_with_their_images(
+    pocketclip: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ["image,caption,identity"]
+    for number, (who, size) in enumerate([("a", (16, 32)), ("a", (16, 32)), ("b", (40, 20))]):
+        (tmp_path / f"{number}.png").write_bytes(encode_picture(number, size))
+        rows.append(f"{number}.png,text {number},{who}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    found = json.loads(pocketclip("data", "inspect", f"person_table:{tmp_path}/t.csv", "--json").out)
+    assert found["num_identities"] == 2
+    assert found["images_per_identity"] == {"min": 1, "median": 1.5, "max": 2}
+    assert found["num_wider_than_high"] == 1
+    monkeypatch.setattr("pocketclip.cli.inspect.wants_json", lambda asked: asked)
+    table = pocketclip("data", "inspect", f"person_table:{tmp_path}/t.csv").out
+    assert "images per identity" in table
+    assert table.count("wider than high, and stay") == 1
+    assert "identities" not in pocketclip("data", "inspect", f"csv:{tmp_path}/t.csv").out

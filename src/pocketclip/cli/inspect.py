@@ -91,6 +91,9 @@ def _show(inspection: "Inspection") -> None:
     values = inspection.to_json()
     for key in ("source", "broken", "same_images", "left_out"):
         del values[key]
+    for key in ("num_identities", "images_per_identity", "num_wider_than_high"):
+        if not inspection.images_of:
+            del values[key]
     highest = values.pop("highest_text_to_image_recall@1")
     rows = []
     for key, value in values.items():

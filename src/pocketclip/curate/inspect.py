@@ -40,9 +40,13 @@ class Inspection:
     """R@1 from text to image that can be reached at most: a caption of three different pictures finds its own one
     time in three."""
     num_labelled: int = 0
+    images_of: Counter[str] = field(default_factory=Counter)
+    """Images of each identity."""
+    num_wide: int = 0
+    """Images of an identity that are wider than high."""
     left_out: Sequence[LeftOut] = ()
     content: str = ""
-    """Equal for sources of the same pictures, captions and classes, however stored."""
+    """Equal for sources of the same pictures, captions, classes and identities, however stored."""
 
     @property
     def unusable(self) -> list[str]:
@@ -58,6 +62,9 @@ class Inspection:
             "num_images": self.num_images,
             "num_captions": self.num_captions,
             "num_labelled": self.num_labelled,
+            "num_identities": len(self.images_of),
+            "images_per_identity": _spread(list(self.images_of.values())),
+            "num_wider_than_high": self.num_wide,
             "captions_per_image": {str(count): times for count, times in sorted(self.captions_per_image.items())},
             "words_per_caption": _spread(list(self.words_per_caption.elements())),
             "width": _spread(self.widths),
@@ -96,6 +103,9 @@ def inspect_source(source: Source, watch: Watch = SILENT) -> Inspection:
         result.num_images += 1
         result.num_captions += len(sample.captions)
         result.num_labelled += sample.label is not None
+        if sample.identity is not None:
+            result.images_of[sample.identity] += 1
+            result.num_wide += image.width > image.height
         result.captions_per_image[len(sample.captions)] += 1
         result.widths.append(image.width)
         result.heights.append(image.height)
