@@ -109,9 +109,7 @@ def test_the_highest_recall_that_repeated_captions_leave(
     assert told == (repeated > 0)
 
 
-def test_people_are_counted_with_their_images(
-    pocketclip: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_people_are_counted_with_their_images(pocketclip: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ["image,caption,identity"]
     for number, (who, size) in enumerate([("a", (16, 32)), ("a", (16, 32)), ("b", (40, 20))]):
         (tmp_path / f"{number}.png").write_bytes(encode_picture(number, size))

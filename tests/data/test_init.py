@@ -158,7 +158,7 @@ def test_the_drawn_sources_open_by_their_name_alone() -> None:
 
 def test_every_kind_is_known() -> None:
     drawn, of_choices = (
-        {"iconify", "openmoji", "scene_pairs", "scenes"},
+        {"iconify", "openmoji", "pedestrians", "scene_pairs", "scenes"},
         {"aro", "sugarcrepe", "winogavil", "winoground"},
     )
     of_people = {"cuhk_pedes", "icfg_pedes", "rstp_reid", "person_table"}
@@ -188,6 +188,7 @@ def test_what_is_opened_gives_what_its_settings_promise(images: Path, kind: str)
         ("scenes:4", set()),
         ("scenes:4,classes=colour", {"classes"}),
         ("scene_pairs:8", {"pairs"}),
+        ("pedestrians:2", {"identities"}),
     ],
 )
 def test_drawn_sources_give_what_their_settings_promise(spec: str, further: set[str]) -> None:

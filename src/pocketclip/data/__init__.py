@@ -19,6 +19,7 @@ from pocketclip.data.sources.icfg_pedes import IcfgPedesSourceConfig
 from pocketclip.data.sources.iconify import IconifySourceConfig
 from pocketclip.data.sources.nlvr2 import Nlvr2SourceConfig
 from pocketclip.data.sources.openmoji import OpenmojiSourceConfig
+from pocketclip.data.sources.pedestrians.source import PedestriansSourceConfig
 from pocketclip.data.sources.person_table import PersonTableSourceConfig
 from pocketclip.data.sources.reinforced import ReinforcedSourceConfig
 from pocketclip.data.sources.rstp_reid import RstpReidSourceConfig
@@ -55,6 +56,7 @@ Sources = (
     | IcfgPedesSourceConfig
     | RstpReidSourceConfig
     | PersonTableSourceConfig
+    | PedestriansSourceConfig
 )
 """The registry: a new kind of source is a file in `sources/`, and its config here."""
 if not TYPE_CHECKING:
