@@ -28,8 +28,8 @@ from pocketclip.train.config import BudgetConfig, TrainConfig
 
 CLOSING_SECONDS = 1.0
 """For the record, the bundle, the gallery and the end of the process."""
-PROBED = 32
-"""Images that say how long encoding a whole split takes."""
+WOKEN, PROBED = 16, 96
+"""Images that set up what the first ones need, and those that say how long encoding a whole split takes."""
 SECONDS = {"seconds": 1.0, "minutes": 60.0}
 
 
@@ -174,8 +174,8 @@ def _scoring_seconds(run: Run, source: Source) -> float:
 def _encoding_seconds(run: Run, config: TrainConfig, source: Source, *, exact: bool) -> float:
     """Of a whole split through the towers as they are; images that the cache keeps are there from now on."""
     precision = precision_of_scores(config.precision) if exact else config.precision
-    numbers = np.arange(min(PROBED, len(source)))
-    some, seconds = Subset(source, numbers, "some"), 0.0
+    few, some = (Subset(source, np.arange(min(count, len(source))), "some") for count in (WOKEN, PROBED))
+    seconds = 0.0
     if config.cache is not None:
         run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
     began = time.perf_counter()
@@ -183,12 +183,12 @@ def _encoding_seconds(run: Run, config: TrainConfig, source: Source, *, exact: b
         run.model, device=run.device, precision=precision, image_size=run.preprocess.image_size, heads=False
     )
     building = time.perf_counter() - began
-    for _ in range(2):  # the first time much is set up
+    for part in (few, some):
         began = time.perf_counter()
         if config.cache is None:
-            features_in_memory(runner, some, run.tokenizer, run.preprocess)
+            features_in_memory(runner, part, run.tokenizer, run.preprocess)
         else:
-            texts_in_memory(runner, some, run.tokenizer)
+            texts_in_memory(runner, part, run.tokenizer)
         seconds = time.perf_counter() - began
     return building + seconds * len(source) / len(some)
 
