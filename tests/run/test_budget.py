@@ -70,6 +70,17 @@ def test_a_time_ends_the_run(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert found.spent["dollars"] == pytest.approx(found.spent["seconds"] / 1000)
 
 
+def test_steps_to_keep_behind_the_end_are_told(tmp_path: Path) -> None:
+    """As where a time is over, or a patience ends the run."""
+    stopping = {"metric": "mean_recall", "patience": 1}
+    changes = {"num_steps": 40, "keep_steps": [1, 40], "evaluate_every": 1, "early_stopping": stopping}
+    frozen = {"learning_rate": {"heads": 1e-12}, "schedule": {"kind": "constant"}}
+    found = record(tmp_path / "run", **changes, **frozen, **HEADS)
+    assert found.num_steps < 40
+    assert f"train.keep_steps: the run ended at step {found.num_steps}, before 40" in found.notes
+    assert len(list((tmp_path / "run").rglob("kept-*.pt"))) == 1
+
+
 def test_a_time_that_is_over_before_the_first_batch_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"too small for one batch: .* Give at least --set train.budget.seconds=\d"):
         record(tmp_path / "run", budget={"seconds": 0.001})

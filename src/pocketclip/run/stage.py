@@ -150,6 +150,10 @@ def _train(
     progress = trainer.run(resume=run.resume)
     learning.expect(trainer.plan)
     learning.finish()
+    if behind := [step for step in config.keep_steps if step > progress.step]:  # a time or a patience ended it
+        message = f"{name}.keep_steps: the run ended at step {progress.step}, before {', '.join(map(str, behind))}"
+        run.watch.note(message)
+        run.notes["train"].append(message)
     run.stage_began = progress.spent
     run.macs_spent[name] = run.macs_per_sample[name] * progress.step * config.batch_size
     run.seconds |= {f"{name}_{phase}": seconds for phase, seconds in progress.seconds.items()}
