@@ -6,6 +6,7 @@
     preprocessor_config.json    image size, mean, std in Hugging Face's keys
     README.md                   the model card, written from the records
     trained_on.npy              a sketch of the pictures it was trained on (`Sketch`), where they are known
+    hubs.safetensors            a bank by which scores are corrected (`Hubs`), where one was made
 
 Reading needs no torch.
 """
@@ -25,6 +26,8 @@ from pydantic import PositiveInt
 from pocketclip.config import Config
 from pocketclip.errors import UserError, first_line, require
 from pocketclip.files import cannot_write, did_you_mean, encode_text, files_digest, no_such
+from pocketclip.hubs import FILE as HUBS
+from pocketclip.hubs import Hubs
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.sketch import FILE as SKETCH
 from pocketclip.sketch import Sketch
@@ -77,7 +80,7 @@ def find_bundle(place: str | Path) -> Path:
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
         hub = require("huggingface_hub", extra="train")
         try:
-            return Path(hub.snapshot_download(text, allow_patterns=[*FILES, SKETCH]))
+            return Path(hub.snapshot_download(text, allow_patterns=[*FILES, SKETCH, HUBS]))
         except Exception as error:  # offline, no such repository, gated: the hub has a dozen types
             reason = f"not a folder here, and the hub did not answer with it ({first_line(error)})"
             raise UserError(f"{text}: {reason}.{did_you_mean(path)}") from error
@@ -128,6 +131,7 @@ def write_bundle(
     preprocess: PreprocessConfig,
     card: str,
     trained_on: Sketch | None = None,
+    hubs: Hubs | None = None,
 ) -> Path:
     """Write a bundle whole or not at all; a bundle already there is replaced at the end.
 
@@ -153,6 +157,8 @@ def write_bundle(
                 (temporary / name).write_bytes(encode_text(text))
             if trained_on is not None:
                 trained_on.save(temporary)
+            if hubs is not None:
+                (temporary / HUBS).write_bytes(hubs.to_bytes())
             (temporary / "model.safetensors").chmod(0o644)
             temporary.chmod(0o755)
             _replace_folder(temporary, folder)

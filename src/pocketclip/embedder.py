@@ -17,7 +17,8 @@ from PIL import Image
 
 from pocketclip.config import digest
 from pocketclip.errors import UserError
-from pocketclip.head import Head
+from pocketclip.head import Head, probabilities
+from pocketclip.hubs import Hubs
 from pocketclip.inputs import (
     TAKEN,
     ImageLike,
@@ -89,6 +90,8 @@ class Embedder(ABC):
     _preprocess: PreprocessConfig | None = None
     trained_on: Sketch | None = None
     """Which pictures it learned from; None where that is not known."""
+    hubs: Hubs | None = None
+    """A bank by which scores are corrected; None of a model that came without."""
 
     @property
     def preprocess(self) -> PreprocessConfig:
@@ -256,7 +259,7 @@ class Embedder(ABC):
             if class_names is not None or template != "{}":
                 raise UserError("classify: a head has its own classes; give class_names and template, or head.")
             learned = self._own_head(head)
-            return _probabilities(learned.class_names, learned(self.encode_image(images)))
+            return probabilities(learned.class_names, learned(self.encode_image(images)))
         if class_names is None:
             raise UserError("classify: give class_names, such as ['dog', 'cat'], or head.")
         if isinstance(class_names, str):
@@ -270,7 +273,7 @@ class Embedder(ABC):
             raise UserError(f"classify: template should hold {{}} for the class name (got {template!r}).")
         texts = self.encode_text([template.replace("{}", name) for name in names])
         logits = (self.inverse_temperature or 1.0) * self.encode_image(images) @ texts.T
-        return _probabilities(names, logits)
+        return probabilities(names, logits)
 
     def _own_head(self, head: Head | str | Path) -> Head:
         """A head that was learned on this model; a UserError of another's."""
@@ -285,12 +288,6 @@ class Embedder(ABC):
                 f"pocketclip evaluate {self.name} --task linear_probe --data SOURCE --keep-head FILE"
             )
         return learned
-
-
-def _probabilities(names: Sequence[str], logits: npt.NDArray[np.floating[Any]]) -> list[dict[str, float]]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares = shifted / shifted.sum(axis=1, keepdims=True)
-    return [{names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares]
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -136,3 +137,10 @@ def check_place(path: Path) -> None:
         except UserError as error:
             raise UserError(f"--keep-head {path}: is there, and is no head; choose another name.") from error
     make_folder_of(path, elsewhere="--keep-head")
+
+
+def probabilities(names: Sequence[str], logits: npt.NDArray[np.floating[Any]]) -> list[dict[str, float]]:
+    """The softmax over classes of each row, by their names, most probable first."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares = shifted / shifted.sum(axis=1, keepdims=True)
+    return [{names[number]: float(row[number]) for number in np.argsort(-row, kind="stable")} for row in shares]

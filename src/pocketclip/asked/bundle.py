@@ -17,6 +17,7 @@ from pocketclip.config import digest
 from pocketclip.data.keys import safe_key
 from pocketclip.embedder import Floats, Ids, Mask, Pixels
 from pocketclip.errors import UserError, first_line, require
+from pocketclip.hubs import Hubs
 from pocketclip.models.build import build_for
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
@@ -80,6 +81,7 @@ class PretrainedModel(AskedModel):
         loaded.in_half_precision = any(value.dtype == torch.float16 for value in weights.values())
         card = bundle.folder / "README.md"
         loaded.trained_on = Sketch.load(bundle.folder)
+        loaded.hubs = Hubs.load(bundle.folder, bundle.config.embed_dim)
         loaded.card = card.read_text(encoding="utf-8") if card.is_file() else ""
         return loaded
 
@@ -106,6 +108,7 @@ class PretrainedModel(AskedModel):
             preprocess=self.preprocess,
             card=self.card if card is None else card,
             trained_on=self.trained_on,
+            hubs=self.hubs,
         )
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:

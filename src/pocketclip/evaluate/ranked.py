@@ -15,6 +15,8 @@ FOLD = 1000
 """Images of a fold, in the 1K protocol of COCO."""
 Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
+Taken = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""What corrects scores: (N,) of images and (Q,) of texts, whatever asks for them."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.ranked import FOLD, TIE, Counts, Ranks, Shares
+from pocketclip.evaluate.ranked import FOLD, TIE, Counts, Ranks, Shares, Taken
 
 _BLOCK_ELEMENTS = 1 << 24  # scores held at a time: 64 MiB
 _FEW = 8
@@ -19,6 +19,7 @@ def retrieval_ranks(
     text_embeddings: Float[ndarray, "Q D"],
     text_images: Int[ndarray, " Q"],
     same_texts: Int[ndarray, " Q"] | None = None,
+    taken: Taken | None = None,
 ) -> Ranks:
     """Rank every query in both directions, block by block, so that memory does not grow with N x Q.
 
@@ -28,6 +29,8 @@ def retrieval_ranks(
         text_images: (Q,), row of the image each text was written for; every image has a text.
         same_texts: (Q,), equal where texts are the same: then every image that has a text is right for it, and each
             such text for the image. None where a text is right for its own image alone.
+        taken: (N,) and (Q,) numbers that are taken from the scores of what is ranked: of the images where a text
+            asks, of the texts where an image asks. None ranks by the cosine.
 
     Raises:
         UserError: no data, an image without a caption, or embeddings that are not finite.
@@ -44,7 +47,9 @@ def retrieval_ranks(
     pairs = np.stack([number, text_images])  # of a text and an image that are right for each other
     pairs = pairs if same_texts is None else np.unique(pairs, axis=1)
     images, texts = (torch.from_numpy(part).float() for part in (image_embeddings, text_embeddings[first]))
-    text_counts, image_counts = _count_rivals(images, texts, torch.from_numpy(pairs).long(), torch.from_numpy(times))
+    numbers = None if taken is None else (torch.from_numpy(taken[0]), torch.from_numpy(taken[1][first]))
+    right, counted = torch.from_numpy(pairs).long(), torch.from_numpy(times)
+    text_counts, image_counts = _count_rivals(images, texts, right, counted, numbers)
     of_texts = _precisions(pairs[0], text_counts, np.ones_like(pairs[0]), len(first))
     of_images = _precisions(pairs[1], image_counts, times[pairs[0]], num_images)
     precisions = {f"text_to_image_{name}": values[number] for name, values in of_texts.items()}
@@ -59,6 +64,7 @@ def fold_ranks(
     text_images: Int[ndarray, " Q"],
     indices: Int[ndarray, " N"],
     same_texts: Int[ndarray, " Q"] | None = None,
+    taken: Taken | None = None,
 ) -> list[Ranks]:
     """`retrieval_ranks` of each fold: its captions and its images, none of the others.
 
@@ -73,16 +79,20 @@ def fold_ranks(
         texts = np.flatnonzero(folds[text_images] == fold)
         own_images = np.searchsorted(rows, text_images[texts])  # rows of the fold are in order
         same = None if same_texts is None else same_texts[texts]
-        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images, same))
+        own = None if taken is None else (taken[0][rows], taken[1][texts])
+        ranks.append(retrieval_ranks(image_embeddings[rows], text_embeddings[texts], own_images, same, own))
     return ranks
 
 
-def _count_rivals(images: Tensor, texts: Tensor, pairs: Tensor, times: Tensor) -> tuple[Counts, Counts]:
+def _count_rivals(
+    images: Tensor, texts: Tensor, pairs: Tensor, times: Tensor, taken: tuple[Tensor, Tensor] | None
+) -> tuple[Counts, Counts]:
     """Of every right pair of a text and an image, how many wrong images and how many wrong texts are as near.
 
-    A text counts as many `times` as it stands there.
+    A text counts as many `times` as it stands there. What is `taken` from scores comes off both, rivals and own.
     """
     own = torch.cat([(texts[text] * images[image]).sum(1) for text, image in (pairs.split(65536, dim=1))])
+    text_own, image_own = (own, own) if taken is None else (own - taken[0][pairs[1]], own - taken[1][pairs[0]])
     by_text, by_image = torch.argsort(pairs[0], stable=True), torch.argsort(pairs[1], stable=True)
     text_counts, image_counts = torch.zeros(len(own), dtype=torch.int64), torch.zeros(len(own), dtype=torch.int64)
     text_sizes = torch.bincount(pairs[0], minlength=len(texts))
@@ -95,8 +105,12 @@ def _count_rivals(images: Tensor, texts: Tensor, pairs: Tensor, times: Tensor) -
         sizes = image_sizes[start : start + rows]
         inside = by_image[int(ends[start] - sizes[0]) : int(ends[start + len(scores) - 1])]
         scores[pairs[1][inside] - start, pairs[0][inside]] = -torch.inf  # right answers are no rivals
-        text_counts[by_text] += _at_least(scores.T, text_sizes, own[by_text], None)
-        image_counts[inside] += _at_least(scores, sizes, own[inside], weights)
+        of_texts = of_images = scores
+        if taken is not None:
+            of_texts = scores - taken[0][start : start + rows, None]
+            of_images = scores - taken[1]
+        text_counts[by_text] += _at_least(of_texts.T, text_sizes, text_own[by_text], None)
+        image_counts[inside] += _at_least(of_images, sizes, image_own[inside], weights)
     return text_counts.numpy(), image_counts.numpy()
 
 

@@ -19,6 +19,7 @@ from pocketclip.data.pictures.decode import decode_picture
 from pocketclip.data.source import Source, broken_item, readable_captions
 from pocketclip.embedder import Embedder, Floats, Ids, Mask, Pixels, TextReader
 from pocketclip.errors import BrokenItemError
+from pocketclip.hubs import Hubs
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.engine import Given, Result, in_order
 from pocketclip.stages.store import Block, Columns
@@ -197,6 +198,8 @@ class Embeddings:
     """(N,), equal where the pictures are the same; None where all differ."""
     caption_ids: npt.NDArray[np.int64] | None = None
     """(Q,), equal where captions are the same text; None where all differ."""
+    hubs: Hubs | None = None
+    """The model's bank, by which scores are corrected; None of a model that has none."""
 
     def part(self, chosen: npt.NDArray[np.int64]) -> "Embeddings":
         """The images alone of the samples whose ascending numbers are `chosen`, numbered by their place in it."""
@@ -278,5 +281,9 @@ def with_captions(
     owners = np.repeat(row_of, texts["counts"])
     kept = owners >= 0  # captions of images that could not be decoded have no owner
     return replace(
-        images, texts=texts["features"][kept], text_images=owners[kept], caption_ids=texts["caption_ids"][kept]
+        images,
+        texts=texts["features"][kept],
+        text_images=owners[kept],
+        caption_ids=texts["caption_ids"][kept],
+        hubs=model.hubs,
     )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
-from pocketclip.evaluate.ranked import FOLD, Ranks
+from pocketclip.evaluate.ranked import FOLD, Ranks, Taken
 from pocketclip.evaluate.tasks.retrieval import RankingTask
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult
@@ -32,11 +32,11 @@ class Folds(RankingTask):
         folds: npt.NDArray[np.int64] = embeddings.indices // FOLD
         return folds
 
-    def ranks(self, embeddings: Embeddings) -> list[Ranks]:
+    def ranks(self, embeddings: Embeddings, taken: Taken | None = None) -> list[Ranks]:
         from pocketclip.evaluate.ranks import fold_ranks
 
         same = self.same_texts(embeddings)
-        return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices, same)
+        return fold_ranks(embeddings.images, embeddings.texts, embeddings.text_images, embeddings.indices, same, taken)
 
     def notes(self, embeddings: Embeddings, left_out: list[str]) -> list[str]:
         """How many folds, and whether images have more captions than the five that COCO's protocols count."""

@@ -1,7 +1,8 @@
 """Image-text retrieval as the papers measure it.
 
 Every caption is a query over all images, each of which stands in the gallery once. An image is found when any of its
-captions is. Ties count against the model.
+captions is. Ties count against the model. A model with a bank (`Hubs`) has a second set of scores beside the first, of
+ranks by corrected scores: the same names with `corrected_` before them.
 """
 
 from abc import abstractmethod
@@ -16,71 +17,33 @@ from pocketclip.data.source import Source
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids, image_identities
-from pocketclip.evaluate.ranked import DIRECTIONS, PRECISIONS, Ranks
-from pocketclip.evaluate.statistics import Floats, Units, bootstrap_ratios
+from pocketclip.evaluate.ranked import DIRECTIONS, PRECISIONS, Ranks, Taken
+from pocketclip.evaluate.recalls import (
+    CORRECTED,
+    GAIN,
+    MEANS,
+    RANKS,
+    RECALLS,
+    as_corrected,
+    joined,
+    mean_recall,
+    part,
+    point_metrics,
+    recall_units,
+    retrieval_metrics,
+)
+from pocketclip.evaluate.statistics import Units
 from pocketclip.evaluate.task import EmbeddingTask
 from pocketclip.evaluate.task_data import Answers
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, Interval, percent
 
-RANKS = (1, 5, 10)
-RECALLS = tuple(f"{direction}_recall@{k}" for direction in DIRECTIONS for k in RANKS)
-MEANS = {"mean_recall": RECALLS}
-LABELS = {
+_PLAIN = {
     f"{direction}_{score}": f"{arrow} {label}"
     for direction, arrow in zip(DIRECTIONS, ("T→I", "I→T"), strict=True)
     for score, label in [*((f"recall@{k}", f"R@{k}") for k in RANKS), ("median_rank", "median rank")]
 }
-
-
-def point_metrics(*galleries: Ranks) -> dict[str, float]:
-    """Recall at 1, 5 and 10 as fractions, and median and mean rank (1 for first), both directions, mean over galleries.
-
-    Mean average precision and R-precision, too, where the ranks know of all right answers.
-    """
-    metrics: dict[str, float] = {}
-    for direction in DIRECTIONS:
-        ranks: list[npt.NDArray[np.int64]] = [getattr(gallery, direction) for gallery in galleries]
-        metrics |= {f"{direction}_recall@{k}": float(np.mean([(own < k).mean() for own in ranks])) for k in RANKS}
-        metrics[f"{direction}_median_rank"] = float(np.mean([np.median(own) + 1 for own in ranks]))
-        metrics[f"{direction}_mean_rank"] = float(np.mean([own.mean() + 1 for own in ranks]))
-        for name, called in PRECISIONS.items():
-            if all(f"{direction}_{name}" in gallery.precisions for gallery in galleries):
-                own = [gallery.precisions[f"{direction}_{name}"].mean() for gallery in galleries]
-                metrics[f"{direction}_{called}"] = float(np.mean(own))
-    return metrics
-
-
-def retrieval_metrics(*galleries: Ranks) -> dict[str, Interval | float]:
-    """`point_metrics` with 95 % intervals around all that are means, images resampled within their gallery."""
-    return {**point_metrics(*galleries), **bootstrap_ratios([recall_units(ranks) for ranks in galleries], MEANS)}
-
-
-def recall_units(ranks: Ranks) -> Units:
-    """Of each recall, queries of each image that were answered within 1, 5 or 10, and queries; then the precisions."""
-    num_images = len(ranks.image_to_text)
-    captions = np.bincount(ranks.text_images, minlength=num_images).astype(np.float64)
-    units: dict[str, tuple[Floats, Floats]] = {}
-    for k in RANKS:
-        hits = np.bincount(ranks.text_images, ranks.text_to_image < k, num_images).astype(np.float64)
-        units[f"text_to_image_recall@{k}"] = hits, captions
-    for k in RANKS:
-        units[f"image_to_text_recall@{k}"] = (ranks.image_to_text < k).astype(np.float64), np.ones(num_images)
-    for name, called in PRECISIONS.items():
-        if (found := ranks.precisions.get(f"text_to_image_{name}")) is not None:
-            units[f"text_to_image_{called}"] = _sums(ranks.text_images, found, num_images), captions
-        if (found := ranks.precisions.get(f"image_to_text_{name}")) is not None:
-            units[f"image_to_text_{called}"] = found, np.ones(num_images)
-    return units
-
-
-def _sums(owners: npt.NDArray[np.int64], values: Floats, num_owners: int) -> Floats:
-    return np.bincount(owners, values, num_owners).astype(np.float64)
-
-
-def mean_recall(metrics: Mapping[str, float]) -> float:
-    """Mean of the six recalls, which papers also call average recall: the number to choose a model by."""
-    return float(np.mean([value for name, value in metrics.items() if "_recall@" in name]))
+LABELS = {**_PLAIN, **{f"{CORRECTED}{name}": f"{label} corrected" for name, label in _PLAIN.items()}}
 
 
 class RankingTask(EmbeddingTask):
@@ -113,8 +76,14 @@ class RankingTask(EmbeddingTask):
         return embeddings.caption_ids if self.same_captions == "right" else None
 
     @abstractmethod
-    def ranks(self, embeddings: Embeddings) -> list[Ranks]:
-        """Of each gallery, from the embeddings of images that all have a caption."""
+    def ranks(self, embeddings: Embeddings, taken: Taken | None = None) -> list[Ranks]:
+        """Of each gallery, from the embeddings of images that all have a caption; by scores less what is `taken`."""
+
+    def corrected_ranks(self, embeddings: Embeddings) -> list[Ranks]:
+        """The same by scores that the model's bank corrects; none of a model that has no bank."""
+        if (hubs := embeddings.hubs) is None:
+            return []
+        return self.ranks(embeddings, (hubs.of_images(embeddings.images), hubs.of_texts(embeddings.texts)))
 
     def gallery_of(self, embeddings: Embeddings) -> npt.NDArray[np.int64]:
         """(N,), which gallery each image stands in."""
@@ -135,7 +104,8 @@ class RankingTask(EmbeddingTask):
 
         kept, notes = self._gallery(embeddings, source)
         notes += [f"{len(kept.broken)} broken items left out"] if kept.broken else []
-        metrics = retrieval_metrics(*self.ranks(kept))
+        metrics = retrieval_metrics(*self.ranks(kept), corrected=self.corrected_ranks(kept))
+        notes += _on_the_bank(kept)
         return EvalResult(
             task=self.kind,
             dataset=source.name,
@@ -152,17 +122,24 @@ class RankingTask(EmbeddingTask):
         return left_out
 
     def points(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> dict[str, float]:
-        metrics = point_metrics(*self.ranks(self._gallery(embeddings, source)[0]))
-        return {**metrics, "mean_recall": mean_recall(metrics)}
+        kept = self._gallery(embeddings, source)[0]
+        metrics = point_metrics(*self.ranks(kept))
+        metrics["mean_recall"] = mean_recall(metrics)
+        if corrected := self.corrected_ranks(kept):
+            others = point_metrics(*corrected)
+            metrics |= as_corrected({**others, "mean_recall": mean_recall(others)})
+        return metrics
 
     def answers(self, embeddings: Embeddings, source: Source, judge: JudgePairs | None = None) -> Answers:
-        """The rank of every query and the image of every caption; of several galleries also their sizes."""
-        ranks = self.ranks(self._gallery(embeddings, source)[0])
+        """The rank of every query and the image of every caption; of several galleries also their sizes.
+
+        Where the model has a bank, the corrected ranks, too.
+        """
+        kept = self._gallery(embeddings, source)[0]
+        ranks, corrected = self.ranks(kept), self.corrected_ranks(kept)
         sizes = np.array([len(own.image_to_text) for own in ranks])
         firsts = np.cumsum(sizes) - sizes
-        answers = {way: np.concatenate([getattr(own, way) for own in ranks]) for way in DIRECTIONS}
-        for name in ranks[0].precisions:
-            answers[name] = np.concatenate([own.precisions[name] for own in ranks])
+        answers = joined(ranks) | (as_corrected(joined(corrected)) if corrected else {})
         owners = [own.text_images + first for own, first in zip(ranks, firsts, strict=True)]
         answers["text_images"] = np.concatenate(owners)
         return answers if len(ranks) == 1 else {**answers, "galleries": sizes}
@@ -175,30 +152,31 @@ class RankingTask(EmbeddingTask):
     def units(self, answers: Answers) -> list[Units]:
         owners, image_ranks = answers["text_images"], answers["image_to_text"]
         ends = np.cumsum(answers.get("galleries", [len(image_ranks)])).tolist()
-        galleries = []
+        corrected = {name.removeprefix(CORRECTED): own for name, own in answers.items() if name.startswith(CORRECTED)}
+        galleries: list[Units] = []
         for first, end in pairwise([0, *ends]):
-            own = (owners >= first) & (owners < end)
-            precisions = {
-                f"{way}_{name}": answers[f"{way}_{name}"][rows]
-                for way, rows in zip(DIRECTIONS, (own, slice(first, end)), strict=True)
-                for name in PRECISIONS
-                if f"{way}_{name}" in answers  # those of an earlier version have none
-            }
-            ranks = Ranks(answers["text_to_image"][own], image_ranks[first:end], owners[own] - first, precisions)
-            galleries.append(recall_units(ranks))
+            units = recall_units(part(answers, owners, first, end))
+            others = recall_units(part(corrected, owners, first, end)) if corrected else {}
+            galleries.append({**units, **as_corrected(others)})
         return galleries
 
     def rows(self, result: EvalResult) -> list[list[str]]:
         rows = []
-        for direction in DIRECTIONS:
-            cells = [percent(result.metrics[f"{direction}_recall@{k}"]) for k in RANKS]
-            rank = f"{result.metrics[f'{direction}_median_rank']:g}"
-            rows.append([direction.replace("_to_", " → "), *cells, rank])
+        for prefix, about in (("", ""), (CORRECTED, ", corrected")):
+            for direction in (f"{prefix}{way}" for way in DIRECTIONS):
+                if f"{direction}_recall@1" in result.metrics:
+                    cells = [percent(result.metrics[f"{direction}_recall@{k}"]) for k in RANKS]
+                    rank = f"{result.metrics[f'{direction}_median_rank']:g}"
+                    rows.append([direction.removeprefix(prefix).replace("_to_", " → ") + about, *cells, rank])
         return rows
 
     def remarks(self, result: EvalResult) -> list[str]:
         mean = result.metrics.get("mean_recall")  # records of earlier versions have none
         lines = [f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []
+        if isinstance(gain := result.metrics.get(GAIN), Interval):
+            points = f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+            shown = percent(result.metrics["corrected_mean_recall"])
+            lines.append(f"with hubs corrected {shown}, {points} on the same images")
         for direction in DIRECTIONS:
             if (rank := result.metrics.get(f"{direction}_mean_rank")) is not None:
                 scores = [percent(result.metrics[f"{direction}_{called}"]) for called in PRECISIONS.values()]
@@ -209,17 +187,28 @@ class RankingTask(EmbeddingTask):
         return [*lines, *result.notes]
 
 
+def _on_the_bank(embeddings: Embeddings) -> list[str]:
+    """What corrected scores rest on, and whether the bank knows what they were measured on."""
+    if (hubs := embeddings.hubs) is None:
+        return []
+    known = 0 if embeddings.pictures is None else int(np.isin(embeddings.pictures, hubs.pictures).sum())
+    notes = [f"corrected: less the nearness to a bank ({hubs.told})"]
+    if known:
+        notes.append(f"{known:,} of {len(embeddings.images):,} pictures are in that bank: corrected scores flatter")
+    return notes
+
+
 class Retrieval(RankingTask):
     """Recall at 1, 5 and 10 in both directions over a captioned source."""
 
     kind: Literal["retrieval"] = "retrieval"
     heading = "Retrieval"
 
-    def ranks(self, embeddings: Embeddings) -> list[Ranks]:
+    def ranks(self, embeddings: Embeddings, taken: Taken | None = None) -> list[Ranks]:
         same = self.same_texts(embeddings)
         from pocketclip.evaluate.ranks import retrieval_ranks
 
-        return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images, same)]
+        return [retrieval_ranks(embeddings.images, embeddings.texts, embeddings.text_images, same, taken)]
 
     def chance(self, result: EvalResult) -> tuple[str, float]:
         return "R@1", 1 / result.num_images
