@@ -102,6 +102,12 @@ def _kind_of(values: Any) -> str:
 HubsConfig = Annotated[Annotated[LogSumExp, Tag("log_sum_exp")] | Annotated[Csls, Tag("csls")], Discriminator(_kind_of)]
 
 
+def settings_of(values: Mapping[str, Any], *, place: str) -> LogSumExp | Csls:
+    """Settings from plain values; a UserError names `place` and the key."""
+    kind: type[LogSumExp | Csls] = Csls if _kind_of(values) == "csls" else LogSumExp
+    return kind.parse(dict(values), place=place)
+
+
 class _Header(Config):
     """What the file says of itself."""
 

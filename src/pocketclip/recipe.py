@@ -16,6 +16,7 @@ from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.data.subset import SubsetSettings
 from pocketclip.distill.config import ReinforceConfig
 from pocketclip.errors import UserError
+from pocketclip.hubs import HubsConfig
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.objectives import ObjectiveConfig
 from pocketclip.objectives.fit import check_fit
@@ -69,6 +70,8 @@ class Recipe(Config):
     """Take smaller batches and hold out more where there are few pictures; a run's own recipe has the numbers."""
     bundle_weights: Literal["float32", "float16"] = Field(default="float32", exclude_if=lambda got: got == "float32")
     """Number type of the weights in the bundle; float16 halves its size, and is what the final scores are of."""
+    hubs: HubsConfig | None = Field(default=None, exclude_if=lambda got: got is None)
+    """A bank of training data in the bundle, made when all is trained, by which scores are corrected; None for none."""
     seed: NonNegativeInt = 0
 
     @property

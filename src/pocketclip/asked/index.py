@@ -41,23 +41,43 @@ class Index(search.Index):
             UserError: there is none, or it is damaged.
         """
         stored = search.Index.open(folder)
-        return cls(stored.folder, stored.config, stored.embeddings, stored.items, model)
+        return cls(stored.folder, stored.config, stored.embeddings, stored.items, stored.taken, model)
 
-    def search(self, query: Any, count: int = 10) -> list[Hit]:
+    def search(self, query: Any, count: int = 10, *, corrected: bool | None = None) -> list[Hit]:
         """The nearest images to a sentence, to a picture (see `Embedder.encode`), or to a (D,) vector; best first.
+
+        Sentences are ranked by scores in which hubs are `corrected`, where the index's model had a bank, unless that is
+        False; vectors only where it is True. Scores of hits are cosines either way.
 
         Raises:
             UserError: there is nothing to search for, or the model is gone or another one by now.
         """
         if is_array(query) and query.ndim == 1:
-            return super().search(np.asarray(query, np.float32), count)
+            return super().search(np.asarray(query, np.float32), count, corrected=corrected)
         if not (is_text(query) or is_picture(query)) or (is_text(query) and not query.strip()):
             raise UserError(f"search: give one sentence or one picture (got {query!r:.60}).")
-        return super().search((self._whole if is_picture(query) else self.reader).encode(query)[0], count)
+        if is_picture(query):
+            if corrected:
+                raise UserError("search: a bank corrects what sentences find, and this searches by a picture.")
+            return super().search(self._whole.encode(query)[0], count)
+        vector = self.reader.encode(query)[0]
+        return super().search(vector, count, corrected=self.taken is not None if corrected is None else corrected)
 
     def by_picture(self, image: Any, count: int = 10) -> list[Hit]:
         """The nearest images to one picture, whatever its file is called."""
         return super().search(self._whole.encode_image(image)[0], count)
+
+    def bank_remarks(self) -> list[str]:
+        """What to know of how sentences are ranked, with the cure: where the model's bank is not the index's."""
+        own = self.reader.hubs
+        if self.config.hubs == ("" if own is None else own.digest):
+            return []
+        if not self.config.hubs:
+            return [
+                f"Ranked by the cosine, since the index was made before its model's bank. Index again: {self.again}"
+            ]
+        now = "has none now" if own is None else "has another one now"
+        return [f"Ranked by scores that another bank corrected; the model {now}. Index again: {self.again}"]
 
     @cached_property
     def _whole(self) -> Embedder:

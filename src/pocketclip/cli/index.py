@@ -49,6 +49,7 @@ def index(
         source=source,
         typed_in=str(Path.cwd()),
         embeddings=embeddings.images,
+        hubs=loaded.hubs,
         items=[Item(**json.loads(line)) for line in item_lines(opened, embeddings.indices)],
     )
     command = f'pocketclip search "a red boat" --index {shlex.quote(str(out))}'

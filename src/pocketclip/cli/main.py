@@ -19,6 +19,7 @@ from pocketclip.cli.embed import embed
 from pocketclip.cli.evaluate import evaluate
 from pocketclip.cli.fit import fit
 from pocketclip.cli.group import SETTINGS, Commands
+from pocketclip.cli.hubs import hubs
 from pocketclip.cli.index import index
 from pocketclip.cli.kept import going_on, kept
 from pocketclip.cli.list import list_command
@@ -70,6 +71,7 @@ for command in (
     reinforce,
     study,
     embed,
+    hubs,
     index,
     search,
     report,

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,15 @@ def search(
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="Where the index's model is now, if it was moved.")
     ] = None,
+    corrected: Annotated[
+        bool | None,
+        typer.Option(
+            "--corrected/--plain",
+            help="Rank by scores with hubs corrected, as sentences are where the index's model has a bank, or by the "
+            "cosine alone; the score that is shown is the cosine.",
+            show_default=False,
+        ),
+    ] = None,
     json_lines: Json = False,
 ) -> None:
     """Find images by a sentence, or by a picture.
@@ -39,8 +49,11 @@ def search(
       pocketclip search --image dog.jpg --index index
     """
     from pocketclip.errors import UserError
+    from pocketclip.inputs import is_picture
     from pocketclip.search import Index as StoredIndex
 
+    if corrected and image is not None:
+        raise UserError("--corrected: a bank corrects what sentences find; leave it out where --image is given.")
     if (query is None or not query.strip()) == (image is None):
         raise UserError(
             'search: give one thing to search for: a sentence, such as "two dogs in the snow", or --image FILE.'
@@ -51,7 +64,7 @@ def search(
 
     opened = Index.open(index, model=model)
     with loading("the index's model"):
-        hits = opened.by_picture(image, count) if query is None else opened.search(query, count)
+        hits = opened.by_picture(image, count) if query is None else opened.search(query, count, corrected=corrected)
     if query is not None:
         _tell_how_it_was_read(opened, query)
     for hit in hits:
@@ -62,8 +75,11 @@ def search(
             caption = hit.item.captions[0] if hit.item.captions else ""
             place = hit.place.removeprefix(f"{Path.cwd()}{os.sep}")  # short, and it can still be opened from here
             print_line(caption, before=f"{hit.score:6.3f}  {place}{gone}  ")
-    for remark in opened.remarks(hits):
+    by_words = query is not None and not is_picture(query)
+    for remark in [*opened.remarks(hits), *(opened.bank_remarks() if by_words and corrected is not False else [])]:
         tell(remark)
+    if any(after.score > before.score for before, after in pairwise(hits)):
+        tell("Ranked with hubs corrected; the scores shown are cosines, by which --plain ranks.")
     if len(hits) == len(opened) < count:
         tell(f"The index holds no more than these {len(hits)} images.")
 

@@ -37,5 +37,6 @@ def finish(outcome: Outcome, *, device: str) -> tuple[CostResult, Path]:
         source=test.source.name,
         embeddings=test.embeddings.images,
         items=items,
+        hubs=model.hubs,
     )
     return cost, write_report([folder], folder / "report.html")

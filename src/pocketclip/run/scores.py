@@ -1,7 +1,7 @@
 """What a run's model scores on a split: quickly during training, and with intervals at the end."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
         frozen_features(run, source) if train.is_heads_only else trained_features(run, run.model, source, train, exact)
     )
     heads = run.model.heads_only().to(run.device).eval()
-    embeddings = embed_pairs(heads, pairs, run.device)
+    embeddings = replace(embed_pairs(heads, pairs, run.device), hubs=run.hubs)
     result = run.task.result(embeddings, source, judge_of(heads.pair_head), split=split)
     notes = [*result.notes, *run.notes.get(split, [])]
     result = result.model_copy(

@@ -14,6 +14,7 @@ from pocketclip.data.identity import picture_ids
 from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
+from pocketclip.hubs import Hubs
 from pocketclip.models.running.precision import round_to_half
 from pocketclip.recipe import Recipe
 from pocketclip.records import Trunk
@@ -82,6 +83,7 @@ class Run:
         self.task = embedding_task(recipe.objective.needs.task)
         self.broken = self.broken_of(self.train_source)
         self.trunk: Trunk | None = None  # that the run branched from
+        self.hubs: Hubs | None = None  # of the trained model
         self.num_captions: int | None = None  # known once every caption was read
         self.tried: Settings | None = None  # of the newest stage
         self.told: set[str] = set()  # what the user has been told of learning, by name

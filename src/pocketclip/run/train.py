@@ -17,6 +17,7 @@ from pocketclip.run.branch import follow_trunk
 from pocketclip.run.budget import check_budgets, spent
 from pocketclip.run.card import model_card
 from pocketclip.run.fit import fit_to_data
+from pocketclip.run.hubs import hubs_of, with_hubs
 from pocketclip.run.learning import note_chance
 from pocketclip.run.pace import Paced
 from pocketclip.run.repeats import note_shared_captions
@@ -91,6 +92,7 @@ def train(
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         if recipe.bundle_weights == "float16":
             round_to_half(run.model)
+        run.hubs = hubs_of(run)
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
     note_chance(run, splits)
     run.notes["threads"] = paced.notes
@@ -98,8 +100,10 @@ def train(
     record = _record(run, name, stages, Provenance.under(load))
     distributed.on_main(lambda: write_record(record, folder, "run"))
     model = PretrainedModel(run.model, recipe.model, run.tokenizer, run.preprocess)
+    model.hubs = run.hubs
     model.trained_on, model.in_half_precision = run.trained_on(), recipe.bundle_weights == "float16"
     card = model_card(name, recipe, record, {split: each.result for split, each in splits.items()}, run.model)
+    card = with_hubs(card, run.hubs)
     distributed.on_main(lambda: model.save_pretrained(folder / "bundle", card=card))
     return Outcome(folder, model, splits, record)
 

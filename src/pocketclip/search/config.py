@@ -1,23 +1,28 @@
 """What an index says of itself in `index.json`, and the command that makes it again."""
 
 import json
+import operator
 import os
 import re
 import shlex
 from pathlib import Path
 
+from pydantic import Field
+
 from pocketclip.config import Config
 from pocketclip.errors import UserError
 
-VERSION = 2
-"""Of an index's files; version 1 kept places as they were typed, and no fingerprint of its model."""
+VERSION = 3
+"""Of an index's files: of one with corrections. Without them it is of version 2, which earlier versions read."""
+LASTING_PLACES = 2
+"""Version 1 kept places as they were typed, and no fingerprint of its model."""
 _LIBRARY = re.compile(r"[\w-]{2,}:")
 
 
 class IndexConfig(Config):
     """The content of `index.json`."""
 
-    format_version: int = VERSION
+    format_version: int = LASTING_PLACES
     model: str
     """What made the embeddings: a bundle, whose relative path starts at the index's folder, or `LIBRARY:NAME`."""
     model_fingerprint: str = ""
@@ -30,6 +35,8 @@ class IndexConfig(Config):
     num_images: int
     embed_dim: int
     date: str
+    hubs: str = Field(default="", exclude_if=operator.not_)
+    """`Hubs.digest` of the bank by which scores are corrected; empty where there was none."""
 
     @classmethod
     def read(cls, path: Path) -> "IndexConfig":

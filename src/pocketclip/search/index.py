@@ -3,6 +3,7 @@
 index.json          which model made it, from what, where, how many
 embeddings.npy      (N, D) float32, unit length per row
 items.jsonl         one line an image: key, place, captions, file
+hubs.npy            (N,) float32 that is taken from each image's score with a sentence, where the model has a bank
 """
 
 import json
@@ -17,8 +18,9 @@ import numpy.typing as npt
 
 from pocketclip.errors import UserError
 from pocketclip.files import cannot_write, no_such, write_atomically
+from pocketclip.hubs import Hubs
 from pocketclip.records import now
-from pocketclip.search.config import VERSION, IndexConfig, written_model
+from pocketclip.search.config import LASTING_PLACES, VERSION, IndexConfig, written_model
 from pocketclip.search.places import find_again, first_gone, lasting, source_is_gone
 
 Floats = npt.NDArray[np.float32]
@@ -45,6 +47,8 @@ class Hit:
     item: Item
     exists: bool | None = None
     """Whether its file is still there; None of a picture that lies in no file."""
+    corrected: float | None = None
+    """What it was ranked by, where that is not the cosine."""
 
     @property
     def place(self) -> str:
@@ -55,7 +59,8 @@ class Hit:
         """What `pocketclip search --json` prints."""
         item = self.item
         values = {"score": round(self.score, 4), "key": item.key, "place": item.place, "captions": item.captions}
-        return {**values, "exists": self.exists}
+        corrected = {} if self.corrected is None else {"corrected_score": round(self.corrected, 4)}
+        return {**values, "exists": self.exists, **corrected}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -66,6 +71,8 @@ class Index:
     config: IndexConfig
     embeddings: Floats
     items: list[Item]
+    taken: Floats | None = None
+    """(N,) what corrects each image's score with a sentence (`Hubs.of_images`); None where the model had no bank."""
 
     def __repr__(self) -> str:
         return (
@@ -93,18 +100,23 @@ class Index:
             raise UserError(f"{problem} Make one: pocketclip index FOLDER --model MODEL --out {out}")
         config = IndexConfig.read(path)
         cure = f"Index again: {config.again(folder)}"
-        for name in ("embeddings.npy", "items.jsonl"):
+        for name in ("embeddings.npy", "items.jsonl", *(["hubs.npy"] if config.hubs else [])):
             if not (folder / name).is_file():
                 raise UserError(f"{folder / name}: missing; the index is incomplete. {cure}")
         try:
             embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            taken = np.load(folder / "hubs.npy", allow_pickle=False) if config.hubs else None
             text = (folder / "items.jsonl").read_text(encoding="utf-8")
             items = [Item(**json.loads(line)) for line in text.split("\n")[:-1]]  # captions may hold other line ends
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{folder}: the index is damaged ({error}). {cure}") from error
         if len(items) != config.num_images or embeddings.shape != (config.num_images, config.embed_dim):
             raise UserError(f"{folder}: the index is damaged (its files do not fit together). {cure}")
-        return cls(folder, config, embeddings, items)
+        if taken is not None and not (
+            taken.shape == (len(items),) and taken.dtype == np.float32 and np.isfinite(taken).all()
+        ):
+            raise UserError(f"{folder / 'hubs.npy'}: the index is damaged (no number for each image). {cure}")
+        return cls(folder, config, embeddings, items, taken)
 
     @classmethod
     def write(
@@ -117,17 +129,21 @@ class Index:
         items: Sequence[Item],
         model_fingerprint: str = "",
         typed_in: str = "",
+        hubs: Hubs | None = None,
     ) -> Self:
         """Write an index of N items and their (N, D) embeddings of unit length.
 
-        The model is a bundle's folder, or a name of another library; for other settings see `IndexConfig`. `index.json`
-        comes last, so a half-written index is never opened.
+        The model is a bundle's folder, or a name of another library; `hubs` is its bank, where it has one. For other
+        settings see `IndexConfig`. `index.json` comes last, so a half-written index is never opened.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "index.json").unlink(missing_ok=True)
             with (folder / "embeddings.npy").open("wb") as opened:
                 np.save(opened, embeddings.astype(np.float32))
+            (folder / "hubs.npy").unlink(missing_ok=True)
+            if hubs is not None:
+                np.save(folder / "hubs.npy", hubs.of_images(embeddings.astype(np.float32)))
         except OSError as error:
             raise cannot_write(folder, error) from error
         kept = (replace(item, place=place, file=file) for item in items for place, file in [lasting(item.place)])
@@ -135,6 +151,8 @@ class Index:
         write_atomically(folder / "items.jsonl", lines)
         count, width = embeddings.shape
         config = IndexConfig(
+            format_version=LASTING_PLACES if hubs is None else VERSION,
+            hubs="" if hubs is None else hubs.digest,
             model=written_model(model, folder),
             model_fingerprint=model_fingerprint,
             source=source,
@@ -157,8 +175,11 @@ class Index:
         """The command that makes this index again."""
         return self.config.again(self.folder)
 
-    def search(self, query: Floats, count: int = 10) -> list[Hit]:
-        """The nearest images to a query of unit length, (D,), at most `count`, best first."""
+    def search(self, query: Floats, count: int = 10, *, corrected: bool | None = None) -> list[Hit]:
+        """The nearest images to a query of unit length, (D,), at most `count`, best first; of equal ones the first.
+
+        A query that is a sentence's may have scores `corrected`, which lets hubs not come first.
+        """
         if query.shape != (self.config.embed_dim,):
             raise UserError(
                 f"{self.folder}: holds vectors of {self.config.embed_dim} numbers, the query has {query.shape[-1]}; "
@@ -166,15 +187,22 @@ class Index:
             )
         if count < 1:
             raise UserError(f"{self.folder}: count should be at least 1 (got {count}).")
-        scores = self.embeddings @ query
-        count = min(count, len(scores))
-        nearest = np.argpartition(-scores, count - 1)[:count] if count else np.zeros(0, np.int64)
-        ordered = sorted(nearest, key=lambda number: (-scores[number], number))
-        return [self._hit(float(scores[number]), self.items[number]) for number in ordered]
+        if corrected and self.taken is None:
+            raise UserError(
+                f"{self.folder}: has nothing to correct scores with, as its model had no bank. Make one, and index "
+                f"again: pocketclip hubs {shlex.quote(str(self.model))} --data SOURCE"
+            )
+        cosines = self.embeddings @ query
+        ranked = cosines - self.taken if corrected else cosines
+        ordered = _best(ranked, min(count, len(ranked)))
+        hits = [self._hit(float(cosines[number]), self.items[number]) for number in ordered]
+        if not corrected:
+            return hits
+        return [replace(hit, corrected=float(ranked[number])) for hit, number in zip(hits, ordered, strict=True)]
 
     def _hit(self, score: float, item: Item) -> Hit:
         """With the place where the image is now."""
-        if self.config.format_version < VERSION:
+        if self.config.format_version < LASTING_PLACES:
             return Hit(score, item, exists=bool(lasting(item.place)[1]) or None)
         if not item.file:
             return Hit(score, item)
@@ -195,9 +223,18 @@ class Index:
                 f"{len(gone)} of {len(hits)} results {is_are} gone from disk ({outermost[0]}{more}). "
                 f"Index again: {self.config.again(self.folder, source_is_gone=moved)}"
             )
-        if self.config.format_version < VERSION:
+        if self.config.format_version < LASTING_PLACES:
             told.append(
                 f"{self.folder}: an earlier version made this index; relative places in it start at the folder in "
                 f"which that was done. Index again to have them whole: {self.again}"
             )
         return told
+
+
+def _best(scores: Floats, count: int) -> list[int]:
+    """The numbers of the highest scores, best first, of equal ones the first."""
+    if count == 0:
+        return []
+    least = np.partition(scores, -count)[-count]
+    chosen = np.flatnonzero(scores >= least)
+    return chosen[np.argsort(-scores[chosen], kind="stable")][:count].tolist()
