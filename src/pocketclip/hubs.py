@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, ValidationError
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, TypeAdapter, ValidationError
 
-from pocketclip.config import Config
+from pocketclip.config import Config, explain
 from pocketclip.errors import UserError, first_line
 
 Floats = npt.NDArray[np.float32]
@@ -104,8 +104,11 @@ HubsConfig = Annotated[Annotated[LogSumExp, Tag("log_sum_exp")] | Annotated[Csls
 
 def settings_of(values: Mapping[str, Any], *, place: str) -> LogSumExp | Csls:
     """Settings from plain values; a UserError names `place` and the key."""
-    kind: type[LogSumExp | Csls] = Csls if _kind_of(values) == "csls" else LogSumExp
-    return kind.parse(dict(values), place=place)
+    try:
+        settings: LogSumExp | Csls = TypeAdapter(HubsConfig).validate_python(values)
+    except ValidationError as error:
+        raise UserError(explain(error, place, HubsConfig)) from None
+    return settings
 
 
 class _Header(Config):

@@ -73,9 +73,7 @@ class Index(search.Index):
         if self.config.hubs == ("" if own is None else own.digest):
             return []
         if not self.config.hubs:
-            return [
-                f"Ranked by the cosine, since the index was made before its model's bank. Index again: {self.again}"
-            ]
+            return [f"Ranked by the cosine, as the index is older than its model's bank. Index again: {self.again}"]
         now = "has none now" if own is None else "has another one now"
         return [f"Ranked by scores that another bank corrected; the model {now}. Index again: {self.again}"]
 

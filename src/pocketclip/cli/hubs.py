@@ -26,11 +26,11 @@ def hubs(
 ) -> None:
     """Give a model a bank by which scores are corrected, so that hubs do not come first.
 
-    Some pictures are near to every sentence. A bank of training captions and pictures says which: `evaluate` then reports
-    corrected scores beside the plain ones, and `index` and `search` rank by them. In a recipe: hubs: {scale: 20}.
+    Some pictures are near to every sentence. A bank of training captions and pictures says which: `evaluate` then
+    reports corrected scores beside the plain ones, and `index` and `search` rank by them. In a recipe: hubs: {}.
 
     \b
-    Example:
+    Examples:
       pocketclip hubs runs/mine --data folder:photos
       pocketclip hubs runs/mine --data folder:photos --set scale=30 --out bundles/mine
     """

@@ -187,13 +187,14 @@ class Index:
             )
         if count < 1:
             raise UserError(f"{self.folder}: count should be at least 1 (got {count}).")
-        if corrected and self.taken is None:
+        taken = self.taken if corrected else None
+        if corrected and taken is None:
             raise UserError(
                 f"{self.folder}: has nothing to correct scores with, as its model had no bank. Make one, and index "
                 f"again: pocketclip hubs {shlex.quote(str(self.model))} --data SOURCE"
             )
         cosines = self.embeddings @ query
-        ranked = cosines - self.taken if corrected else cosines
+        ranked = cosines if taken is None else cosines - taken
         ordered = _best(ranked, min(count, len(ranked)))
         hits = [self._hit(float(cosines[number]), self.items[number]) for number in ordered]
         if not corrected:
@@ -237,4 +238,5 @@ def _best(scores: Floats, count: int) -> list[int]:
         return []
     least = np.partition(scores, -count)[-count]
     chosen = np.flatnonzero(scores >= least)
-    return chosen[np.argsort(-scores[chosen], kind="stable")][:count].tolist()
+    best: list[int] = chosen[np.argsort(-scores[chosen], kind="stable")][:count].tolist()
+    return best
