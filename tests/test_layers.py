@@ -16,6 +16,7 @@ LAYERS = (
         "files",
         "hardware",
         "head",
+        "hubs",
         "inputs",
         "records",
         "shipped_recipes",

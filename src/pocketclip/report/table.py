@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 
 from pocketclip.cost.plan import Plan
+from pocketclip.evaluate.recalls import CORRECTED
 from pocketclip.records import CostResult, EvalResult, Interval, RunRecord
 
 COST_COLUMNS = ("", "image", "text")
@@ -65,7 +66,8 @@ def results_csv(results: Iterable[EvalResult]) -> str:
     writer.writerow(RESULT_COLUMNS)
     for result in results:
         for name, score in result.metrics.items():
-            queries = result.num_captions if name.startswith("text_to_image") else result.num_images
+            plain = name.removeprefix(CORRECTED)
+            queries = result.num_captions if plain.startswith("text_to_image") else result.num_images
             whole = (result.model or "", result.task, result.dataset, result.split)
             bounds = (score.value, score.low, score.high) if isinstance(score, Interval) else (score, "", "")
             writer.writerow([*whole, name, *bounds, queries or result.num_captions])

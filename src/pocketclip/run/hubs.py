@@ -39,7 +39,7 @@ def make_hubs(
     order: Numbers = random.permutation(len(source))
     texts, num_read = _draw_captions(source, order, settings.num_captions, random)
     if not texts:
-        raise UserError(f"{source.name}: no sample has a caption; a bank needs pictures with captions.")
+        raise _no_captions(source)
     captions = exact.encode_text(texts)
     chosen = order[: settings.num_images]
     part = Subset(source, chosen, source.name)
@@ -56,6 +56,16 @@ def make_hubs(
         source.fingerprint(),
         seed,
     )
+
+
+def check_hubs(run: Run) -> None:
+    """A UserError, before the first stage, where a recipe asks for a bank that its data cannot give."""
+    if run.recipe.hubs is not None and not any(readable_captions(run.train_source)):
+        raise _no_captions(run.train_source)
+
+
+def _no_captions(source: Source) -> UserError:
+    return UserError(f"{source.name}: no sample has a caption; a bank of hubs needs pictures with captions.")
 
 
 def hubs_of(run: Run) -> Hubs | None:

@@ -17,7 +17,7 @@ from pocketclip.run.branch import follow_trunk
 from pocketclip.run.budget import check_budgets, spent
 from pocketclip.run.card import model_card
 from pocketclip.run.fit import fit_to_data
-from pocketclip.run.hubs import hubs_of, with_hubs
+from pocketclip.run.hubs import check_hubs, hubs_of, with_hubs
 from pocketclip.run.learning import note_chance
 from pocketclip.run.pace import Paced
 from pocketclip.run.repeats import note_shared_captions
@@ -88,6 +88,7 @@ def train(
     note_shared_captions(run)
     paced.fit()
     check_towers(run)
+    check_hubs(run)
     with measure_energy(with_energy) as run.energy:
         stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
         if recipe.bundle_weights == "float16":
