@@ -192,7 +192,7 @@ def test_a_hub_name_is_fetched_with_our_files_only(write: Callable[..., Path], m
     hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert read_bundle("owner/name").config == CONFIG
-    assert asked == [("owner/name", [*FILES, "trained_on.npy"])]
+    assert asked == [("owner/name", [*FILES, "trained_on.npy", "hubs.safetensors"])]
 
 
 def test_a_newer_bundle_replaces_the_older_one(write: Callable[..., Path], tmp_path: Path) -> None:

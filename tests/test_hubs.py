@@ -66,7 +66,9 @@ def test_what_is_taken_equals_a_loop(
 def test_of_a_bank_of_one_its_cosine_is_taken(settings: LogSumExp | Csls) -> None:
     hubs, things = make(settings, captions=1, images=1), unit_rows(7, 8, 0)
     share = 1 if isinstance(settings, LogSumExp) else 0.5
-    np.testing.assert_allclose(hubs.of_images(things), share * (things @ hubs.captions[0].astype(np.float32)), atol=1e-6)
+    np.testing.assert_allclose(
+        hubs.of_images(things), share * (things @ hubs.captions[0].astype(np.float32)), atol=1e-6
+    )
 
 
 def test_a_thing_near_to_all_loses_most_and_equal_things_alike() -> None:

@@ -13,14 +13,15 @@ from PIL import Image
 
 import teachers as tiny
 from conftest import build_tiny_pretrained, encode_picture
-from pocketclip.asked import open_model
+from pocketclip.asked import PretrainedModel, open_model
 from pocketclip.asked.index import Index, fingerprint_of
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError
+from pocketclip.hubs import FILE, Hubs, LogSumExp
 from pocketclip.search import Item
 
 
-def make_index(folder: Path, model: Path | str, loaded: Embedder) -> Path:
+def make_index(folder: Path, model: Path | str, loaded: Embedder, hubs: Hubs | None = None) -> Path:
     photos = folder / "photos"
     photos.mkdir()
     for number in range(5):
@@ -34,6 +35,7 @@ def make_index(folder: Path, model: Path | str, loaded: Embedder) -> Path:
         typed_in=str(folder),
         embeddings=loaded.encode_image(files),
         items=[Item(file.stem, str(file), []) for file in files],
+        hubs=hubs,
     )
     return folder / "index"
 
@@ -128,3 +130,64 @@ def test_it_is_offered_at_the_top() -> None:
     assert {"Index", "load", "__version__", "open_model"} <= set(dir(pocketclip))
     with pytest.raises(UserError, match=r"another library; open it with pocketclip\.open_model\('hf:x/y'\)"):
         pocketclip.load("hf:x/y")
+
+
+def give_bank(model: PretrainedModel, seed: int = 0) -> Hubs:
+    """A bank of sentences that lie where few pictures do, so that it changes who comes first."""
+    rows = model.encode_text([f"a red circle {seed} {number}" for number in range(9)]).astype(np.float16)
+    model.hubs = Hubs(LogSumExp(scale=5 + seed), rows, rows, np.zeros(0, np.int64), "folder:photos")
+    return model.hubs
+
+
+def corrected_index(folder: Path) -> tuple[Path, PretrainedModel]:
+    model = build_tiny_pretrained()
+    give_bank(model)
+    return make_index(folder, model.save_pretrained(folder / "bundle", card="x"), model, hubs=model.hubs), model
+
+
+def test_sentences_are_ranked_by_corrected_scores_pictures_by_the_cosine(tmp_path: Path) -> None:
+    place, model = corrected_index(tmp_path)
+    index, vector = Index.open(place), model.encode_text("a red circle")[0]
+    cosines = np.asarray(index.embeddings) @ vector
+    ranked = cosines - model.hubs.of_images(np.asarray(index.embeddings))  # type: ignore[union-attr]
+    best = [str(number) for number in np.argsort(-ranked, kind="stable")]
+    usual = [str(number) for number in np.argsort(-cosines, kind="stable")]
+    assert best != usual
+    assert keys(index.search("a red circle")) == keys(index.search(vector, corrected=True)) == best
+    assert keys(index.search("a red circle", corrected=False)) == keys(index.search(vector)) == usual
+    picture = place.parent / "photos" / "3.jpg"
+    assert index.search(picture, 1)[0].corrected is None
+    assert index.by_picture(picture, 1)[0].corrected is None
+    with pytest.raises(UserError, match="searches by a picture"):
+        index.search(picture, corrected=True)
+    assert index.bank_remarks() == []
+
+
+def test_an_index_without_a_bank_is_searched_as_before(place: Path) -> None:
+    index = Index.open(place)
+    assert all(hit.corrected is None for hit in index.search("a red circle"))
+    assert index.bank_remarks() == []
+    with pytest.raises(UserError, match="had no bank"):
+        index.search("a red circle", corrected=True)
+
+
+def test_another_bank_than_the_indexs_is_told(tmp_path: Path) -> None:
+    place, model = corrected_index(tmp_path)
+    bundle = tmp_path / "bundle"
+    give_bank(model, seed=1)
+    (bundle / FILE).write_bytes(model.hubs.to_bytes())  # type: ignore[union-attr]
+    (remark,) = Index.open(place).bank_remarks()
+    assert "another bank corrected; the model has another one now. Index again: " in remark
+    (bundle / FILE).unlink()
+    (remark,) = Index.open(place).bank_remarks()
+    assert "the model has none now" in remark
+    assert all(hit.corrected is not None for hit in Index.open(place).search("red"))
+
+
+def test_an_index_from_before_the_bank_is_told(place: Path) -> None:
+    model = open_model(place.parent / "bundle", device="cpu")
+    assert isinstance(model, PretrainedModel)
+    (place.parent / "bundle" / FILE).write_bytes(give_bank(model).to_bytes())
+    index = Index.open(place)
+    assert index.search("red", 1)[0].corrected is None
+    assert "the index is older than its model's bank. Index again: " in index.bank_remarks()[0]

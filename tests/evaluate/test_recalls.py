@@ -125,12 +125,12 @@ def embeddings(seed: int = 3, num_images: int = 30) -> Embeddings:
 
 
 @pytest.fixture
-def source(make_folder: Callable[..., Path]):  # noqa: ANN201
+def source(make_folder: Callable[..., Path]):
     return open_source(f"folder:{make_folder(8)}", place="x")
 
 
 @pytest.mark.parametrize("task", [Retrieval(), Folds()], ids=["retrieval", "folds"])
-def test_corrected_scores_stand_beside_the_plain_ones(task, source, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+def test_corrected_scores_stand_beside_the_plain_ones(task, source, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (folds_module, ranks_module):
         monkeypatch.setattr(module, "FOLD", 10)
     plain = task.result(embeddings(), source)
@@ -150,7 +150,7 @@ def test_corrected_scores_stand_beside_the_plain_ones(task, source, monkeypatch:
     assert {name: points[name] for name in task.points(embeddings(), source)} == task.points(embeddings(), source)
 
 
-def test_scores_are_those_of_the_ranks_by_hand(source) -> None:  # noqa: ANN001
+def test_scores_are_those_of_the_ranks_by_hand(source) -> None:
     own, bank = embeddings(), hubs()
     taken = bank.of_images(own.images), bank.of_texts(own.texts)
     text_ranks, image_ranks = by_hand(own.images, own.texts, own.text_images, taken, np.arange(len(own.texts)))
@@ -174,7 +174,7 @@ def test_the_gain_is_of_the_same_draws() -> None:
     assert same == Interval(value=0, low=0, high=0)
 
 
-def test_kept_items_give_the_corrected_scores_again(source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+def test_kept_items_give_the_corrected_scores_again(source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (folds_module, ranks_module):
         monkeypatch.setattr(module, "FOLD", 10)
     for task in (Retrieval(), Folds()):
@@ -196,7 +196,7 @@ def test_kept_items_give_the_corrected_scores_again(source, tmp_path: Path, monk
         assert "corrected_mean_recall" in compare([items], [items]).metrics
 
 
-def test_a_model_with_a_bank_is_measured_with_it(tiny_pretrained: PretrainedModel, source) -> None:  # noqa: ANN001
+def test_a_model_with_a_bank_is_measured_with_it(tiny_pretrained: PretrainedModel, source) -> None:
     plain = measure(Retrieval(), tiny_pretrained, TaskData(source))
     ids = np.sort(embed_source(tiny_pretrained, source).pictures[:3])  # type: ignore[index]
     tiny_pretrained.hubs = hubs(16, ids)
@@ -206,7 +206,7 @@ def test_a_model_with_a_bank_is_measured_with_it(tiny_pretrained: PretrainedMode
     assert "3 of 8 pictures are in that bank: corrected scores flatter" in both.notes
 
 
-def test_points_of_no_bank_are_as_they_were(source) -> None:  # noqa: ANN001
+def test_points_of_no_bank_are_as_they_were(source) -> None:
     own = embeddings()
     expected = point_metrics(retrieval_ranks(own.images, own.texts, own.text_images))
     points = Retrieval().points(own, source)

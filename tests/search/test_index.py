@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pocketclip.errors import UserError
+from pocketclip.hubs import Hubs, LogSumExp
 from pocketclip.search import Index, Item
 
 
@@ -186,7 +187,7 @@ def test_an_index_of_an_earlier_version_is_searched_with_a_word(tmp_path: Path) 
 def test_an_index_of_a_later_version_asks_for_an_update(tmp_path: Path) -> None:
     folder = make(tmp_path).folder
     (folder / "index.json").write_text('{"format_version": 9, "secret": 1}')
-    with pytest.raises(UserError, match=r"index\.json: of version 9, and this pocketclip reads up to 2; update it"):
+    with pytest.raises(UserError, match=r"index\.json: of version 9, and this pocketclip reads up to 3; update it"):
         Index.open(folder)
 
 
@@ -213,3 +214,87 @@ def test_an_index_inside_a_folder_is_pointed_at(tmp_path: Path) -> None:
 def test_fewer_than_one_is_no_count(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"count should be at least 1 \(got 0\)"):
         make(tmp_path).search(np.ones(8, np.float32), 0)
+
+
+def bank(width: int = 8, count: int = 30, seed: int = 5) -> Hubs:
+    rows = np.random.default_rng(seed).normal(size=(count, width))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    return Hubs(LogSumExp(), rows, rows, np.zeros(0, np.int64), "folder:photos")
+
+
+def with_bank(folder: Path, hubs: Hubs | None, count: int = 50) -> Index:
+    plain = make(folder, count)
+    vectors = np.array(plain.embeddings)  # no view of the file that is written anew
+    return Index.write(
+        folder / "index", model=folder / "bundle", source="x", embeddings=vectors, items=plain.items, hubs=hubs
+    )
+
+
+@pytest.mark.parametrize("count", [1, 7, 49, 50, 60])
+def test_corrected_hits_are_those_of_asking_every_image(tmp_path: Path, count: int) -> None:
+    index, hubs = with_bank(tmp_path, bank()), bank()
+    for seed in range(20):
+        query = np.random.default_rng(seed).normal(size=8).astype(np.float32)
+        query /= np.linalg.norm(query)
+        cosines = np.asarray(index.embeddings) @ query
+        ranked = cosines - hubs.of_images(np.asarray(index.embeddings))
+        expected = sorted(range(50), key=lambda number: (-ranked[number], number))[:count]
+        hits = index.search(query, count, corrected=True)
+        assert [hit.item.key for hit in hits] == [f"k{number}" for number in expected]
+        assert [hit.score for hit in hits] == [float(cosines[number]) for number in expected]  # the cosine stays
+        assert [hit.corrected for hit in hits] == [float(ranked[number]) for number in expected]
+        one = np.concatenate([query, [1]]).astype(np.float32)  # an inner product with one more number says the same
+        more = np.concatenate([index.embeddings, -index.taken[:, None]], axis=1) @ one  # type: ignore[index]
+        np.testing.assert_allclose(more, ranked, atol=1e-6)
+
+
+def test_without_correction_nothing_changes(tmp_path: Path) -> None:
+    query = np.ones(8, np.float32) / np.sqrt(8).astype(np.float32)
+    plain = make(tmp_path / "a").search(query, 9)
+    assert with_bank(tmp_path / "b", bank()).search(query, 9) == plain
+    assert "corrected_score" not in plain[0].to_json()
+
+
+def test_of_equal_images_at_the_cut_the_first_come(tmp_path: Path) -> None:
+    vectors = np.ones((9, 1), np.float32)
+    items = [Item(str(number), "", []) for number in range(9)]
+    one = Hubs(LogSumExp(), *(np.ones((1, 1), np.float16),) * 2, np.zeros(0, np.int64), "x")
+    index = Index.write(tmp_path / "i", model=tmp_path, source="x", embeddings=vectors, items=items, hubs=one)
+    for corrected in (True, False):
+        hits = index.search(np.ones(1, np.float32), 4, corrected=corrected)
+        assert [hit.item.key for hit in hits] == ["0", "1", "2", "3"]
+    assert index.search(np.ones(1, np.float32), 1, corrected=True)[0].to_json()["corrected_score"] == 0
+
+
+def test_an_index_without_a_bank_corrects_nothing_and_says_how(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"its model had no bank.*pocketclip hubs .*bundle --data SOURCE"):
+        make(tmp_path).search(np.ones(8, np.float32), 1, corrected=True)
+
+
+def test_an_index_that_is_made_again_without_a_bank_forgets_it(tmp_path: Path) -> None:
+    assert with_bank(tmp_path, bank()).config.hubs == bank().digest
+    again = with_bank(tmp_path, None)
+    assert (again.config.hubs, again.taken) == ("", None)
+    assert not (again.folder / "hubs.npy").exists()
+
+
+def test_earlier_versions_read_an_index_without_a_bank(tmp_path: Path) -> None:
+    values = json.loads((make(tmp_path).folder / "index.json").read_text())
+    assert values["format_version"] == 2
+    assert "hubs" not in values
+    values = json.loads((with_bank(tmp_path, bank()).folder / "index.json").read_text())
+    assert values["format_version"] == 3  # and they say of one with a bank that they have to be updated
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros(49, np.float32), np.zeros(50), np.full(50, np.nan, np.float32), np.zeros((50, 1), np.float32), None],
+)
+def test_damaged_corrections_are_a_users_error(tmp_path: Path, array: np.ndarray | None) -> None:
+    folder = with_bank(tmp_path, bank()).folder
+    if array is None:
+        (folder / "hubs.npy").unlink()
+    else:
+        np.save(folder / "hubs.npy", array)
+    with pytest.raises(UserError, match=r"hubs\.npy.*Index again"):
+        Index.open(folder)
