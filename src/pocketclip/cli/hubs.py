@@ -32,7 +32,7 @@ def hubs(
     \b
     Examples:
       pocketclip hubs runs/mine --data folder:photos
-      pocketclip hubs runs/mine --data folder:photos --set scale=30 --out bundles/mine
+      pocketclip hubs runs/mine --data folder:photos --set scale=10 --out better
     """
     from pocketclip.asked import library_model
     from pocketclip.asked.bundle import PretrainedModel
