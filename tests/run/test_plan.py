@@ -11,6 +11,7 @@ from pocketclip.cost.plan import Plan
 from pocketclip.errors import UserError
 from pocketclip.files import shipped
 from pocketclip.hardware import Load, available_cores
+from pocketclip.hubs import LogSumExp
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.report.table import plan_rows
 from pocketclip.run.measure import measure_throughput
@@ -42,6 +43,12 @@ def test_a_given_speed_and_price_are_plain_arithmetic() -> None:
     assert all(found.storage_bytes.values())
     assert ["time", "8 s"] in plan_rows(found)
     assert ["price at $3600 an hour", "$8.00"] in plan_rows(found)
+
+
+def test_a_bank_is_part_of_the_bundle() -> None:
+    made = recipe().model_copy(update={"hubs": LogSumExp(num_captions=10, num_images=5)})
+    sizes = [plan("this", made=own).storage_bytes["bundle"] for own in (recipe(), made)]
+    assert sizes[1] - sizes[0] == 2 * made.model.embed_dim * 15  # type: ignore[operator]
 
 
 def test_without_record_or_publication_it_is_an_estimate_with_a_range() -> None:

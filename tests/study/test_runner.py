@@ -20,6 +20,7 @@ from pocketclip.evaluate.statistics import resampled_ratios
 from pocketclip.evaluate.tasks import Retrieval
 from pocketclip.evaluate.tasks.retrieval import point_metrics
 from pocketclip.features.encode import Embeddings
+from pocketclip.hubs import Hubs, LogSumExp
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import Provenance, RunRecord, write_record
 from pocketclip.study import runs as runs_module
@@ -56,6 +57,7 @@ class QuickTraining:
         self.model = model
         self.names: list[str] = []
         self.problems: dict[str, Exception] = {}
+        self.hubs: Hubs | None = None
 
     def __call__(self, recipe: Recipe, folder: Path, *, name: str, **options: Any) -> SimpleNamespace:
         self.names.append(name)
@@ -65,7 +67,8 @@ class QuickTraining:
         (folder / "recipe.yaml").write_text(dump_recipe(recipe))
         random = np.random.default_rng([recipe.seed, round(1e4 * recipe.train.learning_rate.heads)])  # type: ignore[operator]
         images, texts = (random.normal(size=(count, 4)).astype(np.float32) for count in (8, 16))
-        embeddings = Embeddings(images, texts, np.repeat(np.arange(8), 2), np.arange(8), [])
+        owners = np.repeat(np.arange(8), 2)
+        embeddings = Embeddings(images, texts, owners, np.arange(8), [], hubs=self.hubs)
         source = open_source({"kind": "scenes", "count": 8})
         result = Retrieval().result(embeddings, source, split="val")
         record = RunRecord(
@@ -192,6 +195,21 @@ def test_a_stopped_study_has_a_table_of_what_is_finished(
     assert score_rows(record)[1][0] == "fast heads (0 of 2 seeds)"
 
 
+def test_a_study_compares_corrected_scores_where_all_runs_have_a_bank(
+    study: Callable[..., Study], tmp_path: Path, training: QuickTraining
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(9, 4))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    training.hubs = Hubs(LogSumExp(), rows, rows, np.zeros(0, np.int64), "x")
+    metrics = ["mean_recall", "corrected_mean_recall", "corrected_text_to_image_recall@5"]
+    record, _ = carry_out(study(metrics=metrics), tmp_path / "out")
+    for row in record.rows:
+        for measure in row.metrics.values():
+            assert measure.mean.low <= measure.mean.value <= measure.mean.high
+    assert record.rows[1].metrics["corrected_mean_recall"].difference is not None
+    assert score_columns(record)[3] == "T→I R@5 corrected"
+
+
 def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
     study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:
@@ -211,6 +229,8 @@ def test_a_folder_of_something_else_or_of_another_recipe_is_refused(
     told = r"metrics: recall was not measured on val\. Did you mean 'mean_recall'\? Known: image_to_text_mean_average"
     with pytest.raises(UserError, match=told):
         carry_out(study(**one, metrics=["recall"]), folder, resume=True)
+    with pytest.raises(UserError, match=r"metrics: corrected_mean_recall was not measured on val"):
+        carry_out(study(**one, metrics=["corrected_mean_recall"]), folder, resume=True)
     (folder / "plain" / "seed-0" / "ranks_val.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(UserError, match=r"the run is damaged .*; delete the folder and resume"):
         carry_out(study(**one), folder, resume=True)

@@ -50,7 +50,7 @@ def storage_bytes(
     num_bytes: dict[str, int | None] = {
         "data": None if source is None else _data_bytes(source, num_items),
         "checkpoints": None if model is None else _checkpoints(recipe, model),
-        "bundle": None if model is None else 4 * sum(model.parts.values()),
+        "bundle": None if model is None else 4 * sum(model.parts.values()) + _bank(recipe),
     }
     caches = [stage.cache for stage in recipe.stages.values() if stage.cache is not None]
     if caches and model is None:
@@ -64,6 +64,12 @@ def storage_bytes(
             num_items * 2 * (views * model.image_width + captions * model.text_width)
         )  # float16
     return num_bytes
+
+
+def _bank(recipe: Recipe) -> int:
+    """At most, of embeddings in half precision."""
+    hubs = recipe.hubs
+    return 0 if hubs is None else 2 * recipe.model.embed_dim * (hubs.num_captions + hubs.num_images)
 
 
 def _data_bytes(source: Source, num_items: int) -> int:

@@ -178,7 +178,9 @@ class FirstRow:
 def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
     """Resamples of the mean over runs of each metric that is known unit by unit."""
     task, groups = runs[0].task, [run.units for run in runs]
-    asked = [metric for metric in metrics if metric in {*groups[0][0], *task.means}]
+    known = groups[0][0].keys()
+    means = {name for name, parts in task.means.items() if known >= set(parts)}
+    asked = [metric for metric in metrics if metric in known | means]
     if not asked:
         return {}
     mean: list[Units] = (
