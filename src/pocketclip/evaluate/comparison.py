@@ -12,7 +12,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.intervals import join, student_t
 from pocketclip.evaluate.items import Items
 from pocketclip.evaluate.matching import in_order_of
-from pocketclip.evaluate.statistics import Floats, Units, ratios, resampled_ratios
+from pocketclip.evaluate.statistics import Floats, Units, measured, ratios, resampled_ratios
 from pocketclip.records import Interval, Provenance
 
 FEWEST = 6
@@ -86,7 +86,7 @@ def compare(ours: Sequence[Items], theirs: Sequence[Items], *, names: tuple[str,
     if not scores:
         raise UserError(f"{names[0]} and {names[1]} have no score of {first.record.task} in common.")
     sides = [_mean_units(part, scores) for part in (all_units[: len(ours)], all_units[len(ours) :])]
-    means = {name: parts for name, parts in first.task.means.items() if set(parts) <= set(scores)}
+    means = measured(first.task.means, scores)
     values = [ratios(units, means) for units in sides]
     draws = _paired_draws(sides[0], sides[1], means)
     by_run = [ratios(_only(units, scores), means) for units in all_units]

@@ -26,7 +26,9 @@ def ratios(groups: Sequence[Units], means: Means) -> dict[str, float]:
     """Every score by its name: successes over trials, averaged over groups, and the means; see `resampled_ratios`."""
     shares = [[float(hits.sum() / counts.sum()) for hits, counts in group.values()] for group in groups]
     scores = dict(zip(groups[0], np.mean(shares, axis=0).tolist(), strict=True))
-    return scores | {name: float(np.mean([scores[part] for part in parts])) for name, parts in _had(means, scores)}
+    return scores | {
+        name: float(np.mean([scores[part] for part in parts])) for name, parts in measured(means, scores).items()
+    }
 
 
 def resampled_ratios(
@@ -57,12 +59,14 @@ def resampled_ratios(
 
 def _with_means(names: Sequence[str], resampled: Floats, means: Means) -> dict[str, Floats]:
     scores = dict(zip(names, resampled.T, strict=True))
-    return scores | {name: np.mean([scores[part] for part in parts], axis=0) for name, parts in _had(means, scores)}
+    return scores | {
+        name: np.mean([scores[part] for part in parts], axis=0) for name, parts in measured(means, scores).items()
+    }
 
 
-def _had(means: Means, scores: Collection[str]) -> list[tuple[str, Sequence[str]]]:
-    """The means whose parts were all measured."""
-    return [(name, parts) for name, parts in means.items() if all(part in scores for part in parts)]
+def measured(means: Means, scores: Collection[str]) -> dict[str, Sequence[str]]:
+    """The means whose parts are all among the scores."""
+    return {name: parts for name, parts in means.items() if all(part in scores for part in parts)}
 
 
 def _stacked(groups: Sequence[Units], names: Sequence[str]) -> tuple[list[Floats], list[Floats]]:

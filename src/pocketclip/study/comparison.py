@@ -9,7 +9,7 @@ import numpy as np
 from pocketclip.cost.price import price_dollars
 from pocketclip.errors import UserError
 from pocketclip.evaluate.intervals import join, meaning
-from pocketclip.evaluate.statistics import Floats, Units, resampled_ratios
+from pocketclip.evaluate.statistics import Floats, Units, measured, resampled_ratios
 from pocketclip.records import Interval, Provenance
 from pocketclip.study.cell_recipes import Left, Row
 from pocketclip.study.grid import Study
@@ -178,9 +178,8 @@ class FirstRow:
 def _shares(metrics: Sequence[str], runs: Sequence[FinishedRun]) -> dict[str, Floats]:
     """Resamples of the mean over runs of each metric that is known unit by unit."""
     task, groups = runs[0].task, [run.units for run in runs]
-    known = groups[0][0].keys()
-    means = {name for name, parts in task.means.items() if known >= set(parts)}
-    asked = [metric for metric in metrics if metric in known | means]
+    known = groups[0][0]
+    asked = [metric for metric in metrics if metric in {*known, *measured(task.means, known)}]
     if not asked:
         return {}
     mean: list[Units] = (

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import UserError, and_known
+from pocketclip.evaluate.recalls import CORRECTED
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.recipe import Recipe
 from pocketclip.study.claims import first_writer
@@ -62,7 +63,8 @@ class HalvingConfig(Config):
 def metric_of(halving: HalvingConfig, recipe: Recipe, place: str) -> str:
     """What runs are judged by; a UserError where it is not measured during training."""
     task = embedding_task(recipe.objective.needs.task)
-    known = list(dict.fromkeys([*task.means, *task.scores, *task.labels, "val_loss"]))
+    named = dict.fromkeys([*task.means, *task.scores, *task.labels, "val_loss"])
+    known = [name for name in named if not name.startswith(CORRECTED)]  # by a bank, which is made at the end
     if halving.metric is None:
         return known[0]
     if halving.metric not in known:

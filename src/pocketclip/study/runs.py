@@ -15,7 +15,7 @@ import numpy as np
 from pocketclip.cost.parameters import parameters_by_part
 from pocketclip.errors import DivergedError, Interrupted, UserError, and_known, first_line
 from pocketclip.evaluate.items import Items, read_answers, write_items
-from pocketclip.evaluate.statistics import Units
+from pocketclip.evaluate.statistics import Units, measured
 from pocketclip.evaluate.task import EmbeddingTask
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.files import write_atomically
@@ -207,7 +207,7 @@ class FinishedRun:
         """Every metric of the validation split, and means that records of earlier versions lack."""
         scores = {name: score for result in self.evaluations for name, score in result.metrics.items()}
         values = {name: score.value if isinstance(score, Interval) else score for name, score in scores.items()}
-        means = self.task.means.items()
+        means = measured(self.task.means, values).items()
         return values | {name: float(np.mean([values[part] for part in parts])) for name, parts in means}
 
 
