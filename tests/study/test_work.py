@@ -220,6 +220,10 @@ def test_halving_goes_on_over_failures_and_judges_late_cells_by_the_cut(grid: Ma
             {**HALVING, "metric": "mean_recal"},
             "halving.metric: mean_recal is not measured. Did you mean 'mean_recall'?",
         ),
+        (
+            {**HALVING, "metric": "corrected_mean_recall"},  # of a bank, which is made at the end
+            "halving.metric: corrected_mean_recall is not measured. Did you mean 'mean_recall'?",
+        ),
         ({"rungs": [0.5]}, "rungs go up and end with 1"),
         ({"rungs": [0.5, 0.25, 1]}, "rungs go up and end with 1"),
         ({"rungs": [0.5, 0.9]}, "rungs go up and end with 1"),
