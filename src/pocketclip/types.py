@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+NOT_HIDDEN = -100
+"""In the place of a word's id, where the word is not to be guessed."""
+
 
 @dataclass(frozen=True)
 class TeacherFeatures:
@@ -58,6 +61,24 @@ class TeacherInputs:
 
 
 @dataclass(frozen=True)
+class MaskedTexts:
+    """The captions of a batch with some of their words hidden, which an objective lets the model guess."""
+
+    tokens: Int[Tensor, "M L"]
+    """(M, L), ids as the text tower gets to see them."""
+    hidden: Int[Tensor, "M L"]
+    """(M, L), the ids to guess, and `NOT_HIDDEN` where nothing is."""
+
+    def to(self, device: torch.device) -> "MaskedTexts":
+        """The same on another device."""
+        return MaskedTexts(self.tokens.to(device, non_blocking=True), self.hidden.to(device, non_blocking=True))
+
+    def rows(self, chosen: slice) -> "MaskedTexts":
+        """Some of the texts."""
+        return MaskedTexts(self.tokens[chosen], self.hidden[chosen])
+
+
+@dataclass(frozen=True)
 class ImageTextBatch:
     """B images and the M = B x K captions drawn for them; text j belongs to image j // K.
 
@@ -91,6 +112,10 @@ class ImageTextBatch:
     None where nothing is classified."""
     indices: Int[Tensor, " B"] | None = None
     """(B,), number of each image in its source; None where the batch comes from none."""
+    identity_ids: Int[Tensor, " B"] | None = None
+    """(B,), who is on each image: from 0, as the training data's identities are numbered; None where nobody asks."""
+    masked: MaskedTexts | None = None
+    """The captions with hidden words; None where no objective asks for them."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,8 +132,11 @@ class ImageTextBatch:
         teachers = tuple(teacher.to(device) for teacher in self.teachers)
         inputs = tuple(one.to(device) for one in self.teacher_inputs)
         views = tuple(view.to(device, non_blocking=True) for view in self.views)
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs, views=views, labels=labels)
+        for name in ("labels", "identity_ids"):
+            value = getattr(self, name)
+            moved[name] = None if value is None else value.to(device, non_blocking=True)
+        masked = None if self.masked is None else self.masked.to(device)
+        return replace(self, **moved, teachers=teachers, teacher_inputs=inputs, views=views, masked=masked)
 
     def pairs(self, start: int, stop: int) -> "ImageTextBatch":
         """Images start to stop with their captions; used to run the towers chunk by chunk."""
@@ -120,6 +148,7 @@ class ImageTextBatch:
             image_ids=self.image_ids[start:stop],
             caption_ids=self.caption_ids[captions],
             views=tuple(view[start:stop] for view in self.views),
+            masked=None if self.masked is None else self.masked.rows(captions),
         )  # a part stands for itself: its features are joined before a loss sees them
 
     def with_caption(self, number: int) -> "ImageTextBatch":
@@ -132,6 +161,7 @@ class ImageTextBatch:
             caption_ids=self.caption_ids[chosen],
             teachers=tuple(teacher.with_caption(number, self.captions_per_image) for teacher in self.teachers),
             teacher_inputs=(),
+            masked=None if self.masked is None else self.masked.rows(chosen),
             num_synthetic=int(number >= self.captions_per_image - self.num_synthetic),
         )
 
@@ -142,6 +172,16 @@ class LayerFeatures:
 
     image: Float[Tensor, "B H"]
     text: Float[Tensor, "M H"]
+
+
+@dataclass(frozen=True)
+class WordFeatures:
+    """What a model makes of a batch word by word and place by place, before any head."""
+
+    texts: Float[Tensor, "M L F"]
+    """The text tower's states of the captions with hidden words."""
+    images: Float[Tensor, "B P G"]
+    """Of each image its places or tokens; one, the whole image, of a tower that tells none apart."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +200,15 @@ class Features:
     """The image tower's features of the batch's further views, which no head has seen."""
     pair_logits: Float[Tensor, " P"] | None = None
     """(P,), that the sentence is true of images 2 p and 2 p + 1; None without a pair head or labels."""
+    words: WordFeatures | None = None
+    """Of a batch with hidden words; None of any other."""
 
     def with_caption(self, number: int, captions_per_image: int) -> "Features":
         """Of each image's K texts only the one of this number; the twin of `ImageTextBatch.with_caption`."""
         chosen = slice(number, None, captions_per_image)
         layers = tuple(replace(layer, text=layer.text[chosen]) for layer in self.layers)
-        return replace(self, text=self.text[chosen], layers=layers)
+        words = None if self.words is None else replace(self.words, texts=self.words.texts[chosen])
+        return replace(self, text=self.text[chosen], layers=layers, words=words)
 
 
 @runtime_checkable

@@ -28,12 +28,15 @@ class ContrastiveInputs:
     caption_ids: Int[Tensor, " M"]
     shares: tuple[int, ...] = ()
     """Images that every rank holds, where this is one rank's share of a batch; empty where it is all of it."""
+    identity_ids: Int[Tensor, " B"] | None = None
+    """Who is on each image, equal where it is the same person; None where nobody knows."""
 
     @classmethod
     def of(cls, features: Features, batch: ImageTextBatch) -> "ContrastiveInputs":
         """What a model made of a batch."""
         scalars = features.logit_scale, features.logit_bias
-        return cls(features.image, features.text, *scalars, batch.image_ids, batch.caption_ids, batch.shares)
+        ids = batch.image_ids, batch.caption_ids, batch.shares, batch.identity_ids
+        return cls(features.image, features.text, *scalars, *ids)
 
     @property
     def unit(self) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
@@ -45,6 +48,12 @@ class ContrastiveInputs:
         """Which images and texts match, of a batch that is whole; see `positive_pairs`."""
         captions_per_image = len(self.text) // len(self.image)
         return positive_pairs(self.image_ids, self.image_ids.repeat_interleave(captions_per_image), self.caption_ids)
+
+    @property
+    def identities(self) -> tuple[Int[Tensor, " B"], Int[Tensor, " M"]]:
+        """Who is on the images, and whom the texts are about."""
+        assert self.identity_ids is not None, "the recipe asks for a source of identities"
+        return self.identity_ids, self.identity_ids.repeat_interleave(len(self.text) // len(self.image))
 
     @property
     def sizes(self) -> tuple[Sequence[int], list[int]]:

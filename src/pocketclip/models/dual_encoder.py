@@ -1,5 +1,6 @@
 """The model of every method: two towers, two heads, a temperature, and sometimes an encoder that both towers share."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pocketclip.models.readout import Modality
 from pocketclip.models.shared_encoder import Layers, SharedEncoder
 from pocketclip.models.shared_tower import SharedTower, through_shared
 from pocketclip.models.tower import CachedTower, ImageTower, TextTower, Tower
-from pocketclip.types import Features, ImageTextBatch, LayerFeatures
+from pocketclip.types import Features, ImageTextBatch, LayerFeatures, WordFeatures
 
 MAX_LOGIT_SCALE = math.log(100)
 PARTS = ("image_encoder", "text_encoder", "heads")
@@ -109,12 +110,21 @@ class DualEncoder(nn.Module):
                 embedded, layers = through_shared(tower, head, self.shared_encoder, modality, *inputs)
             return embedded.float(), layers
 
-    def encode(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...]]:
-        """Embeddings of a batch's images and texts, and what inner layers of a shared encoder make of them."""
-        image, image_layers = self._embed("image", batch.images)
+    def encode(
+        self, batch: ImageTextBatch
+    ) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], WordFeatures | None]:
+        """Embeddings of a batch's images and texts, what inner layers of a shared encoder make of them, and words."""
+        words = None
+        if batch.masked is None:
+            image, image_layers = self._embed("image", batch.images)
+        else:
+            feature, places = self.image_encoder.with_places(batch.images)
+            image, image_layers = self.image_head(feature).float(), ()
+            states = self.text_encoder.word_states(batch.masked.tokens, batch.token_mask)
+            words = WordFeatures(states.float(), places.float())
         text, text_layers = self._embed("text", batch.tokens, batch.token_mask)
         pairs = zip(image_layers, text_layers, strict=True)
-        return image, text, tuple(LayerFeatures(one.float(), other.float()) for one, other in pairs)
+        return image, text, tuple(LayerFeatures(one.float(), other.float()) for one, other in pairs), words
 
     def encode_views(self, batch: ImageTextBatch) -> tuple[Tensor, ...]:
         """The image tower's features of a batch's further views, which no head sees."""
@@ -128,11 +138,25 @@ class DualEncoder(nn.Module):
             return self.image_encoder.feature_dim
         return int(self.shared_encoder.widths[0])
 
+    @torch.no_grad()
+    def widths_of_words(self) -> tuple[int, int]:
+        """The widths of a text tower's state of a word and of an image tower's place.
+
+        Raises:
+            UserError: the text tower gives no words.
+        """
+        image, text = copy.deepcopy(self.image_encoder).eval(), copy.deepcopy(self.text_encoder).eval()
+        device, size = self.logit_scale.device, image.preprocess.image_size
+        _, places = image.with_places(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device))
+        ones = torch.ones(1, 2, dtype=torch.int64, device=device)
+        return text.word_states(ones, ones.bool()).shape[-1], places.shape[-1]
+
     def forward(self, batch: ImageTextBatch) -> Features:
         """Embeddings of a batch with the temperature's exponential and the bias."""
-        image, text, layers = self.encode(batch)
-        views = self.encode_views(batch)
-        return self.judged(Features(image, text, self.logit_scale.exp(), self.logit_bias, layers, views), batch)
+        image, text, layers, words = self.encode(batch)
+        numbers = self.logit_scale.exp(), self.logit_bias
+        features = Features(image, text, *numbers, layers, self.encode_views(batch), words=words)
+        return self.judged(features, batch)
 
     def judged(self, features: Features, batch: ImageTextBatch) -> Features:
         """The features of a batch of labelled pairs with the pair head's logits; others as they are."""

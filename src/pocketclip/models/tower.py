@@ -83,6 +83,11 @@ class ImageTower(Tower):
     has_class_token = False
     """Whether the first token stands for the whole image."""
 
+    def with_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The (B, F) features, and (B, P, G) what was pooled to them; the feature itself where that is not known."""
+        features = self(images)
+        return features, features[:, None]
+
     def on_patches(self, share: float) -> AbstractContextManager[None]:
         """Within, see only this share of the patches of each image in training, drawn at random.
 
@@ -104,6 +109,17 @@ class TextTower(Tower):
 
     def compile_for_training(self) -> None:
         self.compile(dynamic=True)  # for any length of text
+
+    def word_states(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """(M, L, F) of (M, L) ids and their mask, of the last layer and before any pooling.
+
+        Raises:
+            UserError: this tower gives none.
+        """
+        raise UserError(
+            f"objective.terms: masked_language needs a state for each word, and a {type(self).__name__} gives none; "
+            "take a clip or huggingface text_encoder."
+        )
 
     def needed_tokens(self) -> set[int]:
         """Ids that the tower itself refers to, which `keep_tokens` must keep."""

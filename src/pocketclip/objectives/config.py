@@ -9,12 +9,14 @@ from pocketclip.errors import UserError
 from pocketclip.losses import LossConfig
 from pocketclip.losses.config import ClipLossConfig
 from pocketclip.objectives.needs import MethodConfig, Needs, Teachers
+from pocketclip.objectives.person_terms import MaskedLanguageTermConfig, PersonSizes, PersonTerm, PersonTermConfig
 from pocketclip.objectives.terms import ContrastiveTermConfig, DistillConfig, Layer, SimclrConfig, TermConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pocketclip.objectives.distillation import DistillationObjective
+    from pocketclip.objectives.person import PersonObjective
     from pocketclip.objectives.s_smke import SSmkeObjective
     from pocketclip.types import Features, ImageTextBatch, Objective
 
@@ -186,9 +188,74 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
                 f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "
                 "choose one with data.train.teachers where the data are reinforced."
             )
-        from pocketclip.objectives.s_smke import SSmkeObjective
+        from pocketclip.objectives.person import PersonObjective
+    from pocketclip.objectives.s_smke import SSmkeObjective
 
         return SSmkeObjective(self.contrastive, self.distill, embed_dim, teacher_widths[0] if teacher_widths else None)
+
+
+class PersonObjectiveConfig(TaughtMethodConfig):
+    """Any sum of terms for finding a person by a description, whose pictures and texts say who is meant.
+
+    The terms of distillation go with them. `contrastive` alone, InfoNCE, is what papers call the baseline.
+    """
+
+    kind: Literal["person"] = "person"
+    may_ask: ClassVar[Teachers] = "captions"
+    terms: tuple[PersonTermConfig, ...] = Field(min_length=1)
+    """Such as `[{kind: contrastive}, {kind: sdm}, {kind: identity}]`."""
+    teacher_scales: TeacherScales = None
+    """Inverse temperature of each teacher, such as [50]; None takes the teachers' own."""
+
+    @model_validator(mode="after")
+    def _terms_make_sense(self) -> "PersonObjectiveConfig":
+        kinds = [term.kind for term in self.terms]
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            raise ValueError(f"terms: {', '.join(twice)} is given twice; give each kind once, with its weight")
+        if kinds == ["masked_language"]:
+            raise ValueError("terms: masked_language alone trains no embedding; add contrastive or sdm")
+        if self.teacher_scales is not None and not any(getattr(term, "scales_teachers", False) for term in self.terms):
+            raise ValueError("teacher_scales has an effect with the terms affinity, relational and gradient only")
+        return self
+
+    @property
+    def needs(self) -> Needs:
+        """Identities of all splits; teachers with terms of distillation; hidden words with one of its own."""
+        loss, words = self._pair_loss, [term for term in self.terms if isinstance(term, MaskedLanguageTermConfig)]
+        taught = any(not isinstance(term, PersonTerm | ContrastiveTermConfig) for term in self.terms)
+        return Needs(
+            loss.kind if loss else self.kind,
+            bias=loss is not None and loss.uses_bias,
+            teachers="captions" if taught else "none",
+            setting="" if taught else "terms that ask none",
+            identities=True,
+            mask_rate=words[0].mask_rate if words else 0.0,
+            uncached="the words of a text one by one" if words else "",
+            task="person_retrieval",
+        )
+
+    @property
+    def validation(self) -> ContrastiveObjectiveConfig:
+        return ContrastiveObjectiveConfig(loss=self._pair_loss or ClipLossConfig())
+
+    @property
+    def _pair_loss(self) -> LossConfig | None:
+        return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
+
+    def build(
+        self,
+        *,
+        embed_dim: int | None = None,
+        teacher_widths: Sequence[int] = (),
+        feature_dim: int | None = None,
+        sizes: PersonSizes | None = None,
+    ) -> "PersonObjective":
+        from pocketclip.objectives.person import PersonObjective
+        from pocketclip.objectives.teachers import check_scales
+
+        check_scales(self.teacher_scales, len(teacher_widths))
+        assert embed_dim is not None
+        return PersonObjective(self.terms, self.teacher_scales, embed_dim, teacher_widths, sizes or PersonSizes())
 
 
 class PairsObjectiveConfig(MethodConfig):
@@ -222,6 +289,7 @@ ObjectiveConfig = Annotated[
     | ReinforcedObjectiveConfig
     | DistillationObjectiveConfig
     | SSmkeObjectiveConfig
+    | PersonObjectiveConfig
     | PairsObjectiveConfig,
     Field(discriminator="kind"),
 ]

@@ -36,6 +36,10 @@ class Needs:
     """Whether it judges pairs of images with `model.pair_head`, which has no effect otherwise."""
     labels: bool = False
     """Whether it asks for a class of every image."""
+    identities: bool = False
+    """Whether it asks who is on every image, in training and where it is measured."""
+    mask_rate: float = 0.0
+    """Share of the words that it wants to be hidden, and sees the states of all; 0 without."""
     views: int = 1
     """How many views of an image it sees at once; those behind the first are in `ImageTextBatch.views`."""
     uncached: str = ""
@@ -74,7 +78,8 @@ class MethodConfig(Config, ABC):
     ) -> "Objective":
         """An objective for a student of a width and teachers of theirs; a module where it learns something itself.
 
-        `feature_dim` is the width of what the image tower makes of a further view.
+        `feature_dim` is the width of what the image tower makes of a further view. A method that needs identities is
+        given `sizes` too, see `objectives/person_terms.py`.
 
         Raises:
             UserError: the teachers are not as many as it takes.

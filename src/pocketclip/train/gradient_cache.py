@@ -20,7 +20,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.modes import without_running_statistics
 from pocketclip.train.parallel import Alone
-from pocketclip.types import Features, ImageTextBatch, LayerFeatures, Objective
+from pocketclip.types import Features, ImageTextBatch, LayerFeatures, Objective, WordFeatures
 
 
 def chunked_backward(
@@ -49,10 +49,7 @@ def chunked_backward(
                 features = model(chunk)
             chunk_outputs.append([output.float() for output in _outputs(features)])
     whole = [torch.cat(parts).requires_grad_() for parts in zip(*chunk_outputs, strict=True)]
-    num_layers = len(whole) - len(batch.views)
-    (image, text, *layers), views = whole[:num_layers], tuple(whole[num_layers:])
-    layer_features = tuple(map(LayerFeatures, layers[::2], layers[1::2]))
-    features = Features(image, text, model.logit_scale.exp(), model.logit_bias, layer_features, views)
+    features = _as_features(model, batch, whole)
     losses = dict(objective(model.judged(features, batch), batch))
     torch.stack(list(losses.values())).sum().backward()  # fills the gradients of features and temperature
     passes = zip(chunks, states, _split_gradients(whole, chunk_outputs), strict=True)
@@ -69,9 +66,23 @@ def chunked_backward(
 
 
 def _outputs(features: Features) -> list[Tensor]:
-    """What depends on the pairs: images, texts, both again for each inner layer, and the images' further views."""
+    """What depends on the pairs: images, texts, both again for each inner layer, further views, places and words."""
     layers = [side for layer in features.layers for side in (layer.image, layer.text)]
-    return [features.image, features.text, *layers, *features.views]
+    words = [] if features.words is None else [features.words.texts, features.words.images]
+    return [features.image, features.text, *layers, *features.views, *words]
+
+
+def _as_features(model: DualEncoder, batch: ImageTextBatch, outputs: Sequence[Tensor]) -> Features:
+    """The inverse of `_outputs`, with the model's numbers."""
+    rest, words = list(outputs), None
+    if batch.masked is not None:
+        *rest, texts, images = rest
+        words = WordFeatures(texts, images)
+    num_layers = len(rest) - len(batch.views)
+    (image, text, *layers), views = rest[:num_layers], tuple(rest[num_layers:])
+    layer_features = tuple(map(LayerFeatures, layers[::2], layers[1::2]))
+    numbers = model.logit_scale.exp(), model.logit_bias
+    return Features(image, text, *numbers, layer_features, views, words=words)
 
 
 def _split_gradients(whole: Sequence[Tensor], chunk_outputs: Sequence[Sequence[Tensor]]) -> list[list[Tensor | None]]:

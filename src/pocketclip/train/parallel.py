@@ -23,7 +23,7 @@ from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.rates import AdafactorConfig
-from pocketclip.types import Features, ImageTextBatch, LayerFeatures
+from pocketclip.types import Features, ImageTextBatch, LayerFeatures, WordFeatures
 
 
 class Alone:
@@ -87,8 +87,9 @@ class Replicated(Alone):
         return DistributedDataParallel(_Parts(self.model), forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def forward(self, batch: ImageTextBatch) -> Features:
-        image, text, layers, views = self.replica(batch)
-        features = Features(image, text, self.model.logit_scale.exp(), self.model.logit_bias, layers, views)
+        image, text, layers, words, views = self.replica(batch)
+        numbers = self.model.logit_scale.exp(), self.model.logit_bias
+        features = Features(image, text, *numbers, layers, views, words=words)
         return self.model.judged(features, batch)
 
     @contextmanager
@@ -105,7 +106,9 @@ class _Parts(nn.Module):
         self.parts = nn.ModuleList(model.encoding_parts())
         self._encode, self._encode_views = model.encode, model.encode_views
 
-    def forward(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], tuple[Tensor, ...]]:
+    def forward(
+        self, batch: ImageTextBatch
+    ) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], WordFeatures | None, tuple[Tensor, ...]]:
         return *self._encode(batch), self._encode_views(batch)
 
 
@@ -134,6 +137,11 @@ class Sharded(Alone):
                 for block in blocks_of(part):
                     fully_shard(block)
                 self.parts.append(fully_shard(part))
+
+    def forward(self, batch: ImageTextBatch) -> Features:
+        if batch.masked is not None:  # its states are no output of a whole part, which gathers the weights
+            raise UserError("objective.terms: masked_language does not go with --fsdp; leave one of them out.")
+        return super().forward(batch)
 
     @contextmanager
     def delayed(self) -> Iterator[None]:

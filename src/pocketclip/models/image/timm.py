@@ -144,15 +144,32 @@ class TimmImageEncoder(PixelTower):
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B ... F"]:
         """(B, F), or (B, L, F) after `give_tokens`, of bytes, or of floats normalised with `preprocess`."""
         images = self.normalise(images)
-        # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
-        # at 48 images/s so, and at 80 in float32 (benchmarks/training_precision.py)
-        keep_float = self.is_depthwise and self.training and images.device.type == "cpu"
-        with torch.autocast("cpu", enabled=False) if keep_float else nullcontext():
+        with self._precision(images):
             if self.gives_tokens:
                 return as_tokens(self.tower, self.tower.forward_features(images))
             if not self._joined_stages:
                 features: Tensor = self.tower(images)
                 return features
-            last, maps = self.tower.forward_intermediates(images, indices=self._joined_stages)
-            pooled = [F.adaptive_avg_pool2d(stage, 1).flatten(1) for stage in maps]
-            return torch.cat([*pooled, self.tower.forward_head(last, pre_logits=True)], dim=1)
+            return self._joined(images)[0]
+
+    def with_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        images = self.normalise(images)
+        with self._precision(images):
+            if self._joined_stages:
+                features, last = self._joined(images)
+            else:
+                last = self.tower.forward_features(images)
+                features = self.tower.forward_head(last)
+            return features, as_tokens(self.tower, last)
+
+    def _joined(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of several stages, and what the last one gives."""
+        last, maps = self.tower.forward_intermediates(images, indices=self._joined_stages)
+        pooled = [F.adaptive_avg_pool2d(stage, 1).flatten(1) for stage in maps]
+        return torch.cat([*pooled, self.tower.forward_head(last, pre_logits=True)], dim=1), last
+
+    def _precision(self, images: Tensor) -> AbstractContextManager[None]:
+        # The backward of a depthwise convolution in bfloat16 is slow on CPUs: EfficientNet-Lite0 at 160 px trains
+        # at 48 images/s so, and at 80 in float32 (benchmarks/training_precision.py)
+        keep_float = self.is_depthwise and self.training and images.device.type == "cpu"
+        return torch.autocast("cpu", enabled=False) if keep_float else nullcontext()

@@ -151,12 +151,23 @@ class ClipTextEncoder(Checkpointed, TextTower):
             return pass_once(partial(pass_by_length, self._pass), tokens, token_mask)
         return self._pass(tokens, token_mask)
 
-    def _pass(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+    def word_states(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        count, tokens = tokens.shape[1], tokens.masked_fill(~token_mask, PADDING)
+        missing = self.context_length - count if self.sees_padding else 0
+        states = self._states(F.pad(tokens, (0, missing)), F.pad(token_mask, (0, missing)))
+        normed: Tensor = self.norm(states[:, :count])
+        return normed
+
+    def _states(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         states = self.token_embedding(tokens) + self.position_embedding[: tokens.shape[1]]
         # The first place counts even where a text has no token: attention to nothing is no number
         mask = None if self.causal or self.sees_padding else F.pad(token_mask[:, 1:], (1, 0), value=True)
         for layer in self.layers:
             states = self.run_layer(layer, states, mask)
+        return states
+
+    def _pass(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        states = self._states(tokens, token_mask)
         if self.pooling == "mean":
             return read_tokens(self.norm(states), token_mask, "mean")
         place = tokens.argmax(1) if self.pooling == "eot" else (token_mask.sum(1) - 1).clamp(min=0)

@@ -133,11 +133,14 @@ class HuggingFaceTextEncoder(TextTower):
     def forward(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M ... F"]:
         """(M, F), or (M, L, F) after `give_tokens`, not normalised; padding does not change the result."""
         if self.gives_tokens:
-            states: Tensor = self.tower(input_ids=tokens, attention_mask=token_mask.long()).last_hidden_state
-            return states
+            return self.word_states(tokens, token_mask)
         if tokens.device.type == "cpu" and len(tokens) > TEXTS_A_PASS:
             return pass_by_length(self._pass, tokens, token_mask, texts_a_pass=TEXTS_A_PASS)
         return self._pass(tokens, token_mask)
+
+    def word_states(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        states: Tensor = self.tower(input_ids=tokens, attention_mask=token_mask.long()).last_hidden_state
+        return states
 
     def _pass(self, tokens: Int[Tensor, "M L"], token_mask: Bool[Tensor, "M L"]) -> Float[Tensor, "M F"]:
         with_layers = bool(self.joined_layers)
