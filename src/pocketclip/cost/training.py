@@ -236,7 +236,9 @@ def _count_loss(
     with torch.random.fork_rng(), torch.enable_grad(), counted_macs() as counter:
         numbers, empty = torch.arange(texts, device=device), torch.zeros(texts, 0, device=device)
         seen = tuple(map(taught, teachers))
-        batch = ImageTextBatch(rows(count), empty, empty.bool(), numbers[:count], numbers, teachers=seen)
+        ids = empty.bool(), numbers[:count], numbers
+        shown = torch.zeros_like(numbers[:count])  # one person: costs are the same for any
+        batch = ImageTextBatch(rows(count), empty, *ids, teachers=seen, identity_ids=shown)
         views = tuple(rows(count, model.width_of_views) for _ in range(work.views - 1))
         scale, bias = torch.tensor(10.0, device=device, requires_grad=True), torch.zeros((), device=device)
         features = Features(rows(count), rows(texts), scale, bias, (), views)

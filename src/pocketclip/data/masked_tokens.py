@@ -39,9 +39,7 @@ class Masking:
         words = [number for number in range(tokenizer.vocabulary_size) if number not in special]
         return cls(rate, mask, np.array(words, np.int64))
 
-    def hide(
-        self, tokens: Ids, token_mask: npt.NDArray[np.bool_], seeds: Sequence[Sequence[int]]
-    ) -> tuple[Ids, Ids]:
+    def hide(self, tokens: Ids, token_mask: npt.NDArray[np.bool_], seeds: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
         """(M, L) ids with hidden words, and (M, L) the ids to guess, `NOT_HIDDEN` elsewhere; one in each text at least.
 
         The first and the last token, which are special, always stay. The seeds name what is drawn for each text, so

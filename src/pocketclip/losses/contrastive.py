@@ -35,8 +35,8 @@ class ContrastiveInputs:
     def of(cls, features: Features, batch: ImageTextBatch) -> "ContrastiveInputs":
         """What a model made of a batch."""
         scalars = features.logit_scale, features.logit_bias
-        ids = batch.image_ids, batch.caption_ids, batch.shares, batch.identity_ids
-        return cls(features.image, features.text, *scalars, *ids)
+        ids = batch.image_ids, batch.caption_ids
+        return cls(features.image, features.text, *scalars, *ids, batch.shares, batch.identity_ids)
 
     @property
     def unit(self) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:

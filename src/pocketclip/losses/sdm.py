@@ -53,9 +53,7 @@ def large_sdm_loss(inputs: ContrastiveInputs, scale: float) -> Float[Tensor, ""]
     return total * len(shares)
 
 
-def _divergence_of_rows(
-    anchors: Tensor, others: Tensor, scale: float, anchor_ids: Tensor, other_ids: Tensor
-) -> Tensor:
+def _divergence_of_rows(anchors: Tensor, others: Tensor, scale: float, anchor_ids: Tensor, other_ids: Tensor) -> Tensor:
     """Summed over the anchors, each of which has a match."""
     same = anchor_ids[:, None] == other_ids
     target = same.to(anchors.dtype) / same.sum(1, keepdim=True)

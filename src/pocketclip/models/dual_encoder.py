@@ -110,9 +110,7 @@ class DualEncoder(nn.Module):
                 embedded, layers = through_shared(tower, head, self.shared_encoder, modality, *inputs)
             return embedded.float(), layers
 
-    def encode(
-        self, batch: ImageTextBatch
-    ) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], WordFeatures | None]:
+    def encode(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor, tuple[LayerFeatures, ...], WordFeatures | None]:
         """Embeddings of a batch's images and texts, what inner layers of a shared encoder make of them, and words."""
         words = None
         if batch.masked is None:

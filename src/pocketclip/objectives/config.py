@@ -188,8 +188,7 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
                 f"objective.kind s_smke: learns from one teacher (got {len(teacher_widths)}); name one in teachers, or "
                 "choose one with data.train.teachers where the data are reinforced."
             )
-        from pocketclip.objectives.person import PersonObjective
-    from pocketclip.objectives.s_smke import SSmkeObjective
+        from pocketclip.objectives.s_smke import SSmkeObjective
 
         return SSmkeObjective(self.contrastive, self.distill, embed_dim, teacher_widths[0] if teacher_widths else None)
 

@@ -2,6 +2,7 @@
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pocketclip.types import NOT_HIDDEN, WordFeatures
 
@@ -30,7 +31,11 @@ class CrossModalHead(nn.Module):
             for _ in range(num_layers)
         )
         self.guess = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, vocabulary_size)
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.LayerNorm(width),
+            nn.Linear(width, vocabulary_size),
         )
 
     def forward(
@@ -39,8 +44,9 @@ class CrossModalHead(nn.Module):
         """Logits of the W hidden words of all texts, and the words; there is one text an image."""
         states, places = self.words(features.texts), self.places(features.images)
         states = states + self.attention(states, places, places, need_weights=False)[0]
+        padding = F.pad(~token_mask[:, 1:], (1, 0))  # attention to nothing is no number
         for layer in self.layers:
-            states = layer(states, src_key_padding_mask=~token_mask)
+            states = layer(states, src_key_padding_mask=padding)
         asked = hidden != NOT_HIDDEN
         logits: Tensor = self.guess(states[asked])
         return logits, hidden[asked]

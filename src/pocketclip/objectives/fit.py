@@ -10,6 +10,8 @@ from pocketclip.objectives.strategies import check_strategies
 
 PAIR_SOURCES = ("nlvr2", "scene_pairs")
 """Kinds of sources that give pairs, as messages name them; this folder may not ask the sources themselves."""
+PERSON_SOURCES = ("cuhk_pedes", "icfg_pedes", "rstp_reid", "person_table", "pedestrians")
+"""Kinds that always tell who is on a picture, likewise."""
 
 
 def check_fit(recipe: Any) -> None:
@@ -23,6 +25,7 @@ def check_fit(recipe: Any) -> None:
     _check_captions_and_bias(recipe)
     _check_what_teachers_know(recipe)
     _check_layer_queue_and_views(recipe)
+    _check_identities(recipe)
     if recipe.objective.needs.pairs:
         _check_pairs(recipe)
     else:
@@ -81,6 +84,22 @@ def _check_layer_queue_and_views(recipe: Any) -> None:
         raise ValueError(f"objective.kind {kind} learns from classes, which data.train does not give")
     if needs.views > 1 and "stored_views" in recipe.data.train.gives:
         raise ValueError(f"objective.kind {kind} draws {needs.views} views of an image; read the shards as webdataset:")
+
+
+def _check_identities(recipe: Any) -> None:
+    kind, needs = recipe.objective.kind, recipe.objective.needs
+    if not needs.identities:
+        return
+    for name, source in _sources(recipe).items():
+        if "identities" not in source.gives:
+            raise ValueError(
+                f"objective.kind {kind} needs identities, and data.{name}, of kind {source.kind}, tells of none; take "
+                f"{_either(PERSON_SOURCES)}, or webdataset, csv or parquet data that say who is on each picture"
+            )
+    if needs.mask_rate and recipe.model.shared_encoder is not None:
+        raise ValueError(
+            "objective.terms: masked_language does not go with model.shared_encoder; leave one of them out"
+        )
 
 
 def _check_no_pairs(recipe: Any) -> None:

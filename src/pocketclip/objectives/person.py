@@ -1,6 +1,7 @@
 """Person search: terms that know who is on each picture, beside those that learn from teachers."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +40,11 @@ class PersonObjective(nn.Module):
         losses: dict[str, Tensor] = {}
         with torch.autocast(features.image.device.type, enabled=False):
             for term in self.own:
-                found = caption_by_caption(
-                    term.kind, lambda part, of, term=term: self._value(term, part, of), features, batch
-                )
+                found = caption_by_caption(term.kind, partial(self._value, term), features, batch)
                 losses |= {name: term.weight * value for name, value in found.items()}
         return losses if self.taught is None else {**losses, **self.taught(features, batch)}
 
     def _value(self, term: PersonTerm | ContrastiveTermConfig, features: Features, batch: ImageTextBatch) -> Tensor:
         if isinstance(term, ContrastiveTermConfig):
             return term.value(ContrastiveInputs.of(features, batch), ())
-        learned = self.learned[term.kind] if term.kind in self.learned else None
-        return term.value(features, batch, learned)
+        return term.value(features, batch, dict(self.learned.items()).get(term.kind))

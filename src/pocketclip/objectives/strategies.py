@@ -21,6 +21,8 @@ def check_strategies(recipe: Any) -> None:
             _check_tokens(recipe, name, stage)
         if stage.hard_negatives is not None:
             _check_hard_negatives(recipe, name, stage, trained_before)
+        if stage.identity_batches is not None:
+            _check_identity_batches(recipe, name, stage)
         trained_before = trained_before or trains_images
 
 
@@ -87,6 +89,24 @@ def _check_hard_negatives(recipe: Any, name: str, stage: Any, trained_before: bo
         raise ValueError(
             f"{name}.hard_negatives finds neighbours with the image tower as the stage begins, and this one is random; "
             "start from pretrained weights, or train a stage without it first (early_stages)"
+        )
+
+
+def _check_identity_batches(recipe: Any, name: str, stage: Any) -> None:
+    views = stage.identity_batches.views
+    if not recipe.objective.needs.identities:
+        raise ValueError(
+            f"{name}.identity_batches: objective.kind {recipe.objective.kind} does not look at identities; leave it "
+            "out, or take kind person"
+        )
+    if stage.hard_negatives is not None:
+        raise ValueError(
+            f"{name}.identity_batches and {name}.hard_negatives both say who meets in a batch; leave one of them out"
+        )
+    if stage.batch_size % views or stage.batch_size == views:
+        raise ValueError(
+            f"{name}.identity_batches.views: {name}.batch_size has to be a multiple of it, of two identities at least "
+            f"(got {views} views and a batch of {stage.batch_size})"
         )
 
 

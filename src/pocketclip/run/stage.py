@@ -13,6 +13,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.run.branch import take_up
 from pocketclip.run.budget import within_budget
 from pocketclip.run.learning import Learning
+from pocketclip.run.people import told_apart
 from pocketclip.run.scores import frozen_features, quick_scores, trained_features
 from pocketclip.run.state import Run
 from pocketclip.run.strategies import plan_of_pairs, plan_of_source, preprocess_of, tower_of_stage
@@ -69,7 +70,7 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         captions = EachCaption.of(source, num_synthetic)
         run.num_captions = captions.num_items(source)
     plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed)
-    plan = plan_of_source(run, name, config, plan, images)
+    plan = plan_of_source(run, name, config, plan, captions, images)
     with tower_of_stage(run, config):
         config, budget = within_budget(run, name, config, plan)
     seen = TrainingBatches(
@@ -87,6 +88,7 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
         tokenizer=run.tokenizer,
         teachers=run.teaching.brought,
         text_tokens=config.text_tokens,
+        masking=run.masking,
     )
 
     def batches(start: int) -> Iterator[ImageTextBatch]:
@@ -133,7 +135,7 @@ def _train(
         name,
         model.to(run.device),
         run.objective,
-        lambda start: learning.looked_at(batches(start), start),
+        lambda start: learning.looked_at(told_apart(batches(start), run.identities), start),
         config,
         steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluate_and_look,

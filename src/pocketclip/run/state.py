@@ -11,6 +11,7 @@ from pocketclip.bundle import find_bundle
 from pocketclip.cost.energy import Energy
 from pocketclip.data import Source
 from pocketclip.data.identity import picture_ids
+from pocketclip.data.masked_tokens import Masking
 from pocketclip.data.source import left_out_lines, whole_of
 from pocketclip.evaluate.tasks import embedding_task
 from pocketclip.features.towers import FrozenTowers
@@ -19,6 +20,7 @@ from pocketclip.models.running.precision import round_to_half
 from pocketclip.recipe import Recipe
 from pocketclip.records import Trunk
 from pocketclip.run.data import LISTS, check_apart, check_unchanged, keep_lists, open_data, open_split
+from pocketclip.run.people import note_shared, sizes_of, training_identities
 from pocketclip.run.setup import frozen_towers, starting_model
 from pocketclip.run.teaching import open_teaching
 from pocketclip.sketch import Sketch
@@ -63,6 +65,11 @@ class Run:
         if self.resume:
             check_unchanged(self.folder, splits, self.watch, verify=self.verify)
         self.notes = check_apart(splits, recipe.data, self.watch)
+        needs, asked = recipe.objective.needs, {}
+        self.identities = training_identities(self.train_source) if needs.identities else None
+        if self.identities is not None:
+            for split, source in self.measured.items():
+                self.notes[split] += note_shared(self.identities, split, source)
         distributed.on_main(lambda: self._keep_lists(splits))
         self.left_out = left_out_lines(self.train_source, *self.measured.values())
         for line in self.left_out:
@@ -75,10 +82,14 @@ class Run:
         self.model.to(self.device)
         self.preprocess = self.model.image_encoder.preprocess
         self.teaching = open_teaching(recipe, self.train_source, self.device)
+        self.masking = Masking.of(self.tokenizer, needs.mask_rate) if needs.mask_rate else None
+        if self.identities is not None:
+            asked["sizes"] = sizes_of(needs, self.identities, self.model, self.tokenizer)
         self.objective = recipe.objective.build(
             embed_dim=recipe.model.embed_dim,
             teacher_widths=self.teaching.widths,
             feature_dim=self.model.width_of_views,
+            **asked,
         )
         self.task = embedding_task(recipe.objective.needs.task)
         self.broken = self.broken_of(self.train_source)

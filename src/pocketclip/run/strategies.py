@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pocketclip import distributed
-from pocketclip.data.batches import BatchPlan, neighbour_plan
+from pocketclip.data.batches import BatchPlan, Captions, identity_plan, neighbour_plan
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
 from pocketclip.features.pairs import CachedPairs
@@ -80,6 +80,9 @@ def preprocess_of(run: Run, config: TrainConfig) -> PreprocessConfig:
 
 def plan_of_pairs(run: Run, config: TrainConfig, plan: BatchPlan, pairs: CachedPairs) -> BatchPlan:
     """The plan of a stage on cached features; with hard negatives those features say what is near."""
+    if config.identity_batches is not None:
+        assert run.identities is not None
+        return identity_plan(plan, run.identities.values[pairs.indices], config.identity_batches.views)
     if config.hard_negatives is None:
         return plan
     features = np.asarray(pairs.images[pairs.rows, 0], dtype=np.float32)
@@ -87,11 +90,18 @@ def plan_of_pairs(run: Run, config: TrainConfig, plan: BatchPlan, pairs: CachedP
     return _agreed(neighbour_plan(plan, features, rows, pairs.pictures, config.hard_negatives.group))
 
 
-def plan_of_source(run: Run, name: str, config: TrainConfig, plan: BatchPlan, images: Block | None) -> BatchPlan:
+def plan_of_source(
+    run: Run, name: str, config: TrainConfig, plan: BatchPlan, captions: Captions, images: Block | None
+) -> BatchPlan:
     """The plan of a stage on pictures; with hard negatives the image tower, as it is now, says what is near.
 
-    A resumed stage begins with the same weights, and so finds the features it had in the cache.
+    A resumed stage begins with the same weights, and so finds the features it had in the cache. With identity batches
+    the source says who is on each picture.
     """
+    if config.identity_batches is not None:
+        assert run.identities is not None
+        shown = run.identities.values[[captions.image_of(number) for number in range(plan.num_samples)]]
+        return identity_plan(plan, shown, config.identity_batches.views)
     if config.hard_negatives is None:
         return plan
     if images is None:

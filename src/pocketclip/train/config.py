@@ -51,6 +51,13 @@ class HardNegativesConfig(Config):
     image tower finds near as the stage begins; its features are cached."""
 
 
+class IdentityBatchesConfig(Config):
+    """Every batch shows some identities, each in several views; see `data/batches/identities.py`."""
+
+    views: Annotated[int, Field(ge=2)] = 4
+    """K; a batch of `batch_size` shows `batch_size / views` identities."""
+
+
 class BranchConfig(Config):
     """Go on from a checkpoint of another run, the trunk, as if this run had come to its step itself.
 
@@ -143,6 +150,8 @@ class TrainConfig(Config):
     """Fewer tokens of a text (CLIPA), such as `{kind: random, keep: 8}`; None is all."""
     hard_negatives: HardNegativesConfig | None = Field(default=None, exclude_if=_is_none)
     """Draw batches in which near neighbours meet; None draws them at random."""
+    identity_batches: IdentityBatchesConfig | None = Field(default=None, exclude_if=_is_none)
+    """Draw batches in which each person is seen several times; None draws them at random."""
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = CosineScheduleConfig()
     max_grad_norm: PositiveFloat | None = 1.0

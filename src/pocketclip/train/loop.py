@@ -75,7 +75,6 @@ class Trainer:
     """Several ranks spread the weights (FSDP2) instead of holding all of them each (DDP)."""
     until: float = 1.0
     """Share of the steps after which it raises `RungReached`; `resume` goes on."""
-
     spent: Spent = field(default_factory=Spent)
     """Of the run, of which this is a stage."""
     budget: CountedSteps = field(default_factory=CountedSteps)
@@ -125,6 +124,7 @@ class Trainer:
                 self._train(request)
         self._take_weights_to_keep()
         state = {"progress": self._reached(), "model": self.parallel.whole_model().eval().state_dict()}
+        state["objective"] = self.learned.state_dict()  # a later stage goes on from it
         distributed.on_main(lambda: self.checkpoints.finish(state))
         return self.progress
 
@@ -276,13 +276,13 @@ class Trainer:
         self.plan = StepPlan(**self.progress.plan) if self.progress.plan else self.plan
         self.parallel.load_state_dict(state["model"])
         self.watch.add(self.progress.broken)
+        self.learned.load_state_dict(state.get("objective", {}), strict="objective" in state)
         if "optimizer" not in state:  # the stage was over
             return
         self.parallel.load_optimizer_state(self.optimizer, state["optimizer"])
         if isinstance(self.schedule, PlannedRates):
             self.schedule.plan = self.plan
         self.schedule.load_state_dict(state["schedule"])
-        self.learned.load_state_dict(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         distributed.on_main(lambda: self.metrics.cut(self.progress.metrics_bytes, self.progress.step))

@@ -22,6 +22,7 @@ from pocketclip.data.batches.plan import BatchPlan, Item
 from pocketclip.data.batches.teachers import Teachers
 from pocketclip.data.batches.views import Views
 from pocketclip.data.keys import caption_id
+from pocketclip.data.masked_tokens import Masking
 from pocketclip.data.pictures.decode import jpeg_decoder
 from pocketclip.data.source import Source, broken_item
 from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
@@ -31,7 +32,7 @@ from pocketclip.errors import BrokenItemError
 from pocketclip.hardware import available_cores
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
-from pocketclip.types import ImageTextBatch, TeacherFeatures, TeacherInputs
+from pocketclip.types import ImageTextBatch, MaskedTexts, TeacherFeatures, TeacherInputs
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class TrainingBatches(Dataset[Pair | str]):
     teachers: Teachers = field(default_factory=Teachers)
     text_tokens: TextTokensConfig | None = None
     """How texts lose tokens; None keeps them whole."""
+    masking: Masking | None = None
+    """Which words are hidden from a second pass of the text tower; None has none."""
 
     def __post_init__(self) -> None:
         assert self.source.stored is not None or self.captions.num_synthetic == 0, "nothing is stored"
@@ -113,7 +116,8 @@ class TrainingBatches(Dataset[Pair | str]):
                 teachers = tuple(TeacherFeatures(**one) for one in fields.pop("teachers", ()))
                 inputs = tuple(TeacherInputs(**one) for one in fields.pop("teacher_inputs", ()))
                 views = tuple(fields.pop("views", ()))
-                yield ImageTextBatch(**fields, teachers=teachers, teacher_inputs=inputs, views=views)
+                masked = MaskedTexts(*fields.pop("masked")) if "masked" in fields else None
+                yield ImageTextBatch(**fields, teachers=teachers, teacher_inputs=inputs, views=views, masked=masked)
 
     def _places(self, steps: range, share: slice) -> Iterator[list[tuple[int, int]]]:
         """The epoch and the item of each pair of every step, or of a rank's share of them."""
@@ -153,7 +157,8 @@ class TrainingBatches(Dataset[Pair | str]):
         firsts = range(0, len(items), per_example)
         pairs = [pair for first in firsts for pair in _unbroken(items[first : first + per_example])]
         captions = [caption for pair in pairs for caption in pair.captions]
-        tokens, mask = self._encode(pairs, captions)
+        seeds = [[*pair.seeds, number] for pair in pairs for number in range(len(pair.captions))]
+        tokens, mask = self._encode(captions, seeds)
         rows = [pair.row for pair in pairs if pair.row is not None]
         pixels = {
             geometry: self.views.join([pair.arrays[size] for pair in pairs]) for size, geometry in enumerate(self.sizes)
@@ -172,14 +177,15 @@ class TrainingBatches(Dataset[Pair | str]):
             fields["labels"] = torch.tensor([pair.label for pair in pairs[::per_example]], dtype=torch.int64)
         if further := range(len(self.sizes), len(self.sizes) + self.views.num_views - 1):
             fields["views"] = [self.views.join([pair.arrays[place] for pair in pairs]) for place in further]
+        if self.masking is not None:
+            fields["masked"] = [torch.from_numpy(ids) for ids in self.masking.hide(tokens, mask, seeds)]
         return fields | self.teachers.join(rows, pixels, captions)
 
     def _encode(
-        self, pairs: Sequence[Pair], captions: Sequence[str]
+        self, captions: Sequence[str], seeds: Sequence[Sequence[int]]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         if self.text_tokens is None:
             return self.tokenizer.encode(captions)
-        seeds = [[*pair.seeds, number] for pair in pairs for number in range(len(pair.captions))]
         return encode_reduced(self.text_tokens, self.tokenizer, captions, seeds)
 
 

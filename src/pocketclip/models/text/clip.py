@@ -164,7 +164,7 @@ class ClipTextEncoder(Checkpointed, TextTower):
         mask = None if self.causal or self.sees_padding else F.pad(token_mask[:, 1:], (1, 0), value=True)
         for layer in self.layers:
             states = self.run_layer(layer, states, mask)
-        return states
+        return states  # type: ignore[no-any-return]  # of the parameters
 
     def _pass(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         states = self._states(tokens, token_mask)
