@@ -173,7 +173,7 @@ def test_chunks_give_the_gradient_of_the_whole(terms: str, captions: int, chunk:
     assert expected.keys() == actual.keys()
     for name, value in expected.items():
         torch.testing.assert_close(
-            actual[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            actual[name], value, rtol=1e-3, atol=5e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 

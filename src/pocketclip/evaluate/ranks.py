@@ -49,13 +49,13 @@ def retrieval_ranks(
     images, texts = (torch.from_numpy(part).float() for part in (image_embeddings, text_embeddings[first]))
     numbers = None if taken is None else (torch.from_numpy(taken[0]), torch.from_numpy(taken[1][first]))
     right, counted = torch.from_numpy(pairs).long(), torch.from_numpy(times)
-    text_counts, image_counts = _count_rivals(images, texts, right, counted, numbers)
-    of_texts = _precisions(pairs[0], text_counts, np.ones_like(pairs[0]), len(first))
-    of_images = _precisions(pairs[1], image_counts, times[pairs[0]], num_images)
+    text_counts, image_counts = count_rivals(images, texts, right, counted, numbers)
+    of_texts = precision_shares(pairs[0], text_counts, np.ones_like(pairs[0]), len(first))
+    of_images = precision_shares(pairs[1], image_counts, times[pairs[0]], num_images)
     precisions = {f"text_to_image_{name}": values[number] for name, values in of_texts.items()}
     precisions |= {f"image_to_text_{name}": values for name, values in of_images.items()}
-    text_ranks = _least(pairs[0], text_counts, len(first))[number]
-    return Ranks(text_ranks, _least(pairs[1], image_counts, num_images), text_images.astype(np.int64), precisions)
+    text_ranks = least(pairs[0], text_counts, len(first))[number]
+    return Ranks(text_ranks, least(pairs[1], image_counts, num_images), text_images.astype(np.int64), precisions)
 
 
 def fold_ranks(
@@ -84,8 +84,8 @@ def fold_ranks(
     return ranks
 
 
-def _count_rivals(
-    images: Tensor, texts: Tensor, pairs: Tensor, times: Tensor, taken: tuple[Tensor, Tensor] | None
+def count_rivals(
+    images: Tensor, texts: Tensor, pairs: Tensor, times: Tensor, taken: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Counts, Counts]:
     """Of every right pair of a text and an image, how many wrong images and how many wrong texts are as near.
 
@@ -114,7 +114,7 @@ def _count_rivals(
     return text_counts.numpy(), image_counts.numpy()
 
 
-def _at_least(scores: Tensor, sizes: Tensor, own: Tensor, weights: Tensor | None) -> Tensor:
+def _atleast(scores: Tensor, sizes: Tensor, own: Tensor, weights: Tensor | None) -> Tensor:
     """(P,) how many of the scores in a row reach each of the `sizes[row]` values of `own` that are the row's."""
     counts = torch.zeros(len(own), dtype=torch.int64)
     starts = sizes.cumsum(0) - sizes
@@ -138,14 +138,14 @@ def _sum(flags: Tensor, weights: Tensor | None) -> Tensor:
     return (flags.double() @ weights.double()).long()
 
 
-def _least(owners: Counts, counts: Counts, num_owners: int) -> Counts:
+def least(owners: Counts, counts: Counts, num_owners: int) -> Counts:
     """(num_owners,) the least count of each owner."""
     least = np.full(num_owners, np.iinfo(np.int64).max)
     np.minimum.at(least, owners, counts)
     return least
 
 
-def _precisions(owners: Counts, counts: Counts, times: Counts, num_owners: int) -> dict[str, Shares]:
+def precision_shares(owners: Counts, counts: Counts, times: Counts, num_owners: int) -> dict[str, Shares]:
     """Average precision and R-precision of each query that owns right answers, each of which stands there some times.
 
     The k-th right answer of a query, behind r rivals, has rank r + k: average precision is the mean of k / (r + k), and

@@ -178,6 +178,11 @@ class EmbeddingTask(Task):
         del num_images
         return {}
 
+    def guessing_on(self, source: Source, num_images: int) -> Mapping[str, float]:
+        """The same of so many images of a source, where more than their number matters."""
+        del source
+        return self.guessing(num_images)
+
     def check(self, source: Source, judge: JudgePairs | None) -> None:
         """Raise a UserError where the model or the source lack what the task needs, before any work."""
 

@@ -68,7 +68,8 @@ def note_chance(run: Run, splits: Mapping[str, EvaluatedSplit]) -> None:
     for split, evaluated in splits.items():
         result = evaluated.result
         units = _units(result.num_images, evaluated.source.images_per_example)
-        guessed = within_chance(result.metrics, run.task.guessing(result.num_images), units)
+        by_chance = run.task.guessing_on(evaluated.source, result.num_images)
+        guessed = within_chance(result.metrics, by_chance, units)
         if distributed.is_main() and guessed and run.tried is not None:
             message = f"{split}: {guessed}"
             if not any("Likely causes" in note for note in run.notes["train"]):
@@ -94,7 +95,7 @@ def _stage(run: Run, name: str, config: TrainConfig, settings: Settings) -> Stag
         warmup_steps=warmup_steps(config.schedule, settings.num_steps),
         uninformed=uninformed_loss(objective, config.batch_size, num_captions),
         uninformed_validation=uninformed_loss(objective.validation, val_batch, validation_captions(run, config)),
-        by_chance=run.task.guessing(len(val)),
+        by_chance=run.task.guessing_on(val, len(val)),
         num_tested=_units(len(val), val.images_per_example),
         score="mean_recall" if "mean_recall" in run.task.means else run.task.scores[0],
         keeps_best=config.keep == "best",

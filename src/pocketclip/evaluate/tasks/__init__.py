@@ -15,6 +15,7 @@ from pocketclip.evaluate.tasks.folds import Folds
 from pocketclip.evaluate.tasks.knn import Knn
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.evaluate.tasks.nlvr2 import Nlvr2
+from pocketclip.evaluate.tasks.person_retrieval import PersonRetrieval
 from pocketclip.evaluate.tasks.retrieval import Retrieval
 from pocketclip.evaluate.tasks.sugarcrepe import Sugarcrepe
 from pocketclip.evaluate.tasks.text_probe import TextProbe
@@ -27,6 +28,7 @@ from pocketclip.stages.watch import SILENT, Watch
 Tasks = (
     Retrieval
     | Folds
+    | PersonRetrieval
     | ZeroShot
     | Nlvr2
     | LinearProbe
