@@ -49,6 +49,10 @@ def test_a_method_that_asks_for_nothing_fits() -> None:
         (Needs("new", hidden_layer="layers"), "objective.layers: hidden is a layer of model.shared_encoder"),
         (Needs("new", queue=("memory", 3)), "objective.memory: 3 is less than train.batch_size, 4"),
         (Needs("new", labels=True), "objective.kind new learns from classes, which data.train does not give"),
+        (
+            Needs("new", identities=True),
+            "objective.kind new needs identities, and data.train, of kind scenes, tells of",
+        ),
         (Needs("new", pairs=True), "objective.kind new needs data.train of kind nlvr2 or scene_pairs"),
     ],
 )
@@ -83,9 +87,11 @@ def test_messages_name_every_kind_of_source_with_pairs() -> None:
 
 def test_a_method_is_measured_by_a_task_that_there_is() -> None:
     settings = {"distillation": {"terms": [{"kind": "feature"}]}, "s_smke": {"distill": {"kind": "none"}}}
+    settings["person"] = {"terms": [{"kind": "sdm"}]}
     methods = {kind: member(**settings.get(kind, {})) for kind, member in kinds_of(ObjectiveConfig).items()}
     assert {kind: method.needs.task for kind, method in methods.items() if method.needs.task != "retrieval"} == {
-        "pairs": "nlvr2"
+        "person": "person_retrieval",
+        "pairs": "nlvr2",
     }
     assert all(embedding_task(method.needs.task).kind == method.needs.task for method in methods.values())
 

@@ -17,6 +17,11 @@ VIT = {"kind": "timm", "name": "test_vit", "pretrained": "none"}
 PACKAGE = {"kind": "timm", "name": "tf_efficientnet_lite0", "pretrained": "package", "image_size": 32}
 TEXT = {"kind": "clip", "width": 32, "num_heads": 2, "num_layers": 1, "context_length": 16}
 TEXT |= {"tokenizer": "captions", "pooling": "last", "pretrained": "none", "causal": False}
+PEOPLE = {
+    "data": {"train": {"kind": "webdataset", "shards": "people.tar"}},
+    "objective": {"kind": "person", "terms": [{"kind": "sdm"}]},
+}
+WORDS = {**PEOPLE, "objective": {"kind": "person", "terms": [{"kind": "sdm"}, {"kind": "masked_language"}]}}
 SCENE_PAIRS = {
     "data": {"train": {"kind": "scene_pairs", "count": 16}, "val": {"kind": "scene_pairs", "count": 8, "seed": 1}},
     "objective": {"kind": "pairs"},
@@ -109,6 +114,44 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         r"train\.hard_negatives: pairs of images stay as they are",
         {"train": {"hard_negatives": {}}, "model": {"pair_head": {}, "image_encoder": PACKAGE}, **SCENE_PAIRS},
     ),
+    # identity_batches, and words one by one
+    (
+        r"train\.identity_batches: objective\.kind contrastive does not look at identities",
+        {"train": {"identity_batches": {}}},
+    ),
+    (
+        r"train\.identity_batches and train\.hard_negatives both say who meets in a batch",
+        {
+            "train": {"identity_batches": {"views": 2}, "hard_negatives": {}},
+            "model": {"image_encoder": PACKAGE},
+            **PEOPLE,
+        },
+    ),
+    (
+        r"train\.identity_batches\.views: train\.batch_size has to be a multiple of it, of two identities at least",
+        {"train": {"identity_batches": {"views": 4}}, **PEOPLE},
+    ),
+    (
+        r"train\.identity_batches\.views: .* \(got 3 views and a batch of 4\)",
+        {"train": {"identity_batches": {"views": 3}}, **PEOPLE},
+    ),
+    (
+        r"objective\.kind person needs the words of a text one by one, which no cache keeps",
+        {"train": HEADS, **WORDS},
+    ),
+    (
+        r"masked_language does not go with model\.shared_encoder",
+        {
+            "train": {},
+            **WORDS,
+            "model": {
+                "image_encoder": VIT,
+                "shared_encoder": {"kind": "transformer", "num_heads": 2, "image_readout": "mean"},
+                "image_head": {"kind": "linear"},
+                "text_head": {"kind": "linear"},
+            },
+        },
+    ),
 ]
 
 
@@ -125,6 +168,9 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "train": {**HEADS, "hard_negatives": {}},
         "model": {"image_encoder": PACKAGE},
     },
+    "two people in two views": {"train": {"identity_batches": {"views": 2}}, **PEOPLE},
+    "people on cached features": {"train": {**HEADS, "identity_batches": {"views": 2}}, **PEOPLE},
+    "hidden words": {"train": {}, **WORDS},
     "views of one's own": {"train": {"augment_further": {"flip": True}}, "objective": SLIP},
     "fewer tokens with cached images": {
         "train": {"learning_rate": LIT, "cache": {}, "text_tokens": {"kind": "block", "keep": 6}}
@@ -148,5 +194,8 @@ def test_what_goes_together_is_taken(name: str) -> None:
 
 def test_a_recipe_without_them_is_written_as_before() -> None:
     written = parse({}).model_dump(mode="json")
-    assert not {"augment_further", "keep_patches", "text_tokens", "hard_negatives"} & written["train"].keys()
+    assert (
+        not {"augment_further", "keep_patches", "text_tokens", "hard_negatives", "identity_batches"}
+        & written["train"].keys()
+    )
     assert written["objective"].keys() == {"kind", "loss", "weight"}

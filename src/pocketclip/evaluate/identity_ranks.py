@@ -6,39 +6,14 @@ al., https://www.cv-foundation.org/openaccess/content_iccv_2015/papers/Zheng_Sca
 mINP, Ye et al., https://arxiv.org/abs/2001.04193.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from pocketclip.errors import UserError
-from pocketclip.evaluate.ranked import Counts, Shares
+from pocketclip.evaluate.ranked import Counts, IdentityRanks, Shares
 from pocketclip.evaluate.ranks import count_rivals, least, precision_shares
-
-PRECISIONS = {
-    "average_precision": "mean_average_precision",
-    "inverse_negative_penalty": "mean_inverse_negative_penalty",
-}
-"""What is told of every query beside its rank, and what the mean over queries is called."""
-
-
-@dataclass(frozen=True)
-class IdentityRanks:
-    """Where each query's right answers stand."""
-
-    text_to_image: Counts
-    """(Q,), how many pictures of others stand before the first one of the person."""
-    image_to_text: Counts
-    """(N',), likewise, of pictures of whom there is a text."""
-    text_people: Counts
-    """(Q,), whom each text is about."""
-    image_people: Counts
-    """(N',), who is on each of those pictures."""
-    shares: Mapping[str, Shares]
-    """By direction and name of `PRECISIONS`, such as `text_to_image_average_precision`: of each query."""
 
 
 def identity_ranks(

@@ -11,6 +11,11 @@ TIE = 1e-6
 DIRECTIONS = ("text_to_image", "image_to_text")
 PRECISIONS = {"average_precision": "mean_average_precision", "r_precision": "r_precision"}
 """What is told of every query beside its rank, and what the mean over queries is called."""
+PERSON_PRECISIONS = {
+    "average_precision": "mean_average_precision",
+    "inverse_negative_penalty": "mean_inverse_negative_penalty",
+}
+"""The same in person search."""
 FOLD = 1000
 """Images of a fold, in the 1K protocol of COCO."""
 Counts = npt.NDArray[np.int64]
@@ -31,3 +36,19 @@ class Ranks:
     """(Q,), the image each caption was written for."""
     precisions: Mapping[str, Shares] = field(default_factory=dict)
     """By direction and name of `PRECISIONS`, such as `text_to_image_average_precision`: of each query."""
+
+
+@dataclass(frozen=True)
+class IdentityRanks:
+    """Where each query's right answers stand in person search."""
+
+    text_to_image: Counts
+    """(Q,), how many pictures of others stand before the first one of the person."""
+    image_to_text: Counts
+    """(N',), likewise, of pictures of whom there is a text."""
+    text_people: Counts
+    """(Q,), whom each text is about."""
+    image_people: Counts
+    """(N',), who is on each of those pictures."""
+    shares: Mapping[str, Shares]
+    """By direction and name of `PERSON_PRECISIONS`, such as `text_to_image_average_precision`: of each query."""

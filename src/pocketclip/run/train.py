@@ -95,6 +95,7 @@ def train(
             round_to_half(run.model)
         run.hubs = hubs_of(run)
         splits = {split: evaluate_split(run, split, source) for split, source in run.measured.items()}
+    run.notes["train"] += _chosen(run, stages)
     note_chance(run, splits)
     run.notes["threads"] = paced.notes
     run.notes["trunk"] = [] if run.trunk is None else [run.trunk.told]
@@ -107,6 +108,16 @@ def train(
     card = with_hubs(card, run.hubs)
     distributed.on_main(lambda: model.save_pretrained(folder / "bundle", card=card))
     return Outcome(folder, model, splits, record)
+
+
+def _chosen(run: Run, stages: Mapping[str, Progress]) -> list[str]:
+    """By what the weights of each stage were chosen, and on which split, where they are not those of its last step."""
+    return [
+        f"{name}: the weights of step {stages[name].best_step:,} of {stages[name].step:,} were chosen on val "
+        f"({run.val_source.name}), the best by {config.chosen_by} of {stages[name].num_evaluations} evaluations"
+        for name, config in run.recipe.stages.items()
+        if config.keep == "best" and stages[name].num_evaluations
+    ]
 
 
 def _record(

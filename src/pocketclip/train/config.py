@@ -247,6 +247,11 @@ class TrainConfig(Config):
         """Whether both towers are frozen and run once, so that a batch has features of images and texts."""
         return self.cache is not None and self.learning_rate.text_encoder is None
 
+    @property
+    def chosen_by(self) -> str:
+        """The validation metric that says which evaluation was the best."""
+        return self.keep_metric if self.early_stopping is None else self.early_stopping.metric
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """Where the run ends, if its budget does not end it before."""
         by_epochs = None if self.num_epochs is None else max(1, round(self.num_epochs * steps_per_epoch))

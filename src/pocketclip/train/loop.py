@@ -240,7 +240,7 @@ class Trainer:
         stopping = config.early_stopping
         if config.keep != "best" and stopping is None:
             return
-        if progress.is_best(stopping.metric if stopping is not None else config.keep_metric, self.name):
+        if progress.is_best(config.chosen_by, self.name):
             if config.keep == "best":
                 weights = self.evaluated_model().state_dict()
                 distributed.on_main(lambda: checkpoint.save_atomically(self.checkpoints.best, {"model": weights}))

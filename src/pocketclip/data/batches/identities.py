@@ -75,10 +75,12 @@ class IdentityPlan(BatchPlan):
         return np.split(order, np.bincount(self.identities[order]).cumsum()[:-1])
 
     def _groups(self, items: Numbers, random: np.random.Generator) -> list[Numbers]:
-        """The items of an identity by K, each once before any comes twice."""
-        missing = -len(items) % self.views
-        rounds = [random.permutation(items) for _ in range(1 + -(-missing // max(1, len(items))))]
-        return list(np.concatenate(rounds)[: len(items) + missing].reshape(-1, self.views))
+        """The items of an identity by K; where some come twice, then not in one group if there are others."""
+        order = random.permutation(items)
+        missing = -len(order) % self.views
+        whole = len(order) - len(order) % self.views
+        further = np.concatenate([random.permutation(order[:whole]), order[whole:]])
+        return list(np.concatenate([order, np.resize(further, missing)]).reshape(-1, self.views))
 
 
 def identity_plan(plan: BatchPlan, identities: Numbers, views: int) -> IdentityPlan:

@@ -16,8 +16,8 @@ from pocketclip.data.source import Source, readable_captions
 from pocketclip.embedder import JudgePairs
 from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids
-from pocketclip.evaluate.identity_ranks import PRECISIONS, IdentityRanks, identity_ranks
-from pocketclip.evaluate.ranked import DIRECTIONS
+from pocketclip.evaluate.ranked import DIRECTIONS, IdentityRanks
+from pocketclip.evaluate.ranked import PERSON_PRECISIONS as PRECISIONS
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios
 from pocketclip.evaluate.task import EmbeddingTask
 from pocketclip.evaluate.task_data import Answers
@@ -70,6 +70,8 @@ class PersonRetrieval(EmbeddingTask):
 
     def ranks(self, embeddings: Embeddings, source: Source) -> IdentityRanks:
         """Of all pictures whose identity is told, and the texts about them."""
+        from pocketclip.evaluate.identity_ranks import identity_ranks
+
         people = read_identities(source).values[embeddings.indices]
         known = np.flatnonzero(people != NO_IDENTITY)
         texts = np.flatnonzero(people[embeddings.text_images] != NO_IDENTITY)
