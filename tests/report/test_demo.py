@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pages import ATTACK, Page
+from people import write_people
 from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.data import open_source
 from pocketclip.data.sources.openmoji import ATTRIBUTION
@@ -218,6 +219,24 @@ def test_emoji_name_their_makers(show: Show, tmp_path: Path) -> None:
     assert ATTRIBUTION in page.read_text(encoding="utf-8")
     page = write_demo(replace(demo, credit="Emoji drawings: Some by Somebody, licence MIT"), tmp_path / "other.html")
     assert "Emoji drawings: Some by Somebody, licence MIT." in page.read_text(encoding="utf-8")
+
+
+def test_whoever_has_the_querys_identity_is_right_and_named(show: Show, tmp_path: Path) -> None:
+    people = [f"walker-{number // 3}" for number in range(12)]
+    demo, _, page = show(f"webdataset:{write_people(tmp_path / 'people.tar', people)}")
+    assert demo.result is not None
+    assert demo.result.task == "person_retrieval"
+    for example in demo.gallery.text_to_image:
+        assert example.query_text.split()[1 if example.query_text.startswith("person") else -1] == example.identity
+        assert [result.is_match for result in example.shown] == [
+            result.identity == example.identity for result in example.shown
+        ]
+    for example in demo.gallery.image_to_text:
+        assert all(result.is_match == (result.identity == example.identity) for result in example.shown)
+        assert all(result.identity in result.text for result in example.shown)
+    assert page.text.count("identity walker-") > 20
+    assert "every image of the identity that the sentence describes" in page.text
+    assert "By chance R@1 from sentence to image would be 25.00 %" in page.text
 
 
 def test_wishes_are_checked_before_the_work(tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
 """Whole runs of person search: every term trains, resumes with the same bits, and is measured by identity."""
 
-import io
-import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from conftest import QuietWatch, encode_picture, tiny_model_settings
+from conftest import QuietWatch, tiny_model_settings
+from people import write_people
 from pocketclip.asked import open_model
 from pocketclip.errors import UserError
 from pocketclip.recipe import Recipe
@@ -21,22 +19,6 @@ from taught import run_and_resume
 RATES = {"heads": 0.002, "image_encoder": 0.001, "text_encoder": 0.001}
 MASKED = {"kind": "masked_language", "num_layers": 1, "width": 16, "num_heads": 2}
 ALL = [{"kind": kind} for kind in ("contrastive", "multi_positive", "sdm", "identity")]
-
-
-def write_people(path: Path, people: list[str | None], seed: int = 0) -> Path:
-    """A shard of pictures, each with two captions about its person."""
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for index, name in enumerate(people):
-            told = {"captions": [f"person {name} walks {index}", f"a view of {name}"]}
-            told |= {"identity": name} if name else {}
-            for member, data in (
-                (f"{index:03}.jpg", encode_picture(100 * seed + index)),
-                (f"{index:03}.json", json.dumps(told).encode()),
-            ):
-                info = tarfile.TarInfo(member)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-    return path
 
 
 def recipe(folder: Path, terms: list[dict[str, Any]], **changes: Any) -> Recipe:

@@ -7,11 +7,12 @@ from pathlib import Path
 from pocketclip.asked import library_model
 from pocketclip.bundle import find_bundle
 from pocketclip.data.captions import clean_captions
+from pocketclip.data.identities import find_identities
 from pocketclip.data.source import Source
 from pocketclip.data.sources.openmoji import ATTRIBUTION
 from pocketclip.embedder import Embedder
 from pocketclip.errors import UserError, require
-from pocketclip.evaluate.tasks import Retrieval
+from pocketclip.evaluate.tasks import EmbeddingTask, Retrieval, embedding_task, task_of
 from pocketclip.features.encode import embed_source, encode_texts
 from pocketclip.records import EvalResult, Provenance, RunRecord, read_records
 from pocketclip.report.approaches import PUBLISHED, own_row
@@ -85,7 +86,7 @@ def make_demo(
         raise UserError(f"{source.name}: no readable picture has a caption; ask for something with --sentence TEXT.")
     result, gallery = None, Gallery("all", 0, [], [])
     if len(embeddings.texts):
-        result = Retrieval().result(embeddings, source)
+        result = _task_of(source).result(embeddings, source)
         gallery = make_gallery("all", source, embeddings, seed=seed, num_image_queries=NUM_IMAGE_QUERIES)
     vectors = encode_texts(sentences, exact.encode_texts, exact.text_reader())
     return Demo(
@@ -101,6 +102,11 @@ def make_demo(
         record=record,
         credit=source.credit,
     )
+
+
+def _task_of(source: Source) -> EmbeddingTask:
+    """What its pages measure: by identity where the source says who is who."""
+    return embedding_task("person_retrieval") if find_identities(source).names else Retrieval()
 
 
 def find_run_record(place: str) -> RunRecord | None:
@@ -131,7 +137,7 @@ def write_demo(demo: Demo, out: Path) -> Path:
         out,
         "demo.html",
         demo=demo,
-        task=Retrieval(),
+        task=Retrieval() if demo.result is None else task_of(demo.result),
         sentences=[] if demo.result is None else headline([demo.result]),
         approaches=[*PUBLISHED, own],
         own=own,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketclip.data.identities import NO_IDENTITY, Identities, find_identities
 from pocketclip.data.source import Source, broken_item
 from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.evaluate.ranked import TIE
@@ -43,6 +44,8 @@ class Result:
     """The sentence, or the first caption of an image."""
     same_caption: bool = False
     """Whether it is another picture's, and the caption the same: right in all but the protocol."""
+    identity: str = ""
+    """Who is shown or described, where the data say so; right is then whatever has the query's."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Example:
     results: list[Result]
     answer: Result | None = None
     """The right answer where it is not among the results."""
+    identity: str = ""
+    """Who the query is, where the data say so."""
 
     @property
     def shown(self) -> list[Result]:
@@ -79,17 +84,20 @@ def make_gallery(
 ) -> Gallery:
     """Draw `NUM_TEXT_QUERIES` sentences and some images of a source and look up what is nearest to each.
 
-    Images without a caption are left out, and each picture stands in it once, as in the metric. `split` is named in the
-    report.
+    Images without a caption are left out, and each picture stands in it once, as in the metric. Where the data say who
+    is who, all of them stand in it, and whatever shows or describes the query's identity is right. `split` is named in
+    the report.
     """
     from pocketclip.evaluate.gallery import gallery
 
-    ranked, _ = gallery(embeddings, _one_gallery(embeddings))
+    has_people = bool(find_identities(source).names)
+    ranked = embeddings if has_people else gallery(embeddings, _one_gallery(embeddings))[0]
     num_pictures = NUM_TEXT_QUERIES * (NUM_RESULTS + 1) + num_image_queries
     finder = _Finder(source, embeddings, ranked, max_bytes=MAX_PICTURES // num_pictures)
     random = np.random.default_rng(seed)
     texts = random.permutation(len(ranked.texts))[:NUM_TEXT_QUERIES]
-    images = random.permutation(len(ranked.images))[:num_image_queries]
+    asked = np.unique(ranked.text_images) if has_people else np.arange(len(ranked.images))
+    images = asked[random.permutation(len(asked))[:num_image_queries]]
     return Gallery(
         split,
         len(ranked.images),
@@ -125,28 +133,43 @@ class _Finder:
         self.text_items = embeddings.indices[owners]
         self.text_places = np.arange(len(owners)) - np.searchsorted(owners, owners)
         self.pictures: dict[int, str] = {}
+        self.people: Identities = find_identities(source)
+        self.shown = self.people.values[ranked.indices]  # by the rows of images
+
+    def _name(self, row: int) -> str:
+        """Who is on an image."""
+        return "" if self.shown[row] == NO_IDENTITY else self.people.names[self.shown[row]]
+
+    def _is_right(self, owners: npt.NDArray[np.int64], image: int) -> npt.NDArray[np.bool_]:
+        """Whether items that belong to images belong to this one, or show the same identity."""
+        shown = self.shown[image]
+        right: npt.NDArray[np.bool_] = owners == image if shown == NO_IDENTITY else self.shown[owners] == shown
+        return right
 
     def images_of(self, text: int) -> Example:
         """The images nearest to a caption of the source."""
         scores = self.embeddings.images @ self.embeddings.texts[text]
-        right = np.arange(len(scores)) == self.embeddings.text_images[text]
+        image = int(self.embeddings.text_images[text])
+        right = self._is_right(np.arange(len(scores)), image)
         same = self._images_with(text)
 
         def show(row: int, score: float, is_match: bool) -> Result:
             return replace(self._image(row, score, is_match), same_caption=not is_match and row in same)
 
-        return Example(self._caption(text), "", *_ranked(scores, right, show))
+        return Example(self._caption(text), "", *_ranked(scores, right, show), identity=self._name(image))
 
     def texts_of(self, image: int) -> Example:
         """The captions nearest to an image of the source."""
         scores = self.embeddings.texts @ self.embeddings.images[image]
-        shown, right = self._image(image, 0.0, True), self.embeddings.text_images == image
+        owners = self.embeddings.text_images
+        shown, right = self._image(image, 0.0, True), self._is_right(owners, image)
 
         def show(text: int, score: float, is_match: bool) -> Result:
             same = not is_match and image in self._images_with(text)
-            return Result(score, is_match, text=self._caption(text), same_caption=same)
+            name = self._name(int(owners[text]))
+            return Result(score, is_match, text=self._caption(text), same_caption=same, identity=name)
 
-        return Example(shown.text, shown.image, *_ranked(scores, right, show))
+        return Example(shown.text, shown.image, *_ranked(scores, right, show), identity=shown.identity)
 
     def images_near(self, text: str, vector: npt.NDArray[np.float32]) -> Example:
         """The images nearest to any sentence."""
@@ -165,7 +188,8 @@ class _Finder:
         if row not in self.pictures:
             self.pictures[row] = _thumbnail(self.source, index, self.max_bytes)
         captions = _captions(self.source, index)
-        return Result(score, is_match, self.pictures[row], _cut(captions[0]) if captions else "")
+        text = _cut(captions[0]) if captions else ""
+        return Result(score, is_match, self.pictures[row], text, identity=self._name(row))
 
     def _caption(self, text: int) -> str:
         captions, place = _captions(self.source, int(self.text_items[text])), int(self.text_places[text])
