@@ -1,6 +1,9 @@
 """Every recipe loads, names its command, and takes two real steps, or reinforces two samples, on drawn scenes."""
 
+import atexit
+import functools
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import yaml
 import teachers
 from conftest import QuietWatch
 from pocketclip.asked import AskedModelConfig, TimmModelConfig
+from pocketclip.asked.config import BundleModelConfig
 from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
@@ -53,8 +57,18 @@ NARROW_PLAIN = [  # of one with 170 M
 ]
 
 
+@functools.cache
+def clip_teacher() -> str:
+    """One that knows captions, in a folder that stays as long as the tests run."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return f"{{kind: huggingface, name: {teachers.write_huggingface_teacher(Path(folder.name) / 'clip')}}}"
+
+
 def small_teacher(teacher: AskedModelConfig) -> str:
     """One of the same kind and feature that needs no hub."""
+    if isinstance(teacher, BundleModelConfig):
+        return clip_teacher()
     assert isinstance(teacher, TimmModelConfig)
     name = "test_vit" if teacher.feature == "cls" else "test_resnet"
     return f"{{kind: timm, name: {name}, pretrained: none, feature: {teacher.feature}, image_size: 32}}"
@@ -66,14 +80,22 @@ def small(name: str) -> Recipe:
     changes = list(SMALL)
     if recipe.objective.kind == "pairs":
         changes = [change.replace("kind: scenes", "kind: scene_pairs") for change in changes]
+    if recipe.objective.needs.identities:
+        changes[:2] = ["data.train={kind: pedestrians, count: 10}", "data.val={kind: pedestrians, count: 2, split: val}"]
     if recipe.data.test is not None:
         kind = "scene_pairs" if recipe.objective.kind == "pairs" else "scenes"
         changes.append(f"data.test={{kind: {kind}, count: 8, seed: 2, image_size: 64}}")
+        if recipe.objective.needs.identities:
+            changes[-1] = "data.test={kind: pedestrians, count: 2, split: test}"
     if recipe.heads_first is not None:
         changes += ["heads_first.num_steps=2", "heads_first.batch_size=4"]
     for part in ("image_encoder", "text_encoder"):
         if getattr(recipe.model, part).pretrained == "hub":
             changes.append(f"model.{part}.pretrained=none")
+    if recipe.model.pretrained != "none":
+        changes.append("model.pretrained=none")
+    for stage in recipe.early_stages:
+        changes += [f"early_stages.{stage.name}.{setting}" for setting in ("num_steps=2", "batch_size=4")]
     if recipe.model.bundle is not None:
         changes.append("model.bundle=null")
     if recipe.model.shared_encoder is not None and recipe.model.embed_dim == 768:
@@ -128,7 +150,7 @@ def test_two_samples_are_reinforced(name: str, tmp_path: Path) -> None:
 )
 def test_two_steps(name: str, tmp_path: Path) -> None:
     outcome = train(small(name), tmp_path / "run", name="test", watch=QuietWatch())
-    assert outcome.record.num_steps == (4 if load_recipe(name).heads_first else 2)
+    assert outcome.record.num_steps == 2 * len(load_recipe(name).stages)
     metric = "accuracy" if load_recipe(name).objective.kind == "pairs" else "text_to_image_recall@1"
     assert 0 <= outcome.splits["val"].result.metrics[metric].value <= 1  # type: ignore[union-attr]
     assert (tmp_path / "run" / "bundle" / "model.safetensors").is_file()

@@ -36,6 +36,8 @@ class SampleWork:
     trained: frozenset[str]
     """Those of `models.dual_encoder.PARTS` that have a learning rate."""
     captions: int = 1
+    text_passes: int = 1
+    """Of a caption, such as one more with hidden words."""
     views: int = 1
     """Of an image, those behind the first through the tower alone."""
     cached: frozenset[Modality] = frozenset()
@@ -84,7 +86,7 @@ def sample_macs(
     image = _pass(own, "image", work)
     text = _pass(own, "text", work)
     view = _view(own, work) if work.views > 1 else _Tally()
-    layers = [(1, image), (work.captions, text), (work.views - 1, view)]
+    layers = [(1, image), (work.captions * work.text_passes, text), (work.views - 1, view)]
     forward, backward, repeated = (
         sum(times * getattr(tally, name) for times, tally in layers) for name in ("forward", "backward", "repeated")
     )

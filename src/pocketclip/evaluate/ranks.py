@@ -114,7 +114,7 @@ def count_rivals(
     return text_counts.numpy(), image_counts.numpy()
 
 
-def _atleast(scores: Tensor, sizes: Tensor, own: Tensor, weights: Tensor | None) -> Tensor:
+def _at_least(scores: Tensor, sizes: Tensor, own: Tensor, weights: Tensor | None) -> Tensor:
     """(P,) how many of the scores in a row reach each of the `sizes[row]` values of `own` that are the row's."""
     counts = torch.zeros(len(own), dtype=torch.int64)
     starts = sizes.cumsum(0) - sizes

@@ -27,6 +27,7 @@ def sample_work(recipe: Recipe, stage: TrainConfig, num_tokens: int) -> SampleWo
         embed_dim=recipe.model.embed_dim,
         trained=frozenset(part for part in PARTS if getattr(rates, part) is not None),
         captions=stage.captions_per_image + stage.synthetic_captions_per_image,
+        text_passes=2 if recipe.objective.needs.mask_rate else 1,
         views=1 if cached else recipe.objective.needs.views,
         cached=frozenset(("image", "text") if stage.is_heads_only else ("image",) if cached else ()),
         is_chunked=stage.chunk_size is not None and stage.chunk_size < stage.batch_size,
