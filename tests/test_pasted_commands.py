@@ -44,6 +44,9 @@ SMALLER = [
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
     (r"^(pocketclip train s_smke/.*)", r"\1 --set train.num_steps=4 --set train.batch_size=16"),
     (r"^(pocketclip study (mobileclip|s_smke)/.*)", r"\1 --set seeds=[0] --set train.batch_size=16"),
+    (r"^(pocketclip train person_search/.*)", r"\1 --set data.train=pedestrians:20 --set train.num_steps=4"),
+    (r"^(pocketclip study person_search/.*)", r"\1 --set seeds=[0] --set data.train=pedestrians:20"),
+    (r"^(pocketclip study person_search/.*)", r"\1 --set train.num_steps=4"),
     (r"^(pocketclip study mobileclip/.*)", r"\1 --set train.num_epochs=1"),
     (r"^(pocketclip study s_smke/.*)", r"\1 --set train.num_steps=4"),
 ]
@@ -54,7 +57,7 @@ NOT_HERE = {
     r"/datacompdr|hf:|hub:": "weights or data on a hub",
     r"--nnodes|srun|scontrol": "several machines",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
-    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_": "published data sets",
+    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_|cuhk_|rstp_reid": "published data sets",
 }
 
 
