@@ -57,7 +57,8 @@ NOT_HERE = {
     r"/datacompdr|hf:|hub:": "weights or data on a hub",
     r"--nnodes|srun|scontrol": "several machines",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
-    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_|cuhk_|rstp_reid": "published data sets",
+    r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_": "published data sets",
+    r"cuhk_|rstp_reid": "pictures that researchers are given who ask for them",
 }
 
 

@@ -81,7 +81,10 @@ def small(name: str) -> Recipe:
     if recipe.objective.kind == "pairs":
         changes = [change.replace("kind: scenes", "kind: scene_pairs") for change in changes]
     if recipe.objective.needs.identities:
-        changes[:2] = ["data.train={kind: pedestrians, count: 10}", "data.val={kind: pedestrians, count: 2, split: val}"]
+        changes[:2] = [
+            "data.train={kind: pedestrians, count: 10}",
+            "data.val={kind: pedestrians, count: 2, split: val}",
+        ]
     if recipe.data.test is not None:
         kind = "scene_pairs" if recipe.objective.kind == "pairs" else "scenes"
         changes.append(f"data.test={{kind: {kind}, count: 8, seed: 2, image_size: 64}}")

@@ -20,6 +20,7 @@ SOURCE = "scenes:60,classes=size,image_size=32"
 SOURCES = {
     "sugarcrepe": "scenes:40,texts=choices,image_size=32",
     "winoground": "scenes:40,twinned=true,texts=choices,image_size=32",
+    "person_retrieval": "pedestrians:12,views=3",
 }
 
 
@@ -29,7 +30,9 @@ def kept(model: PretrainedModel, source: Source, kind: str, **settings: Any) -> 
     return items_of(measure(task, model, data), data.items)
 
 
-@pytest.mark.parametrize("kind", ["retrieval", "zero_shot", "linear_probe", "sugarcrepe", "winoground"])
+@pytest.mark.parametrize(
+    "kind", ["retrieval", "person_retrieval", "zero_shot", "linear_probe", "sugarcrepe", "winoground"]
+)
 def test_units_give_the_scores_of_the_record_and_come_back_from_the_file(
     tiny_pretrained: PretrainedModel, tmp_path: Path, kind: str
 ) -> None:
