@@ -79,11 +79,12 @@ def _written(person: Person, facing: str, chance: random.Random, *, sides: bool)
     others = [part for part in others if chance.random() < 0.75]
     order = chance.randrange(len(_ORDERS))
     text = _ORDERS[order](writer, clothes, others, kept[0], kept[1])
-    if len(text.split()) < FEWEST_WORDS:
-        text = _ORDERS[order](writer, clothes, others or [writer.shoes()], hair, carried)
-    while len(text.split()) > MOST_WORDS:
-        left = next(parts for parts in (kept[0], others, kept[1]) if parts)
-        left.pop()
+    for parts, more in ((others, [writer.shoes()]), (kept[0], hair), (kept[1], carried)):
+        if len(text.split()) < FEWEST_WORDS and not parts:
+            parts += more
+            text = _ORDERS[order](writer, clothes, others, kept[0], kept[1])
+    while len(text.split()) > MOST_WORDS and (left := [parts for parts in (kept[0], others, kept[1]) if parts]):
+        left[0].pop()
         text = _ORDERS[order](writer, clothes, others, kept[0], kept[1])
     if len(text.split()) < FEWEST_WORDS:
         text = f"{text.removesuffix('.')}, {_WAYS[facing]}."
