@@ -18,15 +18,17 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.identities import Ids
 from pocketclip.evaluate.ranked import DIRECTIONS, IdentityRanks
 from pocketclip.evaluate.ranked import PERSON_PRECISIONS as PRECISIONS
+from pocketclip.evaluate.recalls import RANKS, RECALLS
 from pocketclip.evaluate.statistics import Units, bootstrap_ratios
 from pocketclip.evaluate.task import EmbeddingTask
 from pocketclip.evaluate.task_data import Answers
-from pocketclip.evaluate.tasks.retrieval import LABELS, MEANS, RANKS
+from pocketclip.evaluate.tasks.retrieval import LABELS
 from pocketclip.features.encode import Embeddings
 from pocketclip.records import EvalResult, percent
 
 SHORT = {"mean_average_precision": "mAP", "mean_inverse_negative_penalty": "mINP"}
 SCORES = tuple(f"recall@{k}" for k in RANKS) + tuple(PRECISIONS.values())
+MEANS = {"mean_recall": RECALLS}
 CHANCE = "text_to_image_recall@1_by_chance"
 
 
