@@ -161,6 +161,10 @@ def test_a_silent_captioner_stops_with_its_name(settings: Settings, models: Path
     ("changes", "reason"),
     [
         ({"augment": {}}, "num_views above 1 needs something in augment that differs"),
+        (
+            {"augment": {"flip": "swap_sides"}},
+            "augment.flip: swap_sides needs teachers' features of two texts",
+        ),
         ({"teachers": []}, "teachers: .*at least 1"),
         (
             {"teachers": [{"kind": "bundel", "path": "x"}]},

@@ -49,6 +49,11 @@ class ReinforceConfig(Config):
     def _views_differ(self) -> Self:
         if self.num_views > 1 and self.augment == AugmentConfig():
             raise ValueError("num_views above 1 needs something in augment that differs, such as crop_scale: [0.08, 1]")
+        if self.augment.flip == "swap_sides":
+            raise ValueError(
+                "augment.flip: swap_sides needs teachers' features of two texts a caption, and one is stored; choose "
+                "true or false"
+            )
         return self
 
     @model_validator(mode="after")

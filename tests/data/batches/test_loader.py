@@ -197,6 +197,26 @@ def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_withou
     assert all(abs(count - expected) < 4.5 * expected**0.5 for count in counts.values())
 
 
+@pytest.mark.parametrize("each_caption", [False, True])
+def test_captions_of_mirrored_pictures_have_left_and_right_swapped(
+    batches: Callable[..., Iterator[ImageTextBatch]], each_caption: bool
+) -> None:
+    source = Captioned([("a bag on the left",)] * 200, one_picture=True)
+    upright = centre_view(decode_picture(source[0].image, place="", shortest=16), PREPROCESS)
+    own, swapped = caption_id("a bag on the left"), caption_id("a bag on the right")
+    ends = np.arange(1, 201) if each_caption else None
+    counts: Counter[tuple[bool, bool]] = Counter()
+    augment = AugmentConfig(flip="swap_sides")
+    for batch in batches(source, BatchPlan(200, 100, seed=0), augment=augment, last_captions=ends):
+        for pixels, identity in zip(batch.images, batch.caption_ids.tolist(), strict=True):
+            assert identity in (own, swapped)
+            counts[np.array_equal(pixels.permute(1, 2, 0).numpy(), upright), identity == own] += 1
+    assert set(counts) == {(True, True), (False, False)}
+    assert min(counts.values()) > 60
+    (plain,) = batches(source, BatchPlan(200, 200, seed=0), augment=AugmentConfig(flip=True))
+    assert set(plain.caption_ids.tolist()) == {own}
+
+
 def test_torch_pins_every_tensor_of_a_batch(
     monkeypatch: pytest.MonkeyPatch, put_together: Callable[..., TrainingBatches]
 ) -> None:

@@ -24,6 +24,7 @@ from pocketclip.data.batches.views import Views
 from pocketclip.data.keys import caption_id
 from pocketclip.data.masked_tokens import Masking
 from pocketclip.data.pictures.decode import jpeg_decoder
+from pocketclip.data.sides import sides_swapped
 from pocketclip.data.source import Source, broken_item
 from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
 from pocketclip.data.text_tokens import TextTokensConfig, encode_reduced
@@ -142,10 +143,12 @@ class TrainingBatches(Dataset[Pair | str]):
             raise BrokenItemError(f"{sample.place}: has no caption.")
         stored = None if self._stored is None else self._stored.read(index)
         item = Item(self.plan.seed, epoch, number, index, sample, stored)
-        view, arrays = self.views.show(item, list(self.sizes.values()))
+        view, arrays, swaps_sides = self.views.show(item, list(self.sizes.values()))
         drawn, texts = self.captions.draw(item), item.texts
         number = self.source.picture_id_of(index, sample)
         row, captions = self.teachers.row(item, view, drawn), [texts[text] for text in drawn]
+        if swaps_sides:
+            captions = [sides_swapped(caption) for caption in captions]
         return Pair(arrays, captions, index, row, sample.label, number, item.seeds)
 
     def join(self, items: Sequence[Pair | str]) -> dict[str, Any]:

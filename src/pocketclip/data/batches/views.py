@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,17 @@ from pocketclip.preprocess import PreprocessConfig
 from pocketclip.stages.store import Block
 
 _VIEW_ORDER = 7  # keeps the order of views apart from other draws of the same numbers
-Shown = tuple[int, list[npt.NDArray[Any]]]
-"""The number of a view among those stored, 0 of a fresh one, and its arrays: pixels at each size, then those of further
-views; or one vector."""
+
+
+class Shown(NamedTuple):
+    """What is shown of an item."""
+
+    view: int
+    """Number of the view among those stored, 0 of a fresh one."""
+    arrays: list[npt.NDArray[Any]]
+    """Pixels at each size, then those of further views; or one vector."""
+    swaps_sides: bool = False
+    """Whether what its captions call left is on the right, and should be called so."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Views:
         first = draw_view(self.augment, picture.size, item.seeds)
         others = self.augment_further or self.augment
         further = [draw_view(others, picture.size, [*item.seeds, number]) for number in range(1, self.num_views)]
-        return 0, [*_rendered(picture, first, sizes), *(render_view(picture, view, sizes[0]) for view in further)]
+        arrays = [*_rendered(picture, first, sizes), *(render_view(picture, view, sizes[0]) for view in further)]
+        return Shown(0, arrays, first.flip and self.augment.flip == "swap_sides")
 
     def join(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
         """(B, 3, H, W) bytes of views of one size, channels_last in memory."""
@@ -71,7 +80,7 @@ class StoredViews(Views):
         """Pixels of the stored view whose turn it is; see `Views`."""
         assert item.stored is not None, "nothing is stored"
         number = draw_view_number(len(item.stored.views), item.seed, item.epoch, item.number)
-        return number, _rendered(self._decoded(item, sizes), item.stored.views[number], sizes)
+        return Shown(number, _rendered(self._decoded(item, sizes), item.stored.views[number], sizes))
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class CachedViews(Views):
         if row < 0:
             self._decoded(item, sizes)  # says what is wrong with it
             raise BrokenItemError(f"{item.sample.place}: could not be read when its features were computed.")
-        return number, [self.features[row, number].astype(np.float32)]
+        return Shown(number, [self.features[row, number].astype(np.float32)])
 
     def join(self, arrays: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
         """(B, F), one row an image."""

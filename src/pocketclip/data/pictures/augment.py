@@ -18,6 +18,7 @@ from pocketclip.config import Config
 from pocketclip.data.pictures.color_jitter import ColorJitterConfig, draw_jitter
 from pocketclip.data.pictures.decode import Box, Picture, Pixels, centre_view, crop_view, mirrored
 from pocketclip.data.pictures.rand_augment import Operation, RandAugmentConfig, apply_operation, draw_operations
+from pocketclip.data.pictures.random_erasing import Shares, draw_erased, erased, shifted
 from pocketclip.errors import BrokenItemError
 from pocketclip.preprocess import PreprocessConfig, scaled_size
 
@@ -41,14 +42,23 @@ class AugmentConfig(Config):
     """Random resized crop that keeps between these shares of the area."""
     crop_ratio: CropRatio = (3 / 4, 4 / 3)
     """Width to height of the crop."""
-    flip: bool = False
-    """Mirror half of the pictures; captions that say left or right become wrong."""
+    flip: bool | Literal["swap_sides"] = False
+    """Mirror half of the pictures; captions that say left or right become wrong, or with `swap_sides` are swapped."""
     rand_augment: RandAugmentConfig | None = None
     color_jitter: ColorJitterConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    pad_crop: Annotated[float, Field(gt=0, le=0.5)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Move the picture by up to this share of its width, across and up or down, as padding with black and cropping
+    does; 0.08 is 10 pixels of 128."""
+    random_erasing: Share | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Share of the pictures of which a part is erased: 2 to 40 % of the area, in the tower's mean colour."""
 
 
 SIMCLR_VIEWS = AugmentConfig(crop_scale=(0.08, 1.0), flip=True, color_jitter=ColorJitterConfig())
 """How SLIP draws the views that are compared with each other."""
+
+
+_PARTS = {"shift": 2, "erased": 4}
+"""Fields that stand behind the operations where they are set, and how many numbers each has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +70,16 @@ class ViewParameters:
     flip: bool = False
     """Mirrored after the crop."""
     ops: tuple[Operation, ...] = ()
-    """Operations of RandAugment, then of colour jitter, in order, after the flip."""
+    """Operations of RandAugment, then of colour jitter, in order, after the flip and the shift."""
+    shift: tuple[float, float] | None = None
+    """To the right and down, as shares of the width."""
+    erased: Shares | None = None
+    """The part that is erased in the end."""
 
     def to_json(self) -> list[Any]:
         """As plain values, which JSON gives back unchanged."""
-        return [self.box, int(self.flip), *self.ops]
+        further = [[name, list(part)] for name in _PARTS if (part := getattr(self, name)) is not None]
+        return [self.box, int(self.flip), *self.ops, *further]
 
     @classmethod
     def from_json(cls, values: Any) -> Self:
@@ -74,7 +89,11 @@ class ViewParameters:
             left, top, right, bottom = box or (0, 0, 1, 1)
             if not 0 <= left < right or not 0 <= top < bottom:
                 raise ValueError
-            return cls(None if box is None else (left, top, right, bottom), flip == 1, tuple((n, s) for n, s in ops))
+            parts: dict[str, Any] = {name: tuple(map(float, part)) for name, part in ops if name in _PARTS}
+            if any(len(part) != _PARTS[name] or not all(map(math.isfinite, part)) for name, part in parts.items()):
+                raise ValueError
+            named = tuple((name, strength) for name, strength in ops if name not in _PARTS)
+            return cls(None if box is None else (left, top, right, bottom), flip == 1, named, **parts)
         except (TypeError, ValueError):
             raise ValueError(f"should be [box, flip, [name, strength], ...] (got {str(values)[:80]})") from None
 
@@ -87,11 +106,16 @@ def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int])
     """
     random, scale = np.random.default_rng(seed), config.crop_scale
     box = None if scale is None else random_crop_box(size, scale, config.crop_ratio, random)
-    flip = config.flip and random.random() < 0.5
+    flip = bool(config.flip) and random.random() < 0.5
     ops = () if config.rand_augment is None else draw_operations(config.rand_augment, random)
     if config.color_jitter is not None:
         ops += draw_jitter(config.color_jitter, random)
-    return ViewParameters(box, flip, ops)
+    shift, part, pad = None, None, config.pad_crop
+    if pad is not None:
+        shift = float(random.uniform(-pad, pad)), float(random.uniform(-pad, pad))
+    if config.random_erasing is not None and random.random() < config.random_erasing:
+        part = draw_erased(random)
+    return ViewParameters(box, flip, ops, shift, part)
 
 
 def render_view(picture: Picture, parameters: ViewParameters, preprocess: PreprocessConfig) -> Pixels:
@@ -108,12 +132,14 @@ def render_view(picture: Picture, parameters: ViewParameters, preprocess: Prepro
         pixels = crop_view(picture, parameters.box, preprocess)
     if parameters.flip:
         pixels = mirrored(pixels)
-    if not parameters.ops:
-        return pixels
-    image = Image.fromarray(pixels)
-    for operation in parameters.ops:
-        image = apply_operation(image, operation)
-    return np.array(image)
+    if parameters.shift is not None:
+        pixels = shifted(pixels, parameters.shift)
+    if parameters.ops:
+        image = Image.fromarray(pixels)
+        for operation in parameters.ops:
+            image = apply_operation(image, operation)
+        pixels = np.array(image)
+    return pixels if parameters.erased is None else erased(pixels, parameters.erased, preprocess.mean)
 
 
 def shortest_side(preprocess: PreprocessConfig, augment: AugmentConfig) -> int:
