@@ -56,7 +56,6 @@ NOT_HERE = {
     r"^pytest": "these are the tests",
     r"/datacompdr|hf:|hub:": "weights or data on a hub",
     r"--nnodes|srun|scontrol": "several machines",
-    r"(cuhk_pedes|icfg_pedes|rstp_reid):": "pictures that are given to researchers who ask",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
     r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_": "published data sets",
     r"cuhk_|rstp_reid": "pictures that researchers are given who ask for them",

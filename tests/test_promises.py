@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GUIDE, MEASURES, README = "docs/data.md", "docs/measures.md", "README.md"
+GUIDE, MEASURES, README, PEOPLE = "docs/data.md", "docs/measures.md", "README.md", "docs/person_search.md"
 PROMISES = [
     # How a source is written
     (GUIDE, "The place alone is enough where it tells the kind", "data/test_written.py::test_what_lies_at_a_place_tells_its_kind"),
@@ -52,6 +52,15 @@ PROMISES = [
     (GUIDE, "keeps those that all have", "data/sources/test_iconify.py::test_only_what_other_sets_have_where_asked"),
     (GUIDE, "takes label and tags as captions", "data/sources/test_iconify.py::test_label_and_tags_are_captions_where_given"),
     (GUIDE, "The licence is in every record", "data/sources/test_iconify.py::test_the_makers_are_named_in_records"),
+    # Pictures of people
+    (GUIDE, "Conversion, filters and subsets keep it", "data/test_identities.py::test_parts_and_converted_shards_keep_it"),
+    (GUIDE, "a mix puts the source's number before it", "curate/test_mix.py::test_people_of_different_sources_are_different"),
+    (GUIDE, "pictures of one identity are held out together", "data/test_identities.py::test_who_is_held_out_is_in_no_training_picture"),
+    (PEOPLE, "someone in two splits is refused", "data/sources/test_people.py::test_an_identity_in_two_splits_is_refused"),
+    (PEOPLE, "then those are read as `test-ID`", "data/sources/test_people.py::test_icfg_may_number_the_people_of_its_test_part_anew"),
+    (PEOPLE, "shares a full description with anybody in another, whatever the seed", "data/sources/pedestrians/test_world.py::test_no_full_description_is_in_two_splits_or_twice_in_one"),
+    (PEOPLE, "no setting but `seed` changes a picture", "data/sources/pedestrians/test_source.py::test_no_other_setting_changes_a_picture"),
+    (PEOPLE, "captions of a mirrored picture have left and right exchanged", "data/batches/test_loader.py::test_captions_of_mirrored_pictures_have_left_and_right_swapped"),
     # The same picture
     (GUIDE, "Rows of a table that name one file, or hold the same bytes, are joined", "data/sources/test_table_kinds.py::test_parquet_rows_of_equal_bytes_are_one_picture"),
     (GUIDE, "a copy is never on both sides", "data/test_splits.py::test_copies_stay_together"),
