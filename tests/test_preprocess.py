@@ -243,6 +243,32 @@ def test_squash_maps_the_whole_picture_onto_the_square(size: tuple[int, int]) ->
     assert np.array_equal(resize_image(image, config), np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)))
 
 
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.875])
+@pytest.mark.parametrize("shape", [(96, 32), (32, 96), (40, 36)])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_rectangle_is_covered_and_its_centre_cut(
+    size: tuple[int, int], shape: tuple[int, int], crop_fraction: float
+) -> None:
+    config = PreprocessConfig(image_size=shape, crop_fraction=crop_fraction)
+    image = decode_image(encode_picture(1, size, "PNG"), place="x")
+    scale = max(round(shape[0] / crop_fraction) / size[1], round(shape[1] / crop_fraction) / size[0])
+    whole = image.resize((int(size[0] * scale + 1e-6), int(size[1] * scale + 1e-6)), Image.Resampling.BICUBIC)
+    left, top = (whole.width - shape[1]) // 2, (whole.height - shape[0]) // 2
+    expected = np.asarray(whole.crop((left, top, left + shape[1], top + shape[0])))
+    got = resize_image(image, config)
+    assert got.shape == (*shape, 3)
+    assert (np.abs(got.astype(int) - expected) <= 1).mean() > 0.999
+    torchvision = resize_image(image, config.model_copy(update={"crop_like": "torchvision"}))
+    assert torchvision.shape == (*shape, 3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_squash_maps_the_whole_picture_onto_a_rectangle(size: tuple[int, int]) -> None:
+    config = PreprocessConfig(image_size=(48, 16), resize="squash")
+    image = decode_image(encode_picture(1, size, "PNG"), place="x")
+    assert np.array_equal(resize_image(image, config), np.asarray(image.resize((16, 48), Image.Resampling.BICUBIC)))
+
+
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 def test_a_picture_of_the_right_size_is_left_alone(resize: Any) -> None:
     image = decode_image(encode_picture(1, (32, 32)), place="x")
@@ -272,6 +298,9 @@ CONFIGS = [
     PreprocessConfig(image_size=32),
     PreprocessConfig(image_size=224, crop_fraction=0.875, interpolation="bilinear", mean=CLIP_MEAN, std=CLIP_STD),
     PreprocessConfig(image_size=64, resize="squash", mean=CLIP_MEAN),
+    PreprocessConfig(image_size=(96, 32), resize="squash"),
+    PreprocessConfig(image_size=(96, 32)),
+    PreprocessConfig(image_size=(96, 33), crop_fraction=0.9),
 ]
 
 
@@ -307,7 +336,9 @@ def test_an_unreadable_hugging_face_config_is_named(change: dict[str, Any]) -> N
     assert str(caught.value).startswith("preprocessor_config.json: ")
 
 
-@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[1].model_copy(update={"crop_fraction": 1.0}), CONFIGS[2]])
+@pytest.mark.parametrize(
+    "config", [CONFIGS[0], CONFIGS[1].model_copy(update={"crop_fraction": 1.0}), CONFIGS[2], CONFIGS[3]]
+)
 def test_transformers_makes_the_same_pixels_from_our_config_file(config: PreprocessConfig) -> None:
     from transformers import CLIPImageProcessor
 
@@ -319,6 +350,12 @@ def test_transformers_makes_the_same_pixels_from_our_config_file(config: Preproc
         levels = np.abs(ours - theirs) * np.array(config.std)[:, None, None] * 255
         assert levels.max() < 3.5  # two resizers round differently: at most 3 of 255 levels, hardly anywhere
         assert levels.mean() < 0.05
+
+
+def test_a_shorter_side_and_a_rectangle_are_no_words_of_ours() -> None:
+    values = {**CONFIGS[0].to_hugging_face(), "crop_size": {"height": 96, "width": 32}}
+    with pytest.raises(UserError, match="x: resizes the shorter side and cuts 96 x 32 px, no square"):
+        PreprocessConfig.from_hugging_face(values, place="x")
 
 
 RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)

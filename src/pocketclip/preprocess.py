@@ -11,16 +11,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
 from pocketclip.config import Config
 from pocketclip.errors import BrokenItemError, UserError, first_line, pip_install
 from pocketclip.files import did_you_mean
+from pocketclip.image_size import MAX_IMAGE_SIZE, ImageSize, height_and_width, written
+from pocketclip.rgb import named_white, to_rgb
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels (100 MP, 300 MB as RGB); larger ones are refused unread."""
@@ -32,11 +34,6 @@ IMAGE_SUFFIXES = frozenset(_READ.split()) | (HEIC_SUFFIXES if importlib.util.fin
 """Endings of the files that are pictures, in small letters."""
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 """What such a file calls itself behind its first eight bytes."""
-MAX_SAMPLE_VALUE = 281
-"""TIFF's tag of the value that is white."""
-MAX_IMAGE_SIZE = 4096
-"""Largest side of a tower's picture; published towers take 1,024 pixels at most, and a side more costs its square."""
-ImageSize = Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)]
 
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # all are antialiased
 
@@ -46,7 +43,7 @@ class PreprocessConfig(Config):
 
     image_size: ImageSize
     resize: Literal["squash", "crop"] = "crop"
-    """`squash` ignores the aspect ratio; `crop` resizes the shorter side and takes the centre."""
+    """`squash` ignores the aspect ratio; `crop` keeps it, covers the tower's size, and takes the centre."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the resized picture that the centre crop keeps (timm's crop_pct)."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
@@ -60,12 +57,22 @@ class PreprocessConfig(Config):
 
     @model_validator(mode="after")
     def _resized_picture_is_of_a_sane_size(self) -> Self:
-        if self.image_size / self.crop_fraction > 2 * MAX_IMAGE_SIZE:
+        if max(self.shape) / self.crop_fraction > 2 * MAX_IMAGE_SIZE:
             raise ValueError(
-                f"crop_fraction {self.crop_fraction:g} of {self.image_size} px resizes a picture's shorter side to "
-                f"more than {2 * MAX_IMAGE_SIZE} px"
+                f"crop_fraction {self.crop_fraction:g} of {written(self.image_size)} px resizes a picture's shorter "
+                f"side to more than {2 * MAX_IMAGE_SIZE} px"
             )
         return self
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of what a tower sees."""
+        return height_and_width(self.image_size)
+
+    @property
+    def aspect(self) -> float:
+        """Width to height of it."""
+        return self.shape[1] / self.shape[0]
 
     @property
     def geometry(self) -> str:
@@ -73,14 +80,23 @@ class PreprocessConfig(Config):
         return self.model_dump_json(exclude={"mean", "std"})
 
     def to_hugging_face(self) -> dict[str, Any]:
-        """The content of `preprocessor_config.json`, in the keys of transformers' CLIPImageProcessor."""
-        size, squash = self.image_size, self.resize == "squash"
-        whole = {"height": size, "width": size}
+        """The content of `preprocessor_config.json`, in the keys of transformers' CLIPImageProcessor.
+
+        It has no words for a crop that covers other than a square, which stands in a key of our own.
+        """
+        squash, (height, width) = self.resize == "squash", self.shape
+        whole, covered = {"height": height, "width": width}, covered_shape(self)
+        size = {"shortest_edge": round(height / self.crop_fraction)}
+        own: dict[str, Any] = {}
+        if squash:
+            size = whole
+        elif height != width:
+            size, own = dict(zip(whole, covered, strict=True)), {"covering_crop_fraction": self.crop_fraction}
         return {
             "image_processor_type": "CLIPImageProcessor",
             "do_convert_rgb": True,
             "do_resize": True,
-            "size": whole if squash else {"shortest_edge": round(size / self.crop_fraction)},
+            "size": size,
             "do_center_crop": not squash,
             "crop_size": whole,
             "resample": int(RESAMPLE[self.interpolation]),
@@ -89,19 +105,25 @@ class PreprocessConfig(Config):
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
+            **own,
         }
 
     @classmethod
     def from_hugging_face(cls, values: dict[str, Any], *, place: str) -> "PreprocessConfig":
         """Read `preprocessor_config.json`; the inverse of `to_hugging_face`."""
         try:
-            crop, shortest = int(values["crop_size"]["height"]), values["size"].get("shortest_edge")
+            height, width = (int(values["crop_size"][side]) for side in ("height", "width"))
+            shortest, fraction = values["size"].get("shortest_edge"), values.get("covering_crop_fraction")
+            if shortest is not None:
+                if height != width:
+                    raise UserError(f"{place}: resizes the shorter side and cuts {height} x {width} px, no square.")
+                fraction = height / shortest
             names = {int(code): name for name, code in RESAMPLE.items()}
             return cls.parse(
                 {
-                    "image_size": crop,
-                    "resize": "squash" if shortest is None else "crop",
-                    "crop_fraction": 1.0 if shortest is None else crop / shortest,
+                    "image_size": (height, width),
+                    "resize": "squash" if fraction is None else "crop",
+                    "crop_fraction": 1.0 if fraction is None else fraction,
                     "interpolation": names[values["resample"]],
                     "mean": tuple(values["image_mean"]),
                     "std": tuple(values["image_std"]),
@@ -142,7 +164,7 @@ def load_image(image: Image.Image, *, place: str) -> Image.Image:
     """Decode what `open_header` gave, to upright 8-bit RGB."""
     with _damage_named(place):
         image.load()
-        return _to_rgb(_upright(image), _named_white(image))
+        return to_rgb(_upright(image), named_white(image))
 
 
 @contextmanager
@@ -180,48 +202,6 @@ def _register_heic(place: str) -> None:
         raise BrokenItemError(f"{place}: a HEIC photo; to read it: {pip_install('[heic]')}")
 
 
-def _named_white(image: Image.Image) -> float | None:
-    """The value that a file says is white; it does not survive turning."""
-    named = getattr(image, "tag_v2", {}).get(MAX_SAMPLE_VALUE)
-    named = named[0] if isinstance(named, tuple) and named else named
-    return float(named) if isinstance(named, int) else None
-
-
-def _to_rgb(image: Image.Image, named_white: float | None = None) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(
-            _grey_bytes(np.asarray(image, dtype=np.float64), named_white, is_float=image.mode == "F")
-        ).convert("RGB")
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None
-        return converted
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def _grey_bytes(values: npt.NDArray[np.float64], named_white: float | None, *, is_float: bool) -> npt.NDArray[np.uint8]:
-    """(H, W) greys of 8 bits from wider ones, whose file seldom says which value is white.
-
-    That is the largest value a file names (TIFF's MaxSampleValue), else the end of the narrowest of the usual ranges
-    that holds all values: 1 for floats, 8, 10, 12, 14, 16, 24 or 31 bits. Negative values are scaled with all others.
-    """
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = min(0.0, float(values.min(initial=0))), float(values.max(initial=0))
-    if low < 0:
-        white = high if high > low else low + 1
-    else:
-        tops = ([1.0] if is_float else []) + [2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31)]
-        beyond = 1.02 if is_float else 1.0  # resizing overshoots
-        white = next((top for top in tops if high <= beyond * top), high)
-        if named_white is not None and named_white >= high > 0:
-            white = named_white
-    return np.clip((values - low) / (white - low) * 255, 0, 255).round().astype(np.uint8)
-
-
 def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
     """A picture from a path, encoded bytes or a Pillow image, as upright RGB."""
     if isinstance(image, Image.Image):
@@ -241,16 +221,24 @@ def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
         raise UserError(f"{path}: cannot read the picture ({reason}).") from error
 
 
+def covered_shape(config: PreprocessConfig) -> tuple[int, int]:
+    """Height and width that a resized picture covers, of which `crop` keeps the centre."""
+    height, width = (max(side, round(side / config.crop_fraction)) for side in config.shape)
+    return height, width
+
+
 def scaled_size(size: tuple[int, int], config: PreprocessConfig) -> tuple[int, int]:
-    """Width and height of a whole picture when the square that `crop` keeps is cut from its centre."""
-    shortest = max(config.image_size, round(config.image_size / config.crop_fraction))
+    """Width and height of a whole picture when the part that `crop` keeps is cut from its centre."""
+    (width, height), (rows, columns) = size, covered_shape(config)
     # Rounded down like transformers' CLIPImageProcessor, which reads our preprocessor_config.json
-    return shortest * size[0] // min(size), shortest * size[1] // min(size)
+    if columns * height >= rows * width:
+        return columns, columns * height // width
+    return rows * width // height, rows
 
 
 def centre_corner(scaled: tuple[int, int], config: PreprocessConfig) -> tuple[int, int]:
-    """Left and top of the square that `crop` keeps of a picture of `scaled_size`."""
-    spare = scaled[0] - config.image_size, scaled[1] - config.image_size
+    """Left and top of what `crop` keeps of a picture of `scaled_size`."""
+    spare = scaled[0] - config.shape[1], scaled[1] - config.shape[0]
     if config.crop_like == "torchvision":
         return round(spare[0] / 2), round(spare[1] / 2)
     return spare[0] // 2, spare[1] // 2
@@ -258,26 +246,26 @@ def centre_corner(scaled: tuple[int, int], config: PreprocessConfig) -> tuple[in
 
 def is_panorama(scaled: tuple[int, int], config: PreprocessConfig) -> bool:
     """Whether `crop` keeps less than a quarter of a picture, which would be resized for nothing."""
-    return scaled[0] * scaled[1] > 4 * config.image_size**2
+    return scaled[0] * scaled[1] > 4 * config.shape[0] * config.shape[1]
 
 
 def centre_box(size: tuple[int, int], config: PreprocessConfig) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the square that `crop` keeps, in the pixels of a picture of this size."""
+    """Left, top, right and bottom of what `crop` keeps, in the pixels of a picture of this size."""
     scaled = scaled_size(size, config)
     ratio_x, ratio_y = size[0] / scaled[0], size[1] / scaled[1]
     left, top = centre_corner(scaled, config)
-    right, bottom = left + config.image_size, top + config.image_size
+    right, bottom = left + config.shape[1], top + config.shape[0]
     return left * ratio_x, top * ratio_y, right * ratio_x, bottom * ratio_y
 
 
 def resize_image(image: Image.Image, config: PreprocessConfig) -> npt.NDArray[np.uint8]:
-    """Resize (antialiased) and crop an RGB picture; returns (H, W, 3) with H = W = `config.image_size`."""
-    size, resample = config.image_size, RESAMPLE[config.interpolation]
+    """Resize (antialiased) and crop an RGB picture; returns (H, W, 3), which `config.shape` begins with."""
+    size, resample = config.shape[::-1], RESAMPLE[config.interpolation]
     if config.resize == "squash":
-        return np.asarray(image if image.size == (size, size) else image.resize((size, size), resample))
+        return np.asarray(image if image.size == size else image.resize(size, resample))
     scaled = scaled_size(image.size, config)
     if config.crop_like == "torchvision" and not is_panorama(scaled, config):  # its very bytes
         left, top = centre_corner(scaled, config)
-        return np.asarray(image.resize(scaled, resample).crop((left, top, left + size, top + size)))
+        return np.asarray(image.resize(scaled, resample).crop((left, top, left + size[0], top + size[1])))
     # Resizing only the part that the crop keeps: the same pixels for a fraction of the work on wide pictures
-    return np.asarray(image.resize((size, size), resample, box=centre_box(image.size, config)))
+    return np.asarray(image.resize(size, resample, box=centre_box(image.size, config)))

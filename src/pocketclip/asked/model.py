@@ -111,8 +111,8 @@ class LibraryModel(AskedModel):
         """D, the same of a picture and of a sentence."""
         widths = []
         if self._preprocess is not None:
-            side = self._preprocess.image_size
-            widths.append(self.embed_images(torch.full((1, 3, side, side), 128, dtype=torch.uint8)).shape[1])
+            grey = torch.full((1, 3, *self._preprocess.shape), 128, dtype=torch.uint8)
+            widths.append(self.embed_images(grey).shape[1])
         if self.tokenizer is not None:
             widths.append(self.encode_texts(*self.tokenizer.encode(["a"])).shape[1])
         if len(set(widths)) > 1:

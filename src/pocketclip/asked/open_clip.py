@@ -105,7 +105,13 @@ def _preprocess(settings: dict[str, Any], place: str) -> PreprocessConfig:
     size = settings["size"]
     width, height = (size, size) if isinstance(size, int) else (size[1], size[0])
     resize = {"shortest": "crop", "squash": "squash"}.get(settings.get("resize_mode", "shortest"))
-    if width != height or resize is None:
-        raise UserError(f"{place}: takes pictures of {width} x {height}, {settings}; only squares are made here.")
-    values = {"image_size": width, "resize": resize, "interpolation": settings.get("interpolation") or "bicubic"}
+    if resize is None or (width != height and resize == "crop"):
+        raise UserError(
+            f"{place}: takes pictures of {width} x {height}, {settings}; only squares are cut from pictures here."
+        )
+    values = {
+        "image_size": (height, width),
+        "resize": resize,
+        "interpolation": settings.get("interpolation") or "bicubic",
+    }
     return PreprocessConfig.parse({**values, "mean": settings["mean"], "std": settings["std"]}, place=place)

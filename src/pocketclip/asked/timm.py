@@ -8,9 +8,9 @@ from pydantic import Field
 
 from pocketclip.asked.library import LibraryModelConfig
 from pocketclip.errors import UserError, require
+from pocketclip.image_size import ImageSize
 from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.running.precision import Precision
-from pocketclip.preprocess import ImageSize
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +51,8 @@ class TimmModelConfig(LibraryModelConfig):
         known = require("timm", extra="train").get_pretrained_cfg(name)
         if known is not None:  # an unknown name is an error of `build`, with the nearest ones
             data = require("timm.data").resolve_data_config(pretrained_cfg=known.to_dict())
-            size = data["input_size"][-1]
-            settings["image_size"] = size
+            size = data["input_size"][1]
+            settings["image_size"] = data["input_size"][1:]
             settings["resize"] = "squash" if data["crop_mode"] == "squash" else "crop"
             settings["crop_fraction"] = size / math.floor(size / data["crop_pct"])  # timm rounds down
         return cls.parse(settings, place=f"timm:{text}")

@@ -114,8 +114,8 @@ def read_preprocess(values: dict[str, Any], place: str) -> PreprocessConfig:
     size = {name: side for name, side in dict(values.get("size") or {}).items() if side is not None}
     if "shortest_edge" not in size:
         values["crop_size"] = size
-        if size.get("height") != size.get("width"):
-            raise UserError(f"{place}: takes pictures of {size}; only squares are made here.")
+        if size.get("height") != size.get("width") and values.get("do_center_crop"):
+            raise UserError(f"{place}: takes pictures of {size}, cut after a squash; only whole ones are made here.")
     return PreprocessConfig.from_hugging_face(
         {**values, "size": size, "resample": int(values["resample"])}, place=place
     )

@@ -35,6 +35,7 @@ def _hardware() -> Iterable[str]:
 
 def _sizes() -> Iterable[str]:
     from pocketclip.cost.sizes import count_size, size_table
+    from pocketclip.image_size import written
     from pocketclip.models.sizes import list_sizes
 
     yield "millions of parameters, each tower with its head"
@@ -43,8 +44,8 @@ def _sizes() -> Iterable[str]:
         counts = table.get(name) or count_size(name)  # one that was just added
         shared = f"   shared {counts.shared / 1e6:4.1f}" if counts.shared else ""
         yield (
-            f"{name:30} image {counts.image / 1e6:6.1f} at {counts.image_size} px   text {counts.text / 1e6:6.1f}, "
-            f"{counts.text_embeddings / 1e6:4.1f} of them word embeddings{shared}"
+            f"{name:30} image {counts.image / 1e6:6.1f} at {written(counts.image_size)} px   "
+            f"text {counts.text / 1e6:6.1f}, {counts.text_embeddings / 1e6:4.1f} of them word embeddings{shared}"
         )
 
 

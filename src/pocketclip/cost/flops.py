@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from pocketclip.asked import LibraryModel
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.dual_encoder import DualEncoder
 
 
@@ -49,12 +50,12 @@ def count_macs(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def tower_macs(model: DualEncoder | LibraryModel, *, image_size: int, context_length: int) -> dict[str, int]:
+def tower_macs(model: DualEncoder | LibraryModel, *, image_size: ImageSize, context_length: int) -> dict[str, int]:
     """MACs of one image and of one text of full length, heads included; of none where `image_size` or length is 0.
 
     A model of ours is left in evaluation mode.
     """
-    images = torch.zeros(1, 3, image_size, image_size)
+    images = torch.zeros(1, 3, *height_and_width(image_size))
     encode_texts: Callable[[Tensor, Tensor], Tensor]
     if isinstance(model, LibraryModel):
         images, encode_images, encode_texts = images.to(torch.uint8), model.embed_images, model.embed_tokens

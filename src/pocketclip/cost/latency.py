@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pocketclip.asked import LibraryModel
+from pocketclip.image_size import ImageSize, height_and_width, written
 from pocketclip.models.running.runner import Runner
 from pocketclip.stages.watch import SILENT, Watch
 
@@ -41,7 +42,7 @@ def time_calls(call: Callable[[], object], *, seconds: float) -> list[float]:
 def latency(
     runner: Runner | LibraryModel,
     *,
-    image_size: int,
+    image_size: ImageSize,
     num_tokens: int,
     seconds: float = 1.0,
     batches: Sequence[int] = (1, 32),
@@ -51,7 +52,7 @@ def latency(
 
     Args:
         runner: as inference uses it: folded, in the device's fast number type; or another library's model.
-        image_size: pixels of a side. 0 for a model that knows texts only.
+        image_size: pixels of a side, or height and width. 0 for a model that knows texts only.
         num_tokens: of each text; captions have about 15. 0 for a model that knows images only.
         seconds: spent on each of the timings, four with both `batches`.
         batches: 1, and 32 where the inputs a second are asked for, too.
@@ -62,7 +63,7 @@ def latency(
     encode_texts = runner.encode_texts if isinstance(runner, LibraryModel) else runner.encode_tokens
     random = np.random.default_rng(0)
     for place, batch in enumerate(batches):
-        pixels = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
+        pixels = random.integers(0, 256, (batch, *height_and_width(image_size), 3), dtype=np.uint8)
         tokens = np.ones((batch, num_tokens), dtype=np.int64)  # the smallest learned vocabularies have few ids
         mask = np.ones(tokens.shape, dtype=bool)
         calls: dict[str, Callable[[], object]] = {}
@@ -81,7 +82,8 @@ def latency(
                 result[f"throughput_{part}_per_second"] = round(1000 * batch / float(np.median(times)), 1)
     result["latency_ms_p50"] = round(sum(float(result[f"latency_ms_p50_{part}"]) for part in calls), 3)
     watch.work("timing", len(batches) * len(calls), len(batches) * len(calls))
-    result |= {"num_threads": torch.get_num_threads(), "num_tokens": num_tokens, "image_size": image_size}
+    result |= {"num_threads": torch.get_num_threads(), "num_tokens": num_tokens}
+    result["image_size"] = image_size if isinstance(image_size, int) else written(image_size)
     if num_runs < MIN_RUNS:
         result["num_runs"] = num_runs
     return {**result, "precision": runner.precision, "device": runner.device.type}

@@ -10,6 +10,7 @@ from importlib import resources
 from pydantic import NonNegativeInt, PositiveInt
 
 from pocketclip.config import Config
+from pocketclip.image_size import ImageSize
 
 
 class SizeCounts(Config):
@@ -21,8 +22,8 @@ class SizeCounts(Config):
     """Of the text's, those that are word embeddings."""
     shared: NonNegativeInt = 0
     """Of an encoder that both towers share; counted in neither."""
-    image_size: PositiveInt
-    """Pixels a side of its pictures."""
+    image_size: ImageSize
+    """Pixels a side of its pictures, or their height and width."""
 
 
 def size_table() -> dict[str, SizeCounts]:

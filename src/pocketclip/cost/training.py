@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pocketclip.asked import AskedModel
 from pocketclip.cost.flops import counted_macs
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.readout import Modality
 from pocketclip.types import Features, ImageTextBatch, Objective, TeacherFeatures
@@ -27,7 +28,7 @@ from pocketclip.types import Features, ImageTextBatch, Objective, TeacherFeature
 class SampleWork:
     """What a step does with one image and its captions."""
 
-    image_size: int
+    image_size: ImageSize
     num_tokens: int
     """Of a caption, padding included."""
     batch_size: int
@@ -126,7 +127,7 @@ def _view(model: DualEncoder, work: SampleWork) -> _Tally:
 
 
 def _pixels(work: SampleWork, device: torch.device) -> Tensor:
-    return torch.zeros(1, 3, work.image_size, work.image_size, dtype=torch.uint8, device=device)
+    return torch.zeros(1, 3, *height_and_width(work.image_size), dtype=torch.uint8, device=device)
 
 
 def _tally(model: nn.Module, run: Callable[[], Tensor], *, repeats: bool) -> _Tally:
@@ -191,8 +192,7 @@ def _has_gradient(value: Any) -> bool:
 
 def _teacher_macs(teacher: AskedModel, work: SampleWork) -> float:
     """A teacher sees the image and every caption at its own size; its own tokenizer gives about as many tokens."""
-    size = teacher.preprocess.image_size
-    images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    images = torch.zeros(1, 3, *teacher.preprocess.shape, dtype=torch.uint8)
     with torch.no_grad(), counted_macs() as counter:
         teacher.embed_images(images)
         if teacher.tokenizer is not None:

@@ -12,6 +12,7 @@ from pocketclip.cost.latency import latency
 from pocketclip.cost.memory import peak_mib
 from pocketclip.cost.parameters import count_parameters, parameters_by_part, parameters_by_side
 from pocketclip.hardware import Load
+from pocketclip.image_size import ImageSize
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.precision import Precision, resolve_device
 from pocketclip.models.running.reparam import reparameterize
@@ -27,7 +28,7 @@ def measure_cost(
     model: DualEncoder,
     *,
     name: str,
-    image_size: int,
+    image_size: ImageSize,
     context_length: int,
     device: str = "auto",
     precision: Precision = "auto",
@@ -74,7 +75,7 @@ def measure_cost(
 
 
 def measure_latency(
-    model: DualEncoder, *, image_size: int, context_length: int, device: str = "auto", seconds: float = 1.0
+    model: DualEncoder, *, image_size: ImageSize, context_length: int, device: str = "auto", seconds: float = 1.0
 ) -> tuple[float, Provenance]:
     """The `latency_ms_p50` of `measure_cost` alone: one picture and one sentence, for `seconds` each."""
     THREADS.fit()
@@ -109,7 +110,7 @@ def _timings(
     runner: Runner | LibraryModel,
     device: torch.device,
     *,
-    image_size: int,
+    image_size: ImageSize,
     num_tokens: int,
     seconds: float,
     watch: Watch,

@@ -8,6 +8,7 @@ import yaml
 
 from pocketclip.cost.parameters import count_by_part
 from pocketclip.evaluate.tasks import task_of
+from pocketclip.image_size import written
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import Recipe, dump_recipe
 from pocketclip.records import EvalResult, Interval, RunRecord
@@ -39,7 +40,7 @@ A dual encoder that finds images by sentence and sentences by image, made with p
 
 | part | what | parameters |
 |---|---|---|
-| image encoder | {image.name}, {image.image_size} px, from: {image.pretrained} | {counts["image_encoder"]:,} |
+| image encoder | {image.name}, {written(image.image_size)} px, from: {image.pretrained} | {counts["image_encoder"]:,} |
 | text encoder | {text.name}, {text.context_length} tokens, from: {text.pretrained} | {counts["text_encoder"]:,} |
 | heads | {settings.image_head.kind}, {settings.text_head.kind} to {settings.embed_dim}{shared} | {counts["heads"]:,} |
 

@@ -10,6 +10,7 @@ from pocketclip.cost.plan import Throughput
 from pocketclip.data.sources.scenes import ScenesSourceConfig
 from pocketclip.errors import UserError
 from pocketclip.hardware import describe_hardware
+from pocketclip.image_size import height_and_width
 from pocketclip.recipe import Recipe
 from pocketclip.run.train import train
 from pocketclip.stages.watch import SILENT, Watch
@@ -51,7 +52,7 @@ def measure_throughput(recipe: Recipe, *, num_steps: int = NUM_STEPS, watch: Wat
 
 def _small(recipe: Recipe, num_steps: int) -> Recipe:
     """The same work on drawn pictures for some steps."""
-    size = min(1024, recipe.model.image_encoder.image_size)
+    size = min(1024, max(height_and_width(recipe.model.image_encoder.image_size)))
     scenes = ScenesSourceConfig(count=max(recipe.train.batch_size, 8), image_size=size)
     val = ScenesSourceConfig(count=8, seed=1, image_size=size)
     data = recipe.data.model_copy(update={"train": scenes, "val": val, "test": None})

@@ -14,6 +14,7 @@ from pocketclip.data.batches import BatchPlan, Captions, identity_plan, neighbou
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
 from pocketclip.features.pairs import CachedPairs
+from pocketclip.image_size import ImageSize, height_and_width, written
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import place_of_stage
 from pocketclip.run.state import Run
@@ -59,16 +60,16 @@ def check_towers(run: Run) -> None:
             continue
         try:
             with torch.inference_mode(), tower.at_any_size():
-                tower(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=run.device))
+                tower(torch.zeros(1, 3, *height_and_width(size), dtype=torch.uint8, device=run.device))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise UserError(
-                f"{where}.image_size: {size} does not suit the image tower, whose own size is "
-                f"{run.preprocess.image_size} ({error})."
+                f"{where}.image_size: {written(size)} does not suit the image tower, whose own size is "
+                f"{written(run.preprocess.image_size)} ({error})."
             ) from error
 
 
-def size_of(config: TrainConfig) -> int | None:
-    """Pixels a side of a stage's pictures; None where they are the model's own."""
+def size_of(config: TrainConfig) -> ImageSize | None:
+    """Pixels a side of a stage's pictures, or height and width; None where they are the model's own."""
     return getattr(config, "image_size", None)
 
 

@@ -18,8 +18,8 @@ from pocketclip.data.pictures.augment import AugmentConfig
 from pocketclip.data.text_tokens import TextTokensConfig
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
+from pocketclip.image_size import ImageSize
 from pocketclip.models.running.precision import Precision
-from pocketclip.preprocess import ImageSize
 from pocketclip.train.rates import (
     AdamWConfig,
     ConstantScheduleConfig,
@@ -278,7 +278,8 @@ class EarlyStageConfig(TrainConfig):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     """Of its checkpoints, its lines in `metrics.jsonl` and its seconds."""
     image_size: ImageSize | None = None
-    """Pixels a side of its pictures where the image tower takes several sizes; None is the model's own."""
+    """Pixels a side of its pictures, or height and width, where the image tower takes several sizes; None is the
+    model's own."""
 
     @model_validator(mode="after")
     def _size_has_an_effect(self) -> Self:

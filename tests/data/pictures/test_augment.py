@@ -345,3 +345,23 @@ def test_impossible_settings_are_named(values: dict[str, object], reason: str) -
 def test_impossible_settings_of_the_cache_are_named(values: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"recipe: {next(iter(values))}"):
         CacheConfig.parse(values, place="recipe")
+
+
+@pytest.mark.parametrize("shape", [(96, 32), (32, 96), (64, 64)])
+def test_crops_have_the_shape_of_what_the_tower_sees(shape: tuple[int, int]) -> None:
+    preprocess, config = PreprocessConfig(image_size=shape), AugmentConfig(crop_scale=(0.1, 0.2))
+    picture = decode_picture(encode_picture(1, (300, 300)), place="x", shortest=shortest_side(preprocess, config))
+    for seed in range(20):
+        view = draw_view(config, picture.size, [seed], preprocess.aspect)
+        assert view.box is not None
+        left, top, right, bottom = view.box
+        assert 0.7 < (right - left) / (bottom - top) / (shape[1] / shape[0]) < 1.4
+        assert render_view(picture, view, preprocess).shape == (*shape, 3)
+    assert all(
+        view.shape == (*shape, 3) for view in fixed_views(picture, ("centre", "crop_flip"), preprocess, (0.5, 1), [0])
+    )
+
+
+def test_a_picture_is_decoded_large_enough_for_both_sides() -> None:
+    assert shortest_side(PreprocessConfig(image_size=(384, 128)), AugmentConfig()) == 384
+    assert shortest_side(PreprocessConfig(image_size=160), AugmentConfig()) == 160

@@ -51,9 +51,11 @@ class Views:
             BrokenItemError: the picture cannot be read.
         """
         picture = self._decoded(item, sizes)
-        first = draw_view(self.augment, picture.size, item.seeds)
+        aspect = sizes[0].aspect
+        first = draw_view(self.augment, picture.size, item.seeds, aspect)
         others = self.augment_further or self.augment
-        further = [draw_view(others, picture.size, [*item.seeds, number]) for number in range(1, self.num_views)]
+        seeds = [[*item.seeds, number] for number in range(1, self.num_views)]
+        further = [draw_view(others, picture.size, seed, aspect) for seed in seeds]
         arrays = [*_rendered(picture, first, sizes), *(render_view(picture, view, sizes[0]) for view in further)]
         return Shown(0, arrays, first.flip and self.augment.flip == "swap_sides")
 

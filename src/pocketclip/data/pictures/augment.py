@@ -41,7 +41,7 @@ class AugmentConfig(Config):
     crop_scale: CropScale | None = None
     """Random resized crop that keeps between these shares of the area."""
     crop_ratio: CropRatio = (3 / 4, 4 / 3)
-    """Width to height of the crop."""
+    """Width to height of the crop, divided by that of the tower's own pictures, which are squares unless said."""
     flip: bool | Literal["swap_sides"] = False
     """Mirror half of the pictures; captions that say left or right become wrong, or with `swap_sides` are swapped."""
     rand_augment: RandAugmentConfig | None = None
@@ -98,14 +98,15 @@ class ViewParameters:
             raise ValueError(f"should be [box, flip, [name, strength], ...] (got {str(values)[:80]})") from None
 
 
-def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int]) -> ViewParameters:
+def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int], aspect: float = 1.0) -> ViewParameters:
     """The numbers of one random view of a picture of some width and height, at whatever size it will be rendered.
 
     The seed's numbers name the view, such as (run seed, epoch, image number). Neither the process nor what was drawn
-    before matters, so workers and resumed runs see the same views.
+    before matters, so workers and resumed runs see the same views. `aspect` is width to height of what the tower sees.
     """
     random, scale = np.random.default_rng(seed), config.crop_scale
-    box = None if scale is None else random_crop_box(size, scale, config.crop_ratio, random)
+    ratio = config.crop_ratio[0] * aspect, config.crop_ratio[1] * aspect
+    box = None if scale is None else random_crop_box(size, scale, ratio, random)
     flip = bool(config.flip) and random.random() < 0.5
     ops = () if config.rand_augment is None else draw_operations(config.rand_augment, random)
     if config.color_jitter is not None:
@@ -119,7 +120,7 @@ def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int])
 
 
 def render_view(picture: Picture, parameters: ViewParameters, preprocess: PreprocessConfig) -> Pixels:
-    """The pixels of a view, (H, W, 3) bytes with H = W = `preprocess.image_size`: the same bits in every process.
+    """The pixels of a view, (H, W, 3) bytes as `preprocess.shape` says: the same bits in every process.
 
     A box outside the picture is a BrokenItemError: the view was drawn for another one.
     """
@@ -182,6 +183,6 @@ def fixed_views(
     """The views of a picture that a feature cache stores: `crop` ones are random, the others what inference sees."""
     crop, rendered = AugmentConfig(crop_scale=crop_scale), []
     for number, view in enumerate(views):
-        box = draw_view(crop, picture.size, [*seed, number]).box if view.startswith("crop") else None
+        box = draw_view(crop, picture.size, [*seed, number], preprocess.aspect).box if view.startswith("crop") else None
         rendered.append(render_view(picture, ViewParameters(box, flip=view.endswith("flip")), preprocess))
     return rendered

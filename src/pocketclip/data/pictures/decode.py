@@ -106,20 +106,20 @@ def _torch() -> ModuleType | None:
 
 
 def centre_view(picture: Picture, preprocess: PreprocessConfig) -> Pixels:
-    """What inference sees: the fast twin of `preprocess.resize_image`; (H, W, 3) with H = W = `image_size`."""
-    size, whole = preprocess.image_size, (0.0, 0.0, *picture.size)
+    """What inference sees: the fast twin of `preprocess.resize_image`; (H, W, 3)."""
+    (rows, columns), whole = preprocess.shape, (0.0, 0.0, *picture.size)
     if preprocess.resize == "squash":
-        return _resized(picture, whole, (size, size), preprocess)
+        return _resized(picture, whole, (columns, rows), preprocess)
     width, height = scaled_size(picture.size, preprocess)
     if is_panorama((width, height), preprocess):
-        return _resized(picture, centre_box(picture.size, preprocess), (size, size), preprocess)
+        return _resized(picture, centre_box(picture.size, preprocess), (columns, rows), preprocess)
     left, top = centre_corner((width, height), preprocess)
-    return _resized(picture, whole, (width, height), preprocess)[top : top + size, left : left + size]
+    return _resized(picture, whole, (width, height), preprocess)[top : top + rows, left : left + columns]
 
 
 def crop_view(picture: Picture, box: Box, preprocess: PreprocessConfig) -> Pixels:
     """A part of a picture at the tower's size, antialiased; (H, W, 3)."""
-    return _resized(picture, box, (preprocess.image_size, preprocess.image_size), preprocess)
+    return _resized(picture, box, preprocess.shape[::-1], preprocess)
 
 
 def mirrored(pixels: Pixels) -> Pixels:

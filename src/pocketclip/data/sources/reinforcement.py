@@ -17,7 +17,7 @@ from pocketclip.config import Config, digest
 from pocketclip.data.pictures.augment import AugmentConfig, ViewParameters
 from pocketclip.errors import UserError
 from pocketclip.files import write_atomically
-from pocketclip.preprocess import ImageSize
+from pocketclip.image_size import ImageSize
 
 MANIFEST = "reinforcement.json"
 StoredType = Literal["bfloat16", "float16"]

@@ -1,5 +1,6 @@
 """CLIP's modified ResNet in any width, as TinyCLIP has it; timm rounds widths such as 44 to multiples of eight."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -83,7 +84,7 @@ class ClipResNetEncoder(Checkpointed, PixelTower):
             num_inputs = EXPANSION * inner
             blocks += [Bottleneck(num_inputs, inner, 1) for _ in range(count - 1)]
             self.stages.append(nn.Sequential(*blocks))
-        self.pool = AttentionPool(num_inputs, (preprocess.image_size // STRIDE) ** 2)
+        self.pool = AttentionPool(num_inputs, math.prod(side // STRIDE for side in preprocess.shape))
         self.feature_dim = num_inputs
         self.to(memory_format=torch.channels_last)
         self.frozen_modules = [self.stem, *self.stages][:frozen_layers]

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from pocketclip.config import Config
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.origin.config import InheritConfig
-from pocketclip.preprocess import ImageSize, PreprocessConfig
+from pocketclip.preprocess import PreprocessConfig
 
 if TYPE_CHECKING:
     from pocketclip.models.image.clip_resnet import ClipResNetEncoder
@@ -35,6 +36,7 @@ class TimmImageEncoderConfig(Config):
     """Only the first blocks of a vision transformer (ViT, BEiT, DINO and their kin), without its final norm, which
     belongs to its last block; None keeps the whole tower."""
     image_size: ImageSize = 224
+    """Pixels a side, or height and width as `[384, 128]`; position embeddings are made, or resampled, for it."""
     resize: Literal["squash", "crop"] = "crop"
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the picture's shorter side that is kept; captions speak of the whole picture, hence 1."""
@@ -97,6 +99,12 @@ class TimmImageEncoderConfig(Config):
         return TimmImageEncoder(tower, preprocess_of(tower, self.normalization, shown), **shape)
 
 
+def _whole_strides(size: ImageSize) -> ImageSize:
+    if any(side % 32 for side in height_and_width(size)):
+        raise ValueError("Input should be a multiple of 32")
+    return size
+
+
 class ClipResNetEncoderConfig(Config):
     """A ResNet with a stem of three convolutions, averages in the place of strides, and attention for its pooling."""
 
@@ -109,7 +117,7 @@ class ClipResNetEncoderConfig(Config):
     """Of each stage."""
     pretrained: Literal["none"] = "none"
     """Weights come with the whole model: see `model.pretrained`."""
-    image_size: ImageSize = Field(default=224, multiple_of=32)
+    image_size: Annotated[ImageSize, AfterValidator(_whole_strides)] = 224
     resize: Literal["squash", "crop"] = "crop"
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     normalization: Literal["clip", "imagenet", "half", "none"] = "clip"

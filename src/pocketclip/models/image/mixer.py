@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from pocketclip.errors import require
+from pocketclip.image_size import ImageSize
 
 SAID = {"patch_size", "num_blocks", "embed_dim"}
 """By a name."""
@@ -16,7 +17,7 @@ def is_another_mixer(name: str, options: Mapping[str, Any]) -> bool:
     return name.startswith("mixer_") and not SAID.isdisjoint(options)
 
 
-def create_mixer(name: str, image_size: int, options: Mapping[str, Any]) -> Any:
+def create_mixer(name: str, image_size: ImageSize, options: Mapping[str, Any]) -> Any:
     """A mixer with random weights; what the options leave out is the name's own."""
     timm, module = require("timm", extra="train"), require("timm.models.mlp_mixer", extra="train")
     with torch.device("meta"):

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError, first_line, require, unknown_choice
+from pocketclip.image_size import ImageSize, written
 from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.mixer import create_mixer, is_another_mixer
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
-from pocketclip.models.image.timm_layers import as_tokens, drop_unused, leading_layers, load_package
+from pocketclip.models.image.timm_layers import as_tokens, drop_unused, leading_layers, load_package, resampled
 from pocketclip.models.image.timm_patches import at_any_size, on_patches
 from pocketclip.models.origin.packages import IMAGE_PACKAGES
 from pocketclip.models.origin.weights import load_weights, read_state_dict
 from pocketclip.preprocess import PreprocessConfig
 
 
-def create_tower(name: str, image_size: int, options: Mapping[str, Any], *, use_hub: bool) -> Any:
+def create_tower(name: str, image_size: ImageSize, options: Mapping[str, Any], *, use_hub: bool) -> Any:
     """A tower of timm with random weights, or with those of the hub.
 
     Raises:
@@ -42,7 +43,7 @@ def create_tower(name: str, image_size: int, options: Mapping[str, Any], *, use_
         except TypeError:  # most convolutional towers take every size, and no such argument
             return create()
     except (TypeError, AssertionError, ValueError) as error:
-        raise UserError(f"{name}: cannot be built at {image_size} px with {options} ({error}).") from error
+        raise UserError(f"{name}: cannot be built at {written(image_size)} px with {options} ({error}).") from error
     except Exception as error:
         if not use_hub:
             raise
@@ -61,7 +62,7 @@ def fill_tower(tower: Any, name: str, origin: str, *, with_classifier: bool) -> 
     if origin == "package":
         load_package(tower, name)
     elif origin not in ("hub", "none"):
-        weights = tower_weights(read_state_dict(Path(origin)))
+        weights = resampled(tower, tower_weights(read_state_dict(Path(origin))), place=origin)
         ignore = "" if with_classifier else tower.pretrained_cfg.get("classifier", "")
         load_weights(tower, weights, place=origin, ignore=ignore)
 
@@ -120,10 +121,10 @@ class TimmImageEncoder(PixelTower):
     def _measure_feature_dim(self) -> int:
         was_training = self.training
         self.eval()
-        size = self.preprocess.image_size
         try:
-            width = int(self(torch.zeros(1, 3, size, size)).shape[-1])
+            width = int(self(torch.zeros(1, 3, *self.preprocess.shape)).shape[-1])
         except (AssertionError, RuntimeError) as error:
+            size = written(self.preprocess.image_size)
             raise UserError(f"image_size: this tower takes no pictures of {size} px ({first_line(error)}).") from error
         self.train(was_training)
         return width

@@ -1,15 +1,20 @@
 """What is done to the layers of a timm model: freezing, cutting and dropping them, and filling them from a package."""
 
+import importlib
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pocketclip.errors import UserError, require
+from pocketclip.errors import UserError, first_line, require
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.origin.inherit import FINAL_NORMS
 from pocketclip.models.origin.packages import IMAGE_PACKAGES, packaged
 from pocketclip.models.origin.weights import load_weights, read_state_dict
+
+POSITIONS = {"pos_embed", "relative_position_bias_table"}
+"""Parameters whose number hangs on the size of the pictures."""
 
 
 def leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], set[str]]:
@@ -61,14 +66,14 @@ def as_tokens(tower: Any, features: Float[Tensor, "B ..."]) -> Float[Tensor, "B 
     return features.flatten(1, 2) if is_channels_last else features.flatten(2).transpose(1, 2)
 
 
-def drop_unused(tower: Any, image_size: int) -> None:
+def drop_unused(tower: Any, image_size: ImageSize) -> None:
     """Let go of what a tower does behind its tokens: every family names its pooling, norms and projections anew."""
     was_training = tower.training
     tower.eval()
     parameters = {name: value for name, value in tower.named_parameters() if value.requires_grad}
     with torch.enable_grad():
         first = next(tower.parameters())
-        total = tower.forward_features(torch.zeros(1, 3, image_size, image_size, device=first.device)).sum()
+        total = tower.forward_features(torch.zeros(1, 3, *height_and_width(image_size), device=first.device)).sum()
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     used = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
     for name, child in list(tower.named_children()):
@@ -76,6 +81,24 @@ def drop_unused(tower: Any, image_size: int) -> None:
         if own and not used.intersection(own):
             setattr(tower, name, nn.Identity())
     tower.train(was_training)
+
+
+def resampled(tower: nn.Module, weights: dict[str, Tensor], *, place: str) -> dict[str, Tensor]:
+    """The weights, those of positions brought by timm to the grid of the tower where a file has another number of them.
+
+    Raises:
+        UserError: timm cannot, such as of a grid that is no square.
+    """
+    own = tower.state_dict()
+    others = [name for name, value in weights.items() if name in own and own[name].shape != value.shape]
+    convert = getattr(importlib.import_module(type(tower).__module__), "checkpoint_filter_fn", None)
+    if not others or convert is None or not all(POSITIONS.intersection(name.split(".")) for name in others):
+        return weights
+    try:
+        made = convert(dict(weights), tower)
+    except Exception as error:  # whatever timm and torch raise
+        raise UserError(f"{place}: its positions do not fit this image_size ({first_line(error)}).") from error
+    return {**weights, **{name: made[name] for name in others if name in made}}
 
 
 def load_package(tower: nn.Module, name: str) -> None:

@@ -4,6 +4,7 @@ Depth by interval, width by leading slices and attention by leading heads are wh
 https://arxiv.org/abs/2309.12314, section 3.2. What is kept computes what it did before wherever the rest adds nothing.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -62,6 +63,9 @@ def inherit(small: nn.Module, large: nn.Module, layers: Layers = "interval") -> 
         raise UserError(f"inherit: a {type(small).__name__} takes nothing from a {type(large).__name__}.")
     if isinstance(layers, tuple) and len([*large.modules()]) <= len([*small.modules()]):
         raise UserError(f"inherit.layers: {list(layers)} has no effect; both towers have the same layers.")
+    grids = [_grid(tower) for tower in (small, large)]
+    if grids[0] != grids[1] and math.prod(grids[0]) == math.prod(grids[1]):
+        raise UserError(f"inherit: the positions form a grid, of {grids[0]} here and of {grids[1]} there.")
     kind = type(small).__name__
     may_be_narrower = kind in WIDTHS_KNOWN and not any(type(module).__name__ in PACKED for module in small.modules())
     for path, one, other in _pairs(small, large, layers):
@@ -110,6 +114,13 @@ def _choose_layers(num_small: int, num_large: int, layers: Layers, path: str) ->
             "for several stacks take interval or leading."
         )
     return layers
+
+
+def _grid(tower: nn.Module) -> tuple[int, ...]:
+    """Rows and columns of the places that a tower has learned a position for; empty where it has none."""
+    if getattr(tower, "pos_embed", None) is not None:
+        return tuple(getattr(getattr(tower, "patch_embed", None), "grid_size", ()))
+    return tower.preprocess.shape if type(tower).__name__ == "ClipResNetEncoder" else ()  # type: ignore[return-value]
 
 
 def _head_size(module: nn.Module) -> int | None:

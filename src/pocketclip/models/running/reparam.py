@@ -24,8 +24,8 @@ def reparameterize(model: DualEncoder) -> DualEncoder:
     fused = copy.deepcopy(model)
     fused.text_encoder = fuse_text_tower(model.text_encoder)
     if not isinstance(model.image_encoder, (CachedTower, NoTower)):
-        size = model.image_encoder.preprocess.image_size
-        noise = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0))
+        shape = (2, 3, *model.image_encoder.preprocess.shape)
+        noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
         example = noise.to(torch.uint8).to(model.logit_scale.device)
         fused.image_encoder = fuse_image_tower(model.image_encoder, example)
     return fused.eval()

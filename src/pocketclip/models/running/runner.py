@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pocketclip.config import digest
 from pocketclip.hardware import keep_freed_memory
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.readout import Modality
 from pocketclip.models.running.backend_calls import Inputs
@@ -53,7 +54,7 @@ class Runner:
         *,
         device: torch.device,
         precision: Precision = "auto",
-        image_size: int,
+        image_size: ImageSize,
         heads: bool = True,
         inference: str = "auto",
     ) -> None:
@@ -94,7 +95,7 @@ class Runner:
 
     @functools.cached_property
     def _noise(self) -> Tensor:
-        size = (2, 3, self.image_size, self.image_size)
+        size = (2, 3, *height_and_width(self.image_size))
         noise = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         return noise.to(self.device)
 
@@ -126,7 +127,7 @@ class Runner:
     def _image_examples(self) -> list[Inputs]:
         size = (IMAGES_A_CALL, 3, 8, 8)
         smooth = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).float()
-        pictures = nn.functional.interpolate(smooth, (self.image_size, self.image_size), mode="bilinear")
+        pictures = nn.functional.interpolate(smooth, height_and_width(self.image_size), mode="bilinear")
         # As decoded pictures come: the channels of a pixel beside one another
         return [(pictures.to(torch.uint8).contiguous(memory_format=torch.channels_last).to(self.device),)]
 

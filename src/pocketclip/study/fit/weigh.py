@@ -9,6 +9,7 @@ import torch
 
 from pocketclip.cost.latency import time_calls
 from pocketclip.cost.weigh import CAPTION_TOKENS
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.joints import ResidualMlpHeadConfig
 from pocketclip.models.running.runner import Runner
@@ -91,13 +92,13 @@ class Scale:
         return self._times[part]
 
 
-def one_input(runner: Runner, image_size: int | None) -> float:
+def one_input(runner: Runner, image_size: ImageSize | None) -> float:
     """Median milliseconds of one picture, or without a size of one sentence."""
     if image_size is None:
         tokens = np.ones((1, CAPTION_TOKENS), dtype=np.int64)
         call = partial(runner.encode_tokens, tokens, np.ones(tokens.shape, dtype=bool))
     else:
-        call = partial(runner.encode_images, np.zeros((1, image_size, image_size, 3), np.uint8))
+        call = partial(runner.encode_images, np.zeros((1, *height_and_width(image_size), 3), np.uint8))
     return float(np.median(time_calls(call, seconds=TIMED_SECONDS)))
 
 

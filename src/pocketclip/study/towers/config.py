@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pocketclip.config import Config
 from pocketclip.data import SourceConfig
 from pocketclip.errors import UserError, require, unknown_choice
-from pocketclip.preprocess import ImageSize
+from pocketclip.image_size import ImageSize
 from pocketclip.recipe import read_settings
 from pocketclip.shipped_recipes import STUDY_SUFFIX, find_study
 from pocketclip.study.names import slug

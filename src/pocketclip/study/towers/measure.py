@@ -23,6 +23,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.task import TaskData, measure
 from pocketclip.evaluate.tasks.linear_probe import LinearProbe
 from pocketclip.hardware import keep_freed_memory
+from pocketclip.image_size import height_and_width
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.origin.packages import IMAGE_PACKAGES
@@ -52,7 +53,7 @@ def measure_cost(tower: TowerConfig, measuring: MeasureConfig, tell: Tell) -> To
     tell(0.2)
     runner, spreads = Runner(model, device=CPU, image_size=size), list[Spread]()
     random = np.random.default_rng(0)
-    pixels = [random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8) for batch in BATCHES]
+    pixels = [random.integers(0, 256, (batch, *height_and_width(size), 3), dtype=np.uint8) for batch in BATCHES]
 
     def time_batches() -> None:
         for number, batch in enumerate(pixels, start=1):
@@ -84,7 +85,7 @@ def measure_training(tower: TowerConfig, measuring: MeasureConfig, tell: Tell) -
     """Seconds, memory and energy of an epoch, from a few steps."""
     encoder, size, batch = _build(tower).train(), tower.image_size, measuring.training_batch_size
     optimizer, times = torch.optim.AdamW(encoder.parameters()), list[float]()
-    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
+    images = torch.randint(0, 256, (batch, 3, *height_and_width(size)), dtype=torch.uint8)
     images = images.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:

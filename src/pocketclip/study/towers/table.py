@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from pocketclip.image_size import written
 from pocketclip.records import Interval
 from pocketclip.report.table import BUSY
 from pocketclip.study.towers.record import Spread, TowerResult, TowersRecord
@@ -68,7 +69,7 @@ def _cells(row: TowerResult) -> list[str]:
         ]
     joules = None if cost is None else cost.joules_per_1000_images
     return [
-        *(name, str(row.tower.image_size), *costs),
+        *(name, written(row.tower.image_size), *costs),
         "" if training is None else f"{training.seconds_per_epoch:,.0f}",
         "" if joules is None else f"{joules:,.0f}",
         "" if score is None else score.percent().replace(" [", "\n["),
