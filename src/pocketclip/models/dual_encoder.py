@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from pocketclip.image_size import height_and_width
 from pocketclip.models.readout import Modality
 from pocketclip.models.shared_encoder import Layers, SharedEncoder
 from pocketclip.models.shared_tower import SharedTower, through_shared
@@ -145,7 +146,7 @@ class DualEncoder(nn.Module):
         """
         image, text = copy.deepcopy(self.image_encoder).eval(), copy.deepcopy(self.text_encoder).eval()
         device, size = self.logit_scale.device, image.preprocess.image_size
-        _, places = image.with_places(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device))
+        _, places = image.with_places(torch.zeros(1, 3, *height_and_width(size), dtype=torch.uint8, device=device))
         ones = torch.ones(1, 2, dtype=torch.int64, device=device)
         return text.word_states(ones, ones.bool()).shape[-1], places.shape[-1]
 
