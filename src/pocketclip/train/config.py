@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from pocketclip.config import Config
-from pocketclip.data.pictures.augment import AugmentConfig
+from pocketclip.data.pictures.augment import SWAP_SIDES, AugmentConfig
 from pocketclip.data.text_tokens import TextTokensConfig
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
@@ -224,6 +224,12 @@ class TrainConfig(Config):
             raise ValueError("evaluate_every is off, but the schedule or early_stopping needs evaluations")
         if self.num_steps is not None and max(self.keep_steps, default=0) > self.num_steps:
             raise ValueError(f"keep_steps: the run ends at step {self.num_steps} (got {max(self.keep_steps)})")
+        return self
+
+    @model_validator(mode="after")
+    def _captions_follow(self) -> Self:
+        if self.augment_further is not None and self.augment_further.flip == SWAP_SIDES:
+            raise ValueError("augment_further.flip: the captions go with the first view, so give true or false")
         return self
 
     @model_validator(mode="after")

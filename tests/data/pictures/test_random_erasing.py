@@ -31,6 +31,16 @@ def test_parts_are_2_to_40_percent_of_the_picture_and_inside_of_it() -> None:
     assert ratio.max() <= 3.3
 
 
+def test_parts_of_tall_views_have_the_same_shapes_in_pixels() -> None:
+    random, aspect = np.random.default_rng(0), 128 / 384
+    parts = np.array([part for _ in range(2000) if (part := draw_erased(random, aspect)) is not None])
+    left, top, right, bottom = parts.T
+    ratio = (bottom - top) / (right - left) / aspect
+    assert 0.3 <= ratio.min() < 0.5
+    assert 2.9 < ratio.max() <= 3.3 + 1e-9
+    assert ((right - left) * (bottom - top)).max() <= 0.4
+
+
 def test_half_of_the_pictures_lose_a_part_in_the_towers_mean_colour() -> None:
     augment = AugmentConfig(random_erasing=0.5)
     views = [draw_view(augment, (40, 40), (1, number)) for number in range(400)]
@@ -100,5 +110,6 @@ def test_what_is_off_leaves_views_and_recipes_as_they_were() -> None:
 
 @pytest.mark.parametrize("values", [{"random_erasing": 1.5}, {"pad_crop": 0.0}, {"flip": "swap"}])
 def test_settings_that_are_none_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(UserError) as caught:
         AugmentConfig.parse(values, place="augment")
+    assert "\n" not in str(caught.value)

@@ -23,13 +23,14 @@ from pocketclip.data.batches.teachers import Teachers
 from pocketclip.data.batches.views import Views
 from pocketclip.data.keys import caption_id
 from pocketclip.data.masked_tokens import Masking
+from pocketclip.data.pictures.augment import SWAP_SIDES
 from pocketclip.data.pictures.decode import jpeg_decoder
 from pocketclip.data.sides import sides_swapped
 from pocketclip.data.source import Source, broken_item
 from pocketclip.data.sources.reinforcement import Floats, ReinforcedData
 from pocketclip.data.text_tokens import TextTokensConfig, encode_reduced
 from pocketclip.distributed import local_world_size
-from pocketclip.errors import BrokenItemError
+from pocketclip.errors import BrokenItemError, UserError
 from pocketclip.hardware import available_cores
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.tokenizer import Tokenizer
@@ -73,6 +74,11 @@ class TrainingBatches(Dataset[Pair | str]):
 
     def __post_init__(self) -> None:
         assert self.source.stored is not None or self.captions.num_synthetic == 0, "nothing is stored"
+        if self.views.augment.flip == SWAP_SIDES and self.source.images_per_example > 1:
+            raise UserError(
+                f"augment.flip: swap_sides is for captions of one image, and those of {self.source.name} are of "
+                f"{self.source.images_per_example} side by side; give false."
+            )
 
     @functools.cached_property
     def sizes(self) -> dict[str, PreprocessConfig]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import AfterValidator, Field, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, TypeAdapter, ValidationError
 
 from pocketclip.config import Config
 from pocketclip.data.pictures.color_jitter import ColorJitterConfig, draw_jitter
@@ -32,6 +32,20 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 Share = Annotated[float, Field(gt=0, le=1)]
 CropScale = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 CropRatio = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+SWAP_SIDES, _BOOL = "swap_sides", TypeAdapter(bool)
+
+
+def _true_false_or(value: Any) -> Any:
+    """One line for what is none of them, in the place of one for each that it might have been."""
+    if value == SWAP_SIDES:
+        return value
+    try:
+        return _BOOL.validate_python(value)
+    except ValidationError:
+        raise ValueError(f"should be true, false or {SWAP_SIDES}") from None
+
+
+Flip = Annotated[bool | Literal["swap_sides"], BeforeValidator(_true_false_or)]
 View = Literal["centre", "flip", "crop", "crop_flip"]
 
 
@@ -42,7 +56,7 @@ class AugmentConfig(Config):
     """Random resized crop that keeps between these shares of the area."""
     crop_ratio: CropRatio = (3 / 4, 4 / 3)
     """Width to height of the crop, divided by that of the tower's own pictures, which are squares unless said."""
-    flip: bool | Literal["swap_sides"] = False
+    flip: Flip = False
     """Mirror half of the pictures; captions that say left or right become wrong, or with `swap_sides` are swapped."""
     rand_augment: RandAugmentConfig | None = None
     color_jitter: ColorJitterConfig | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -115,7 +129,7 @@ def draw_view(config: AugmentConfig, size: tuple[int, int], seed: Sequence[int],
     if pad is not None:
         shift = float(random.uniform(-pad, pad)), float(random.uniform(-pad, pad))
     if config.random_erasing is not None and random.random() < config.random_erasing:
-        part = draw_erased(random)
+        part = draw_erased(random, aspect)
     return ViewParameters(box, flip, ops, shift, part)
 
 

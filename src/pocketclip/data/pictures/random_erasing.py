@@ -11,14 +11,15 @@ Shares = tuple[float, float, float, float]
 AREA = (0.02, 0.4)
 """Share of a view that is erased, at least and at most."""
 RATIO = (0.3, 3.3)
-"""Height to width of that part, where the view counts as a square."""
+"""Height to width of that part, in pixels."""
 
 
-def draw_erased(random: np.random.Generator) -> Shares | None:
-    """A part to erase; None where none of ten fits."""
+def draw_erased(random: np.random.Generator, aspect: float = 1.0) -> Shares | None:
+    """A part to erase of a view with this width to height; None where none of ten fits."""
     for _ in range(10):
         area = random.uniform(*AREA)
         ratio = math.exp(random.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        ratio *= aspect  # from pixels to shares
         high, wide = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if high < 1 and wide < 1:
             left, top = random.uniform(0, 1 - wide), random.uniform(0, 1 - high)
