@@ -123,6 +123,25 @@ def test_the_same_input_gives_open_clips_output(
 
 
 @needs_open_clip
+@pytest.mark.parametrize(("make", "name"), [(small_vit, "tower.pos_embed"), (small_resnet, "pool.position_embedding")])
+def test_weights_of_squares_go_to_a_rectangle(
+    make: Callable[[], tuple[Any, dict[str, object]]], name: str, tmp_path: Path
+) -> None:
+    theirs, values = make()
+    image: Any = values["image_encoder"]
+    values["pretrained"] = saved(theirs.state_dict(), tmp_path)
+    square = build(values).image_encoder.state_dict()
+    tall = build({**values, "image_encoder": {**image, "image_size": [128, 64]}}).image_encoder.state_dict()
+    patch = 32 if "pool" in name else 16
+    there, here = (weights[name].reshape(-1, weights[name].shape[-1]) for weights in (square, tall))
+    side = image["image_size"] // patch
+    grid = there[1:].T.reshape(1, -1, side, side)
+    slow = torch.nn.functional.interpolate(grid, (128 // patch, 64 // patch), mode="bicubic", antialias=True)
+    torch.testing.assert_close(here, torch.cat([there[:1], slow.flatten(2)[0].T]))
+    assert all(torch.equal(value, tall[key]) for key, value in square.items() if key != name)
+
+
+@needs_open_clip
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),

@@ -80,3 +80,13 @@ def test_a_rectangle_is_weighed(tmp_path: Path) -> None:
     assert tall["image_size"] == "96 x 32"
     assert tall["macs_image"]
     assert isinstance(outcome.model.preprocess, PreprocessConfig)
+
+
+@pytest.mark.parametrize("tower", ["vit", "clip resnet"])
+def test_a_bundle_of_squares_is_trained_on_with_rectangles(tower: str, tmp_path: Path) -> None:
+    run(tmp_path / "square", tower, size=64)
+    settings = recipe(tower, size=[128, 32]).model_dump(mode="json")
+    settings["model"] |= {"bundle": str(tmp_path / "square")}
+    outcome = train(Recipe.parse(settings, place="test"), tmp_path / "tall", name="tall", watch=QuietWatch())
+    assert outcome.model.preprocess.shape == (128, 32)
+    assert np.isfinite(outcome.model.encode_image([encode_picture(1, (32, 96))])).all()

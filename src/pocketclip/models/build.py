@@ -11,7 +11,7 @@ from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.joints import HeadConfig, IdentityHeadConfig
 from pocketclip.models.origin.limit import within_file, within_memory
 from pocketclip.models.origin.published import fill_from_published
-from pocketclip.models.origin.weights import load_weights, read_state_dict
+from pocketclip.models.origin.weights import at_size, load_weights, read_state_dict
 from pocketclip.models.readout import Modality
 from pocketclip.models.tower import NoTower, Tower
 from pocketclip.tokenizer import Tokenizer
@@ -100,7 +100,9 @@ def build_for(
 
 
 def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer, DualEncoder]:
-    """A bundle's tokenizer, and a model to train on with its weights; all but a pair head has to be as in the bundle.
+    """A bundle's tokenizer, and a model to train on with its weights, whose image size may be another.
+
+    All else but a pair head has to be as in the bundle.
 
     Raises:
         UserError: there is no bundle, or its model is another one.
@@ -116,6 +118,6 @@ def start_from_bundle(config: DualEncoderConfig, place: str) -> tuple[Tokenizer,
     text = text.as_built(getattr(built.text_encoder, "architecture", None) or size)
     _, model = build_for(bundle, config=config.model_copy(update={"text_encoder": text}))
     own = {name: value for name, value in model.state_dict().items() if name.startswith(PAIR_HEAD)}
-    weights = {**own, **read_state_dict(bundle.weights)}
+    weights = at_size(model.image_encoder, {**own, **read_state_dict(bundle.weights)}, built.image_encoder.image_size)
     load_weights(model, weights, place=str(bundle.weights), ignore="" if own else PAIR_HEAD)
     return bundle.tokenizer, model

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pocketclip.errors import UserError
+from pocketclip.image_size import ImageSize
 from pocketclip.preprocess import PreprocessConfig
 
 
@@ -87,6 +88,10 @@ class ImageTower(Tower):
         """The (B, F) features, and (B, P, G) what was pooled to them; the feature itself where that is not known."""
         features = self(images)
         return features, features[:, None]
+
+    def resampled(self, weights: Mapping[str, Tensor], size: ImageSize) -> dict[str, Tensor]:
+        """Weights of this very tower, but learned at another image size, with their positions brought to its own."""
+        return dict(weights)
 
     def on_patches(self, share: float) -> AbstractContextManager[None]:
         """Within, see only this share of the patches of each image in training, drawn at random.

@@ -117,3 +117,29 @@ def test_nothing_is_inherited_across_grids() -> None:
     tall = {**larger, "image_size": [128, 32]}
     build(TOWERS["vit"], image_size=[128, 32], inherit={"tower": tall})
     build(TOWERS["efficientnet"], inherit={"tower": {"name": "test_efficientnet", "pretrained": "none"}})
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "eva", "clip resnet", "efficientnet"])
+@pytest.mark.parametrize(("old", "new"), [(112, [224, 56]), ([224, 112], 112), ([224, 56], 112)])
+def test_weights_learned_at_one_size_go_to_another(name: str, old: Any, new: Any) -> None:
+    if name == "clip resnet":
+        old, new = ([32 * side // 56 for side in size] if isinstance(size, list) else 64 for size in (old, new))
+    if name in ("vit", "deit"):
+        old, new = ([8 * side // 7 for side in size] if isinstance(size, list) else 128 for size in (old, new))
+    settings = {key: value for key, value in TOWERS[name].items() if key != "image_size"}
+    before, after = build(settings, image_size=old), build(settings, image_size=new)
+    moved = after.resampled(before.state_dict(), before.preprocess.image_size)
+    after.load_state_dict(moved)
+    same = build(settings, image_size=old).resampled(before.state_dict(), before.preprocess.image_size)
+    assert all(torch.equal(same[key], value) for key, value in before.state_dict().items())
+    changed = [key for key, value in before.state_dict().items() if not torch.equal(moved[key], value)]
+    assert len(changed) == (name != "efficientnet")
+    if name == "vit":
+        prefix = before.tower.num_prefix_tokens
+        grids = [list(tower.tower.patch_embed.grid_size) for tower in (before, after)]
+        there, here = (
+            tower.tower.pos_embed[0, prefix:].unflatten(0, tuple(grid)).permute(2, 0, 1)[None]
+            for tower, grid in zip((before, after), grids, strict=True)
+        )
+        slow = torch.nn.functional.interpolate(there, grids[1], mode="bicubic", antialias=True)
+        torch.testing.assert_close(here, slow)

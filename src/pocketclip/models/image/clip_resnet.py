@@ -1,14 +1,16 @@
 """CLIP's modified ResNet in any width, as TinyCLIP has it; timm rounds widths such as 44 to multiples of eight."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketclip.image_size import ImageSize, height_and_width
 from pocketclip.models.image.pixels import PixelTower
+from pocketclip.models.image.timm_layers import resample_positions
 from pocketclip.models.tower import Checkpointed
 from pocketclip.preprocess import PreprocessConfig
 
@@ -89,6 +91,13 @@ class ClipResNetEncoder(Checkpointed, PixelTower):
         self.to(memory_format=torch.channels_last)
         self.frozen_modules = [self.stem, *self.stages][:frozen_layers]
         self.settings = {"kind": "clip_resnet", "width": width, "num_blocks": num_blocks}
+
+    def resampled(self, weights: Mapping[str, Tensor], size: ImageSize) -> dict[str, Tensor]:
+        name = "pool.position_embedding"
+        if name not in weights:
+            return dict(weights)
+        old, new = ([side // STRIDE for side in sides] for sides in (height_and_width(size), self.preprocess.shape))
+        return {**weights, name: resample_positions(weights[name][None], old, new, num_prefix_tokens=1)[0]}
 
     def forward(self, images: Shaped[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """One feature an image, not normalised; images are bytes, or floats normalised with `preprocess`."""

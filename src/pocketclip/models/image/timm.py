@@ -13,11 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketclip.errors import UserError, first_line, require, unknown_choice
-from pocketclip.image_size import ImageSize, written
+from pocketclip.image_size import ImageSize, height_and_width, written
 from pocketclip.models.image.beit import tower_weights
 from pocketclip.models.image.mixer import create_mixer, is_another_mixer
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
-from pocketclip.models.image.timm_layers import as_tokens, drop_unused, leading_layers, load_package, resampled
+from pocketclip.models.image.timm_layers import (
+    as_tokens,
+    drop_unused,
+    leading_layers,
+    load_package,
+    resample_positions,
+    resampled,
+)
 from pocketclip.models.image.timm_patches import at_any_size, on_patches
 from pocketclip.models.origin.packages import IMAGE_PACKAGES
 from pocketclip.models.origin.weights import load_weights, read_state_dict
@@ -131,6 +138,18 @@ class TimmImageEncoder(PixelTower):
 
     def on_patches(self, share: float) -> AbstractContextManager[None]:
         return on_patches(self.tower, share, name=self.settings["name"])
+
+    def resampled(self, weights: Mapping[str, Tensor], size: ImageSize) -> dict[str, Tensor]:
+        name = "tower.pos_embed"
+        patches: Any = getattr(self.tower, "patch_embed", None)
+        if name not in weights or not hasattr(patches, "grid_size"):
+            return dict(weights)
+        grids = [
+            [side // patch for side, patch in zip(sides, patches.patch_size, strict=True)]
+            for sides in (height_and_width(size), self.preprocess.shape)
+        ]
+        prefix = 0 if getattr(self.tower, "no_embed_class", False) else getattr(self.tower, "num_prefix_tokens", 0)
+        return {**weights, name: resample_positions(weights[name], *grids, num_prefix_tokens=prefix)}
 
     def at_any_size(self) -> AbstractContextManager[None]:
         return at_any_size(self.tower)

@@ -1,6 +1,7 @@
 """What is done to the layers of a timm model: freezing, cutting and dropping them, and filling them from a package."""
 
 import importlib
+import math
 from typing import Any
 
 import torch
@@ -99,6 +100,17 @@ def resampled(tower: nn.Module, weights: dict[str, Tensor], *, place: str) -> di
     except Exception as error:  # whatever timm and torch raise
         raise UserError(f"{place}: its positions do not fit this image_size ({first_line(error)}).") from error
     return {**weights, **{name: made[name] for name in others if name in made}}
+
+
+def resample_positions(
+    positions: Float[Tensor, "1 L F"], old: list[int], new: list[int], *, num_prefix_tokens: int
+) -> Float[Tensor, "1 L2 F"]:
+    """Positions of one grid, rows and columns, at the places of another, as timm resamples them."""
+    if old == new or positions.shape[1] != num_prefix_tokens + math.prod(old):  # not of that grid: said when loaded
+        return positions
+    resample = require("timm.layers", extra="train").resample_abs_pos_embed
+    moved: Tensor = resample(positions, new_size=new, old_size=old, num_prefix_tokens=num_prefix_tokens)
+    return moved
 
 
 def load_package(tower: nn.Module, name: str) -> None:

@@ -8,6 +8,7 @@ Read are the files of
 - TinyCLIP: open_clip's under `_image_encoder.*` and `_text_encoder.*`.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from pocketclip.errors import UserError, require
 from pocketclip.models.dual_encoder import DualEncoder
-from pocketclip.models.image.clip_resnet import ClipResNetEncoder
-from pocketclip.models.origin.weights import misfits, read_state_dict, shortened
+from pocketclip.models.image.clip_resnet import STRIDE, ClipResNetEncoder
+from pocketclip.models.origin.weights import at_size, misfits, read_state_dict, shortened
 
 Weights = Mapping[str, Tensor]
 Renaming = tuple[tuple[str, str], ...]
@@ -132,6 +133,8 @@ def _from_clip(weights: Weights, model: DualEncoder) -> dict[str, Tensor]:
         images = _renamed(trunk, (("visual.trunk.", "image_encoder.tower."),))
     elif isinstance(model.image_encoder, ClipResNetEncoder):
         images = _renamed(images, CLIP_RESNET_NAMES)
+        num_places = len(images.get("image_encoder.pool.position_embedding", ())) - 1  # of a square
+        images = at_size(model.image_encoder, images, STRIDE * math.isqrt(max(0, num_places)))
     else:
         images = _by_timm("timm.models.vision_transformer", images, model)
     return {**images, **{f"text_encoder.{name}": value for name, value in _renamed(texts, CLIP_TEXT_NAMES).items()}}

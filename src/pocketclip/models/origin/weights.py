@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pocketclip.errors import UserError, first_line
+from pocketclip.image_size import ImageSize
+from pocketclip.models.tower import ImageTower
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -55,6 +57,13 @@ def load_weights(
         if names:
             raise UserError(f"{place}: the weights do not fit this tower; the file {what} {shortened(names, 3)}.")
     module.load_state_dict(kept)
+
+
+def at_size(tower: ImageTower, weights: Mapping[str, Tensor], size: ImageSize) -> dict[str, Tensor]:
+    """A model's weights, whose image tower learned them at this size, for one that has the tower at another."""
+    part = "image_encoder."
+    own = {name.removeprefix(part): value for name, value in weights.items() if name.startswith(part)}
+    return {**weights, **{f"{part}{name}": value for name, value in tower.resampled(own, size).items()}}
 
 
 def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
