@@ -129,3 +129,14 @@ def test_of_many_rows_two_scores_are_shown_and_the_others_fold(count: int, folde
     text = write_study_page(make_study(tmp_path, *(row(f"{n} row", 0.2) for n in range(count)))).read_text()
     assert text.count("The other 4 scores") == folded
     assert text.count('<ul class="bars">') == len(RECALLS)
+
+
+def test_a_study_opens_with_the_sentence_of_its_own_task(tmp_path: Path) -> None:
+    """Two tasks have scores of one name."""
+    record = read_study(make_study(tmp_path / "study", row("a", 0.2)))
+    for task, words in (
+        ("", "The right picture"),
+        ("retrieval", "The right picture"),
+        ("person_retrieval", "A picture of the"),
+    ):
+        assert study_headline(record.model_copy(update={"task": task}))[0].startswith(words)

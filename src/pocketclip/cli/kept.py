@@ -16,6 +16,7 @@ KEPT = {
     "reinforce": _AGAIN,
     "study": "Finished runs are kept; go on with the same command and --resume.",
     "embed": _AGAIN,
+    "hubs": "No bank was written; one that was there before is as it was.",
     "index": "No index was written; one that was there before is as it was.",
     "search": _NOTHING,
     "report": "No page was written; one that was there before is as it was.",

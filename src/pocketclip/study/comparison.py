@@ -79,6 +79,7 @@ def compare(results: StudyResults) -> StudyRecord:
     return StudyRecord(
         name=study.name,
         changes=list(study.changes),
+        task=evaluation.task,
         dataset=evaluation.dataset,
         num_images=evaluation.num_images,
         num_captions=evaluation.num_captions,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
+from pocketclip.evaluate.tasks import EmbeddingTask
 from pocketclip.records import Interval
 from pocketclip.report.amounts import duration, short_count, short_dollars
 from pocketclip.report.gallery import Example, read_gallery
@@ -16,7 +16,16 @@ from pocketclip.study.figure_files import figures_folder, write_figures
 from pocketclip.study.findings import Findings, find_out
 from pocketclip.study.names import as_text
 from pocketclip.study.record import Measure, RowResult, StudyRecord, read_study
-from pocketclip.study.table import metrics_of, own_price, own_time, row_name, score_columns, score_rows, study_notes
+from pocketclip.study.table import (
+    metrics_of,
+    own_price,
+    own_time,
+    row_name,
+    score_columns,
+    score_rows,
+    study_notes,
+    tasks_of,
+)
 
 NUM_EXAMPLES = 4
 """Sentences of each row's gallery, which are the same ones in all rows; keeps the page at a MiB a row."""
@@ -74,7 +83,7 @@ def _listed(found: Findings) -> Sequence[RowResult]:
 
 def study_headline(record: StudyRecord) -> list[str]:
     """Which row is right most often, and whether it is surely better than the first."""
-    openings = {metric: words for task in task_kinds().values() for metric, words in task.openings.items()}
+    openings = {metric: words for task in tasks_of(record) for metric, words in task.openings.items()}
     metric = next((metric for metric in metrics_of(record) if metric in openings), None)
     scored = [row for row in record.rows if metric in row.metrics]
     if metric is None or not scored:
@@ -106,7 +115,7 @@ def _gain(gain: Interval) -> str:
 
 def _meaning(record: StudyRecord) -> str:
     """What the scores count, of the task that has them."""
-    tasks = (task for task in task_kinds().values() if issubclass(task, EmbeddingTask))
+    tasks = (task for task in tasks_of(record) if issubclass(task, EmbeddingTask))
     return next((task.meaning for task in tasks if any(metric in task.labels for metric in metrics_of(record))), "")
 
 

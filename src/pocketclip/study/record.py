@@ -115,6 +115,8 @@ class StudyRecord(RecordFile):
 
     kind: Literal["study"] = "study"
     split: Literal["val"] = "val"
+    task: str = ""
+    """What the rows are measured by; empty in records of earlier versions."""
     dataset: str
     num_images: int
     num_captions: int

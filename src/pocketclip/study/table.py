@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 
-from pocketclip.evaluate.tasks import EmbeddingTask, task_kinds
+from pocketclip.evaluate.tasks import EmbeddingTask, Task, task_kinds
 from pocketclip.study.record import RowResult, StudyRecord
 
 MOST_NAMED = 24
 """Rows and runs that a note names one by one."""
 
 
+def tasks_of(record: StudyRecord) -> list[type[Task]]:
+    """The task of a study; where its record does not say, all of them, the first last since some share names."""
+    kinds = task_kinds()
+    return [kinds[record.task]] if record.task in kinds else list(kinds.values())[::-1]
+
+
 def score_columns(record: StudyRecord) -> list[str]:
     """The head of a study's scores, in the tasks' shorter names or in words."""
-    tasks = [task for task in task_kinds().values() if issubclass(task, EmbeddingTask)]
+    tasks = [task for task in tasks_of(record) if issubclass(task, EmbeddingTask)]
     labels = {metric: label for task in tasks for metric, label in task.labels.items()}
     return ["", *(labels.get(metric, metric.replace("_", " ")) for metric in metrics_of(record))]
 
