@@ -83,7 +83,7 @@ def _listed(found: Findings) -> Sequence[RowResult]:
 
 def study_headline(record: StudyRecord) -> list[str]:
     """Which row is right most often, and whether it is surely better than the first."""
-    openings = {metric: words for task in tasks_of(record) for metric, words in task.openings.items()}
+    openings = {metric: words for task in reversed(tasks_of(record)) for metric, words in task.openings.items()}
     metric = next((metric for metric in metrics_of(record) if metric in openings), None)
     scored = [row for row in record.rows if metric in row.metrics]
     if metric is None or not scored:

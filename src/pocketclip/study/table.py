@@ -10,14 +10,14 @@ MOST_NAMED = 24
 
 
 def tasks_of(record: StudyRecord) -> list[type[Task]]:
-    """The task of a study; where its record does not say, all of them, the first last since some share names."""
+    """The task of a study; where its record does not say, all of them, of which the first that has a score counts."""
     kinds = task_kinds()
-    return [kinds[record.task]] if record.task in kinds else list(kinds.values())[::-1]
+    return [kinds[record.task]] if record.task in kinds else list(kinds.values())
 
 
 def score_columns(record: StudyRecord) -> list[str]:
     """The head of a study's scores, in the tasks' shorter names or in words."""
-    tasks = [task for task in tasks_of(record) if issubclass(task, EmbeddingTask)]
+    tasks = [task for task in reversed(tasks_of(record)) if issubclass(task, EmbeddingTask)]
     labels = {metric: label for task in tasks for metric, label in task.labels.items()}
     return ["", *(labels.get(metric, metric.replace("_", " ")) for metric in metrics_of(record))]
 
