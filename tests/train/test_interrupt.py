@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketclip.errors import Interrupted
+from pocketclip.errors import Interrupted, UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.tower import CachedTower
 from pocketclip.objectives.config import ContrastiveObjectiveConfig
@@ -45,6 +45,26 @@ def test_the_first_signal_is_only_noted(number: signal.Signals) -> None:
         assert not request.is_set()
         send(number)
         assert request.is_set()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_worker_that_is_stopped_with_the_run_is_no_fault_of_it(number: signal.Signals) -> None:
+    """As `timeout` and schedulers do, which tell a whole group of processes."""
+    worker = RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+    with pytest.raises(Interrupted, match="DataLoader worker"):
+        end_with(worker, number)
+    with pytest.raises(RuntimeError):
+        end_with(worker)
+    with pytest.raises(UserError, match="disk"):
+        end_with(UserError("run: cannot be written (the disk is full)."), number)
+
+
+def end_with(error: Exception, *signals: signal.Signals) -> None:
+    """Raise this while listening, behind these signals."""
+    with listen():
+        for number in signals:
+            send(number)
+        raise error
 
 
 def test_ignored_signals_stay_ignored() -> None:

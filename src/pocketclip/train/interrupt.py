@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pocketclip.errors import Interrupted, UserError, first_line
+
 CONTINUED = threading.Event()
 """Set where the process was stopped, as by Ctrl-Z, and goes on; who counts time clears it."""
 
 
 @contextmanager
 def listen() -> Iterator[threading.Event]:
-    """While open, the first Ctrl-C or SIGTERM is only noted; the second acts as usual."""
+    """While open, the first Ctrl-C or SIGTERM is only noted; the second acts as usual.
+
+    Raises:
+        Interrupted: in the place of any error once it is noted. Who stops a group of processes, as `timeout` and
+            schedulers do, ends the workers that load data as well, and that is no fault of the run.
+    """
     request = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python delivers signals to the main thread only
@@ -31,6 +38,12 @@ def listen() -> Iterator[threading.Event]:
         before[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda number, frame: CONTINUED.set())
     try:
         yield request
+    except (Interrupted, UserError):  # such as of a full disk
+        raise
+    except Exception as error:
+        if request.is_set():
+            raise Interrupted(f"Stopped between steps ({first_line(error)}).") from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
