@@ -40,6 +40,7 @@ SMALLER = [
     (r"budget\.minutes=20", "budget.seconds=40"),
     (r"budget\.dollars=0\.05", "budget.dollars=0.0011"),  # forty seconds at ten cents an hour
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
+    (r"^(pocketclip train flickr/flickr8k_(best|finetune).*)", r"\1 --set heads_first.batch_size=16"),
     (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
     (r"^(pocketclip train s_smke/.*)", r"\1 --set train.num_steps=4 --set train.batch_size=16"),

@@ -344,6 +344,15 @@ def test_without_val_a_share_is_held_out_and_never_trained_on(tmp_path: Path) ->
 def test_a_batch_larger_than_the_data_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train.batch_size: 64 is more than the 24 usable images"):
         run(tmp_path / "run", batch_size=64)
+    settings: Any = tiny_recipe_settings()
+    heads = {"num_steps": 1, "batch_size": 64, "learning_rate": {"heads": 0.1}, "cache": {"views": ["centre"]}}
+    with pytest.raises(UserError, match=r"heads_first.batch_size: 64 is more .* set heads_first.batch_size to at most"):
+        train(
+            Recipe.parse({**settings, "heads_first": heads}, place="x"),
+            tmp_path / "heads",
+            name="x",
+            watch=QuietWatch(),
+        )
 
 
 def test_a_source_with_one_pair_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, Train
 from pocketclip.data.pictures.augment import SIMCLR_VIEWS
 from pocketclip.features.pairs import cached_batches
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.recipe import place_of_stage
 from pocketclip.run.branch import take_up
 from pocketclip.run.budget import within_budget
 from pocketclip.run.learning import Learning
@@ -37,7 +38,8 @@ def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
     val = frozen_features(run, run.val_source)
     run.seconds[f"{name}_features"] = time.perf_counter() - started
     run.num_captions = int(pairs.num_captions.sum())
-    plan = plan_of_pairs(run, config, BatchPlan(len(pairs), config.batch_size, run.recipe.seed), pairs)
+    key = f"{place_of_stage(name)}.batch_size"
+    plan = plan_of_pairs(run, config, BatchPlan(len(pairs), config.batch_size, run.recipe.seed, key), pairs)
     config, budget = within_budget(run, name, config, plan)
 
     def batches(start: int) -> Iterator[ImageTextBatch]:
@@ -69,7 +71,8 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
     if config.epoch == "captions":
         captions = EachCaption.of(source, num_synthetic)
         run.num_captions = captions.num_items(source)
-    plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed)
+    key = f"{place_of_stage(name)}.batch_size"
+    plan = BatchPlan(captions.num_items(source), config.batch_size, run.recipe.seed, key)
     plan = plan_of_source(run, name, config, plan, captions, images)
     with tower_of_stage(run, config):
         config, budget = within_budget(run, name, config, plan)

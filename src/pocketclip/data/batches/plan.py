@@ -47,12 +47,14 @@ class BatchPlan:
     num_samples: int
     batch_size: int
     seed: int
+    key: str = "train.batch_size"
+    """What a user sets the batch size by."""
 
     def __post_init__(self) -> None:
         if self.num_samples < self.batch_size:
             raise UserError(
-                f"train.batch_size: {self.batch_size} is more than the {self.num_samples} usable images; "
-                f"set train.batch_size to at most {self.num_samples}, or bring more data."
+                f"{self.key}: {self.batch_size} is more than the {self.num_samples} usable images; "
+                f"set {self.key} to at most {self.num_samples}, or bring more data."
                 + (" A contrastive batch needs 2." if self.num_samples < 2 else "")
             )
 

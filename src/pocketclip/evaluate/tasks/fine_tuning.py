@@ -115,7 +115,7 @@ class FineTuning(TowerTask):
 
         classifier = with_classifier(bare_tower(model.model, copy.deepcopy(tower), "image"), len(named.names))
         classifier = classifier.to(model.device)
-        settings, plan = self._training(), BatchPlan(len(named), self.batch_size, self.seed)
+        settings, plan = self._training(), BatchPlan(len(named), self.batch_size, self.seed, "batch_size")
         views = views_of(named, settings.augment, model.preprocess)
         seen = TrainingBatches(named, plan, captions=DrawnCaptions(1), views=views, tokenizer=model.tokenizer)
 
