@@ -48,6 +48,7 @@ BASE = {
     "reinforce mobileclip/reinforce_flickr8k --out reinforced": TRAIN,
     f"study {list_studies()[0]} --out study": TRAIN,
     "embed folder:photos --model timm:resnet18 --out embedded": TRAIN,
+    "hubs run --data folder:photos": TRAIN,
     "index folder:photos --model timm:resnet18 --out index": TRAIN,
     "search boat --index nowhere": "Make one: pocketclip index",
     "report nowhere": "nowhere: no such run folder",

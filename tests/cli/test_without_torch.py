@@ -71,6 +71,7 @@ def test_a_plan_is_made_of_what_is_given(tmp_path: Path) -> None:
         "plan flickr/flickr8k_heads_cpu --hardware this --measure --samples 6000",
         f"study {list_studies()[0]} --out study",
         "evaluate open_clip:ViT-B-32/openai --data scenes",
+        "hubs run --data scenes",
         "embed scenes --model open_clip:ViT-B-32/openai --out out",
         "reinforce mobileclip/reinforce_flickr8k --out out",
     ],
