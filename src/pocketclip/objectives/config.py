@@ -106,32 +106,26 @@ class ReinforcedObjectiveConfig(TaughtMethodConfig):
         return reinforced_losses(features, batch, self.distill_weight, self.teacher_scales)
 
 
-class DistillationObjectiveConfig(TaughtMethodConfig):
-    """Any sum of the terms of TinyCLIP and CLIP-KD."""
+class SummedTermsConfig(TaughtMethodConfig):
+    """Base of the methods that are any sum of named, weighted terms, each at most once."""
 
-    kind: Literal["distillation"] = "distillation"
     may_ask: ClassVar[Teachers] = "captions"
-    terms: tuple[TermConfig, ...] = Field(min_length=1)
-    """Such as `[{kind: contrastive}, {kind: relational}, {kind: interactive}, {kind: feature, weight: 2000}]`."""
+    not_alone: ClassVar[Mapping[str, str]] = {}
+    """Terms that do not go without another one, and what to do."""
+    terms: tuple[TermConfig | PersonTermConfig, ...]
     teacher_scales: TeacherScales = None
     """Inverse temperature of each teacher, such as [50]; None takes the teachers' own."""
 
     @model_validator(mode="after")
-    def _terms_make_sense(self) -> "DistillationObjectiveConfig":
+    def _terms_make_sense(self) -> "SummedTermsConfig":
         kinds = [term.kind for term in self.terms]
         if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
             raise ValueError(f"terms: {', '.join(twice)} is given twice; give each kind once, with its weight")
-        if kinds == ["contrastive"]:
-            raise ValueError("terms: contrastive alone asks no teacher; add a term, or use kind: contrastive")
-        if self.teacher_scales is not None and not any(term.scales_teachers for term in self.terms):
+        if len(kinds) == 1 and kinds[0] in self.not_alone:
+            raise ValueError(f"terms: {kinds[0]} alone {self.not_alone[kinds[0]]}")
+        if self.teacher_scales is not None and not any(getattr(term, "scales_teachers", False) for term in self.terms):
             raise ValueError("teacher_scales has an effect with the terms affinity, relational and gradient only")
         return self
-
-    @property
-    def needs(self) -> Needs:
-        """Teachers that know captions; a bias where the contrastive term has one."""
-        loss = self._pair_loss
-        return Needs(loss.kind if loss else self.kind, bias=loss is not None and loss.uses_bias, teachers="captions")
 
     @property
     def validation(self) -> ContrastiveObjectiveConfig:
@@ -140,6 +134,21 @@ class DistillationObjectiveConfig(TaughtMethodConfig):
     @property
     def _pair_loss(self) -> LossConfig | None:
         return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
+
+
+class DistillationObjectiveConfig(SummedTermsConfig):
+    """Any sum of the terms of TinyCLIP and CLIP-KD."""
+
+    kind: Literal["distillation"] = "distillation"
+    not_alone: ClassVar[Mapping[str, str]] = {"contrastive": "asks no teacher; add a term, or use kind: contrastive"}
+    terms: tuple[TermConfig, ...] = Field(min_length=1)
+    """Such as `[{kind: contrastive}, {kind: relational}, {kind: interactive}, {kind: feature, weight: 2000}]`."""
+
+    @property
+    def needs(self) -> Needs:
+        """Teachers that know captions; a bias where the contrastive term has one."""
+        loss = self._pair_loss
+        return Needs(loss.kind if loss else self.kind, bias=loss is not None and loss.uses_bias, teachers="captions")
 
     def build(
         self, *, embed_dim: int | None = None, teacher_widths: Sequence[int] = (), feature_dim: int | None = None
@@ -193,29 +202,16 @@ class SSmkeObjectiveConfig(TaughtMethodConfig):
         return SSmkeObjective(self.contrastive, self.distill, embed_dim, teacher_widths[0] if teacher_widths else None)
 
 
-class PersonObjectiveConfig(TaughtMethodConfig):
+class PersonObjectiveConfig(SummedTermsConfig):
     """Any sum of terms for finding a person by a description, whose pictures and texts say who is meant.
 
     The terms of distillation go with them. `contrastive` alone, InfoNCE, is what papers call the baseline.
     """
 
     kind: Literal["person"] = "person"
-    may_ask: ClassVar[Teachers] = "captions"
+    not_alone: ClassVar[Mapping[str, str]] = {"masked_language": "trains no embedding; add contrastive or sdm"}
     terms: tuple[PersonTermConfig, ...] = Field(min_length=1)
     """Such as `[{kind: contrastive}, {kind: sdm}, {kind: identity}]`."""
-    teacher_scales: TeacherScales = None
-    """Inverse temperature of each teacher, such as [50]; None takes the teachers' own."""
-
-    @model_validator(mode="after")
-    def _terms_make_sense(self) -> "PersonObjectiveConfig":
-        kinds = [term.kind for term in self.terms]
-        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-            raise ValueError(f"terms: {', '.join(twice)} is given twice; give each kind once, with its weight")
-        if kinds == ["masked_language"]:
-            raise ValueError("terms: masked_language alone trains no embedding; add contrastive or sdm")
-        if self.teacher_scales is not None and not any(getattr(term, "scales_teachers", False) for term in self.terms):
-            raise ValueError("teacher_scales has an effect with the terms affinity, relational and gradient only")
-        return self
 
     @property
     def needs(self) -> Needs:
@@ -232,14 +228,6 @@ class PersonObjectiveConfig(TaughtMethodConfig):
             uncached="the words of a text one by one" if words else "",
             task="person_retrieval",
         )
-
-    @property
-    def validation(self) -> ContrastiveObjectiveConfig:
-        return ContrastiveObjectiveConfig(loss=self._pair_loss or ClipLossConfig())
-
-    @property
-    def _pair_loss(self) -> LossConfig | None:
-        return next((term.loss for term in self.terms if isinstance(term, ContrastiveTermConfig)), None)
 
     def build(
         self,

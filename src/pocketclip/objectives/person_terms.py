@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.objectives.terms import (
-    AffinityTermConfig,
-    ContrastiveTermConfig,
-    FeatureTermConfig,
-    GradientTermConfig,
-    InteractiveTermConfig,
-    RelationalTermConfig,
-)
+from pocketclip.objectives.terms import ContrastiveTermConfig, TaughtTermConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -160,11 +153,7 @@ PersonTermConfig = Annotated[
     | SdmTermConfig
     | IdentityTermConfig
     | MaskedLanguageTermConfig
-    | AffinityTermConfig
-    | FeatureTermConfig
-    | RelationalTermConfig
-    | InteractiveTermConfig
-    | GradientTermConfig,
+    | TaughtTermConfig,
     Field(discriminator="kind"),
 ]
 """The union of every term that person search may sum: its own, and those of distillation."""

@@ -152,16 +152,12 @@ class SimclrConfig(Config):
     """Of what is compared."""
 
 
-TermConfig = Annotated[
-    ContrastiveTermConfig
-    | AffinityTermConfig
-    | FeatureTermConfig
-    | RelationalTermConfig
-    | InteractiveTermConfig
-    | GradientTermConfig,
-    Field(discriminator="kind"),
-]
-"""The union of every term."""
+TaughtTermConfig = (
+    AffinityTermConfig | FeatureTermConfig | RelationalTermConfig | InteractiveTermConfig | GradientTermConfig
+)
+"""The union of the terms that learn from teachers."""
+TermConfig = Annotated[ContrastiveTermConfig | TaughtTermConfig, Field(discriminator="kind")]
+"""The union of every term of distillation."""
 
 Layer = Literal["hidden", "output", "teacher_head"]
 """Of a student, where S-SMKE contrasts images and texts."""
