@@ -142,7 +142,7 @@ def _missing(source: ImageFiles, root: Path) -> list[LeftOut]:
         return []
     found = {who for who, is_there in zip(source.identities, there, strict=True) if is_there}
     lost = [who for who in dict.fromkeys(source.identities) if who is not None and who not in found]
-    cure = f"look for them, or unpack {root} again"
+    cure = f"they are looked for in {root.absolute()}"
     told = [LeftOut("pictures are named and missing", len(gone), tuple(gone[:3]), cure)]
     nobody = LeftOut("identities have no picture that is there, so nothing finds them", len(lost), tuple(lost[:3]))
     return [*told, nobody] if lost else told
