@@ -42,12 +42,20 @@ def test_the_description_has_the_processors_name_and_its_best_instructions(
 
 
 @pytest.mark.parametrize(
-    ("flags", "fast"), [("avx2 avx512f", False), ("avx512_bf16", True), ("amx_bf16 avx2", True), ("", False)]
+    ("vendor", "flags", "fast"),
+    [
+        ("AuthenticAMD", "avx2 avx512f", False),
+        ("AuthenticAMD", "avx512_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("GenuineIntel", "amx_bf16 avx512_bf16", True),
+        ("GenuineIntel", "amx_bf16 avx2", True),
+        ("AuthenticAMD", "", False),
+    ],
 )
-def test_fast_bfloat16_needs_its_instructions(
-    flags: str, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_fast_bfloat16_needs_its_instructions_and_intels_needs_amx(
+    vendor: str, flags: str, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_proc(monkeypatch, tmp_path, f"flags : {flags}\n")
+    fake_proc(monkeypatch, tmp_path, f"vendor_id\t: {vendor}\nflags : {flags}\n")
     assert hardware.has_fast_bfloat16() is fast
 
 

@@ -34,7 +34,7 @@ class FrozenTowers:
     Args:
         model: its towers must not change while this is in use.
         root: folder of the cache.
-        precision: `auto` is bfloat16 where the device multiplies it in hardware.
+        precision: `auto` is bfloat16 where the device is faster in it.
         num_images: that will come in all, for the choice of a backend; 0 takes the one without set-up. Likewise texts.
         inference: the backend; `auto` is chosen for these numbers.
     """

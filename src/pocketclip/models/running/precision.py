@@ -14,7 +14,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_precision(precision: Precision, device: "torch.device") -> Literal["float32", "bfloat16"]:
-    """What `auto` means here: bfloat16 where the device multiplies it in hardware, else float32."""
+    """What `auto` means here: bfloat16 where the device is faster in it, else float32."""
     if precision != "auto":
         return precision
     import torch

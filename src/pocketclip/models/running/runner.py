@@ -38,7 +38,7 @@ class Runner:
 
     Args:
         model: a tower is copied when first used, and is not followed when the model is trained on.
-        precision: `auto` is bfloat16 where the device multiplies it in hardware.
+        precision: `auto` is bfloat16 where the device is faster in it.
         image_size: of the pixels that will come.
         heads: False stops at the towers' features.
         inference: `eager`, `compiled` or `onnx`; `auto` is what the environment variable POCKETCLIP_INFERENCE says,
