@@ -36,6 +36,7 @@ STRATEGIES: dict[str, tuple[str, list[str]]] = {
     "cached heads": ("flickr/flickr8k_heads_cpu", []),
 }
 BUDGETS = {"CLIP": 45, "FLIP": 45, "cached heads": 90}
+"""Seconds at the least; a third more than the run took where that is longer, so that a budget has room for caches."""
 
 
 def run(folder: Path, *words: str) -> dict[str, Any]:
@@ -75,7 +76,8 @@ def main() -> None:
         said, took = planned(recipe, changes), taken(recipe, changes)
         plans[name] = {"planned_s": round(said, 1), "took_s": round(took, 1), "planned_to_took": round(said / took, 3)}
         print(name, plans[name], file=sys.stderr)
-    for name, seconds in BUDGETS.items():
+    for name, least in BUDGETS.items():
+        seconds = max(least, round(4 / 3 * plans[name]["took_s"]))
         recipe, settings = STRATEGIES[name]
         words = ["--set", f"train.budget.seconds={seconds}"]
         changes = [word for setting in settings if setting not in STEPS for word in ("--set", setting)]
