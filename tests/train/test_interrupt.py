@@ -48,6 +48,22 @@ def test_the_first_signal_is_only_noted(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.filterwarnings("error")  # of a handler that is gone when its signal is told, Python says so aside
+def test_sigcont_that_comes_with_the_signal_is_heard(number: signal.Signals) -> None:
+    """`timeout` sends it behind SIGTERM, so that a stopped process hears that one."""
+    both = {number, signal.SIGCONT}
+    CONTINUED.clear()
+    with listen() as request:
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for each in both:
+            send(each)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        assert request.is_set()
+        assert CONTINUED.is_set()
+    assert signal.getsignal(signal.SIGCONT) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_worker_that_is_stopped_with_the_run_is_no_fault_of_it(number: signal.Signals) -> None:
     """As `timeout` and schedulers do, which tell a whole group of processes."""
     worker = RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")

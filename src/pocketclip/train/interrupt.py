@@ -34,8 +34,9 @@ def listen() -> Iterator[threading.Event]:
 
     for number in before:
         signal.signal(number, note)
-    if hasattr(signal, "SIGCONT"):  # not on Windows
-        before[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda number, frame: CONTINUED.set())
+    others = dict(before)
+    if hasattr(signal, "SIGCONT"):  # not on Windows; `note` leaves it alone, since `timeout` sends it behind SIGTERM
+        others[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda number, frame: CONTINUED.set())
     try:
         yield request
     except (Interrupted, UserError):  # such as of a full disk
@@ -45,5 +46,5 @@ def listen() -> Iterator[threading.Event]:
             raise Interrupted(f"Stopped between steps ({first_line(error)}).") from error
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in others.items():
             signal.signal(number, handler)
