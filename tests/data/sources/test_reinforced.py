@@ -3,7 +3,6 @@ import json
 import os
 import pickle
 import tarfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -144,11 +143,11 @@ def test_ordinary_readers_see_ordinary_shards(tmp_path: Path) -> None:
         assert np.array_equal(one["features.npy"], pack(given.features, "bfloat16"))
 
 
-def test_reading_takes_well_under_a_fifth_of_a_millisecond(tmp_path: Path) -> None:
+def test_at_the_published_size_what_is_stored_comes_back(tmp_path: Path) -> None:
     """The published size: 30 views, 6 texts, two teachers of 768."""
     teachers = tuple(teacher.model_copy(update={"width": 768}) for teacher in TEACHERS)
     manifest = MANIFEST.model_copy(update={"teachers": teachers, "num_views": 30, "num_synthetic": 5})
-    features = np.full((36, 1536), 0.036, np.float32)
+    features = np.tile(np.float32(2.0) ** -np.arange(36, dtype=np.float32)[:, None], 1536)  # exact in bfloat16
     views = [draw_view(AUGMENT, (32, 24), [view]) for view in range(30)]
     items = (
         ReinforcedSample(Sample(f"{number}", encode_picture(), ("a",), ""), views, features, ("s",) * 5)
@@ -157,12 +156,11 @@ def test_reading_takes_well_under_a_fifth_of_a_millisecond(tmp_path: Path) -> No
     (tmp_path / "out").mkdir()
     write_manifest(tmp_path / "out", manifest, [write_shard(tmp_path / "out" / "reinforced-0.tar", items, manifest)])
     source = opened(tmp_path / "out")
-    times = []
     for number in range(50):
-        start = time.perf_counter()
-        source.reinforcement(number)
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 2e-4
+        found = source.reinforcement(number)
+        assert np.array_equal(found.features, features)
+        assert list(found.views) == views
+        assert found.synthetic == ("s",) * 5
 
 
 def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
