@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,14 @@ from pocketclip import hardware
 
 
 @pytest.fixture(autouse=True)
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is remembered from other tests."""
-    hardware.cpu_flags.cache_clear()
-    hardware.describe_hardware.cache_clear()
+def forget() -> Iterator[None]:
+    """Nothing is remembered from other tests, nor by them."""
+    remembered = hardware.cpu_flags, hardware.has_fast_bfloat16, hardware.describe_hardware
+    for cached in remembered:
+        cached.cache_clear()
+    yield
+    for cached in remembered:
+        cached.cache_clear()
 
 
 def fake_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None) -> None:

@@ -22,6 +22,7 @@ def _cpu_info(key: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
+@functools.cache  # asked in every step of training
 def has_fast_bfloat16() -> bool:
     """Whether bfloat16 is faster here than float32: with AMX, and with AVX-512 BF16 unless the processor is Intel's.
 
