@@ -8,6 +8,8 @@ batch**. So averaging the gradients, as DistributedDataParallel does, gives exac
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -70,9 +72,10 @@ def started(device: str) -> Iterator[None]:
         yield
         dist.barrier()  # or a rank that is done first would look like one that died
     except RuntimeError as error:
-        words = ("gloo", "nccl", "connection", "socket", "timed out")
-        if not isinstance(error, dist.DistError) and not any(word in str(error).lower() for word in words):
+        if not is_of_another_rank(error):
             raise
+        if threading.current_thread() is threading.main_thread():  # or torchrun's SIGTERM would end it without a word
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise UserError(
             f"Rank {rank()} of {world_size()}: another rank ended before its time, so this one stopped too "
             f"({str(error).splitlines()[0][:160]}). The cause is in that rank's own message; what was written is "
@@ -80,6 +83,14 @@ def started(device: str) -> Iterator[None]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def is_of_another_rank(error: Exception) -> bool:
+    """Whether an error of this process only says that another one is gone."""
+    if world_size() == 1 or not isinstance(error, RuntimeError):
+        return False
+    words = ("gloo", "nccl", "connection", "socket", "timed out")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
 
 
 def on_main(function: Callable[[], Result]) -> Result:

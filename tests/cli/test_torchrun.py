@@ -64,8 +64,9 @@ def test_heads_on_cached_features_train_as_in_one_process(
     assert scores[0]["text_to_image_recall@1"] == scores[1]["text_to_image_recall@1"]
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["unasked", "told to stop"])  # torchrun tells those that are left
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_one(
-    tmp_path: Path, tiny_recipe_file: Callable[..., Path]
+    tmp_path: Path, tiny_recipe_file: Callable[..., Path], told: bool
 ) -> None:
     file = tiny_recipe_file(num_steps=400, checkpoint_every=5, evaluate_every=None, num_workers=0)
     arguments = [str(file), "--out", str(tmp_path / "run")]
@@ -75,6 +76,10 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_one(
         time.sleep(0.05)
     ranks = children_of(process.pid)
     assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGSTOP)  # so that no step of both comes between
+    if told:
+        os.kill(ranks[0], signal.SIGTERM)
+        time.sleep(0.2)
     os.kill(ranks[1], signal.SIGKILL)
     killed = time.monotonic()
     _, messages = process.communicate(timeout=60)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pocketclip import distributed
 from pocketclip.errors import Interrupted, UserError, first_line
 
 CONTINUED = threading.Event()
@@ -18,7 +19,8 @@ def listen() -> Iterator[threading.Event]:
 
     Raises:
         Interrupted: in the place of any error once it is noted. Who stops a group of processes, as `timeout` and
-            schedulers do, ends the workers that load data as well, and that is no fault of the run.
+            schedulers do, ends the workers that load data as well, and that is no fault of the run. An error that
+            another rank's end brought stays: torchrun sends SIGTERM to those that are left, often before they know.
     """
     request = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -42,7 +44,7 @@ def listen() -> Iterator[threading.Event]:
     except (Interrupted, UserError):  # such as of a full disk
         raise
     except Exception as error:
-        if request.is_set():
+        if request.is_set() and not distributed.is_of_another_rank(error):
             raise Interrupted(f"Stopped between steps ({first_line(error)}).") from error
         raise
     finally:
