@@ -216,12 +216,16 @@ def test_no_captions_still_give_a_tokenizer(kind: TokenizerKind) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        (("captions", "bpe", "occurring"), "vocabulary: occurring has no effect on tokenizer: captions"),
-        (("bert", "bpe", "all"), "tokenizer_kind: bpe has no effect on tokenizer: bert"),
+        (("captions", "bpe", "occurring", None), "vocabulary: occurring has no effect on tokenizer: captions"),
+        (("bert", "bpe", "all", None), "tokenizer_kind: bpe has no effect on tokenizer: bert"),
+        (("bert", "wordpiece", "all", 4096), "vocabulary_at_most: 4096 has no effect on vocabulary: all"),
     ],
 )
-def test_settings_without_effect_are_refused(settings: tuple[str, TokenizerKind, str], problem: str) -> None:
+def test_settings_without_effect_are_refused(
+    settings: tuple[str, TokenizerKind, str, int | None], problem: str
+) -> None:
     with pytest.raises(ValueError, match=problem):
         check_tokenizer_settings(*settings)
-    check_tokenizer_settings("captions", "unigram", "all")
-    check_tokenizer_settings("bert", "wordpiece", "occurring")
+    check_tokenizer_settings("captions", "unigram", "all", None)
+    check_tokenizer_settings("bert", "wordpiece", "occurring", None)
+    check_tokenizer_settings("bert", "wordpiece", "occurring", 4096)

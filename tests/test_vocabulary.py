@@ -1,5 +1,6 @@
 """Cutting a tokenizer down: what is kept is split as before, everything else into smaller pieces that exist."""
 
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -153,6 +154,30 @@ def test_asked_for_ids_stay_and_those_unknown_are_passed_over() -> None:
     tokenizer = learned("wordpiece")
     unused = max(set(range(tokenizer.vocabulary_size)) - set(keep_occurring(tokenizer, ["abc"])[1]))
     assert unused in keep_occurring(tokenizer, ["abc"], also=[unused, 10_000])[1]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_of_a_limited_vocabulary_the_most_frequent_stay_and_nothing_becomes_unknown(name: str) -> None:
+    tokenizer, texts = TOKENIZERS[name](), words(1, 300)
+    _, all_kept = keep_occurring(tokenizer, texts)
+    _, least = keep_occurring(tokenizer, [])
+    at_most = (len(all_kept) + len(least)) // 2
+    smaller, kept = keep_occurring(tokenizer, texts, at_most=at_most)
+    assert at_most - 3 <= len(kept) <= at_most  # byte pairs come with what they are merged from
+    assert set(least) <= set(kept) < set(all_kept)
+    tokens, mask = tokenizer.encode(texts)
+    counts = np.bincount(tokens[mask], minlength=max(all_kept) + 1)
+    by_count = sorted(np.flatnonzero(counts).tolist(), key=lambda number: (-counts[number], number))
+    chosen = list(itertools.takewhile(set(kept).__contains__, by_count))
+    assert len(chosen) > 5
+    rest = set(kept) - {*least, *chosen}
+    assert not rest or name in ("bpe", "clip")  # of byte pairs, what the chosen are merged from
+    unknown = {number for number in map(smaller.core.token_to_id, ("[UNK]", "<unk>")) if number is not None}
+    for text in [*texts, *words(5, 100)]:
+        assert not unknown & set(smaller.core.encode(text).ids), text
+    assert keep_occurring(tokenizer, texts, at_most=len(all_kept))[1] == all_kept
+    with pytest.raises(UserError, match=f"vocabulary_at_most: .* alone are {len(least)}"):
+        keep_occurring(tokenizer, texts, at_most=len(least) - 1)
 
 
 def test_tokens_beyond_the_context_do_not_occur() -> None:

@@ -114,12 +114,16 @@ def train_tokenizer(
     return Tokenizer(core, context_length)
 
 
-def check_tokenizer_settings(origin: str, kind: TokenizerKind, vocabulary: str) -> None:
+def check_tokenizer_settings(origin: str, kind: TokenizerKind, vocabulary: str, at_most: int | None) -> None:
     """Refuse settings of a text tower's tokenizer that have no effect, with a ValueError for a config's validator."""
     if origin == "captions" and vocabulary != "all":
         raise ValueError(f"vocabulary: {vocabulary} has no effect on tokenizer: captions, which learns what occurs")
     if origin != "captions" and kind != "wordpiece":
         raise ValueError(f"tokenizer_kind: {kind} has no effect on tokenizer: {origin}; it is for captions")
+    if at_most is not None and vocabulary != "occurring":
+        raise ValueError(
+            f"vocabulary_at_most: {at_most} has no effect on vocabulary: {vocabulary}; it is for occurring"
+        )
 
 
 def _learn_wordpiece(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:

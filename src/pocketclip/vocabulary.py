@@ -1,4 +1,4 @@
-"""A tokenizer cut down to the tokens that occur in some captions. No torch here.
+"""A tokenizer cut down to the tokens that occur in some captions, or to the most frequent of them. No torch here.
 
 Most of a small text tower is its table of word embeddings, and captions use a part of it. What is kept:
 
@@ -15,7 +15,7 @@ probable.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -32,17 +32,21 @@ BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def keep_occurring(
-    tokenizer: Tokenizer, texts: Sequence[str], *, also: Iterable[int] = ()
+    tokenizer: Tokenizer, texts: Sequence[str], *, also: Iterable[int] = (), at_most: int | None = None
 ) -> tuple[Tokenizer, list[int]]:
-    """Drop the tokens that no text needs.
+    """Drop the tokens that no text needs, or all but the most frequent ones.
 
     Args:
         tokenizer: is left as it is.
         texts: whose tokens are kept.
         also: ids to keep whatever occurs; those that the tokenizer does not have are passed over.
+        at_most: how many to keep: besides what is kept anyway, those that occur most often.
 
     Returns:
         The smaller tokenizer, and its tokens' ids in the old one, ascending: `kept[new] == old`.
+
+    Raises:
+        UserError: a tokenizer of another kind, or more must be kept than `at_most`.
     """
     values = json.loads(tokenizer.to_json())
     model, known = values["model"], tokenizer.core.get_vocab(with_added_tokens=True)
@@ -53,13 +57,19 @@ def keep_occurring(
         )
     wanted = {token["content"] for token in values["added_tokens"]} | _pieces_needed_anyway(model)
     old = {number: piece for piece, number in known.items()}
-    needed = set(also)
-    for first in range(0, len(texts), TEXTS_A_BATCH):
-        tokens, mask = tokenizer.encode(texts[first : first + TEXTS_A_BATCH])  # cut at the context length, as read
-        needed.update(tokens[mask].tolist())
-    wanted.update(old[number] for number in needed if number in old)
-    if model["type"] == "BPE":
-        wanted |= {*_parts(model, wanted)}
+    wanted.update(old[number] for number in also if number in old)
+    ranks = {(left, right): rank for rank, (left, right) in enumerate(model.get("merges", ()))}
+    wanted.update(_parts(model, ranks, wanted))
+    if at_most is not None and len(wanted) > at_most:
+        raise UserError(
+            f"vocabulary_at_most: single letters and special tokens alone are {len(wanted):,}, which stay so that no "
+            f"text becomes unknown (got {at_most:,})."
+        )
+    for piece in _by_frequency(tokenizer, texts, old):
+        more = {piece, *_parts(model, ranks, [piece])} - wanted
+        if at_most is not None and len(wanted) + len(more) > at_most:
+            break
+        wanted |= more
     kept = sorted(known[piece] for piece in wanted if piece in known)
     new = {old[number]: place for place, number in enumerate(kept)}
     _renumber(values, new)
@@ -67,6 +77,16 @@ def keep_occurring(
     smaller = Tokenizer(core, tokenizer.context_length)
     _check(tokenizer, smaller, texts[:TEXTS_CHECKED], kept, new)
     return smaller, kept
+
+
+def _by_frequency(tokenizer: Tokenizer, texts: Sequence[str], pieces: dict[int, str]) -> list[str]:
+    """The tokens of some texts, the most frequent first; of equally frequent ones, the one with the lower id."""
+    counts = np.zeros(max(pieces) + 1, np.int64)
+    for first in range(0, len(texts), TEXTS_A_BATCH):
+        tokens, mask = tokenizer.encode(texts[first : first + TEXTS_A_BATCH])  # cut at the context length, as read
+        counts += np.bincount(tokens[mask], minlength=len(counts))
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
+    return [pieces[number] for number in order if number in pieces]
 
 
 def _pieces_needed_anyway(model: dict[str, Any]) -> set[str]:
@@ -97,9 +117,9 @@ def _letters(piece: str, model: dict[str, Any]) -> list[str]:
     return [*marked[:-1], marked[-1] + suffix] if ended else marked
 
 
-def _parts(model: dict[str, Any], pieces: Iterable[str]) -> Iterator[str]:
-    """What the pieces are merged from, step by step, by byte-pair encoding."""
-    ranks = {(left, right): rank for rank, (left, right) in enumerate(model["merges"])}
+def _parts(model: dict[str, Any], ranks: dict[tuple[str, str], int], pieces: Iterable[str]) -> list[str]:
+    """What the pieces are merged from, step by step, by byte-pair encoding; nothing where there are no merges."""
+    found = []
     for piece in pieces:
         parts = _letters(piece, model)
         while len(parts) > 1:
@@ -107,7 +127,8 @@ def _parts(model: dict[str, Any], pieces: Iterable[str]) -> Iterator[str]:
             if rank == len(ranks):
                 break  # a piece that no merges lead to, such as a special token
             parts[place : place + 2] = [_merged(parts[place], parts[place + 1], model)]
-            yield parts[place]
+            found.append(parts[place])
+    return found
 
 
 def _merged(left: str, right: str, model: dict[str, Any]) -> str:
@@ -152,6 +173,10 @@ def _check(
 ) -> None:
     """A tokenizer with rules we do not know of must not pass unnoticed."""
     (before, mask), (after, new_mask) = tokenizer.encode(texts), smaller.encode(texts)
+    length = min(mask.shape[1], new_mask.shape[1])  # texts that fell into more pieces may be longer
+    whole = (np.isin(before, kept) | ~mask).all(axis=1)
+    before, after = before[whole, :length], after[whole, :length]
+    mask, new_mask = mask[whole, :length], new_mask[whole, :length]
     same_ids = smaller.core.get_vocab(with_added_tokens=True) == new
     if not same_ids or not np.array_equal(mask, new_mask) or (np.asarray(kept)[after] != before)[mask].any():
         raise UserError("vocabulary: occurring does not keep how this tokenizer splits texts; use vocabulary: all.")

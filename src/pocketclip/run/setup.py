@@ -110,7 +110,8 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
             )
         if text.vocabulary == "occurring":
             needed = model.text_encoder.needed_tokens()
-            tokenizer, kept = keep_occurring(tokenizer, first_captions(source), also=needed)
+            captions, at_most = first_captions(source), text.vocabulary_at_most
+            tokenizer, kept = keep_occurring(tokenizer, captions, also=needed, at_most=at_most)
             model.text_encoder.keep_tokens(kept)
         return tokenizer, model
     if text.pretrained != "none":

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pocketclip.models.text.clip import ClipTextEncoder
     from pocketclip.models.text.huggingface import HuggingFaceTextEncoder
 
-NOT_MAKE_UP = {"tokenizer", "tokenizer_kind", "vocabulary", "pretrained", "frozen_layers", "inherit"}
+NOT_MAKE_UP = frozenset(
+    ("tokenizer", "tokenizer_kind", "vocabulary", "vocabulary_at_most", "pretrained", "frozen_layers", "inherit")
+)
 """Settings that do not shape what a built tower computes."""
 BERT_VOCABULARY = "all-MiniLM-L6-v2"
 """The packaged tower whose tokenizer is that of bert-base-uncased and distilbert-base-uncased (30,522 ids)."""
@@ -39,6 +41,8 @@ class HuggingFaceTextEncoderConfig(Config):
     vocabulary: Literal["all", "occurring"] = "all"
     """`occurring` drops what neither the training captions nor single letters need, from the tokenizer and from the
     table of word embeddings; other words are then split further."""
+    vocabulary_at_most: PositiveInt | None = None
+    """Tokens that `vocabulary: occurring` keeps at most, the most frequent ones; None keeps all that occur."""
     vocabulary_size: PositiveInt = 8192
     """Of a tokenizer learned from captions; no effect on others."""
     context_length: PositiveInt = 64
@@ -57,7 +61,7 @@ class HuggingFaceTextEncoderConfig(Config):
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "HuggingFaceTextEncoderConfig":
-        check_tokenizer_settings(self.tokenizer, self.tokenizer_kind, self.vocabulary)
+        check_tokenizer_settings(self.tokenizer, self.tokenizer_kind, self.vocabulary, self.vocabulary_at_most)
         if self.inherit is not None and self.pretrained != "none":
             raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
         return self
@@ -153,6 +157,8 @@ class ClipTextEncoderConfig(Config):
     vocabulary: Literal["all", "occurring"] = "all"
     """`occurring` drops what neither the training captions nor single letters need, from the tokenizer and from the
     table of word embeddings; other words are then split further."""
+    vocabulary_at_most: PositiveInt | None = None
+    """Tokens that `vocabulary: occurring` keeps at most, the most frequent ones; None keeps all that occur."""
     pretrained: Literal["none"] = "none"
     """Weights come with the whole model: see `model.pretrained`."""
     frozen_layers: NonNegativeInt = 0
@@ -162,7 +168,7 @@ class ClipTextEncoderConfig(Config):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ClipTextEncoderConfig":
-        check_tokenizer_settings(self.tokenizer, self.tokenizer_kind, self.vocabulary)
+        check_tokenizer_settings(self.tokenizer, self.tokenizer_kind, self.vocabulary, self.vocabulary_at_most)
         if self.tokenizer == "captions" and self.pooling == "eot":
             raise ValueError("pooling: eot knows the end of a text in CLIP's vocabulary only; take last or mean")
         if self.width % self.num_heads:
