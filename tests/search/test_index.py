@@ -81,6 +81,16 @@ def test_a_write_that_was_cut_is_no_index(tmp_path: Path) -> None:
     assert json.loads((folder / "items.jsonl").read_text().splitlines()[0])["key"] == "k0"
 
 
+def test_an_index_that_is_open_stays_as_it_was_while_it_is_made_again(tmp_path: Path) -> None:
+    before = make(tmp_path)
+    expected = np.array(before.embeddings)
+    part = Index.write(
+        tmp_path / "index", model=tmp_path, source="x", embeddings=before.embeddings[10:20], items=before.items[10:20]
+    )
+    assert np.array_equal(part.embeddings, expected[10:20])
+    assert np.array_equal(before.embeddings, expected)
+
+
 def test_another_librarys_model_is_kept_by_its_name(tmp_path: Path) -> None:
     vectors, items = np.ones((1, 1), np.float32), [Item("a", "", [])]
     index = Index.write(tmp_path / "i", model="open_clip:a/b", source="x", embeddings=vectors, items=items)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketclip.errors import UserError
-from pocketclip.files import cannot_write, no_such, write_atomically
+from pocketclip.files import cannot_write, new_file, no_such, write_atomically
 from pocketclip.hubs import Hubs
 from pocketclip.records import now
 from pocketclip.search.config import LASTING_PLACES, VERSION, IndexConfig, written_model
@@ -134,18 +134,21 @@ class Index:
         """Write an index of N items and their (N, D) embeddings of unit length.
 
         The model is a bundle's folder, or a name of another library; `hubs` is its bank, where it has one. For other
-        settings see `IndexConfig`. `index.json` comes last, so a half-written index is never opened.
+        settings see `IndexConfig`. `index.json` comes last, so a half-written index is never opened. Who has the index
+        of before open, which is mapped into memory, goes on with that.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "index.json").unlink(missing_ok=True)
-            with (folder / "embeddings.npy").open("wb") as opened:
-                np.save(opened, embeddings.astype(np.float32))
             (folder / "hubs.npy").unlink(missing_ok=True)
-            if hubs is not None:
-                np.save(folder / "hubs.npy", hubs.of_images(embeddings.astype(np.float32)))
         except OSError as error:
             raise cannot_write(folder, error) from error
+        embeddings = embeddings.astype(np.float32)
+        with new_file(folder / "embeddings.npy") as opened:
+            np.save(opened, embeddings)
+        if hubs is not None:
+            with new_file(folder / "hubs.npy") as opened:
+                np.save(opened, hubs.of_images(embeddings))
         kept = (replace(item, place=place, file=file) for item in items for place, file in [lasting(item.place)])
         lines = "".join(f"{json.dumps(asdict(item), ensure_ascii=False)}\n" for item in kept)
         write_atomically(folder / "items.jsonl", lines)
