@@ -167,7 +167,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({}, LogSumExp(num_captions=10_000, num_images=2_000, scale=20)),
+        ({}, LogSumExp(num_captions=10_000, num_images=2_000, scale=10)),
         ({"scale": 30, "num_images": 5}, LogSumExp(scale=30, num_images=5)),
         ({"kind": "csls", "num_nearest": 3}, Csls(kind="csls", num_nearest=3)),
     ],

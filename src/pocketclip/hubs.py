@@ -63,8 +63,9 @@ class LogSumExp(HubSettings):
     """
 
     kind: Literal["log_sum_exp"] = "log_sum_exp"
-    scale: PositiveFloat = 20.0
-    """Large: what counts is the nearest of the bank; small: the mean of the bank."""
+    scale: PositiveFloat = 10.0
+    """Large: what counts is the nearest of the bank; small: the mean of the bank. With 20 the gain is as large where
+    there are thousands of pictures, and gone where there are hundreds (docs/ladder.md)."""
 
     def nearness(self, cosines: Floats) -> Floats:
         highest = cosines.max(axis=1, keepdims=True)
@@ -163,7 +164,7 @@ class Hubs:
 
     @property
     def told(self) -> str:
-        """In words, such as `log-sum-exp, scale 20, over 10,000 captions and 2,000 pictures of folder:photos`."""
+        """In words, such as `log-sum-exp, scale 10, over 10,000 captions and 2,000 pictures of folder:photos`."""
         counts = f"{len(self.captions):,} captions and {len(self.images):,} pictures"
         return f"{self.settings.told}, over {counts} of {self.source}"
 

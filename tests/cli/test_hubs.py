@@ -37,7 +37,7 @@ def test_from_a_bank_to_corrected_scores(pocketclip: Run, here: Path) -> None:
     (plain,) = lines(pocketclip("evaluate", "runs/mine", "--data", "folder:more", "--device", "cpu"))
     ended = pocketclip("hubs", "runs/mine", "--data", "folder:photos", "--set", "num_images=4", "--device", "cpu")
     assert ended.code == 0, ended.err
-    assert "log-sum-exp, scale 20, over 18 captions and 4 pictures of folder:photos, 0.0 MiB" in ended.err
+    assert "log-sum-exp, scale 10, over 18 captions and 4 pictures of folder:photos, 0.0 MiB" in ended.err
     assert (here / "runs" / "mine" / "bundle" / FILE).is_file()
     (both,) = lines(pocketclip("evaluate", "runs/mine", "--data", "folder:more", "--device", "cpu"))
     assert both["text_to_image_recall@1"] == plain["text_to_image_recall@1"]

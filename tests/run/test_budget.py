@@ -70,6 +70,12 @@ def test_a_time_ends_the_run(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert found.spent["dollars"] == pytest.approx(found.spent["seconds"] / 1000)
 
 
+def test_a_time_leaves_room_for_the_bank_against_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocketclip.run.budget.hubs_seconds", lambda run, whole: 1000.0)
+    with pytest.raises(UserError, match=r"too small for one batch: .* take 1e\+03 s here"):
+        record(tmp_path / "run", budget={"seconds": 500})
+
+
 def test_steps_to_keep_behind_the_end_are_told(tmp_path: Path) -> None:
     """As where a time is over, or a patience ends the run."""
     stopping = {"metric": "mean_recall", "patience": 1}

@@ -2,10 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import pocketclip
 from conftest import QuietWatch, encode_picture, tiny_recipe_settings
@@ -20,7 +24,8 @@ from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.hubs import FILE, Csls, Hubs, LogSumExp
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
-from pocketclip.run.hubs import HEADING, add_hubs, make_hubs, with_hubs
+from pocketclip.run import hubs as module
+from pocketclip.run.hubs import HEADING, add_hubs, hubs_seconds, make_hubs, with_hubs
 from pocketclip.run.train import train
 
 
@@ -51,6 +56,53 @@ def test_a_bank_is_of_captions_of_as_many_pictures_as_there_are(
     assert sorted(Counter(text.split()[1] for text in asked).values()) == times
     assert set(hubs.pictures) <= set(picture_ids(source))
     assert len(hubs.pictures) == max(6, min(8, count))
+
+
+@dataclass
+class MadeUpRun:
+    """What is asked of a run, with as many pictures of training data as the test says."""
+
+    recipe: Recipe
+    model: torch.nn.Module = field(default_factory=lambda: torch.nn.Linear(1, 1))
+    tokenizer: object = None
+    preprocess: object = None
+    device: str = "cpu"
+    train_source: range = range(0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "of_all", "expected"),
+    [({}, 6000, 6000, 2000), ({"num_images": 500}, 6000, 6000, 500), ({}, 128, 1500, 1500), ({}, 10, 10, 10)],
+)
+def test_what_a_bank_takes_is_known_from_a_few(
+    asked: dict[str, int], there: int, of_all: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seconds for whatever comes first, and a tenth of one for each picture with its captions."""
+    clock = 0.0
+    sizes: list[tuple[int, int]] = []
+
+    class NoModel:
+        def __init__(self, *parts: object) -> None: ...
+
+        def to(self, device: str) -> "NoModel":
+            return self
+
+    def made(model: NoModel, source: range, settings: LogSumExp) -> SimpleNamespace:
+        nonlocal clock
+        count = min(len(source), settings.num_images)
+        clock += 2 + 0.1 * count
+        sizes.append((settings.num_images, settings.num_captions))
+        return SimpleNamespace(images=range(count))
+
+    monkeypatch.setattr(module, "PretrainedModel", NoModel)
+    monkeypatch.setattr(module, "make_hubs", made)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock)
+    run: Any = MadeUpRun(Recipe.parse({**tiny_recipe_settings(), "hubs": asked}, place="x"), train_source=range(there))
+    whole: Any = range(of_all)
+    assert hubs_seconds(run, whole) == pytest.approx(2 + 0.1 * expected)
+    assert all(images <= 96 and images < captions for images, captions in sizes)
+    run.recipe = Recipe.parse(tiny_recipe_settings(), place="x")
+    assert hubs_seconds(run, whole) == 0
 
 
 def test_a_seed_draws_the_same_again(tiny_pretrained: PretrainedModel, make_folder: Callable[..., Path]) -> None:

@@ -32,6 +32,15 @@ def test_every_part_of_a_run_is_reckoned() -> None:
     assert found.hours * 3600 == pytest.approx(sum(found.seconds.values()), rel=0.01, abs=0.05)
 
 
+@pytest.mark.parametrize("budget", [None, {"seconds": 500}])
+def test_a_bank_against_hubs_is_reckoned(budget: dict[str, float] | None) -> None:
+    settings: Any = tiny_recipe_settings(**({} if budget is None else {"budget": budget}))
+    found = plan_run(Recipe.parse({**settings, "hubs": {}}, place="test"), "mine", "this")
+    assert found.seconds["hubs"] > 0
+    if budget is not None:
+        assert found.hours * 3600 == pytest.approx(500, rel=0.02)
+
+
 def test_only_what_the_cache_lacks_is_reckoned_and_nothing_is_kept(tmp_path: Path) -> None:
     assert planned(**HEADS).seconds["caches"] > 0
     assert not list(cache_folder().glob("*"))

@@ -20,6 +20,7 @@ from pocketclip.models.pair_head import judge_of
 from pocketclip.models.running.precision import precision_of_scores
 from pocketclip.models.running.runner import Runner
 from pocketclip.recipe import Recipe, place_of_stage
+from pocketclip.run.hubs import hubs_seconds
 from pocketclip.run.scores import embed_pairs, frozen_features
 from pocketclip.run.spending import padded_tokens, sample_work
 from pocketclip.run.state import Run
@@ -152,7 +153,8 @@ def _evaluation_seconds(run: Run, config: TrainConfig, *, is_last: bool) -> tupl
     quick = split_seconds(run, config, run.val_source, exact=False)
     if not is_last:
         return quick, 0.0
-    return quick, CLOSING_SECONDS + sum(split_seconds(run, config, one, exact=True) for one in run.measured.values())
+    splits = (split_seconds(run, config, one, exact=True) for one in run.measured.values())
+    return quick, CLOSING_SECONDS + hubs_seconds(run, run.train_source) + sum(splits)
 
 
 def split_seconds(run: Run, config: TrainConfig, source: Source, *, exact: bool) -> float:

@@ -1,5 +1,7 @@
 """The bank by which a model's scores are corrected: drawn from training data, embedded, kept in half precision."""
 
+import copy
+import math
 import re
 import shutil
 import time
@@ -22,6 +24,8 @@ from pocketclip.stages.watch import SILENT, Watch
 
 Numbers = npt.NDArray[np.int64]
 HEADING = "## Hubs"
+WOKEN, PROBED = 16, 96
+"""Pictures that wake the model up, and those that say how long a bank takes."""
 _SECTION = re.compile(rf"\n{HEADING}\n.*?(?=\n## |\Z)", re.DOTALL)
 
 
@@ -77,6 +81,25 @@ def hubs_of(run: Run) -> Hubs | None:
     hubs = make_hubs(model, run.train_source, settings, seed=run.recipe.seed, watch=run.broken)
     run.seconds["hubs"] = time.perf_counter() - started
     return hubs
+
+
+def hubs_seconds(run: Run, whole: Source) -> float:
+    """What making the bank of `whole`, all the training data, will take; tried on a few of the run's. 0 without one."""
+    if (settings := run.recipe.hubs) is None:
+        return 0.0
+    copied = copy.deepcopy(run.model)  # the one that trains keeps its modes
+    model = PretrainedModel(copied, run.recipe.model, run.tokenizer, run.preprocess).to(str(run.device))
+    pictures = min(settings.num_images, len(whole))
+    times: dict[int, float] = {}
+    for count in WOKEN, PROBED:
+        share = min(1.0, count / pictures)
+        few = {"num_images": math.ceil(share * pictures), "num_captions": math.ceil(share * settings.num_captions)}
+        began = time.perf_counter()
+        made = make_hubs(model, run.train_source, settings.model_copy(update=few))
+        times[len(made.images)] = time.perf_counter() - began
+    (first, before), (count, seconds) = min(times.items()), max(times.items())
+    each = max(0.0, seconds - before) / (count - first) if count > first else seconds / count
+    return seconds + each * max(0, pictures - count)
 
 
 def _draw_captions(source: Source, order: Numbers, count: int, random: np.random.Generator) -> tuple[list[str], int]:

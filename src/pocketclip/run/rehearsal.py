@@ -24,6 +24,7 @@ from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
 from pocketclip.run.budget import CLOSING_SECONDS, check_budgets, seconds_for, split_seconds, steps_for_macs
 from pocketclip.run.fit import items_of_epoch
+from pocketclip.run.hubs import hubs_seconds
 from pocketclip.run.pace import Paced
 from pocketclip.run.stage import train_stage
 from pocketclip.run.state import Run
@@ -262,6 +263,8 @@ def _rehearse_stage(
         for split, source in run.measured.items():
             ratio = len(whole[split]) / len(source)
             found.add("evaluation", ratio * split_seconds(run, config, source, exact=True))
+        if run.recipe.hubs is not None:
+            found.add("hubs", hubs_seconds(run, whole["train"]))
 
 
 def _fill_budget(recipe: Recipe, found: Rehearsal, seconds: float) -> None:

@@ -4,17 +4,20 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pocketclip.errors import UserError
+from pocketclip.hubs import Hubs
 from pocketclip.study.fit import candidates as module
 from pocketclip.study.fit.candidates import Candidate, candidates, read_table
 from pocketclip.study.fit.choice import Choice, choose, limits_of, three_lines
 from pocketclip.study.fit.limits import Limits
 from pocketclip.study.fit.look import Data, Speeds
 from pocketclip.study.fit.plans import Planner, head_batch, held_out
-from pocketclip.study.fit.recipe import recipe_of
+from pocketclip.study.fit.recipe import bank_within, recipe_of
 from pocketclip.study.fit.untuned import without_tuning
+from pocketclip.study.fit.weigh import EMBED_DIM
 
 TABLE = read_table()
 RESULTS = Path(__file__).parents[3] / "results"
@@ -193,6 +196,20 @@ def test_every_candidate_is_a_recipe(tmp_path: Path) -> None:
         if recipe.heads_first is not None:  # what is left of it where the heads take all the time
             rest, _ = without_tuning(recipe.model_copy(update={"fit_small_data": False}), tmp_path)
             assert (rest.heads_first, rest.train) == (None, recipe.heads_first)
+
+
+@pytest.mark.parametrize(
+    ("room", "captions"),
+    [(float("inf"), 2000), (2.6e6, 2000), (2.5e6, 1000), (0.7e6, 500), (0.6e6, None), (-1e6, None)],
+)
+def test_the_bank_against_hubs_takes_what_a_size_leaves(room: float, captions: int | None) -> None:
+    bank = bank_within(room)
+    assert (None if bank is None else bank.num_captions) == captions
+    if bank is not None:
+        rows = np.zeros((bank.num_captions + bank.num_images, EMBED_DIM), np.float16)
+        pictures = np.zeros(bank.num_captions + bank.num_images, np.int64)
+        hubs = Hubs(bank, rows[: bank.num_captions], rows[bank.num_captions :], pictures, "folder:" + 200 * "x")
+        assert len(hubs.to_bytes()) <= room
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ SPARE = 0.9
 """Share of the time that is planned, since caches cannot be cut short."""
 EXACT = 2.0
 """Times as long as in bfloat16 is float32, which what is measured is computed in."""
+BANK_PICTURES, BANK_CAPTIONS = 500, 2000
+"""In the bank that hubs are corrected with: more gain little (docs/ladder.md) and would take their time."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,19 @@ class Planner:
             "start": START * self.slowness + count * speeds.opening,
             "caches": count * speeds.decoding + images + captions,
             "heads": training,
+            "hubs": self.exact * self._bank_seconds(candidate, learned, text),
             "end": END * self.slowness + held * self.data.captions_per_picture * 2e-4 * self.slowness,
         }
         lost = self.table.points_a_doubling * math.log2(self.table.pictures / max(count, 1))
         points = self.table.heads_points + candidate.points - lost + flipped * self.table.flip_points
         points -= 0.01 * candidate.half + (0.3 if epochs < HEAD_EPOCHS else 0)
         return Plan(candidate, count, flipped, epochs, 0.0, points, seconds)
+
+    def _bank_seconds(self, candidate: Candidate, learned: int, text: float) -> float:
+        """Of embedding the bank, as fast as usual; `text` are the seconds of a caption."""
+        pictures = min(BANK_PICTURES, learned)
+        captions = min(BANK_CAPTIONS, round(learned * self.data.captions_per_picture))
+        return pictures * (self.speeds.decoding + candidate.image.core_ms * self.speeds.work) + captions * text
 
     def _tuned(self, candidate: Candidate, count: int, epochs: float) -> Plan:
         speeds, held = self.speeds, held_out(count)

@@ -2,10 +2,16 @@
 
 from typing import Any
 
+from pocketclip.hubs import LogSumExp
 from pocketclip.recipe import Recipe
 from pocketclip.study.fit.candidates import read_table
-from pocketclip.study.fit.plans import TUNED_BATCH, Plan, head_batch, held_out
+from pocketclip.study.fit.plans import BANK_CAPTIONS, BANK_PICTURES, TUNED_BATCH, Plan, head_batch, held_out
 from pocketclip.study.fit.weigh import EMBED_DIM, HEAD
+
+HALVINGS = 2
+"""Of the bank: with 500 captions and 125 pictures it still gains half of what it can (docs/ladder.md)."""
+BESIDE_BANK = 30_000
+"""Bytes of its header and of the ids of its pictures."""
 
 
 def recipe_of(
@@ -16,6 +22,7 @@ def recipe_of(
     all_pictures: int,
     budget_seconds: float,
     chunk_size: int | None = None,
+    hubs: LogSumExp | None = None,
 ) -> Recipe:
     """Heads alone, or heads and then both towers until the budget is over.
 
@@ -26,6 +33,7 @@ def recipe_of(
         all_pictures: that the source has.
         budget_seconds: of the whole run, for a stage whose steps the budget plans.
         chunk_size: pictures of a pass where memory is short.
+        hubs: the bank that scores are corrected with.
     """
     candidate, held = plan.candidate, held_out(plan.num_pictures)
     data: dict[str, Any] = {"train": source, "hold_out": held / plan.num_pictures}
@@ -73,7 +81,17 @@ def recipe_of(
         },
         "objective": {"kind": "contrastive", "loss": {"kind": "multi_positive"}},
         **stages,
+        "hubs": None if hubs is None else hubs.model_dump(mode="json"),
         "fit_small_data": True,
         "bundle_weights": "float16" if candidate.half else "float32",
     }
     return Recipe.parse(values, place="fit")
+
+
+def bank_within(room: float) -> LogSumExp | None:
+    """The bank that fits into so many bytes; None where one that helps does not."""
+    for halvings in range(HALVINGS + 1):
+        captions, pictures = BANK_CAPTIONS >> halvings, BANK_PICTURES >> halvings
+        if (captions + pictures) * EMBED_DIM * 2 + BESIDE_BANK <= room:
+            return LogSumExp(num_captions=captions, num_images=pictures)
+    return None
