@@ -36,6 +36,10 @@ def against(better: str, worse: str, value: float, half: float, pairs: int = 24)
             "s: it can't be told which is best. ‘a’ is 1.0 points [-1.0, 3.0] (24 pairs of cells) above ‘b’.",
         ),
         (
+            "ab", [against("a", "b", -0.0004, 0.02)],
+            "s: it can't be told which is best. ‘a’ is 0.0 points [-2.0, 2.0] (24 pairs of cells) above ‘b’.",
+        ),
+        (
             "abcd", [against("a", "b", 0.01, 0.02), against("a", "c", 0.02, 0.03), against("a", "d", 0.05, 0.01)],
             "s: it can't be told which is best. ‘a’ is 1.0 points [-1.0, 3.0] (24 pairs of cells) above ‘b’, and as "
             "good may be ‘c’. Worse than ‘a’ for sure: ‘d’.",
@@ -51,7 +55,7 @@ def against(better: str, worse: str, value: float, half: float, pairs: int = 24)
             "of cells), above ‘b’.",
         ),
     ],
-    ids=["won", "won from the nearest", "open", "open among three", "unmet", "one run"],
+    ids=["won", "won from the nearest", "open", "open by nothing", "open among three", "unmet", "one run"],
 )  # fmt: skip
 def test_an_axis_in_a_sentence(levels: str, effects: list[Effect], sentence: str) -> None:
     found = AxisEffects(Axis("s", list(levels)), list(levels), effects)

@@ -120,7 +120,7 @@ def _show(found: "Comparison", *, as_json: bool) -> None:
             name.replace("_", " "),
             f"{100 * own.a:.1f}",
             f"{100 * own.b:.1f}",
-            f"{100 * own.difference.value:+.1f} [{100 * own.difference.low:+.1f}, {100 * own.difference.high:+.1f}]",
+            f"{100 * own.difference.value:+z.1f} [{100 * own.difference.low:+z.1f}, {100 * own.difference.high:+z.1f}]",
             "yes" if own.is_sure else "not known",
             f"{own.wins:,} / {own.losses:,} / {own.ties:,}",
         ]

@@ -127,7 +127,7 @@ def verdict(found: Difference, names: tuple[str, str], metric: str) -> str:
         low, high = sorted((abs(gap.low), abs(gap.high)))
         points = f"{100 * abs(gap.value):.1f} points [{100 * low:.1f}, {100 * high:.1f}]"
         return f"{winner} is better than {loser} by {points} in {what}; the interval excludes 0."
-    points = f"{100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    points = f"{100 * gap.value:+z.1f} points [{100 * gap.low:+z.1f}, {100 * gap.high:+z.1f}]"
     if gap.low <= 0 <= gap.high:
         return f"Not known which is better in {what}: {names[0]} - {names[1]} is {points}, and the interval holds 0."
     differing = found.wins + found.losses

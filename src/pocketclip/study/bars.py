@@ -75,9 +75,9 @@ def effect_bars(effects: Sequence[AxisEffects]) -> list[Bars]:
         bars = [Bar(found.ranking[0], "best", place(0), place(0), place(0))]
         for effect in found.against_best:
             gain = effect.flipped().gain
-            sure = "" if math.isinf(gain.low) else f" [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+            sure = "" if math.isinf(gain.low) else f" [{100 * gain.low:+z.1f}, {100 * gain.high:+z.1f}]"
             told = "" if effect.is_sure else " · can't be told"
-            bars.append(Bar(effect.worse + told, f"{100 * gain.value:+.1f}{sure}", place(gain.low), place(gain.value),
+            bars.append(Bar(effect.worse + told, f"{100 * gain.value:+z.1f}{sure}", place(gain.low), place(gain.value),
                             place(gain.high)))  # fmt: skip
-        measures.append(Bars(found.axis.name, bars, (f"{100 * low:+.1f}", f"{100 * high:+.1f}")))
+        measures.append(Bars(found.axis.name, bars, (f"{100 * low:+z.1f}", f"{100 * high:+z.1f}")))
     return measures

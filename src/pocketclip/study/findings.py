@@ -126,8 +126,8 @@ def _lead(effect: Effect) -> str:
     value, low, high = (100 * number for number in (effect.gain.value, effect.gain.low, effect.gain.high))
     count = f"{effect.num_cells} pairs of cells" if effect.num_cells > 1 else "one pair of cells"
     if math.isinf(low):
-        return f"{value:.1f} points, of which one run each tells no interval ({count}), above"
-    return f"{value:.1f} points [{low:.1f}, {high:.1f}] ({count}) above"
+        return f"{value:z.1f} points, of which one run each tells no interval ({count}), above"
+    return f"{value:z.1f} points [{low:z.1f}, {high:z.1f}] ({count}) above"
 
 
 def names(own: Sequence[str], most: int = MOST_NAMES) -> str:

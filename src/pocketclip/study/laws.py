@@ -79,7 +79,7 @@ def residual_chart(laws: Sequence[Law]) -> Chart | None:
         for cell, residual in zip(law.cells, law.law.residuals, strict=True):
             off = 100 * residual
             own = Interval(value=off, low=off, high=off)
-            marks.append(Mark(_compute(cell), own, number, f"{cell.name}\n{off:+.1f} % off the law of {law.name}"))
+            marks.append(Mark(_compute(cell), own, number, f"{cell.name}\n{off:+z.1f} % off the law of {law.name}"))
     if not marks:
         return None
     most = 1.15 * max(abs(mark.y.value) for mark in marks) or 1.0

@@ -110,7 +110,7 @@ def _may_be_none(measure: Measure) -> bool:
 
 def _gain(gain: Interval) -> str:
     value, low, high = (100 * number for number in (gain.value, gain.low, gain.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{value:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
 
 
 def _meaning(record: StudyRecord) -> str:

@@ -174,7 +174,7 @@ class RankingTask(EmbeddingTask):
         mean = result.metrics.get("mean_recall")  # records of earlier versions have none
         lines = [f"mean of the six recalls {mean.percent()}"] if isinstance(mean, Interval) else []
         if isinstance(gain := result.metrics.get(GAIN), Interval):
-            points = f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+            points = f"{100 * gain.value:+z.1f} points [{100 * gain.low:+z.1f}, {100 * gain.high:+z.1f}]"
             shown = percent(result.metrics["corrected_mean_recall"])
             lines.append(f"with hubs corrected {shown}, {points} on the same images")
         for direction in DIRECTIONS:

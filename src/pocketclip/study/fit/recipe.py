@@ -51,24 +51,9 @@ def recipe_of(
         "evaluate_every": max(1, plan.head_epochs // 4),
         "keep": "best",
     }
-    towers: dict[str, Any] = {
-        "batch_size": TUNED_BATCH,
-        "captions_per_image": 2,
-        "learning_rate": {"heads": 0.0005, "image_encoder": 0.0002, "text_encoder": 0.00005},
-        "optimizer": {"weight_decay": 0.1},
-        "schedule": {"kind": "cosine", "warmup": 0.1},
-        "augment": {"crop_scale": [0.6, 1.0], "flip": True},
-        "batch_norm": "frozen",
-        "chunk_size": chunk_size,
-        "evaluate_every": 2,
-        "keep": "best",
-        "checkpoint_every": 100,
-    }
-    if plan.tuned_epochs >= read_table().tuning.most_epochs:
-        towers["num_epochs"] = plan.tuned_epochs  # more is not known to help
-    else:
-        towers["budget"] = {"seconds": round(budget_seconds, 1)}
-    stages = {"heads_first": heads, "train": towers} if candidate.tuned else {"train": heads}
+    stages = {"train": heads}
+    if candidate.tuned:
+        stages = {"heads_first": heads, "train": _towers(plan, budget_seconds, chunk_size)}
     values = {
         "data": data,
         "model": {
@@ -86,6 +71,26 @@ def recipe_of(
         "bundle_weights": "float16" if candidate.half else "float32",
     }
     return Recipe.parse(values, place="fit")
+
+
+def _towers(plan: Plan, budget_seconds: float, chunk_size: int | None) -> dict[str, Any]:
+    """The stage that trains both towers after the heads."""
+    settings: dict[str, Any] = {
+        "batch_size": TUNED_BATCH,
+        "captions_per_image": 2,
+        "learning_rate": {"heads": 0.0005, "image_encoder": 0.0002, "text_encoder": 0.00005},
+        "optimizer": {"weight_decay": 0.1},
+        "schedule": {"kind": "cosine", "warmup": 0.1},
+        "augment": {"crop_scale": [0.6, 1.0], "flip": True},
+        "batch_norm": "frozen",
+        "chunk_size": chunk_size,
+        "evaluate_every": 2,
+        "keep": "best",
+        "checkpoint_every": 100,
+    }
+    if plan.tuned_epochs >= read_table().tuning.most_epochs:
+        return {**settings, "num_epochs": plan.tuned_epochs}  # more is not known to help
+    return {**settings, "budget": {"seconds": round(budget_seconds, 1)}}
 
 
 def bank_within(room: float) -> LogSumExp | None:
