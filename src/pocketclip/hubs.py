@@ -64,8 +64,8 @@ class LogSumExp(HubSettings):
 
     kind: Literal["log_sum_exp"] = "log_sum_exp"
     scale: PositiveFloat = 10.0
-    """Large: what counts is the nearest of the bank; small: the mean of the bank. With 20 the gain is as large where
-    there are thousands of pictures, and gone where there are hundreds (docs/ladder.md)."""
+    """Large: what counts is the nearest of the bank; small: the mean of the bank. With 20 the gain is about as
+    large where there are thousands of pictures, and next to nothing where there are hundreds (docs/ladder.md)."""
 
     def nearness(self, cosines: Floats) -> Floats:
         highest = cosines.max(axis=1, keepdims=True)

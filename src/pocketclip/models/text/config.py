@@ -41,7 +41,7 @@ class HuggingFaceTextEncoderConfig(Config):
     vocabulary: Literal["all", "occurring"] = "all"
     """`occurring` drops what neither the training captions nor single letters need, from the tokenizer and from the
     table of word embeddings; other words are then split further."""
-    vocabulary_at_most: PositiveInt | None = None
+    vocabulary_at_most: PositiveInt | None = Field(default=None, exclude_if=lambda got: got is None)
     """Tokens that `vocabulary: occurring` keeps at most, the most frequent ones; None keeps all that occur."""
     vocabulary_size: PositiveInt = 8192
     """Of a tokenizer learned from captions; no effect on others."""
@@ -157,7 +157,7 @@ class ClipTextEncoderConfig(Config):
     vocabulary: Literal["all", "occurring"] = "all"
     """`occurring` drops what neither the training captions nor single letters need, from the tokenizer and from the
     table of word embeddings; other words are then split further."""
-    vocabulary_at_most: PositiveInt | None = None
+    vocabulary_at_most: PositiveInt | None = Field(default=None, exclude_if=lambda got: got is None)
     """Tokens that `vocabulary: occurring` keeps at most, the most frequent ones; None keeps all that occur."""
     pretrained: Literal["none"] = "none"
     """Weights come with the whole model: see `model.pretrained`."""

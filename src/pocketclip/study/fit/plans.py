@@ -23,7 +23,7 @@ SPARE = 0.9
 EXACT = 2.0
 """Times as long as in bfloat16 is float32, which what is measured is computed in."""
 BANK_PICTURES, BANK_CAPTIONS = 500, 2000
-"""In the bank that hubs are corrected with: more gain little (docs/ladder.md) and would take their time."""
+"""In the bank that hubs are corrected with: more gain little (docs/log.md) and would take their time."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pocketclip.study.fit.plans import BANK_CAPTIONS, BANK_PICTURES, TUNED_BATCH
 from pocketclip.study.fit.weigh import EMBED_DIM, HEAD
 
 HALVINGS = 2
-"""Of the bank: with 500 captions and 125 pictures it still gains half of what it can (docs/ladder.md)."""
+"""Of the bank: with 500 captions and 150 pictures it gained half of what it can, or more (docs/log.md)."""
 BESIDE_BANK = 30_000
 """Bytes of its header and of the ids of its pictures."""
 
