@@ -41,6 +41,8 @@ SMALLER = [
     (r"budget\.dollars=0\.05", "budget.dollars=0.0011"),  # forty seconds at ten cents an hour
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
     (r"^(pocketclip train flickr/flickr8k_(best|finetune).*)", r"\1 --set heads_first.batch_size=16"),
+    (r"^(pocketclip study flickr/flickr8k_pairs.*)", r"\1 --set axes.pairs.values=[16,40] --set seeds=[0]"),
+    (r"^(pocketclip study flickr/flickr8k_pairs.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
     (r"^(pocketclip train s_smke/.*)", r"\1 --set train.num_steps=4 --set train.batch_size=16"),
