@@ -47,11 +47,11 @@ def pays_for_caches(record: StudyRecord) -> bool:
 
 def size_rows(record: StudyRecord) -> list[list[str]]:
     """One row a row: parameters, latency, and time and price of a run."""
-    rows = []
+    rows, shows_latency, shows_caches = [], has_latency(record), pays_for_caches(record)  # asked once of 10,000 rows
     for row in record.rows:
         counts = [row.parameters.get(f"parameters_{part}") for part in ("image", "text", "total")]
         cells = ["" if count is None else f"{count / 1e6:.2f} M" for count in counts]
-        if has_latency(record):
+        if shows_latency:
             cells.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
         minutes, dollars = own_time(row), own_price(row)
         amounts = [(minutes, row.minutes_caches, 1)]
@@ -59,7 +59,7 @@ def size_rows(record: StudyRecord) -> list[list[str]]:
             amounts.append((dollars, row.dollars_caches, 4))
         for own, caches, digits in amounts:
             cells.append("" if own is None else f"{own:.{digits}f}")
-            if pays_for_caches(record):
+            if shows_caches:
                 cells.append("" if not caches else f"{caches:.{digits}f}")
         rows.append([row_name(record, row), *cells])
     return rows
