@@ -12,6 +12,8 @@ from conftest import tiny_model_settings
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
+from pocketclip.models.image.config import ClipResNetEncoderConfig, TimmImageEncoderConfig
+from pocketclip.models.text.config import ClipTextEncoderConfig
 from pocketclip.models.tower import ImageTower, TextTower
 from pocketclip.train import checkpoint
 from pocketclip.train.optimizer import build_optimizer, embeddings_of
@@ -63,6 +65,58 @@ def test_frozen_layers_stay_out_and_in_inference_mode() -> None:
     model.train()
     assert not tower.embeddings.dropout.training
     assert tower.encoder.layer[1].output.dropout.training
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_layers_near_the_input_go_at_a_smaller_rate(frozen: int) -> None:
+    model = tiny_model(image_encoder={"frozen_layers": frozen}, text_encoder={"frozen_layers": frozen})
+    rates = LearningRates(heads=1e-3, image_encoder=1e-4, text_encoder=1e-5, layer_decay=0.5)
+    optimizer = build_optimizer(model, AdamWConfig(weight_decay=0.3), rates)
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(rate_of) == len(named)
+    for name, parameter in named.items():
+        if name.startswith("text_encoder.tower.embeddings"):
+            expected = 1e-5 / 4
+        elif name.startswith("text_encoder.tower.encoder.layer"):
+            expected = 1e-5 / 2 ** (1 - int(name.split(".")[4]))
+        elif name.startswith("image_encoder.tower"):
+            continue  # by timm's groups, below
+        else:
+            expected = 1e-3
+        assert rate_of[id(parameter)] == pytest.approx(expected), name
+    by_layer = model.image_encoder.parameters_by_layer
+    for number, layer in enumerate(reversed(by_layer)):
+        trained = [rate_of[id(p)] for p in layer if p.requires_grad]
+        assert trained == pytest.approx([1e-4 / 2**number] * len(trained))
+    stem = model.image_encoder.tower.conv_stem.weight
+    assert any(stem is p for p in by_layer[0])
+    assert optimizer.param_groups[-1]["lr"] == 1e-3
+    ends = {group["part"]: group["lr"] for group in optimizer.param_groups}  # what the log of a run shows
+    assert ends == {"image_encoder": 1e-4, "text_encoder": 1e-5, "heads": 1e-3}
+
+
+def test_layers_of_every_family_hold_each_parameter_once() -> None:
+    text = build_clip_text()
+    assert any(text.position_embedding is p for p in text.parameters_by_layer[0])
+    assert any(text.norm.weight is p for p in text.parameters_by_layer[-1])
+    assert len(text.parameters_by_layer) == 3
+    resnet = ClipResNetEncoderConfig(width=8, num_blocks=(1, 1, 1, 1), image_size=32, pretrained="none").build()
+    assert len(resnet.parameters_by_layer) == 5
+    vit = TimmImageEncoderConfig(name="test_vit", pretrained="none", image_size=160).build()
+    assert any(vit.tower.pos_embed is p for p in vit.parameters_by_layer[0])
+    for tower in (text, resnet, vit):
+        inside = [id(p) for layer in tower.parameters_by_layer for p in layer]
+        assert sorted(inside) == sorted(id(p) for p in tower.parameters())
+
+
+def build_clip_text() -> TextTower:
+    return ClipTextEncoderConfig(width=16, num_layers=2, num_heads=2, vocabulary_size=50, context_length=8).build()
+
+
+def test_a_layer_decay_without_towers_has_no_effect() -> None:
+    with pytest.raises(ValueError, match="layer_decay has an effect on towers only"):
+        LearningRates(heads=1e-3, layer_decay=0.5)
 
 
 def test_frozen_batch_norms_keep_their_statistics() -> None:

@@ -34,6 +34,16 @@ class Tower(nn.Module):
         """Of the frozen layers; no optimizer may get them."""
         return [value for module in self.frozen_modules for value in module.parameters()]
 
+    @property
+    def layers_in_order(self) -> Sequence[nn.Module]:
+        """From the input on; none where a tower's layers are no modules of their own."""
+        return ()
+
+    @property
+    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
+        """From the input on; what belongs to no layer is with the last one."""
+        return with_the_rest([list(layer.parameters()) for layer in self.layers_in_order], self)
+
     def train(self, mode: bool = True) -> "Tower":
         """Training mode, in which frozen layers still behave as in inference."""
         super().train(mode)
@@ -60,6 +70,13 @@ class Tower(nn.Module):
             UserError: this tower has none to give; its config's `gives_tokens` says so.
         """
         raise UserError(f"a {type(self).__name__} gives no tokens.")
+
+
+def with_the_rest(layers: list[list[nn.Parameter]], tower: nn.Module) -> list[list[nn.Parameter]]:
+    """The layers, the last of them with every parameter of a tower that is in none; at least one."""
+    known = {id(parameter) for layer in layers for parameter in layer}
+    rest = [parameter for parameter in tower.parameters() if id(parameter) not in known]
+    return [*layers[:-1], [*(layers[-1] if layers else []), *rest]]
 
 
 class Checkpointed(nn.Module):

@@ -38,8 +38,11 @@ def build_optimizer(
         parameters = [parameter for _, parameter in model.part_parameters(part)]
         for parameter in parameters:
             parameter.requires_grad_(rate is not None and id(parameter) not in frozen)
-        if rate is not None:
-            groups += _groups([p for p in parameters if p.requires_grad], config, spared, part=part, lr=rate)
+        if rate is None:
+            continue
+        for share, members in _layers(model, part, parameters, rates.layer_decay):
+            trained = [p for p in members if p.requires_grad]
+            groups += _groups(trained, config, spared, part=part, lr=share * rate)
     groups += _groups(others, config, spared, part="objective", lr=rates.heads)
     if isinstance(config, AdafactorConfig):
         return _adafactor(groups, config)
@@ -73,6 +76,16 @@ def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
             own = dict(module.named_parameters())
             tables += [own[name] for name in sorted(names()) if name in own]
     return tables
+
+
+def _layers(
+    model: DualEncoder, part: str, parameters: list[nn.Parameter], decay: float | None
+) -> list[tuple[float, list[nn.Parameter]]]:
+    """The parameters of a part by their shares of its rate, the whole rate last."""
+    if decay is None or part == "heads":
+        return [(1.0, parameters)]
+    layers: list[list[nn.Parameter]] = getattr(model, part).parameters_by_layer
+    return [(decay ** (len(layers) - 1 - number), layer) for number, layer in enumerate(layers)]
 
 
 def _groups(

@@ -17,6 +17,16 @@ class LearningRates(Config):
     """Both heads, the temperature, and what the objective learns itself."""
     image_encoder: PositiveFloat | None = None
     text_encoder: PositiveFloat | None = None
+    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, exclude_if=lambda got: got is None)
+    """Each layer of a tower goes at this share of the rate of the layer behind it, the last one at the tower's own, so
+    that what is general changes less; None gives all of a tower one rate. Reference: ULMFiT's discriminative rates,
+    https://arxiv.org/abs/1801.06146, section 3.2."""
+
+    @model_validator(mode="after")
+    def _decay_has_an_effect(self) -> Self:
+        if self.layer_decay is not None and self.image_encoder is None and self.text_encoder is None:
+            raise ValueError("layer_decay has an effect on towers only; give image_encoder or text_encoder a rate")
+        return self
 
 
 class AdamWConfig(Config):

@@ -89,8 +89,12 @@ class ClipResNetEncoder(Checkpointed, PixelTower):
         self.pool = AttentionPool(num_inputs, math.prod(side // STRIDE for side in preprocess.shape))
         self.feature_dim = num_inputs
         self.to(memory_format=torch.channels_last)
-        self.frozen_modules = [self.stem, *self.stages][:frozen_layers]
+        self.frozen_modules = self.layers_in_order[:frozen_layers]
         self.settings = {"kind": "clip_resnet", "width": width, "num_blocks": num_blocks}
+
+    @property
+    def layers_in_order(self) -> list[nn.Module]:
+        return [self.stem, *self.stages]
 
     def resampled(self, weights: Mapping[str, Tensor], size: ImageSize) -> dict[str, Tensor]:
         name = "pool.position_embedding"

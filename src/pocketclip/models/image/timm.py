@@ -20,6 +20,7 @@ from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.image.timm_layers import (
     as_tokens,
     drop_unused,
+    layer_groups,
     leading_layers,
     load_package,
     resample_positions,
@@ -28,6 +29,7 @@ from pocketclip.models.image.timm_layers import (
 from pocketclip.models.image.timm_patches import at_any_size, on_patches
 from pocketclip.models.origin.packages import IMAGE_PACKAGES
 from pocketclip.models.origin.weights import load_weights, read_state_dict
+from pocketclip.models.tower import with_the_rest
 from pocketclip.preprocess import PreprocessConfig
 
 
@@ -117,6 +119,12 @@ class TimmImageEncoder(PixelTower):
     @property
     def frozen_parameters(self) -> list[nn.Parameter]:
         return [value for name, value in self.tower.named_parameters() if name in self._frozen_names]
+
+    @property
+    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
+        own = dict(self.tower.named_parameters())
+        groups = [[own[name] for name in group if name in own] for group in layer_groups(self.tower)]
+        return with_the_rest(groups, self)
 
     def checkpoint_activations(self) -> None:
         try:

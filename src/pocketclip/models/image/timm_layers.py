@@ -18,6 +18,13 @@ POSITIONS = {"pos_embed", "relative_position_bias_table"}
 """Parameters whose number hangs on the size of the pictures."""
 
 
+def layer_groups(tower: Any) -> list[list[str]]:
+    """Names of the parameters of each group of layers, from the input on, as timm counts them."""
+    models = require("timm.models", extra="train")
+    groups = models.group_parameters(tower, tower.group_matcher(coarse=True))
+    return [groups[number] for number in sorted(groups)]
+
+
 def leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], set[str]]:
     """The modules and the names of the parameters of the first groups of layers, as timm counts them.
 
@@ -26,11 +33,10 @@ def leading_layers(tower: Any, count: int) -> tuple[list[nn.Module], set[str]]:
     """
     if count == 0:
         return [], set()
-    models = require("timm.models", extra="train")
-    groups = models.group_parameters(tower, tower.group_matcher(coarse=True))
+    groups = layer_groups(tower)
     if count >= len(groups):
         raise UserError(f"frozen_layers: this tower has {len(groups)} groups of layers (got {count}).")
-    names = {name for number in sorted(groups)[:count] for name in groups[number]}
+    names = {name for group in groups[:count] for name in group}
     chosen = {id(value) for name, value in tower.named_parameters() if name in names}
     modules = []
     for module in tower.modules():

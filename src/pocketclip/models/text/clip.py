@@ -16,7 +16,7 @@ from pocketclip.models.readout import read_tokens
 from pocketclip.models.text.feed_forward import FeedForward
 from pocketclip.models.text.mixer import ConvolutionLayer
 from pocketclip.models.text.passes import TEXTS_A_PASS, pass_by_length, pass_once
-from pocketclip.models.tower import Checkpointed, TextTower
+from pocketclip.models.tower import Checkpointed, TextTower, with_the_rest
 
 PADDING = 0
 """The id that fills texts up."""
@@ -102,7 +102,7 @@ class ClipTextEncoder(Checkpointed, TextTower):
         )
         self.norm = nn.LayerNorm(width)
         self._initialise()
-        self.frozen_modules = [self.token_embedding, *self.layers][:frozen_layers]
+        self.frozen_modules = self.layers_in_order[:frozen_layers]
         self._describe()
 
     def _describe(self) -> None:
@@ -113,6 +113,15 @@ class ClipTextEncoder(Checkpointed, TextTower):
     @property
     def frozen_parameters(self) -> list[nn.Parameter]:
         return [*super().frozen_parameters, self.position_embedding] if self.frozen_modules else []
+
+    @property
+    def layers_in_order(self) -> list[nn.Module]:
+        return [self.token_embedding, *self.layers]
+
+    @property
+    def parameters_by_layer(self) -> list[list[nn.Parameter]]:
+        words, *layers = ([*layer.parameters()] for layer in self.layers_in_order)
+        return with_the_rest([[*words, self.position_embedding], *layers], self)
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -56,16 +56,6 @@ def random_tower(name: str, architecture: Mapping[str, Any], num_layers: int | N
     return tower
 
 
-def _leading_layers(tower: Any, count: int) -> list[nn.Module]:
-    """The word embeddings and the first `count - 1` layers."""
-    if count == 0:
-        return []
-    layers = max((module for module in tower.modules() if isinstance(module, nn.ModuleList)), key=len)
-    if count > len(layers):
-        raise UserError(f"frozen_layers: this tower has embeddings and {len(layers)} layers (got {count}).")
-    return [getattr(tower, "embeddings", None) or tower.get_input_embeddings(), *layers[: count - 1]]
-
-
 def _position_padding(tower: Any) -> int | None:
     """The padding id where positions are counted from behind it, as RoBERTa and its kin do."""
     positions = getattr(getattr(tower, "embeddings", None), "position_embeddings", None)
@@ -90,8 +80,21 @@ class HuggingFaceTextEncoder(TextTower):
         if any(not 0 <= layer < num_layers for layer in self.joined_layers):
             raise UserError(f"joined_layers: this tower has layers 0 to {num_layers - 1} (got {self.joined_layers}).")
         self.feature_dim = width * (1 + len(self.joined_layers))
-        self.frozen_modules = _leading_layers(tower, frozen_layers)
+        if frozen_layers:
+            layers = self.layers_in_order
+            if frozen_layers >= len(layers):
+                raise UserError(
+                    f"frozen_layers: this tower has embeddings and {len(layers) - 1} layers (got {frozen_layers})."
+                )
+            self.frozen_modules = layers[:frozen_layers]
         self._describe()
+
+    @property
+    def layers_in_order(self) -> list[nn.Module]:
+        """The word embeddings and the layers."""
+        lists = [module for module in self.tower.modules() if isinstance(module, nn.ModuleList)]
+        words = getattr(self.tower, "embeddings", None) or self.tower.get_input_embeddings()
+        return [words, *max(lists, key=len, default=())]
 
     def _describe(self) -> None:
         settings = self.tower.config
