@@ -320,15 +320,20 @@ def test_live_teachers_have_to_be_heard_and_to_be_the_only_ones() -> None:
 
 
 def test_teachers_and_cached_features_speak_of_the_same_views() -> None:
-    with pytest.raises(UserError, match=r"heads_first\.cache keeps .* leave heads_first out with objective"):
+    with pytest.raises(UserError, match=r"heads_first\.cache keeps .* or leave it out"):
         parse(**STORED, **TAUGHT, heads_first=CACHED)
     with pytest.raises(UserError, match=r"train\.cache keeps .* take reinforced data and cache: \{views: stored\}"):
         parse(**STORED, **TAUGHT, train=CACHED)
     stored = {**CACHED, "cache": {"views": "stored"}}
     with pytest.raises(UserError, match=r"with train\.cache needs a trained text tower"):
         parse(**STORED, **TAUGHT, train=stored)
+    with pytest.raises(UserError, match=r"with heads_first\.cache needs a trained text tower: .* or leave it out"):
+        parse(**STORED, **TAUGHT, heads_first=stored)
     with_texts = {**stored, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}
     assert not parse(**STORED, **TAUGHT, train=with_texts).train.is_heads_only
+    assert parse(**STORED, **TAUGHT, early_stages=[{"name": "text", **with_texts}]).early_stages
+    with pytest.raises(UserError, match=r"text\.cache keeps .* take reinforced data"):
+        parse(**STORED, **TAUGHT, early_stages=[{"name": "text", **with_texts, "cache": {"views": ["centre"]}}])
     with pytest.raises(UserError, match=r"views: stored are those of data\.train: reinforced:DIR.*got .*scenes"):
         parse(train=with_texts)
 

@@ -98,6 +98,22 @@ def test_a_run_on_cached_images_goes_on_with_the_same_bits(tmp_path: Path) -> No
         assert torch.equal(expected, actual)
 
 
+def test_a_stage_on_cached_images_before_both_towers_hears_the_teachers(tmp_path: Path) -> None:
+    data = write_reinforced(tmp_path / "data")
+    cached = {**WITHOUT_IMAGE_TOWER, "cache": {"views": "stored"}, "log_every": 1}
+    alone = stored_recipe(data, OBJECTIVES["distillation"], num_steps=3, **cached)
+    train(alone, tmp_path / "alone", name="test", watch=QuietWatch())
+    rates = {"heads": 0.001, "image_encoder": 0.001, "text_encoder": 0.001}
+    both = stored_recipe(data, OBJECTIVES["distillation"], num_steps=1, learning_rate=rates, log_every=1)
+    text = {**alone.train.model_dump(mode="json", exclude_unset=True), "name": "text"}
+    staged = Recipe.parse({**both.model_dump(mode="json"), "early_stages": [text]}, place="test")
+    train(staged, tmp_path / "staged", name="test", watch=QuietWatch())
+    rows = {name: [row for row in read_metrics(tmp_path / name) if "loss" in row] for name in ("alone", "staged")}
+    assert [row["stage"] for row in rows["staged"]] == ["text", "text", "text", "train"]
+    assert [row["loss"] for row in rows["staged"][:3]] == pytest.approx([row["loss"] for row in rows["alone"]])
+    assert all("feature_synthetic" in row for row in rows["staged"])
+
+
 def test_plain_training_reads_the_same_shards(tmp_path: Path) -> None:
     data = write_reinforced(tmp_path / "data")
     recipe = stored_recipe(data, {"kind": "contrastive", "loss": {"kind": "multi_positive"}})

@@ -160,25 +160,20 @@ def _check_teachers_are_there_and_heard(recipe: Any) -> None:
 
 
 def _check_cached_views_were_taught(recipe: Any) -> None:
-    kind, train = recipe.objective.kind, recipe.train
+    kind = recipe.objective.kind
     for name, stage in recipe.stages.items():
-        if stage.cache is not None and stage is not train:
+        if stage.cache is None:
+            continue
+        if stage.cache.views != "stored":
             raise ValueError(
-                f"{name}.cache keeps the student's features of views that no teacher was asked about; "
-                f"leave {name} out with objective.kind {kind}"
+                f"{name}.cache keeps the student's features of views that no teacher was asked about; with "
+                f"objective.kind {kind} take reinforced data and cache: {{views: stored}}, or leave it out"
             )
-    if train.cache is None:
-        return
-    if train.cache.views != "stored":
-        raise ValueError(
-            "train.cache keeps the student's features of views that no teacher was asked about; with "
-            f"objective.kind {kind} take reinforced data and cache: {{views: stored}}, or leave it out"
-        )
-    if train.is_heads_only:
-        raise ValueError(
-            f"objective.kind {kind} with train.cache needs a trained text tower: give "
-            "train.learning_rate.text_encoder, or leave the cache out"
-        )
+        if stage.is_heads_only:
+            raise ValueError(
+                f"objective.kind {kind} with {name}.cache needs a trained text tower: give "
+                f"{name}.learning_rate.text_encoder, or leave {'it' if name == 'heads_first' else 'the cache'} out"
+            )
 
 
 def _sources(recipe: Any) -> dict[str, Any]:
