@@ -3,7 +3,8 @@
     uv run python benchmarks/recipe.py flickr/flickr8k_heads_cpu --seeds 0 1 2
 
 Each seed starts in a new folder. The first run has an empty feature cache; recipes that use the cache run a second
-time with it filled. Wall times are of the whole command, imports included. The cost is that of the recipe's untrained
+time with it filled. Wall times are of the whole command, imports included; of finished `--runs`, from their records,
+which begin behind the imports. The cost is that of the recipe's untrained
 model, on which weights have no influence; `--cost` measures it again and leaves the rest of a record alone.
 """
 
@@ -21,10 +22,12 @@ from typing import Any
 from record import RESULTS, arguments
 
 from pocketclip.hardware import describe_hardware
-from pocketclip.recipe import load_recipe
+from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import code_version, now
 
 PROGRAM = [sys.executable, "-m", "pocketclip.cli.main"]
+TAKEN = ("num_steps", "recipe_hash", "seconds", "seconds_per_epoch")
+"""What a run's record says of its training."""
 
 
 def command(words: list[str], cache: Path) -> tuple[float, dict[str, Any]]:
@@ -53,12 +56,24 @@ def cost_of(recipe: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ("provenance", "kind")}
 
 
+def finished(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """A run of the very recipe, of any seed, from its records."""
+    record, scores = (
+        json.loads((folder / "records" / f"{name}.json").read_text()) for name in ("run", "retrieval_val")
+    )
+    expected = recipe.model_copy(update={"seed": record["seed"]}).fingerprint()
+    assert record["recipe_hash"] == expected, f"{folder} is of another recipe"
+    run = {"seed": record["seed"], "wall_seconds": round(record["seconds"]["total"], 1), **plain(scores)}
+    return run | {key: record[key] for key in TAKEN} | {"other_load": record["provenance"]["other_load"]}
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--name", help="of the results file; the recipe's by default")
     parser.add_argument("--cost", action="store_true", help="measure the cost alone again")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="finished runs, in the place of training")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
     options = parser.parse_args()
     path = RESULTS / f"{options.name or options.recipe.rpartition('/')[2]}.json"
@@ -67,10 +82,11 @@ def main() -> None:
         path.write_text(json.dumps(record, indent=2) + "\n")
         return
     changes = [word for change in options.changes for word in ("--set", change)]
-    cached = load_recipe(options.recipe, options.changes).train.cache is not None
-    runs = []
+    recipe = load_recipe(options.recipe, options.changes)
+    cached = recipe.train.cache is not None and not options.runs
+    runs = [finished(folder, recipe) for folder in options.runs]
     with tempfile.TemporaryDirectory() as place:
-        for seed in options.seeds:
+        for seed in [] if options.runs else options.seeds:
             cache, out = Path(place) / f"cache{seed}", Path(place) / f"run{seed}"
             words = ["train", options.recipe, *changes, "--set", f"seed={seed}"]
             first, scores = command([*words, "--out", str(out)], cache)
@@ -80,7 +96,7 @@ def main() -> None:
                 assert plain(again) == plain(scores), "a filled cache changed the result"
                 run["wall_seconds_cache_filled"] = round(second, 1)
             record = json.loads((out / "records" / "run.json").read_text())
-            run |= {key: record[key] for key in ("num_steps", "recipe_hash", "seconds", "seconds_per_epoch")}
+            run |= {key: record[key] for key in TAKEN}
             runs.append(run)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     recalls = [key for key in runs[0] if "_recall@" in key]
@@ -90,6 +106,8 @@ def main() -> None:
             "command": " ".join(["pocketclip train", options.recipe, *changes]),
             "measured_by": " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]),
             "hardware": describe_hardware(),
+            "other_load": max((run.get("other_load") or 0 for run in runs), default=None) if options.runs else None,
+            "num_cores": os.cpu_count(),
             "date": now(),
             "code_version": code_version(),
             "recipe": options.recipe,
@@ -102,7 +120,7 @@ def main() -> None:
             "wall_seconds_cache_filled_median": (
                 statistics.median(run["wall_seconds_cache_filled"] for run in runs) if cached else None
             ),
-            "peak_memory_mib": round(peak),
+            "peak_memory_mib": None if options.runs else round(peak),
             "runs": runs,
             "cost": cost_of(options.recipe),
         },
