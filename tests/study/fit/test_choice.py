@@ -182,6 +182,15 @@ def test_three_lines(seconds: float, limit: dict[str, float]) -> None:
         assert option.partition("_")[0] in lines[2]
 
 
+def test_the_size_is_told_with_the_bank() -> None:
+    choice = choose_for(120, size_bytes=60e6)
+    told = [
+        float(three_lines(choice, FLICKR8K, IDLE, 3.46, 120, bank_bytes=size)[2].partition("; size ")[2].split()[0])
+        for size in (0, 2_500_000)
+    ]
+    assert told[1] - told[0] == pytest.approx(2.5, abs=0.11)
+
+
 def test_every_candidate_is_a_recipe(tmp_path: Path) -> None:
     planner = Planner(TABLE, FLICKR8K, IDLE, 4000)
     for candidate in candidates(TABLE):

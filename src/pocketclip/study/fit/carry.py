@@ -26,7 +26,7 @@ from pocketclip.study.fit.choice import choose, limits_of, three_lines
 from pocketclip.study.fit.limits import Limits, told_bytes
 from pocketclip.study.fit.look import Data, Machine
 from pocketclip.study.fit.plans import EXACT, Planner
-from pocketclip.study.fit.recipe import bank_within, recipe_of
+from pocketclip.study.fit.recipe import bank_within, bytes_of, recipe_of
 from pocketclip.study.fit.untuned import without_tuning
 from pocketclip.study.fit.weigh import Scale, available_memory, one_input
 
@@ -113,6 +113,7 @@ def decide(request: Request, *, device: str, spent: Callable[[], float], watch: 
     watch.work("looking at the machine", 1, 1)
     chunk = scale.chunk_size(min(memory, limits.memory_bytes or memory), 128) if choice.plan.candidate.tuned else None
     room = float("inf") if limits.size_bytes is None else limits.size_bytes - scale.size_bytes(choice.plan.candidate)
+    bank = bank_within(room)
     recipe = recipe_of(
         choice.plan,
         request.source,
@@ -120,9 +121,10 @@ def decide(request: Request, *, device: str, spent: Callable[[], float], watch: 
         all_pictures=len(source),
         budget_seconds=0.99 * limits.budget_seconds - min(10.0, CHECKING * planner.slowness),
         chunk_size=chunk,
-        hubs=bank_within(room),
+        hubs=bank,
     )
-    lines = three_lines(choice, data, speeds, machine.image.core_ms, limits.budget_seconds)
+    beside = 0 if bank is None else bytes_of(bank)
+    lines = three_lines(choice, data, speeds, machine.image.core_ms, limits.budget_seconds, bank_bytes=beside)
     seconds = {"look": spent(), **choice.plan.seconds}
     return Fitting(
         request=request,

@@ -94,8 +94,16 @@ def choose(table: Table, planner: Planner, limits: Sequence[Limit], budget_secon
     )
 
 
-def three_lines(choice: Choice, data: Data, speeds: Speeds, image_core_ms: float, budget_seconds: float) -> list[str]:
-    """Data and machine, the choice with its reason, and the price."""
+def three_lines(
+    choice: Choice,
+    data: Data,
+    speeds: Speeds,
+    image_core_ms: float,
+    budget_seconds: float,
+    *,
+    bank_bytes: int = 0,
+) -> list[str]:
+    """Data and machine, the choice with its reason, and the price; `bank_bytes` are those of the bank against hubs."""
     plan = choice.plan
     pictures = 1 / (speeds.decoding + speeds.work * image_core_ms)
     here = (
@@ -110,8 +118,10 @@ def three_lines(choice: Choice, data: Data, speeds: Speeds, image_core_ms: float
     within = " and ".join([told_time(budget_seconds), *kept])
     chosen = f"Choice: {plan.candidate}, {how}{of_all}: the best on record within {within}; {choice.better}."
     parts = ", ".join(f"{what} {told_time(seconds)}" for what, seconds in plan.seconds.items())
+    beside = {"--size": bank_bytes}
+    taken = {limit.option: limit.taken(plan.candidate) + beside.get(limit.option, 0) for limit in choice.limits}
     amounts = "".join(
-        f"; {limit.option.lstrip('-')} {limit.told(limit.taken(plan.candidate))} of {limit.told(limit.most)}"
+        f"; {limit.option.lstrip('-')} {limit.told(taken[limit.option])} of {limit.told(limit.most)}"
         for limit in choice.limits
         if limit.is_asked
     )

@@ -96,7 +96,12 @@ def _towers(plan: Plan, budget_seconds: float, chunk_size: int | None) -> dict[s
 def bank_within(room: float) -> LogSumExp | None:
     """The bank that fits into so many bytes; None where one that helps does not."""
     for halvings in range(HALVINGS + 1):
-        captions, pictures = BANK_CAPTIONS >> halvings, BANK_PICTURES >> halvings
-        if (captions + pictures) * EMBED_DIM * 2 + BESIDE_BANK <= room:
-            return LogSumExp(num_captions=captions, num_images=pictures)
+        bank = LogSumExp(num_captions=BANK_CAPTIONS >> halvings, num_images=BANK_PICTURES >> halvings)
+        if bytes_of(bank) <= room:
+            return bank
     return None
+
+
+def bytes_of(bank: LogSumExp) -> int:
+    """What a bank adds to a bundle at most."""
+    return (bank.num_captions + bank.num_images) * EMBED_DIM * 2 + BESIDE_BANK
