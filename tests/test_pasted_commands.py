@@ -42,7 +42,10 @@ SMALLER = [
     (r"^(pocketclip train (flickr|mobileclip)/.*)", r"\1 --set train.num_epochs=1 --set train.batch_size=16"),
     (r"^(pocketclip train flickr/flickr8k_(best|finetune).*)", r"\1 --set heads_first.batch_size=16"),
     (r"^(pocketclip study flickr/flickr8k_pairs.*)", r"\1 --set axes.pairs.values=[16,40] --set seeds=[0]"),
-    (r"^(pocketclip study flickr/flickr8k_pairs.*)", r"\1 --set train.batch_size=16"),
+    (r"^(pocketclip study flickr/flickr8k_towers.*)", r"\1 --set axes.size.values=[64,96] --set seeds=[0]"),
+    (r"^(pocketclip study flickr/flickr8k_(pairs|towers).*)", r"\1 --set train.batch_size=16"),
+    (r"^(pocketclip train flickr/flickr8k_8m.*)", r"\1 --set early_stages.text.num_epochs=1"),
+    (r"^(pocketclip train flickr/flickr8k_8m.*)", r"\1 --set early_stages.text.batch_size=16"),
     (r"^(pocketclip plan flickr/flickr8k_heads.*)", r"\1 --set train.batch_size=16"),
     (r"^(pocketclip plan .* --measure)", r"\1 --set heads_first.batch_size=16 --set train.batch_size=16"),
     (r"^(pocketclip train s_smke/.*)", r"\1 --set train.num_steps=4 --set train.batch_size=16"),
@@ -62,6 +65,7 @@ NOT_HERE = {
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
     r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_": "published data sets",
     r"study flickr/flickr8k_ladder": "rows of batches of a thousand photos, and these tests have fifty",
+    r"study flickr/flickr8k_(steps|small)": "whole trainings, whose recipes are typed one by one",
     r"cuhk_|rstp_reid": "pictures that researchers are given who ask for them",
 }
 
