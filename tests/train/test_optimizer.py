@@ -114,6 +114,11 @@ def build_clip_text() -> TextTower:
     return ClipTextEncoderConfig(width=16, num_layers=2, num_heads=2, vocabulary_size=50, context_length=8).build()
 
 
+def test_a_layer_decay_is_no_rate_of_a_part() -> None:
+    rates = LearningRates(heads=1e-3, text_encoder=1e-5, layer_decay=0.5)
+    assert rates.trained == {"heads": 1e-3, "text_encoder": 1e-5}
+
+
 def test_a_layer_decay_without_towers_has_no_effect() -> None:
     with pytest.raises(ValueError, match="layer_decay has an effect on towers only"):
         LearningRates(heads=1e-3, layer_decay=0.5)

@@ -109,7 +109,6 @@ def _units(num_images: int, images_per_example: int) -> int:
 
 def _settings(run: Run, name: str, config: TrainConfig, num_steps: int) -> Settings:
     """Those that a training fails by."""
-    rates = {part: rate for part, rate in config.learning_rate.model_dump().items() if rate is not None}
     model, stages = run.recipe.model, run.recipe.stages
     until_now = [stages[stage].learning_rate for stage in list(stages)[: list(stages).index(name) + 1]]
     random = []
@@ -117,7 +116,7 @@ def _settings(run: Run, name: str, config: TrainConfig, num_steps: int) -> Setti
         towers = {"image_encoder": model.image_encoder, "text_encoder": model.text_encoder}
         random = [part for part, one in towers.items() if one.pretrained == "none" and one.inherit is None]
     return Settings(
-        rates=rates,
+        rates=config.learning_rate.trained,
         num_steps=num_steps,
         batch_size=config.batch_size,
         temperature=float(1 / run.model.logit_scale.detach().exp()),

@@ -22,6 +22,12 @@ class LearningRates(Config):
     that what is general changes less; None gives all of a tower one rate. Reference: ULMFiT's discriminative rates,
     https://arxiv.org/abs/1801.06146, section 3.2."""
 
+    @property
+    def trained(self) -> dict[str, float]:
+        """The rate of each part that has one."""
+        rates = {"heads": self.heads, "image_encoder": self.image_encoder, "text_encoder": self.text_encoder}
+        return {part: rate for part, rate in rates.items() if rate is not None}
+
     @model_validator(mode="after")
     def _decay_has_an_effect(self) -> Self:
         if self.layer_decay is not None and self.image_encoder is None and self.text_encoder is None:
