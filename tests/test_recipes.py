@@ -107,7 +107,8 @@ def small(name: str) -> Recipe:
         changes += NARROW_PLAIN
     changes += [f"teachers=[{small_teacher(teacher)}]" for teacher in recipe.teachers]
     if recipe.data.train.kind == "reinforced":  # a live teacher in the place of the stored one
-        changes.append("teachers=[{kind: timm, name: test_resnet, pretrained: none, feature: average, image_size: 32}]")
+        live = "{kind: timm, name: test_resnet, pretrained: none, feature: average, image_size: 32}"
+        changes.append(f"teachers=[{clip_teacher() if recipe.objective.kind == 'distillation' else live}]")
     if recipe.train.cache is None:
         changes.append("train.num_workers=0")
     return load_recipe(name, changes)

@@ -71,7 +71,7 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
     model = build_model(recipe.model, load_pretrained=False)
     total = 0
     for stage in recipe.stages.values():
-        size = getattr(stage, "image_size", None) or recipe.model.image_encoder.image_size
+        size = stage.image_size or recipe.model.image_encoder.image_size
         macs = tower_macs(model, image_size=size, context_length=tokens)
         views = 0
         if stage.cache is not None:

@@ -21,7 +21,7 @@ def sample_work(recipe: Recipe, stage: TrainConfig, num_tokens: int) -> SampleWo
     """What a step of a stage does with one image and its captions of so many tokens, padding included."""
     rates, cached = stage.learning_rate, stage.cache is not None
     return SampleWork(
-        image_size=getattr(stage, "image_size", None) or recipe.model.image_encoder.image_size,
+        image_size=stage.image_size or recipe.model.image_encoder.image_size,
         num_tokens=num_tokens,
         batch_size=stage.batch_size,
         embed_dim=recipe.model.embed_dim,

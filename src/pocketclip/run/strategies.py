@@ -14,7 +14,7 @@ from pocketclip.data.batches import BatchPlan, Captions, identity_plan, neighbou
 from pocketclip.errors import UserError
 from pocketclip.features.cache import CacheConfig
 from pocketclip.features.pairs import CachedPairs
-from pocketclip.image_size import ImageSize, height_and_width, written
+from pocketclip.image_size import height_and_width, written
 from pocketclip.preprocess import PreprocessConfig
 from pocketclip.recipe import place_of_stage
 from pocketclip.run.state import Run
@@ -31,7 +31,7 @@ def tower_of_stage(run: Run, config: TrainConfig) -> Iterator[None]:
     """
     tower = run.model.image_encoder
     with ExitStack() as stack:
-        if size_of(config) is not None:
+        if config.image_size is not None:
             stack.enter_context(tower.at_any_size())
         if config.keep_patches is not None:
             stack.enter_context(tower.on_patches(config.keep_patches))
@@ -45,7 +45,7 @@ def check_towers(run: Run) -> None:
         UserError: which stage, and why.
     """
     for name, config in run.recipe.stages.items():
-        size = size_of(config)
+        size = config.image_size
         if size is None and config.keep_patches is None:
             continue
         tower = copy.deepcopy(run.model.image_encoder).eval()
@@ -68,14 +68,9 @@ def check_towers(run: Run) -> None:
             ) from error
 
 
-def size_of(config: TrainConfig) -> ImageSize | None:
-    """Pixels a side of a stage's pictures, or height and width; None where they are the model's own."""
-    return getattr(config, "image_size", None)
-
-
 def preprocess_of(run: Run, config: TrainConfig) -> PreprocessConfig:
     """The tower's own, or at the stage's size where it has one."""
-    size = size_of(config)
+    size = config.image_size
     return run.preprocess if size is None else run.preprocess.model_copy(update={"image_size": size})
 
 

@@ -144,6 +144,10 @@ class TrainConfig(Config):
     augment_further: AugmentConfig | None = Field(default=None, exclude_if=_is_none)
     """How the further views of `objective.simclr` are drawn; None draws them as SLIP does: crops of 8 to 100 %,
     flipped, with colour jitter."""
+    image_size: ImageSize | None = Field(default=None, exclude_if=_is_none)
+    """Pixels a side of the pictures trained on, or height and width, where the image tower takes several sizes; None is
+    the model's own. Crops show things larger than whole pictures do, so smaller ones in training fit (FixRes,
+    https://arxiv.org/abs/1906.06423); in an early stage they save time (RECLIP, https://arxiv.org/abs/2304.06028)."""
     keep_patches: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, exclude_if=_is_none)
     """Share of the patches that a ViT sees of each image, drawn at random (FLIP: 0.5 or 0.25); None is all."""
     text_tokens: TextTokensConfig | None = Field(default=None, exclude_if=_is_none)
@@ -204,6 +208,8 @@ class TrainConfig(Config):
         if self.cache is not None:
             if rates.image_encoder is not None:
                 raise ValueError("cache needs a frozen image tower: leave learning_rate.image_encoder off")
+            if self.image_size is not None:
+                raise ValueError("image_size has no effect with cache, which keeps features of whole pictures")
             if self.augment != AugmentConfig():
                 raise ValueError("augment has no effect with cache: name the views in cache.views")
             if self.batch_norm != "train":
@@ -283,12 +289,3 @@ class EarlyStageConfig(TrainConfig):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     """Of its checkpoints, its lines in `metrics.jsonl` and its seconds."""
-    image_size: ImageSize | None = None
-    """Pixels a side of its pictures, or height and width, where the image tower takes several sizes; None is the
-    model's own."""
-
-    @model_validator(mode="after")
-    def _size_has_an_effect(self) -> Self:
-        if self.image_size is not None and self.cache is not None:
-            raise ValueError("image_size has no effect with cache, which keeps features of whole pictures")
-        return self
