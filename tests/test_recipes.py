@@ -15,6 +15,7 @@ from conftest import QuietWatch
 from pocketclip.asked import AskedModelConfig, TimmModelConfig
 from pocketclip.asked.config import BundleModelConfig
 from pocketclip.data.pictures.augment import AugmentConfig
+from pocketclip.distill.config import ReinforceConfig
 from pocketclip.distill.reinforce import Reinforcer
 from pocketclip.distill.store import write_reinforced
 from pocketclip.models.image.config import TimmImageEncoderConfig
@@ -65,6 +66,18 @@ def clip_teacher() -> str:
     return f"{{kind: huggingface, name: {teachers.write_huggingface_teacher(Path(folder.name) / 'clip')}}}"
 
 
+@functools.cache
+def reinforced_scenes() -> str:
+    """The scenes of `SMALL` with what a CLIP says of a view of each, in a folder that stays as long."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    settings = {"source": {"kind": "scenes", "count": 40, "image_size": 64}, "num_views": 1, "augment": {}}
+    settings |= {"teachers": [yaml.safe_load(clip_teacher())]}
+    reinforcer = Reinforcer(ReinforceConfig.parse(settings, place="the test"), torch.device("cpu"))
+    write_reinforced(reinforcer, Path(folder.name) / "out", compute_here, SILENT, resume=False)
+    return f"{folder.name}/out"
+
+
 def small_teacher(teacher: AskedModelConfig) -> str:
     """One of the same kind and feature that needs no hub."""
     if isinstance(teacher, BundleModelConfig):
@@ -106,9 +119,13 @@ def small(name: str) -> Recipe:
     elif recipe.model.text_encoder.name == "transformer of 12 x 768":
         changes += NARROW_PLAIN
     changes += [f"teachers=[{small_teacher(teacher)}]" for teacher in recipe.teachers]
-    if recipe.data.train.kind == "reinforced":  # a live teacher in the place of the stored one
-        live = "{kind: timm, name: test_resnet, pretrained: none, feature: average, image_size: 32}"
-        changes.append(f"teachers=[{clip_teacher() if recipe.objective.kind == 'distillation' else live}]")
+    if recipe.data.train.kind == "reinforced" and recipe.objective.kind == "distillation":
+        changes[0] = f"data.train=reinforced:{reinforced_scenes()}"
+    elif recipe.data.train.kind == "reinforced":  # a live teacher in the place of the stored one
+        changes.append("teachers=[{kind: timm, name: test_resnet, pretrained: none, feature: average, image_size: 32}]")
+    for part in ("image_encoder", "text_encoder"):
+        if getattr(getattr(recipe.model, part), "inherit", None) is not None:
+            changes.append(f"model.{part}.inherit=null")
     if recipe.train.cache is None:
         changes.append("train.num_workers=0")
     return load_recipe(name, changes)
