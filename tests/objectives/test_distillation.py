@@ -24,6 +24,7 @@ from pocketclip.types import Features, ImageTextBatch
 from processes import run_ranks
 from taught import WIDTHS, make_taught
 
+MAPS_OF_TWO = {f"{part}_maps.{teacher}.weight" for part in ("image", "text") for teacher in (0, 1)}
 ALL = ["contrastive", "affinity", "feature", "relational", "interactive", "gradient"]
 
 
@@ -42,25 +43,28 @@ def expected_terms(objective: DistillationObjective, features: Features, batch: 
     """Each term, unweighted, from the plain losses over the whole batch."""
     image, text, scale = F.normalize(features.image, dim=1), F.normalize(features.text, dim=1), features.logit_scale
     one, two = batch.teachers
-    wide = [
-        F.normalize(rows @ maps[1].weight.T, dim=1)
-        for rows, maps in ((image, objective.image_maps), (text, objective.text_maps))
-    ]
+    first, second = (
+        [
+            F.normalize(rows @ maps[teacher].weight.T, dim=1)
+            for rows, maps in ((image, objective.image_maps), (text, objective.text_maps))
+        ]
+        for teacher in (0, 1)
+    )
     own = torch.tensor(1 / 0.07, dtype=torch.float64)
     return {
         "contrastive": clip_loss(image, text, scale),
         "affinity": affinity_loss(
             image, text, scale, [one.image, two.image], [one.text, two.text], [one.scale, two.scale]
         ),
-        "feature": (feature_loss(image, text, one.image, one.text) + feature_loss(*wide, two.image, two.text)) / 2,
+        "feature": (feature_loss(*first, one.image, one.text) + feature_loss(*second, two.image, two.text)) / 2,
         "relational": sum(affinity_loss(image, text, scale, [t.image], [t.text], [t.scale]) for t in (one, two)) / 2,
         "interactive": (
-            interactive_loss(image, text, one.image, one.text, own) + interactive_loss(*wide, two.image, two.text, own)
+            interactive_loss(*first, one.image, one.text, own) + interactive_loss(*second, two.image, two.text, own)
         )
         / 2,
         "gradient": (
-            gradient_loss(image, text, scale, one.image, one.text, one.scale)
-            + gradient_loss(*wide, scale, two.image, two.text, two.scale)
+            gradient_loss(*first, scale, one.image, one.text, one.scale)
+            + gradient_loss(*second, scale, two.image, two.text, two.scale)
         )
         / 2,
     }
@@ -93,8 +97,9 @@ def test_synthetic_captions_are_summed_up_apart() -> None:
     [
         (["contrastive", "affinity", "relational"], WIDTHS, set()),
         (["feature"], (5,), set()),
-        (["gradient"], WIDTHS, {"image_maps.1.weight", "text_maps.1.weight"}),
-        (["interactive"], (5, 5), {"log_scales"}),
+        (["gradient"], WIDTHS, MAPS_OF_TWO),
+        (["feature"], (5, 5), MAPS_OF_TWO),
+        (["interactive"], (5,), {"log_scales"}),
         (ALL, (9,), {"image_maps.0.weight", "text_maps.0.weight", "log_scales"}),
     ],
 )

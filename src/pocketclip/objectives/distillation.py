@@ -15,8 +15,8 @@ from pocketclip.types import Features, ImageTextBatch
 class DistillationObjective(nn.Module):
     """Weighted terms, caption by caption (see `caption_by_caption`); each is a mean over the teachers.
 
-    The terms that compare embeddings share a learned linear map into each teacher's space where widths differ; one for
-    images and one for texts. References: TinyCLIP, https://arxiv.org/abs/2309.12314; CLIP-KD,
+    The terms that compare embeddings share a learned linear map into each teacher's space, one for images and one for
+    texts; a single teacher of the student's width needs none, while several have no space in common. References: TinyCLIP, https://arxiv.org/abs/2309.12314; CLIP-KD,
     https://arxiv.org/abs/2307.12732.
     """
 
@@ -28,9 +28,10 @@ class DistillationObjective(nn.Module):
         self.image_maps, self.text_maps = nn.ModuleList(), nn.ModuleList()
         if any(term.in_the_teachers_width for term in self.terms):
             assert embed_dim is not None
+            same_space = list(widths) == [embed_dim]
             for width in widths:
                 for maps in (self.image_maps, self.text_maps):
-                    maps.append(nn.Identity() if width == embed_dim else nn.Linear(embed_dim, width, bias=False))
+                    maps.append(nn.Identity() if same_space else nn.Linear(embed_dim, width, bias=False))
         has_scales = any(term.has_scale for term in self.terms)
         self.log_scales = learned_scales(len(widths)) if has_scales else None
 
