@@ -10,7 +10,9 @@ import yaml
 from torch import Tensor
 
 from conftest import QuietWatch, tiny_model_settings, tiny_recipe_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
+from pocketclip.models.image.timm import TimmImageEncoder
 from pocketclip.recipe import Recipe
 from pocketclip.run.train import Outcome, train
 from pocketclip.train.metrics import read_metrics
@@ -45,6 +47,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "clipa": {
         "early_stages": [{**EARLY, "image_size": 32, "text_tokens": {"kind": "syntax", "keep": 4}}],
     },
+    "smaller crops": {"train": {"image_size": 32, "augment": {"crop_scale": [0.5, 1.0]}}},
     "text tokens": {"train": {"text_tokens": {"kind": "random", "keep": 4}}},
     "a block of text tokens": {"train": {"text_tokens": {"kind": "block", "keep": 4}}},
     "hard negatives": {"early_stages": [EARLY], "train": {"hard_negatives": {"group": 2}}},
@@ -89,6 +92,23 @@ def test_some_steps_and_a_model_for_whole_pictures_and_texts(name: str, tmp_path
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in rows)
     assert ("simclr" in rows[0]) == ("slip" in name)
     assert outcome.model.encode_text("a red circle").shape == (1, 16)
+
+
+def test_a_model_is_shown_larger_pictures_than_it_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last stage's size is of its steps alone: scores and the bundle are of the model's own."""
+    seen: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    forward = TimmImageEncoder.forward
+
+    def watched(tower: TimmImageEncoder, images: Tensor) -> Tensor:
+        seen[torch.is_grad_enabled()].add(tuple(images.shape[2:]))
+        return forward(tower, images)
+
+    monkeypatch.setattr(TimmImageEncoder, "forward", watched)
+    outcome = run(tmp_path / "run", STRATEGIES["smaller crops"])
+    assert seen[True] == {(32, 32)}
+    assert (64, 64) in seen[False]
+    assert PretrainedModel.from_pretrained(tmp_path / "run").preprocess.image_size == 64
+    assert outcome.record.num_steps == 6
 
 
 def blocks_of_the_page() -> list[str]:

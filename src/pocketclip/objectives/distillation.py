@@ -16,8 +16,8 @@ class DistillationObjective(nn.Module):
     """Weighted terms, caption by caption (see `caption_by_caption`); each is a mean over the teachers.
 
     The terms that compare embeddings share a learned linear map into each teacher's space, one for images and one for
-    texts; a single teacher of the student's width needs none, while several have no space in common. References: TinyCLIP, https://arxiv.org/abs/2309.12314; CLIP-KD,
-    https://arxiv.org/abs/2307.12732.
+    texts; a single teacher of the student's width needs none, while several have no space in common.
+    References: TinyCLIP, https://arxiv.org/abs/2309.12314; CLIP-KD, https://arxiv.org/abs/2307.12732.
     """
 
     def __init__(
