@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,10 +83,33 @@ def test_freed_memory_is_kept_where_the_c_library_is_glibc() -> None:
     assert run.stdout == f"{is_glibc}\n"
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
+def test_what_was_kept_is_returned_between_stages() -> None:
+    """400 MB in blocks without a mapping of their own, freed but for the last, which holds the heap's end."""
+    code = """
+        import os
+        from pathlib import Path
+        from pocketclip.hardware import keep_freed_memory, return_freed_memory
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        keep_freed_memory()
+        blocks = [b"1" * 2**20 for _ in range(400)]
+        last = blocks[-1]
+        del blocks
+        kept = resident()
+        return_freed_memory()
+        print(kept // 2**20, resident() // 2**20)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    kept, left = map(int, run.stdout.split())
+    assert kept > 400 > 100 > left
+
+
 @pytest.mark.parametrize("system", ["Darwin", "Windows"])
 def test_other_systems_are_left_alone(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     assert hardware.keep_freed_memory() is False
+    hardware.return_freed_memory()
 
 
 class Clock:

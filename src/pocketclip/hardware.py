@@ -69,12 +69,25 @@ def keep_freed_memory() -> bool:
     on two cores: twice the images per second (benchmarks/memory_reuse.py). The price is a resident size that stays
     near its peak. Returns whether it took effect, which it does with glibc alone.
     """
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+    if (libc := _glibc()) is None:
         return False
-    libc = ctypes.CDLL("libc.so.6")
     mmap_max, trim_threshold, top_pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
     settings = ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 << 20))
     return all(libc.mallopt(name, value) == 1 for name, value in settings)
+
+
+def return_freed_memory() -> None:
+    """Hand back to the kernel what `keep_freed_memory` kept, when work of another kind begins; without glibc nothing.
+
+    Processes that are forked from this one copy what it then writes over, so memory that nobody uses would count twice.
+    """
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    is_here = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
+    return ctypes.CDLL("libc.so.6") if is_here else None
 
 
 BUSY_SHARE = 0.1

@@ -9,6 +9,7 @@ from pocketclip import distributed
 from pocketclip.data.batches import BatchPlan, DrawnCaptions, EachCaption, TrainingBatches, views_of
 from pocketclip.data.pictures.augment import SIMCLR_VIEWS
 from pocketclip.features.pairs import cached_batches
+from pocketclip.hardware import return_freed_memory
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.recipe import place_of_stage
 from pocketclip.run.branch import take_up
@@ -27,7 +28,9 @@ from pocketclip.types import ImageTextBatch
 
 def train_stage(run: Run, name: str, config: TrainConfig) -> Progress:
     """Train the model of a run for one of its recipe's stages."""
-    return _train_heads(run, name, config) if config.is_heads_only else _train_towers(run, name, config)
+    progress = _train_heads(run, name, config) if config.is_heads_only else _train_towers(run, name, config)
+    return_freed_memory()
+    return progress
 
 
 def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
