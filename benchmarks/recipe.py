@@ -9,6 +9,7 @@ model, on which weights have no influence; `--cost` measures it again and leaves
 """
 
 import json
+import math
 import os
 import resource
 import statistics
@@ -16,16 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from record import RESULTS, arguments
 
+from pocketclip.evaluate.intervals import seed_half_width
 from pocketclip.hardware import describe_hardware
 from pocketclip.recipe import Recipe, load_recipe
 from pocketclip.records import code_version, now
 
 PROGRAM = [sys.executable, "-m", "pocketclip.cli.main"]
+MEANS = ("mean_recall", "corrected_mean_recall")
 TAKEN = ("num_steps", "recipe_hash", "seconds", "seconds_per_epoch")
 """What a run's record says of its training."""
 
@@ -65,6 +69,14 @@ def finished(folder: Path, recipe: Recipe) -> dict[str, Any]:
     assert record["recipe_hash"] == expected, f"{folder} is of another recipe"
     run = {"seed": record["seed"], "wall_seconds": round(record["seconds"]["total"], 1), **plain(scores)}
     return run | {key: record[key] for key in TAKEN} | {"other_load": record["provenance"]["other_load"]}
+
+
+def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean, with the half width over pictures, a mean of the seeds', and Student's over seeds in quadrature."""
+    values = [score["value"] for score in scores]
+    of_pictures = statistics.mean((score["high"] - score["low"]) / 2 for score in scores)
+    half, mean = math.hypot(of_pictures, seed_half_width(values)), statistics.mean(values)
+    return {name: round(value, 4) for name, value in (("value", mean), ("low", mean - half), ("high", mean + half))}
 
 
 def main() -> None:
@@ -115,7 +127,8 @@ def main() -> None:
             "split": "val",
             "num_images": runs[0]["num_images"],
             "num_captions": runs[0]["num_captions"],
-            "mean_over_seeds": {key: round(statistics.mean(run[key]["value"] for run in runs), 4) for key in recalls},
+            "mean_over_seeds": {key: round(statistics.mean(run[key]["value"] for run in runs), 4) for key in recalls}
+            | {key: over_seeds([run[key] for run in runs]) for key in MEANS if key in runs[0]},
             "wall_seconds_median": statistics.median(run["wall_seconds"] for run in runs),
             "wall_seconds_cache_filled_median": (
                 statistics.median(run["wall_seconds_cache_filled"] for run in runs) if cached else None
