@@ -60,7 +60,8 @@ def build_objective(loss: str) -> Objective:
     if loss == "reinforced":
         return ReinforcedObjectiveConfig(distill_weight=0.7).build(embed_dim=8, teacher_widths=(5, 8))
     if loss == "distillation":
-        terms = [{"kind": kind} for kind in kinds_of(TermConfig)]
+        small = {"gradient": 0.001}  # a hundred times all others at weight 1, it would alone be what is compared
+        terms = [{"kind": kind, "weight": small.get(kind, 1.0)} for kind in kinds_of(TermConfig)]
         config = DistillationObjectiveConfig.parse({"terms": terms}, place="test")
         return config.build(embed_dim=8, teacher_widths=(5, 8))
     return ContrastiveObjectiveConfig(loss={"kind": loss}).build()
