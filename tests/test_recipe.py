@@ -257,6 +257,20 @@ def test_neighbours_that_cache_are_one_stage() -> None:
         parse(heads_first=CACHED, early_stages=[{**CACHED, "name": "more"}])
 
 
+def test_heads_alone_may_come_before_a_text_tower_over_the_same_pictures() -> None:
+    text = {**CACHED, "learning_rate": {"heads": 0.001, "text_encoder": 0.001}}
+    recipe = parse(heads_first=CACHED, train=text)
+    assert [stage.is_heads_only for stage in recipe.stages.values()] == [True, False]
+    with pytest.raises(UserError, match="more and train both use the cache"):
+        parse(early_stages=[{**text, "name": "more"}], train=text)
+
+
+def test_what_is_wrong_between_settings_is_told_without_all_of_them() -> None:
+    with pytest.raises(UserError) as error:
+        parse(heads_first=CACHED, train=CACHED)
+    assert str(error.value).endswith("join them into train")
+
+
 def test_cached_pictures_have_the_towers_size() -> None:
     with pytest.raises(UserError, match="image_size has no effect with cache"):
         parse(early_stages=[{**CACHED, "name": "low", "image_size": 16}])

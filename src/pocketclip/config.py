@@ -147,7 +147,9 @@ def problems_of(error: ValidationError, expected: Any) -> list[Problem]:
             choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
             reason = f"did you mean '{near}'? {reason}" if (near := nearest(problem["input"], choices)) else reason
         is_unknown = problem["type"] in ("extra_forbidden", "union_tag_invalid", "literal_error")
-        found.append(Problem(key, f"{reason} (got {repr(problem['input'])[:80]})", is_unknown))
+        says_itself = problem["type"] == "value_error" and isinstance(problem["input"], dict)  # of several keys
+        got = "" if says_itself else f" (got {repr(problem['input'])[:80]})"
+        found.append(Problem(key, reason + got, is_unknown))
     return list(dict.fromkeys(found))
 
 

@@ -96,7 +96,7 @@ class Recipe(Config):
             raise ValueError("heads_first trains the heads alone; leave its learning_rate.text_encoder out")
         cached = {name: stage for name, stage in self.stages.items() if stage.cache is not None}
         for before, after in pairwise(self.stages):
-            if before in cached and after in cached:
+            if before in cached and after in cached and cached[before].is_heads_only == cached[after].is_heads_only:
                 raise ValueError(f"{before} and {after} both use the cache; join them into {after}")
         if self.model.shared_encoder is not None and cached:
             first = next(iter(cached))
