@@ -33,6 +33,7 @@ def measure(batch_size: int) -> dict[str, float]:
     from pocketclip.objectives.config import ContrastiveObjectiveConfig
     from pocketclip.recipe import load_recipe
     from pocketclip.train.optimizer import build_optimizer
+    from pocketclip.train.parallel import Alone
     from pocketclip.train.rates import AdamWConfig, LearningRates
     from pocketclip.train.step import train_step
     from pocketclip.types import ImageTextBatch
@@ -47,7 +48,7 @@ def measure(batch_size: int) -> dict[str, float]:
             module.eval()
     rates = LearningRates(heads=1e-3, image_encoder=1e-4, text_encoder=1e-5)
     optimizer = build_optimizer(model, AdamWConfig(), rates)
-    objective = ContrastiveObjectiveConfig().build()
+    objective, parallel = ContrastiveObjectiveConfig().build(), Alone(model)
     before, peak, stop = held(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -67,7 +68,7 @@ def measure(batch_size: int) -> dict[str, float]:
     started = time.perf_counter()
     for _ in range(3 if batch_size == CHUNK else 1):
         train_step(
-            model,
+            parallel,
             objective,
             batch,
             optimizer,

@@ -62,6 +62,7 @@ def step_of(changes: list[str]) -> tuple[Callable[[], object], float]:
     from pocketclip.run.strategies import tower_of_stage
     from pocketclip.train.modes import set_modes
     from pocketclip.train.optimizer import build_optimizer
+    from pocketclip.train.parallel import Alone
     from pocketclip.train.step import learned_part, train_step
     from pocketclip.types import ImageTextBatch
 
@@ -88,12 +89,12 @@ def step_of(changes: list[str]) -> tuple[Callable[[], object], float]:
     views = tuple(images for _ in range(work.views - 1))
     batch = ImageTextBatch(images, tokens, mask, torch.arange(count), torch.arange(texts), views=views)
     number_type = lambda: autocast("auto", torch.device("cpu"))  # noqa: E731
-    chunk = stage.chunk_size
+    chunk, parallel = stage.chunk_size, Alone(model)
 
     def step() -> object:
         with tower_of_stage(run, stage):
             return train_step(
-                model, objective, batch, optimizer, autocast=number_type, max_grad_norm=1.0, chunk_size=chunk
+                parallel, objective, batch, optimizer, autocast=number_type, max_grad_norm=1.0, chunk_size=chunk
             )
 
     return step, accounted

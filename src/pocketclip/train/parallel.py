@@ -23,6 +23,7 @@ from pocketclip.errors import UserError
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.rates import AdafactorConfig
+from pocketclip.train.still_norms import StillNorms
 from pocketclip.types import Features, ImageTextBatch, LayerFeatures, WordFeatures
 
 
@@ -33,6 +34,11 @@ class Alone:
         self.given = model
         self.model = model
         """What the optimizer trains."""
+
+    @cached_property
+    def still_norms(self) -> StillNorms:
+        """Batch norms that a step computes with the convolution before them, chosen when the first step begins."""
+        return StillNorms.of(self.model)
 
     def forward(self, batch: ImageTextBatch) -> Features:
         """The features of this rank's share, ready for a backward pass."""
@@ -125,6 +131,8 @@ def check_shardable(config: TrainConfig, name: str) -> None:
 
 class Sharded(Alone):
     """Every rank holds a part of each weight, and of the optimizer's state; whole ones suit any number of ranks."""
+
+    still_norms = StillNorms()  # weights are there while their own module runs, and no longer
 
     def __init__(self, model: DualEncoder) -> None:
         super().__init__(model)

@@ -36,19 +36,13 @@ def train_step(
     """
     parallel = model if isinstance(model, Alone) else Alone(model)
     optimizer.zero_grad(set_to_none=True)
-    if chunk_size is None or chunk_size >= max(batch.shares, default=len(batch)):
-        with autocast():
-            features = parallel.forward(batch)
-        with record_function("loss"):
-            losses = dict(objective(features, batch))
-            loss = torch.stack(list(losses.values())).sum()
-        with record_function("backward"):
-            loss.backward()
-    else:
-        losses = chunked_backward(parallel, objective, batch, chunk_size=chunk_size, autocast=autocast)
-        loss = torch.stack(list(losses.values())).sum()
+    with parallel.still_norms.folded():
+        if chunk_size is None or chunk_size >= max(batch.shares, default=len(batch)):
+            losses = whole_backward(parallel, objective, batch, autocast=autocast)
+        else:
+            losses = chunked_backward(parallel, objective, batch, chunk_size=chunk_size, autocast=autocast)
     parallel.finish_gradients(list(learned_part(objective).parameters()))
-    scalars = {**losses, "loss": loss}
+    scalars = {**losses, "loss": torch.stack(list(losses.values())).sum()}
     with record_function("optimizer"):
         if max_grad_norm is not None:
             trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -56,3 +50,21 @@ def train_step(
         optimizer.step()
         parallel.model.clamp_logit_scale()
     return {name: value.detach() for name, value in scalars.items()}
+
+
+def whole_backward(
+    parallel: Alone,
+    objective: Objective,
+    batch: ImageTextBatch,
+    *,
+    autocast: Callable[[], AbstractContextManager[None]],
+) -> dict[str, Tensor]:
+    """Add the gradients of a batch, all in one pass, to the model's parameters; returns the losses."""
+    with autocast():
+        features = parallel.forward(batch)
+    with record_function("loss"):
+        losses = dict(objective(features, batch))
+        loss = torch.stack(list(losses.values())).sum()
+    with record_function("backward"):
+        loss.backward()
+    return losses

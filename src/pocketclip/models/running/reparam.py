@@ -24,11 +24,15 @@ def reparameterize(model: DualEncoder) -> DualEncoder:
     fused = copy.deepcopy(model)
     fused.text_encoder = fuse_text_tower(model.text_encoder)
     if not isinstance(model.image_encoder, (CachedTower, NoTower)):
-        shape = (2, 3, *model.image_encoder.preprocess.shape)
-        noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
-        example = noise.to(torch.uint8).to(model.logit_scale.device)
-        fused.image_encoder = fuse_image_tower(model.image_encoder, example)
+        fused.image_encoder = fuse_image_tower(model.image_encoder, example_for(model))
     return fused.eval()
+
+
+def example_for(model: DualEncoder) -> Tensor:
+    """Two images of noise as a model's image tower takes them, on its device."""
+    shape = (2, 3, *model.image_encoder.preprocess.shape)
+    noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
+    return noise.to(torch.uint8).to(model.logit_scale.device)
 
 
 def fuse_image_tower(tower: Module, example: Tensor) -> Module:
@@ -61,7 +65,14 @@ def join_branches(tower: Module) -> Module:
 
 
 def fold_batch_norms(tower: Module, example: Tensor) -> Module:
-    """A copy of a tower for inference, in which each batch norm is part of the convolution before it.
+    """A copy of a tower for inference, in which each batch norm of `foldable_norms` is part of its convolution."""
+    plain = copy.deepcopy(tower).eval()
+    pairs = foldable_norms(plain, example)
+    return _fold(plain, pairs).to(memory_format=torch.channels_last) if pairs else plain
+
+
+def foldable_norms(tower: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions and of the batch norms that can be a part of them.
 
     Pairs are found by the order of registration, which in most convolutional timm towers is the order of execution,
     and the result is checked on `example`: where it differs, only pairs within one module are folded, and where that
@@ -71,13 +82,9 @@ def fold_batch_norms(tower: Module, example: Tensor) -> Module:
     pairs = _pairs(plain)
     siblings = [(before, after) for before, after in pairs if before.rpartition(".")[0] == after.rpartition(".")[0]]
     if not pairs:
-        return plain
+        return []
     expected = _output(plain, example)
-    for chosen in (pairs, siblings):
-        folded = _fold(plain, chosen)
-        if agree(_output(folded, example), expected):
-            return folded.to(memory_format=torch.channels_last)
-    return plain
+    return next((chosen for chosen in (pairs, siblings) if agree(_output(_fold(plain, chosen), example), expected)), [])
 
 
 @torch.inference_mode()
@@ -112,11 +119,11 @@ def _fold(tower: Module, pairs: Iterable[tuple[str, str]]) -> Module:
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         folded.set_submodule(before, fuse_conv_bn_eval(convolution, norm))
-        folded.set_submodule(after, _activation_of(norm))
+        folded.set_submodule(after, activation_of(norm))
     return folded
 
 
-def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
+def activation_of(norm: nn.BatchNorm2d) -> nn.Module:
     """What is left of a batch norm once folded: timm's BatchNormAct2d also drops and activates."""
     parts = [getattr(norm, name) for name in ("drop", "act") if isinstance(getattr(norm, name, None), nn.Module)]
     kept = [part for part in parts if not isinstance(part, nn.Identity)]
