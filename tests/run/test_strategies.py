@@ -39,6 +39,16 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "color_jitter": {"train": {"augment": {"color_jitter": {}}}},
     "lit": {"train": {"learning_rate": {"heads": 0.002, "text_encoder": 0.001}}},
     "lit, images cached": {"train": {"learning_rate": {"heads": 0.002, "text_encoder": 0.001}, "cache": {}}},
+    "heads first, then lit, images cached": {
+        "heads_first": {
+            "num_steps": 3,
+            "batch_size": 4,
+            "num_workers": 0,
+            "learning_rate": {"heads": 0.002},
+            "cache": {},
+        },
+        "train": {"learning_rate": {"heads": 0.002, "text_encoder": 0.001}, "cache": {}},
+    },
     "sigmoid": {"objective": {"kind": "contrastive", "loss": {"kind": "sigmoid"}}, "model": {"logit_bias": -1.1}},
     "multi-caption": {
         "objective": {"kind": "contrastive", "loss": {"kind": "multi_positive"}},
