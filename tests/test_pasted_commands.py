@@ -64,7 +64,7 @@ NOT_HERE = {
     r"--nnodes|srun|scontrol": "several machines",
     r"train s_smke/nlvr2|runs/nlvr2": "NLVR2's pictures",
     r"protocol=|--suite datacomp|data (sugarcrepe|winoground|winogavil|aro):|wds_": "published data sets",
-    r"study flickr/flickr8k_ladder": "rows of batches of a thousand photos, and these tests have fifty",
+    r"study flickr/flickr8k_(ladder|text_ways|whole_pairs)": "rows need hundreds of photos, these tests have fifty",
     r"study flickr/flickr8k_(steps|small)": "whole trainings, whose recipes are typed one by one",
     r"cuhk_|rstp_reid": "pictures that researchers are given who ask for them",
 }
