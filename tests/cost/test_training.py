@@ -23,6 +23,7 @@ from pocketclip.tokenizer import train_tokenizer
 from pocketclip.train.config import TrainConfig
 from pocketclip.train.modes import set_modes
 from pocketclip.train.optimizer import build_optimizer
+from pocketclip.train.parallel import Alone
 from pocketclip.train.step import learned_part, train_step
 from pocketclip.types import ImageTextBatch, Objective, TeacherInputs
 from teachers import write_bundle_teacher
@@ -76,12 +77,13 @@ def counted(whole: DualEncoder, work: SampleWork, stage: TrainConfig, objective:
     others = list(learned_part(objective).parameters())
     optimizer = build_optimizer(model, stage.optimizer, stage.learning_rate, others)
     set_modes(model, stage)
-    batch = batch_for(whole, work, teacher)
+    batch, parallel = batch_for(whole, work, teacher), Alone(model)
+    assert parallel.still_norms is not None  # chosen once a stage, before its first step
     with counted_macs() as counter:
         if teacher is not None:
             batch = teacher(batch, stage.chunk_size)
         train_step(
-            model, objective, batch, optimizer, max_grad_norm=1.0, chunk_size=stage.chunk_size,
+            parallel, objective, batch, optimizer, max_grad_norm=1.0, chunk_size=stage.chunk_size,
             autocast=nullcontext,
         )  # fmt: skip
     return counter.get_total_flops() / 2 / BATCH
