@@ -12,6 +12,7 @@ from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.reparam import fold_batch_norms
+from pocketclip.preprocess import PreprocessConfig
 from pocketclip.train.modes import batch_norms
 from pocketclip.train.still_norms import StillNorms
 
@@ -169,6 +170,55 @@ def test_activations_that_are_computed_again_have_the_same_gradients() -> None:
     with StillNorms.of(model).folded():
         _, folded_gradients = outputs_and_gradients(model)
     assert_same(folded_gradients, gradients)
+
+
+class Crossed(nn.Module):
+    """Batch norms that are registered behind the other one's convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.behind_second = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.second, self.behind_first = nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6)
+        self.preprocess = PreprocessConfig(image_size=16)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        inner = self.behind_first(self.first(pixels / 255)).relu()
+        outer: Tensor = self.behind_second(self.second(inner)).mean(dim=(2, 3))
+        return outer
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_norms_of_other_convolutions_are_left_alone_before_they_have_learned_anything(is_learned: bool) -> None:
+    tower = Crossed().eval()
+    if is_learned:
+        nn.init.uniform_(tower.behind_first.weight, 0.5, 1.5)
+        nn.init.normal_(tower.behind_second.running_mean)
+    model = model_of("resnet18")
+    model.image_encoder = tower  # type: ignore[assignment]
+    assert StillNorms.of(model).pairs == []
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_towers_that_have_learned_nothing_are_folded_too(name: str) -> None:
+    model = model_of(name)
+    stand_still(model)
+    for norm in batch_norms(model):
+        norm.reset_running_stats()
+        nn.init.zeros_(norm.weight)  # as the last ones of residual blocks begin
+    assert len(StillNorms.of(model).pairs) == len(batch_norms(model))
+
+
+def test_in_bfloat16_it_is_as_near_as_the_plain_layers() -> None:
+    model = model_of("resnet18")  # depthwise convolutions are computed in float32
+    stand_still(model)
+    norms = StillNorms.of(model)
+    with torch.no_grad():
+        exact = model.image_encoder(images())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            plain = model.image_encoder(images()).float()
+            with norms.folded():
+                folded = model.image_encoder(images()).float()
+    assert float((folded - exact).norm()) < 1.5 * float((plain - exact).norm())
 
 
 def test_a_model_without_batch_norms_has_none() -> None:

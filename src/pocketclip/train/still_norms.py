@@ -6,11 +6,12 @@ the batch norm's own weight and bias, too, and spares two passes over every feat
 (`benchmarks/still_norms.py`). Weights, names and checkpoints stay as they are.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from pocketclip.models.dual_encoder import DualEncoder
 from pocketclip.models.running.reparam import activation_of, example_for, foldable_norms
 
+Tower = TypeVar("Tower", bound=nn.Module)
 COPYING = (nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.SiLU, nn.Mish)
 """Activations whose backward pass needs what they were given, of which they keep a copy where they work in place."""
 
@@ -33,7 +35,7 @@ class StillNorms:
         """Those of a model's image tower."""
         tower, pairs = model.image_encoder, []
         if any(isinstance(module, nn.BatchNorm2d) and not module.training for module in tower.modules()):
-            for before, after in foldable_norms(tower, example_for(model)):
+            for before, after in foldable_norms(told_apart(tower), example_for(model)):
                 pairs.append((tower.get_submodule(before), tower.get_submodule(after)))
         return cls(pairs)  # type: ignore[arg-type]
 
@@ -54,6 +56,25 @@ class StillNorms:
                 part.inplace = True
             for module in (module for pair in still for module in pair):
                 module.__dict__.pop("forward", None)
+
+
+@torch.no_grad()
+def told_apart(tower: Tower) -> Tower:
+    """A copy of a tower no two batch norms of which do the same.
+
+    One that has learned nothing yet does nothing, so it would seem to be a part of any convolution.
+    """
+    copied, random = copy.deepcopy(tower), torch.Generator().manual_seed(0)
+    for norm in copied.modules():
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+            continue
+        drawn = torch.rand(4, norm.num_features, generator=random).to(norm.running_mean)  # between 0 and 1
+        norm.running_mean.add_((drawn[0] - 0.5) * norm.running_var.sqrt() / 4)
+        norm.running_var.mul_(0.8 + 0.4 * drawn[1])
+        if norm.affine:
+            norm.weight.mul_(0.8 + 0.4 * drawn[2]).add_(0.1 * drawn[2])  # some begin with 0
+            norm.bias.add_((drawn[3] - 0.5) / 4)
+    return copied
 
 
 def _convolved(convolution: nn.Conv2d, norm: nn.BatchNorm2d, images: Tensor) -> Tensor:
