@@ -190,6 +190,7 @@ def test_a_folder_that_another_process_is_at_work_in(pocketclip: Run, make_folde
         assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("made_up")
 def test_a_limit_that_is_not_kept_after_all_is_said(
     pocketclip: Run, make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,6 +71,7 @@ def test_it_is_named_and_the_work_goes_on(
         assert ended.err.count("1 item was left out.") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 def test_training_names_it_and_goes_on(pocketclip: Run, photos: Path, tmp_path: Path, cached: bool) -> None:
     settings = tiny_recipe_settings(num_steps=6, **({"cache": {}} if cached else {}))

@@ -140,6 +140,7 @@ def dated_back(file: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "train's test split", "embed", "convert"])
 def test_verified_work_does_not_go_on_with_other_bytes(
     pocketclip: Run,

@@ -86,6 +86,7 @@ LITE = {"name": "tf_efficientnet_lite0"}
 PADDED_OTHERWISE = {"name": "efficientnet_lite0", "normalization": "imagenet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "first", "second"),
     [

@@ -89,6 +89,7 @@ def test_every_size_is_checked_here() -> None:
     assert len(OURS) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_parameters(name: str) -> None:
     _, model = build(name)
@@ -155,6 +156,7 @@ def test_our_own_sizes_are_small(name: str) -> None:
     assert config.text_encoder.tokenizer == "captions"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCALING)
 def test_towers_of_the_scaling_study_are_as_published(name: str) -> None:
     config, model = build(name)
@@ -177,6 +179,7 @@ def test_towers_for_a_laptop_cost_what_they_should(name: str) -> None:
     assert read_size(name)["text_encoder"] == read_size("laptop_vit_m")["text_encoder"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VIT)
 def test_the_ladder_has_the_widths_and_depths_of_its_formula(name: str) -> None:
     _, step, patch_size = name.split("_")

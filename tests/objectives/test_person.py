@@ -198,6 +198,7 @@ def curve(rank: int, terms: str, way: str, chunk_size: int | None) -> list[float
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "way", "chunk_size"),
     [

@@ -171,6 +171,7 @@ def browse(page: Path, profile: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 def test_a_head_sorts_by_its_column_and_back(tmp_path: Path) -> None:
     path, _ = write_board([board_results(tmp_path)], tmp_path / "board.html")

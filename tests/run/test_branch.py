@@ -172,6 +172,7 @@ def test_other_data_are_no_trunk(trunk: Path, tmp_path: Path) -> None:
         run(tmp_path / "run", {"data": data}, **SHORT, branch=str(trunk))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [{"kind": "cosine"}, {"kind": "plateau"}])
 def test_only_constant_runs_are_trunks(schedule: dict[str, object], tmp_path: Path) -> None:
     run(tmp_path / "trunk", **{**LONG, "schedule": schedule, "evaluate_every": 1.0})
@@ -185,6 +186,7 @@ def test_early_stages_neither_branch_nor_keep() -> None:
         Recipe.parse(values, place="x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["", '{"run": '])
 def test_a_damaged_note_of_the_trunk_names_the_cure_that_works(trunk: Path, tmp_path: Path, cut: str) -> None:
     settings = {**SHORT, "branch": {"run": str(trunk), "step": 6}}

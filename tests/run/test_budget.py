@@ -26,6 +26,7 @@ def record(folder: Path, *, price: float | None = None, **changes: Any) -> RunRe
     return train(recipe, folder, name="tiny", watch=QuietWatch(), dollars_per_hour=price).record
 
 
+@pytest.mark.slow
 def test_multiply_accumulates_pay_for_so_many_steps(tmp_path: Path) -> None:
     plain = record(tmp_path / "plain")
     assert plain.budget is None
@@ -126,6 +127,7 @@ def test_on_two_devices_a_device_hour_is_half_an_hour(monkeypatch: pytest.Monkey
     assert budgets.seconds_for(run_with(), "train", config)() == pytest.approx(1800)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [{"macs": 1000}, {"dollars": 1}, {"joules": 1}])
 def test_the_change_named_for_an_earlier_stage_is_one_that_works(tmp_path: Path, amount: dict[str, float]) -> None:
     settings: Any = tiny_recipe_settings(num_steps=1)

@@ -164,6 +164,7 @@ def test_a_run_writes_a_bank_of_its_training_data_alone_and_scores_with_it(tmp_p
     assert "over 10 captions and 6 pictures of" in loaded.card
 
 
+@pytest.mark.slow
 def test_a_run_without_a_bank_scores_the_same_but_for_the_corrected(tmp_path: Path) -> None:
     plain = train(
         Recipe.parse(tiny_recipe_settings(num_steps=2), place="test"), tmp_path / "a", name="x", watch=QuietWatch()

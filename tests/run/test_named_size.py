@@ -17,6 +17,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"chunk_size": 2, "checkpoint_activations": True, "batch_norm": "frozen"}])
 def test_a_small_size_trains(options: dict[str, object], tmp_path: Path) -> None:
     recipe = Recipe.parse({**tiny_recipe_settings(**options), "model": SMALL}, place="test")

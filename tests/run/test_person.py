@@ -38,6 +38,7 @@ def run(folder: Path, recipe: Recipe) -> Any:
     return train(recipe, folder / "run", name="test", watch=QuietWatch())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", [ALL, [*ALL, MASKED]], ids=["features", "words"])
 def test_every_term_trains_and_the_model_is_measured_by_identity(tmp_path: Path, terms: list[dict[str, Any]]) -> None:
     outcome = run(tmp_path, recipe(tmp_path, terms, train={"identity_batches": {"views": 2}}))
@@ -51,6 +52,7 @@ def test_every_term_trains_and_the_model_is_measured_by_identity(tmp_path: Path,
     assert not [name for name in names if "learned" in name or "guess" in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [1, 3, 5])
 def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path, killed_at: int) -> None:
     own = recipe(tmp_path, [*ALL, MASKED], train={"identity_batches": {"views": 2}, "captions_per_image": 2})
@@ -59,6 +61,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path, killed_at: int)
         assert torch.equal(value, whole[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [2, 7])
 def test_heads_first_hands_the_classifier_on_to_the_towers(tmp_path: Path, killed_at: int) -> None:
     heads = {"num_steps": 6, "batch_size": 8, "learning_rate": {"heads": 0.01}, "cache": {}, "checkpoint_every": 2}
@@ -69,6 +72,7 @@ def test_heads_first_hands_the_classifier_on_to_the_towers(tmp_path: Path, kille
         assert torch.equal(value, whole[name]), name
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_larger_teacher_too(tmp_path: Path) -> None:
     run(tmp_path, recipe(tmp_path, [{"kind": "contrastive"}]))
     teacher = [{"kind": "bundle", "path": str(tmp_path / "run" / "bundle")}]

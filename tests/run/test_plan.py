@@ -45,6 +45,7 @@ def test_a_given_speed_and_price_are_plain_arithmetic() -> None:
     assert ["price at $3600 an hour", "$8.00"] in plan_rows(found)
 
 
+@pytest.mark.slow
 def test_a_bank_is_part_of_the_bundle() -> None:
     made = recipe().model_copy(update={"hubs": LogSumExp(num_captions=10, num_images=5)})
     sizes = [plan("this", made=own).storage_bytes["bundle"] for own in (recipe(), made)]

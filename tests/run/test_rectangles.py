@@ -45,6 +45,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tower", "changes"), CASES)
 def test_a_bundle_of_a_rectangle_answers_as_the_model_that_was_trained(
     tower: str, changes: dict[str, Any], tmp_path: Path
@@ -65,6 +66,7 @@ def test_a_bundle_of_a_rectangle_answers_as_the_model_that_was_trained(
     assert "96 x 32 px" in (tmp_path / "run/bundle/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_stage_at_another_rectangle_trains_the_same_vit(tmp_path: Path) -> None:
     early = {"name": "low", "num_steps": 2, "batch_size": 4, "learning_rate": RATES, "num_workers": 0}
     run(tmp_path / "run", "vit", early=[{**early, "image_size": [48, 16]}])
@@ -74,6 +76,7 @@ def test_a_stage_at_another_rectangle_trains_the_same_vit(tmp_path: Path) -> Non
         run(tmp_path / "other", "vit", early=[{**early, "image_size": [50, 16]}])
 
 
+@pytest.mark.slow
 def test_a_rectangle_is_weighed(tmp_path: Path) -> None:
     outcome = run(tmp_path / "run", "efficientnet")
     tall = cost_of(str(tmp_path / "run"), seconds=0.01).metrics
@@ -82,6 +85,7 @@ def test_a_rectangle_is_weighed(tmp_path: Path) -> None:
     assert isinstance(outcome.model.preprocess, PreprocessConfig)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tower", ["vit", "clip resnet"])
 def test_a_bundle_of_squares_is_trained_on_with_rectangles(tower: str, tmp_path: Path) -> None:
     run(tmp_path / "square", tower, size=64)

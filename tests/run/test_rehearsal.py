@@ -32,6 +32,7 @@ def test_every_part_of_a_run_is_reckoned() -> None:
     assert found.hours * 3600 == pytest.approx(sum(found.seconds.values()), rel=0.01, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [None, {"seconds": 500}])
 def test_a_bank_against_hubs_is_reckoned(budget: dict[str, float] | None) -> None:
     settings: Any = tiny_recipe_settings(**({} if budget is None else {"budget": budget}))

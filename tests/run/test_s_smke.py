@@ -37,6 +37,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(folder) if "loss" in row]
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_teacher_of_images(tmp_path: Path) -> None:
     rates = {"heads": 0.01, "image_encoder": 0.005, "text_encoder": 0.005}
     recipe = make({"kind": "mse"}, num_steps=24, learning_rate=rates)

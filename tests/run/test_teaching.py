@@ -98,6 +98,7 @@ def test_a_run_on_cached_images_goes_on_with_the_same_bits(tmp_path: Path) -> No
         assert torch.equal(expected, actual)
 
 
+@pytest.mark.slow
 def test_a_stage_on_cached_images_before_both_towers_hears_the_teachers(tmp_path: Path) -> None:
     data = write_reinforced(tmp_path / "data")
     cached = {**WITHOUT_IMAGE_TOWER, "cache": {"views": "stored"}, "log_every": 1}
@@ -154,6 +155,7 @@ def live_recipe(bundle: Path, objective: dict[str, Any], **changes: Any) -> Reci
     return Recipe.parse({**settings, "objective": objective, "teachers": teachers}, place="test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_live_teachers_see_every_batch(tmp_path: Path, bundle: Path, kind: str) -> None:
     recipe = live_recipe(bundle, OBJECTIVES[kind], augment={"crop_scale": [0.5, 1.0]})

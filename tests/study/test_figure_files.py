@@ -23,6 +23,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_grid_has_pictures_and_all_of_its_numbers(tmp_path: Path) -> None:
     record = grid_record(budgets=[24e3, 48e3, 96e3, 192e3, 384e3])
     folder = write_grid(tmp_path / "grid", record)

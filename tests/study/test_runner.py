@@ -195,6 +195,7 @@ def test_a_stopped_study_has_a_table_of_what_is_finished(
     assert score_rows(record)[1][0] == "fast heads (0 of 2 seeds)"
 
 
+@pytest.mark.slow
 def test_a_study_compares_corrected_scores_where_all_runs_have_a_bank(
     study: Callable[..., Study], tmp_path: Path, training: QuickTraining
 ) -> None:

@@ -64,6 +64,7 @@ def check_each_once(record: StudyRecord, simulated: Simulated, count: int) -> No
     assert record.failed == {}
 
 
+@pytest.mark.slow
 def test_two_hundred_instant_cells_by_four_processes(grid: Make, tmp_path: Path) -> None:
     simulated = Simulated(tmp_path)
     assert several(4, grid(20, 10), tmp_path / "out", simulated) == [0, 0, 0, 0]

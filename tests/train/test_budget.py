@@ -179,6 +179,7 @@ class StopAt(Watch):
             raise Interrupted("stopped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [5, 9, 41, 97])
 def test_a_pause_is_not_counted_and_resuming_is_exact(tmp_path: Path, clock: Clock, stopped_at: int) -> None:
     whole = run(tmp_path / "whole", clock, checkpoint_every=1)

@@ -181,6 +181,7 @@ def test_captions_are_drawn_anew_each_epoch(
     assert len(set().union(*drawn)) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_captions", [2, 3, 5])
 def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_without(
     batches: Callable[..., Iterator[ImageTextBatch]], num_captions: int
@@ -197,6 +198,7 @@ def test_every_caption_is_drawn_equally_often_with_a_mirrored_picture_and_withou
     assert all(abs(count - expected) < 4.5 * expected**0.5 for count in counts.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each_caption", [False, True])
 def test_captions_of_mirrored_pictures_have_left_and_right_swapped(
     batches: Callable[..., Iterator[ImageTextBatch]], each_caption: bool

@@ -253,6 +253,7 @@ def test_json_gives_a_view_back_unchanged() -> None:
             assert ViewParameters.from_json(json.loads(json.dumps(drawn.to_json()))) == drawn
 
 
+@pytest.mark.slow
 def test_another_process_renders_the_same_bits(picture: Picture) -> None:
     """A new interpreter with other hash seeds, from the file and the numbers alone."""
     views = [draw_view(EVERYTHING, picture.size, [5, number]) for number in range(20)]

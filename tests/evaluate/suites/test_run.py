@@ -331,6 +331,7 @@ LEARNED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bundle", "another library's"])
 def test_images_are_read_and_embedded_once_for_all_tasks_probes_and_shots_included(
     kind: str, tiny_pretrained: PretrainedModel, root: Path, tmp_path: Path, decoded: Counted

@@ -244,6 +244,7 @@ def test_the_packaged_tower_names_drawn_objects_with_its_own_classifier() -> Non
     assert (logits > right).sum(1).max() < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_vit", "beit_base_patch16_224", "vit_tiny_patch16_dinov3_qkvb"])
 def test_the_first_blocks_alone_give_the_tokens_of_the_whole_towers_block(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)

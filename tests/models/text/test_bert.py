@@ -78,6 +78,7 @@ def test_other_architectures_are_left_to_transformers(change: dict[str, Any]) ->
     assert is_plain_bert(TINY)
 
 
+@pytest.mark.slow
 def test_a_query_imports_no_transformers(tiny_pretrained: PretrainedModel, tmp_path: Path) -> None:
     folder = tiny_pretrained.save_pretrained(tmp_path / "bundle")
     config = json.loads((folder / "config.json").read_text())

@@ -25,6 +25,7 @@ def fitting_of(**stages: Any) -> Fitting:
     return Fitting(request=request, lines=("Because.",), seconds={}, recipe=recipe.model_dump(mode="json"))
 
 
+@pytest.mark.slow
 def test_heads_that_use_up_the_time_are_what_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     step = Trainer._step

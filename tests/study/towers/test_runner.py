@@ -132,6 +132,7 @@ def test_what_a_tower_lacks_is_told_in_its_row_and_tried_again(here: Here, tmp_p
     assert again.rows[0].cost == record.rows[0].cost
 
 
+@pytest.mark.slow
 def test_towers_with_weights_get_a_score(here: Here, tmp_path: Path, classes: str) -> None:
     import timm
     import torch
