@@ -109,6 +109,8 @@ def test_the_readme_says_what_the_quickstart_scored() -> None:
     words = " ".join((ROOT / "README.md").read_text().split())
     assert f"tested on {values['num_images']} emoji" in words
     assert f"{score['value']} of 100 sentences (95 % interval {score['low']} to {score['high']})" in words
+    corrected = 100 * values["corrected_text_to_image_recall@1"]["value"]
+    assert f"for {corrected:.1f} with [hubs corrected]" in words
     assert f"by chance for {100 * values['chance_recall@1']:.2f}" in words
     assert "learns in under a minute" in words
     assert values["wall_seconds"] < 60
