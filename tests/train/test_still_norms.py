@@ -221,6 +221,14 @@ def test_in_bfloat16_it_is_as_near_as_the_plain_layers() -> None:
     assert float((folded - exact).norm()) < 1.5 * float((plain - exact).norm())
 
 
+def test_a_compiled_tower_is_left_to_the_compiler() -> None:
+    model = model_of("resnet18")
+    stand_still(model)
+    assert len(StillNorms.of(model).pairs) == len(batch_norms(model))
+    model.compile_for_training()
+    assert not StillNorms.of(model).pairs
+
+
 def test_a_model_without_batch_norms_has_none() -> None:
     model = model_of("vit_tiny_patch16_224")
     assert StillNorms.of(model).pairs == []

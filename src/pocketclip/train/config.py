@@ -167,7 +167,7 @@ class TrainConfig(Config):
     compile: bool = False
     """Run the towers through torch.compile: minutes at the start, faster steps. Worth it on GPUs and in long runs."""
     batch_norm: Literal["train", "frozen"] = "train"
-    """`frozen` keeps the pretrained statistics of a trained tower."""
+    """`frozen` keeps the pretrained statistics of a trained tower, and is faster (`train/still_norms.py`)."""
     precision: Precision = "auto"
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Evaluate and keep a running average of the weights."""

@@ -32,8 +32,10 @@ class StillNorms:
 
     @classmethod
     def of(cls, model: DualEncoder) -> Self:
-        """Those of a model's image tower."""
+        """Those of a model's image tower; none of a tower that torch.compile fuses itself."""
         tower, pairs = model.image_encoder, []
+        if tower._compiled_call_impl is not None:
+            return cls()
         if any(isinstance(module, nn.BatchNorm2d) and not module.training for module in tower.modules()):
             for before, after in foldable_norms(told_apart(tower), example_for(model)):
                 pairs.append((tower.get_submodule(before), tower.get_submodule(after)))
