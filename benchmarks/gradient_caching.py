@@ -9,19 +9,11 @@ The large batch's bytes, tokens and features are part of it: they are what a lar
 
 import json
 import sys
-import threading
 import time
-from pathlib import Path
 
-from record import arguments, finish, in_a_process
+from record import PeakMemory, arguments, finish, in_a_process
 
 CHUNK, LARGE, SIDE, TOKENS = 64, 4096, 96, 16
-
-
-def held() -> float:
-    """MiB of anonymous memory of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 1024
 
 
 def measure(batch_size: int) -> dict[str, float]:
@@ -49,37 +41,27 @@ def measure(batch_size: int) -> dict[str, float]:
     rates = LearningRates(heads=1e-3, image_encoder=1e-4, text_encoder=1e-5)
     optimizer = build_optimizer(model, AdamWConfig(), rates)
     objective, parallel = ContrastiveObjectiveConfig().build(), Alone(model)
-    before, peak, stop = held(), 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not stop.wait(0.01):
-            peak = max(peak, held())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    batch = ImageTextBatch(
-        images=torch.randint(0, 256, (batch_size, SIDE, SIDE, 3), dtype=torch.uint8).permute(0, 3, 1, 2),
-        tokens=torch.randint(1000, 20000, (batch_size, TOKENS)),
-        token_mask=torch.ones(batch_size, TOKENS, dtype=torch.bool),
-        image_ids=torch.arange(batch_size),
-        caption_ids=torch.arange(batch_size),
-    )
-    started = time.perf_counter()
-    for _ in range(3 if batch_size == CHUNK else 1):
-        train_step(
-            parallel,
-            objective,
-            batch,
-            optimizer,
-            autocast=lambda: autocast("auto", torch.device("cpu")),
-            max_grad_norm=1.0,
-            chunk_size=CHUNK,
+    with PeakMemory() as memory:
+        batch = ImageTextBatch(
+            images=torch.randint(0, 256, (batch_size, SIDE, SIDE, 3), dtype=torch.uint8).permute(0, 3, 1, 2),
+            tokens=torch.randint(1000, 20000, (batch_size, TOKENS)),
+            token_mask=torch.ones(batch_size, TOKENS, dtype=torch.bool),
+            image_ids=torch.arange(batch_size),
+            caption_ids=torch.arange(batch_size),
         )
-    seconds = time.perf_counter() - started
-    stop.set()
-    thread.join()
-    return {"mib": peak - before, "seconds": seconds}
+        started = time.perf_counter()
+        for _ in range(3 if batch_size == CHUNK else 1):
+            train_step(
+                parallel,
+                objective,
+                batch,
+                optimizer,
+                autocast=lambda: autocast("auto", torch.device("cpu")),
+                max_grad_norm=1.0,
+                chunk_size=CHUNK,
+            )
+        seconds = time.perf_counter() - started
+    return {"mib": memory.mebibytes, "seconds": seconds}
 
 
 def main() -> None:

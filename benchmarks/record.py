@@ -4,8 +4,9 @@ import argparse
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pocketclip.hardware import Load
 from pocketclip.records import Provenance, code_version, now
@@ -32,6 +33,35 @@ def in_a_process(script: str, *words: object) -> dict[str, Any]:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return values
+
+
+class PeakMemory:
+    """Within, watches the anonymous memory of this process (RssAnon); `mebibytes` is the most above the start."""
+
+    def __init__(self) -> None:
+        self._before, self._peak, self._stop = _held(), 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            self._peak = max(self._peak, _held())
+
+    @property
+    def mebibytes(self) -> float:
+        return self._peak - self._before
+
+
+def _held() -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1024
 
 
 def finish(script: str, values: dict[str, Any], *, write: bool, group: str | None = None) -> None:

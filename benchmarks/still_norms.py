@@ -10,19 +10,11 @@ trains them, the text tower frozen; each side in processes of its own, in turns.
 import json
 import statistics
 import sys
-import threading
 import time
-from pathlib import Path
 
-from record import arguments, finish, in_a_process
+from record import PeakMemory, arguments, finish, in_a_process
 
 ROUNDS, STEPS, BATCH = 5, 3, 64
-
-
-def held() -> float:
-    """MiB of anonymous memory of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 1024
 
 
 def measure(side: str) -> dict[str, float]:
@@ -61,23 +53,13 @@ def measure(side: str) -> dict[str, float]:
         precision = lambda: autocast("auto", torch.device("cpu"))  # noqa: E731
         train_step(parallel, objective, batch, optimizer, autocast=precision, max_grad_norm=1.0)
 
-    before, peak, stop = held(), 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not stop.wait(0.01):
-            peak = max(peak, held())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    step()
-    started = time.perf_counter()
-    for _ in range(STEPS):
+    with PeakMemory() as memory:
         step()
-    seconds = (time.perf_counter() - started) / STEPS
-    stop.set()
-    thread.join()
-    return {"images_per_second": BATCH / seconds, "mebibytes": peak - before}
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            step()
+        seconds = (time.perf_counter() - started) / STEPS
+    return {"images_per_second": BATCH / seconds, "mebibytes": memory.mebibytes}
 
 
 def main() -> None:

@@ -74,8 +74,7 @@ def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teach
     if not needs.asks_teachers:
         return Teaching()
     if stored is not None:
-        brought = Teachers(stored.teachers, average_views=stored.average_views)
-        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=brought)
+        return Teaching(tuple(teacher.width for teacher, _ in stored.teachers), brought=Teachers(stored.teachers))
     teachers = build_teachers(recipe.teachers, device, recipe.train.precision)
     live = LiveTeachers(teachers, with_captions=needs.teachers == "captions")
     return Teaching(tuple(teacher.embed_dim for teacher in teachers), live, Teachers(readers=live.readers))

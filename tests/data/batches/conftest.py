@@ -44,7 +44,7 @@ def put_together(tokenizer: Tokenizer) -> Callable[..., TrainingBatches]:
             captions = EachCaption(last_captions)
         if with_features:
             assert source.stored is not None
-            teachers = Teachers(source.stored.teachers, average_views=source.stored.average_views)
+            teachers = Teachers(source.stored.teachers)
         views = views_of(source, augment or AugmentConfig(), PREPROCESS, num_views=num_views)
         return TrainingBatches(source, plan, captions=captions, views=views, tokenizer=tokenizer, teachers=teachers)
 

@@ -116,22 +116,6 @@ def test_features_are_those_of_the_view_and_the_captions_shown(
     assert len(seen) > COUNT
 
 
-def test_a_teacher_can_say_the_same_of_every_view_of_a_picture(
-    source: Source, give: Callable[..., Iterator[ImageTextBatch]], tmp_path: Path
-) -> None:
-    """The mean of what is stored of its views, each teacher's of unit length; pictures and captions are as without."""
-    plain = list(give(source, **TAUGHT))
-    averaged = list(give(open_source(f"reinforced:{tmp_path / 'out'},average_views=true"), **TAUGHT))
-    assert_same([replace(batch, teachers=()) for batch in plain], [replace(batch, teachers=()) for batch in averaged])
-    for one, other in zip(plain, averaged, strict=True):
-        stored = [made(number).features[: MANIFEST.num_views] for number in one.indices.tolist()]
-        rows = np.stack(stored).astype(np.float16).astype(np.float32).mean(axis=1)
-        for columns, before, after in zip(MANIFEST.columns, one.teachers, other.teachers, strict=True):
-            assert torch.equal(before.text, after.text)
-            torch.testing.assert_close(after.image, unit(rows[:, columns]))
-            assert not torch.allclose(before.image, after.image)
-
-
 def test_each_stored_view_comes_once_before_any_comes_twice() -> None:
     orders = [[draw_view_number(4, 0, epoch, item) for epoch in range(8)] for item in range(20)]
     assert all(sorted(order[:4]) == sorted(order[4:]) == [0, 1, 2, 3] for order in orders)

@@ -113,13 +113,6 @@ def test_some_of_the_teachers_are_chosen_by_name(tmp_path: Path) -> None:
         open_source({"kind": "reinforced", "folder": str(folder), "teachers": [second.name, "nobody"]})
 
 
-def test_what_is_said_of_the_views_of_a_picture_can_be_averaged(tmp_path: Path) -> None:
-    folder = write(tmp_path / "out")
-    stored = [open_source(f"reinforced:{folder}{settings}").stored for settings in ("", ",average_views=true")]
-    assert [one.average_views for one in stored if one is not None] == [False, True]
-    assert open_source(f"reinforced:{folder},average_views=true").name == open_source(f"reinforced:{folder}").name
-
-
 def test_half_precision_is_that_of_torch() -> None:
     values = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
     values[0] = np.linspace(-1, 1, 100)

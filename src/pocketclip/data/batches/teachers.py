@@ -29,8 +29,6 @@ class Teachers:
 
     stored: tuple[StoredColumns, ...] = ()
     """Teachers whose features reinforced data hold, with their columns of a stored row."""
-    average_views: bool = False
-    """Whether what they say of a view is the mean over all views of its picture."""
     readers: tuple[TeacherReader, ...] = ()
     """Of live teachers: each gets the views at its size and the captions in its tokens."""
 
@@ -39,10 +37,7 @@ class Teachers:
         if not self.stored:
             return None
         assert item.stored is not None, "nothing is stored"
-        num_views = len(item.stored.views)
-        features: Floats = item.stored.features[[view, *(num_views + text for text in texts)]]
-        if self.average_views:
-            features[0] = item.stored.features[:num_views].mean(axis=0)
+        features: Floats = item.stored.features[[view, *(len(item.stored.views) + text for text in texts)]]
         return features
 
     def join(

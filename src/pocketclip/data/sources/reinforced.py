@@ -9,7 +9,6 @@ import functools
 import hashlib
 import io
 import json
-import operator
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from pocketclip.data.captions import clean_captions
 from pocketclip.data.pictures.augment import ViewParameters
@@ -53,8 +52,6 @@ class ReinforcedSourceConfig(SourceSettings):
     folder: str
     teachers: tuple[str, ...] = ()
     """Names of the stored teachers to learn from; empty means all of them."""
-    average_views: bool = Field(default=False, exclude_if=operator.not_)
-    """Learn what a teacher says of a picture, the mean over its views, whichever view is shown."""
 
     @field_validator("teachers", mode="before")
     @classmethod
@@ -67,8 +64,7 @@ class ReinforcedSourceConfig(SourceSettings):
         manifest = read_manifest(folder)
         for shard in manifest.shards:
             check_shard(folder, shard)
-        name = f"reinforced:{self.folder}"
-        return ReinforcedSource(name, folder, manifest, self.teachers, average_views=self.average_views)
+        return ReinforcedSource(f"reinforced:{self.folder}", folder, manifest, self.teachers)
 
 
 class ReinforcedSource(WebdatasetSource):
@@ -80,11 +76,9 @@ class ReinforcedSource(WebdatasetSource):
     gives = frozenset({"captions", "stored_views", "identities"})
     own = frozenset({"synthetic", "reinforcement"})
 
-    def __init__(
-        self, name: str, folder: Path, manifest: Manifest, chosen: Sequence[str], *, average_views: bool = False
-    ) -> None:
+    def __init__(self, name: str, folder: Path, manifest: Manifest, chosen: Sequence[str]) -> None:
         super().__init__(name, [folder / shard.file for shard in manifest.shards], (VIEWS, FEATURES))
-        self.folder, self.manifest, self._mark, self._average_views = folder, manifest, manifest.mark, average_views
+        self.folder, self.manifest, self._mark = folder, manifest, manifest.mark
         for first in sorted({first for first in (0, *self._ends) if first < len(self)}):  # of each shard
             with suppress(BrokenItemError):  # of its own, and named when it is read
                 self.reinforcement(first)
@@ -98,9 +92,7 @@ class ReinforcedSource(WebdatasetSource):
 
     @property
     def stored(self) -> ReinforcedData:
-        return ReinforcedData(
-            self.name, self.manifest, self.teachers, self.reinforcement, average_views=self._average_views
-        )
+        return ReinforcedData(self.name, self.manifest, self.teachers, self.reinforcement)
 
     def stamp(self) -> Any:
         return [super().stamp(), self._mark]

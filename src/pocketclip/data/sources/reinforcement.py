@@ -117,8 +117,6 @@ class ReinforcedData:
     """Of the whole source, by its own numbers."""
     indices: npt.NDArray[np.int64] | None = None
     """Number in the whole source of each sample of a part; None where there is no part."""
-    average_views: bool = False
-    """Whether what teachers say of a view is the mean over all views of its picture."""
 
     def part(self, chosen: npt.NDArray[np.int64]) -> "ReinforcedData":
         """Of some samples, in the given order."""
