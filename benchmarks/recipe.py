@@ -54,9 +54,12 @@ def plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if "recall" in key or "rank" in key or key.startswith("num_")}
 
 
-def cost_of(recipe: str) -> dict[str, Any]:
-    """What `pocketclip cost` says of the recipe's model."""
-    values = command(["cost", recipe], Path(tempfile.gettempdir()))[1]
+def cost_of(name: str, recipe: Recipe) -> dict[str, Any]:
+    """What `pocketclip cost` says of the model of a recipe, changes included."""
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / f"{name.rpartition('/')[2]}.yaml"
+        file.write_text(recipe.model_dump_json(exclude_unset=True))
+        values = command(["cost", str(file)], Path(place))[1]
     return {key: value for key, value in values.items() if key not in ("provenance", "kind")}
 
 
@@ -89,12 +92,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
     options = parser.parse_args()
     path = RESULTS / f"{options.name or options.recipe.rpartition('/')[2]}.json"
+    recipe = load_recipe(options.recipe, options.changes)
     if options.cost:
-        record = json.loads(path.read_text()) | {"cost": cost_of(options.recipe)}
+        record = json.loads(path.read_text()) | {"cost": cost_of(options.recipe, recipe)}
         path.write_text(json.dumps(record, indent=2) + "\n")
         return
     changes = [word for change in options.changes for word in ("--set", change)]
-    recipe = load_recipe(options.recipe, options.changes)
     cached = recipe.train.cache is not None and not options.runs
     runs = [finished(folder, recipe) for folder in options.runs]
     with tempfile.TemporaryDirectory() as place:
@@ -135,7 +138,7 @@ def main() -> None:
             ),
             "peak_memory_mib": None if options.runs else round(peak),
             "runs": runs,
-            "cost": cost_of(options.recipe),
+            "cost": cost_of(options.recipe, recipe),
         },
         indent=2,
     )
