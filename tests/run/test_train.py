@@ -290,6 +290,29 @@ def test_a_cached_stage_after_a_trained_tower_sees_that_tower(tmp_path: Path) ->
     np.testing.assert_allclose(now.images, val.embeddings.images, atol=2e-3)  # the cache is in half precision
 
 
+@pytest.mark.parametrize("train_settings", [{"cache": {"views": ["centre"]}}, {}])
+def test_a_second_look_is_for_the_finished_model_alone(tmp_path: Path, train_settings: dict[str, object]) -> None:
+    """Training is as without it; scores, bank and bundle are those of both looks."""
+    outcomes = {}
+    for name, look in (("once", None), ("twice", {"image_size": 24})):
+        settings: dict[str, Any] = {**tiny_recipe_settings(**train_settings), "hubs": {}}
+        settings["model"]["image_encoder"]["second_look"] = look
+        recipe = Recipe.parse(settings, place="test")
+        outcomes[name] = train(recipe, tmp_path / name, name="tiny", watch=QuietWatch())
+    assert_equal_weights(tmp_path / "once", tmp_path / "twice")
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("once", "twice")]
+    losses = [[(one["step"], one.get("loss"), one.get("val_loss")) for one in map(json.loads, each)] for each in lines]
+    assert losses[0] == losses[1]
+    once, twice = (outcomes[name].splits["val"] for name in ("once", "twice"))
+    assert np.abs(once.embeddings.images - twice.embeddings.images).max() > 1e-3
+    now = embed_source(pocketclip.load(str(tmp_path / "twice")).for_scores(), twice.source)
+    np.testing.assert_allclose(now.images, twice.embeddings.images, atol=2e-3)  # the cache is in half precision
+    bank = [outcomes[name].model.hubs for name in ("once", "twice")]
+    assert all(one is not None for one in bank)
+    assert not np.array_equal(bank[0].images, bank[1].images)
+    assert np.array_equal(bank[0].captions, bank[1].captions)
+
+
 @pytest.mark.slow
 def test_a_stage_is_measured_with_its_own_towers_whatever_comes_later(tmp_path: Path) -> None:
     early = {**LOW, "num_steps": 6, "evaluate_every": 0.5, "num_workers": 0}

@@ -70,6 +70,8 @@ class DualEncoderConfig(Config):
             raise ValueError(
                 "image_encoder.pooling and joined_stages have no effect with shared_encoder; leave them out"
             )
+        if image.kind == "timm" and image.second_look is not None:
+            raise ValueError("image_encoder.second_look goes with features, not with the tokens of a shared_encoder")
         if text.kind == "huggingface" and text.joined_layers:
             raise ValueError("text_encoder.joined_layers has no effect with shared_encoder; leave it out")
         if self.pretrained != "none":

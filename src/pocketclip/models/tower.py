@@ -122,6 +122,10 @@ class ImageTower(Tower):
         """Within, take pictures of other sizes, too; a tower that always does, or never can, stays as it is."""
         return nullcontext()
 
+    def with_one_look(self) -> AbstractContextManager[None]:
+        """Within, see each picture once, as in training; most towers always do."""
+        return nullcontext()
+
 
 class TextTower(Tower):
     """(M, L) ids and their mask, True where a token stands, to (M, F)."""

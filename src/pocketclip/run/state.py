@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -98,7 +99,7 @@ class Run:
         self.num_captions: int | None = None  # known once every caption was read
         self.tried: Settings | None = None  # of the newest stage
         self.told: set[str] = set()  # what the user has been told of learning, by name
-        self._frozen: FrozenTowers | None = None
+        self._frozen: tuple[dict[str, Any], FrozenTowers] | None = None  # with the image tower's settings
 
     def broken_of(self, source: Source) -> BrokenItems:
         """Counts the broken items of a source, or of all that it is a part of, and stops the run above the limit."""
@@ -123,9 +124,11 @@ class Run:
 
     def towers(self) -> FrozenTowers:
         """The model's towers as they are now, through the feature cache."""
-        if self._frozen is None:
-            self._frozen = frozen_towers(self.recipe, self.tokenizer, self.model, self.train_source, self.device)
-        return self._frozen
+        asked = dict(self.model.image_encoder.settings)  # a second look comes with the end of training
+        if self._frozen is None or self._frozen[0] != asked:
+            towers = frozen_towers(self.recipe, self.tokenizer, self.model, self.train_source, self.device)
+            self._frozen = asked, towers
+        return self._frozen[1]
 
     def towers_changed(self) -> None:
         """A later stage caches what the towers are then."""

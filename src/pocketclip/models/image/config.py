@@ -19,6 +19,25 @@ NOT_ARCHITECTURE |= {"pretrained": "pretrained", "checkpoint_path": "pretrained"
 """Arguments of timm that are settings of their own, or none: a tower has no classes."""
 
 
+class SecondLookConfig(Config):
+    """How a tower that is asked sees each picture a second time; its feature is the mean of both looks.
+
+    A point of recall for twice the time a picture (docs/ladder.md). Known as test-time augmentation.
+    """
+
+    image_size: ImageSize | None = None
+    """Pixels a side, made of those of the first look; None for its size. A larger first look and a smaller second one
+    lose less than the other way round, which stretches what was made small."""
+    flip: bool = True
+    """Mirrored; not where captions tell left from right."""
+
+    @model_validator(mode="after")
+    def _sees_something_else(self) -> "SecondLookConfig":
+        if self.image_size is None and not self.flip:
+            raise ValueError("sees what the first look saw; give flip: true, an image_size, or leave it out")
+        return self
+
+
 class TimmImageEncoderConfig(Config):
     """A timm model without its classifier."""
 
@@ -52,6 +71,8 @@ class TimmImageEncoderConfig(Config):
     """Leading groups of layers, as timm counts them with the stem first, that stay as pretrained in training: less to
     compute, to hold in memory and to overfit with."""
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+    second_look: SecondLookConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    """In inference, not in training, also look at each picture another way."""
     inherit: "InheritConfig[TimmImageEncoderConfig] | None" = None
     """A larger tower to start from, with `pretrained: none`."""
 
@@ -96,7 +117,8 @@ class TimmImageEncoderConfig(Config):
             self.inherit.fill(tower, TimmImageEncoderConfig, "image_encoder")
         shown = self.model_dump(include={"image_size", "resize", "crop_fraction", "interpolation"})
         shape = self.model_dump(include={"name", "architecture", "pooling", "joined_stages", "frozen_layers"})
-        return TimmImageEncoder(tower, preprocess_of(tower, self.normalization, shown), **shape)
+        preprocess = preprocess_of(tower, self.normalization, shown)
+        return TimmImageEncoder(tower, preprocess, **shape, second_look=self.second_look)
 
 
 def _whole_strides(size: ImageSize) -> ImageSize:

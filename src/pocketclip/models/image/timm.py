@@ -1,7 +1,7 @@
 """Any timm image tower by its name."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.image_size import ImageSize, height_and_width, written
 from pocketclip.models.image.beit import tower_weights
+from pocketclip.models.image.config import SecondLookConfig
 from pocketclip.models.image.mixer import create_mixer, is_another_mixer
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
 from pocketclip.models.image.timm_layers import (
@@ -99,12 +100,16 @@ class TimmImageEncoder(PixelTower):
         joined_stages: tuple[int, ...],
         frozen_layers: int,
         architecture: Mapping[str, Any] | None = None,
+        second_look: SecondLookConfig | None = None,
     ) -> None:
         super().__init__(preprocess)
         self.tower: Any = tower
+        self._second_look = second_look
         self.settings = {"name": name, "pooling": pooling, "joined_stages": joined_stages}
         if architecture is not None:
             self.settings["architecture"] = dict(architecture)
+        if second_look is not None:
+            self.settings["second_look"] = second_look.model_dump()
         self.gives_tokens, self.has_class_token = False, getattr(tower, "cls_token", None) is not None
         count = len(getattr(tower, "feature_info", ()))
         self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in joined_stages)
@@ -139,8 +144,9 @@ class TimmImageEncoder(PixelTower):
         try:
             width = int(self(torch.zeros(1, 3, *self.preprocess.shape)).shape[-1])
         except (AssertionError, RuntimeError) as error:
-            size = written(self.preprocess.image_size)
-            raise UserError(f"image_size: this tower takes no pictures of {size} px ({first_line(error)}).") from error
+            sizes = [self.preprocess.image_size, None if self._second_look is None else self._second_look.image_size]
+            asked = " and ".join(written(size) for size in sizes if size is not None)
+            raise UserError(f"image_size: this tower takes no pictures of {asked} px ({first_line(error)}).") from error
         self.train(was_training)
         return width
 
@@ -162,6 +168,16 @@ class TimmImageEncoder(PixelTower):
     def at_any_size(self) -> AbstractContextManager[None]:
         return at_any_size(self.tower)
 
+    @contextmanager
+    def with_one_look(self) -> Iterator[None]:
+        before = self._second_look, self.settings
+        self._second_look = None
+        self.settings = {name: value for name, value in self.settings.items() if name != "second_look"}
+        try:
+            yield
+        finally:
+            self._second_look, self.settings = before
+
     def give_tokens(self) -> None:
         """From now on give a transformer's tokens, class token first, or a map's places; what pools them is dropped."""
         self.gives_tokens = True
@@ -175,10 +191,22 @@ class TimmImageEncoder(PixelTower):
         with self._precision(images):
             if self.gives_tokens:
                 return as_tokens(self.tower, self.tower.forward_features(images))
-            if not self._joined_stages:
-                features: Tensor = self.tower(images)
+            features = self._look(images)
+            if self._second_look is None or self.training:
                 return features
-            return self._joined(images)[0]
+            return (features + self._look(self._seen_again(images, self._second_look))) / 2
+
+    def _look(self, images: Tensor) -> Tensor:
+        features: Tensor = self._joined(images)[0] if self._joined_stages else self.tower(images)
+        return features
+
+    def _seen_again(self, images: Tensor, look: SecondLookConfig) -> Tensor:
+        if look.image_size is not None:
+            size, mode = height_and_width(look.image_size), self.preprocess.interpolation
+            shrinks = size[0] < images.shape[2] or size[1] < images.shape[3]
+            images = F.interpolate(images, size, mode=mode, antialias=shrinks)
+        images = images.flip(3) if look.flip else images
+        return images.contiguous(memory_format=torch.channels_last)
 
     def with_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
         images = self.normalise(images)
