@@ -79,6 +79,21 @@ def test_the_parts_come_with_their_parameters(tiny: PretrainedModel, recipe: Rec
     assert rows[4][1] == "linear, residual_mlp to 16"
 
 
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        ({}, "32 px and a second look, mirrored"),
+        ({"image_size": 24}, "32 px and a second look at 24 px, mirrored"),
+        ({"image_size": [24, 48], "flip": False}, "32 px and a second look at 24 x 48 px"),
+    ],
+)
+def test_a_second_look_is_told(look: dict[str, object], told: str, tiny: PretrainedModel) -> None:
+    settings: dict[str, Any] = tiny_recipe_settings()
+    settings["model"]["image_encoder"]["second_look"] = look
+    rows = tables(make(tiny, Recipe.parse(settings, place="test")))[0]
+    assert rows[2][1] == f"test_efficientnet, {told}, from: none"
+
+
 def test_scores_stand_with_intervals_and_numbers_of_each_split(tiny: PretrainedModel, recipe: Recipe) -> None:
     assert tables(make(tiny, recipe))[1][2:] == [
         [split, "1,000 / 5,000", *cells]

@@ -182,7 +182,10 @@ class PretrainedModel(AskedModel):
         model = self.model
         shared = [] if model.shared_encoder is None else [model.shared_encoder]
         way = nn.ModuleList([model.image_encoder, model.image_head, *shared])
-        return module_fingerprint(way, self.preprocess.model_dump(mode="json"))
+        settings = self.preprocess.model_dump(mode="json")
+        if (look := model.image_encoder.settings.get("second_look")) is not None:
+            settings["second_look"] = look
+        return module_fingerprint(way, settings)
 
     def made_from(self) -> dict[str, Any]:
         return {

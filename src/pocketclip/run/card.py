@@ -33,6 +33,8 @@ def model_card(
     settings = recipe.model
     shared = "" if settings.shared_encoder is None else f", then a shared {settings.shared_encoder.kind}"
     image, text = settings.image_encoder, settings.text_encoder
+    second = image.second_look if image.kind == "timm" else None
+    shown = f"{written(image.image_size)} px" + ("" if second is None else f" and {second.written()}")
     return f"""{_front_matter(name, results)}
 # {name}
 
@@ -40,7 +42,7 @@ A dual encoder that finds images by sentence and sentences by image, made with p
 
 | part | what | parameters |
 |---|---|---|
-| image encoder | {image.name}, {written(image.image_size)} px, from: {image.pretrained} | {counts["image_encoder"]:,} |
+| image encoder | {image.name}, {shown}, from: {image.pretrained} | {counts["image_encoder"]:,} |
 | text encoder | {text.name}, {text.context_length} tokens, from: {text.pretrained} | {counts["text_encoder"]:,} |
 | heads | {settings.image_head.kind}, {settings.text_head.kind} to {settings.embed_dim}{shared} | {counts["heads"]:,} |
 

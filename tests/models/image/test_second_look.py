@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conftest import tiny_model_settings
+from pocketclip.asked.bundle import PretrainedModel
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
@@ -14,6 +15,7 @@ from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.image.timm import TimmImageEncoder
 from pocketclip.models.running.backend_memory import Backend
 from pocketclip.models.running.runner import Runner, module_fingerprint
+from pocketclip.tokenizer import train_tokenizer
 
 LOOKS: list[dict[str, object]] = [{}, {"image_size": 64}, {"image_size": 96, "flip": False}, {"image_size": [64, 96]}]
 
@@ -81,9 +83,26 @@ def test_every_backend_looks_twice(look: dict[str, object], backend: Backend) ->
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_look_that_sees_nothing_new_is_refused() -> None:
-    with pytest.raises(UserError, match="sees what the first look saw; give flip: true, an image_size"):
-        build({"flip": False})
+@pytest.mark.parametrize("size", [None, 80, [80, 80]])
+def test_a_look_that_sees_nothing_new_is_refused(size: object) -> None:
+    with pytest.raises(
+        UserError, match="second_look sees what the first one saw; give it flip: true or another image_size"
+    ):
+        build({"flip": False, "image_size": size})
+
+
+def test_a_model_that_looks_twice_is_another_model_of_the_same_weights() -> None:
+    settings, marks = tiny_model_settings(), []
+    for look in (None, {}, {"image_size": 24}):
+        torch.manual_seed(0)
+        tower = {"kind": "timm", "name": "test_efficientnet", "pretrained": "none", "image_size": 32}
+        config = DualEncoderConfig.parse({**settings, "image_encoder": {**tower, "second_look": look}}, place="tiny")
+        model = build_model(config, vocabulary_size=300)
+        tokenizer = train_tokenizer(["a red circle"], vocabulary_size=300, context_length=16)
+        asked = PretrainedModel(model, config, tokenizer, model.image_encoder.preprocess)
+        marks += [asked.image_identity(), asked.fingerprint]
+        assert ("second_look" in config.model_dump()["image_encoder"]) == (look is not None)
+    assert len(set(marks)) == 6
 
 
 def test_a_size_that_the_tower_cannot_take_is_named() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.image_size import ImageSize, height_and_width
+from pocketclip.image_size import ImageSize, height_and_width, written
 from pocketclip.models.origin.config import InheritConfig
 from pocketclip.preprocess import PreprocessConfig
 
@@ -31,11 +31,10 @@ class SecondLookConfig(Config):
     flip: bool = True
     """Mirrored; not where captions tell left from right."""
 
-    @model_validator(mode="after")
-    def _sees_something_else(self) -> "SecondLookConfig":
-        if self.image_size is None and not self.flip:
-            raise ValueError("sees what the first look saw; give flip: true, an image_size, or leave it out")
-        return self
+    def written(self) -> str:
+        """In a few words, such as `a second look at 224 px, mirrored`."""
+        size = "" if self.image_size is None else f" at {written(self.image_size)} px"
+        return f"a second look{size}{', mirrored' if self.flip else ''}"
 
 
 class TimmImageEncoderConfig(Config):
@@ -82,6 +81,9 @@ class TimmImageEncoderConfig(Config):
             raise ValueError(f"inherit brings the weights, so pretrained should be none (got {self.pretrained})")
         if self.num_layers is not None and self.joined_stages:
             raise ValueError("joined_stages goes with a whole tower; leave it or num_layers out")
+        look = self.second_look
+        if look is not None and not look.flip and look.image_size in (None, self.image_size):
+            raise ValueError("second_look sees what the first one saw; give it flip: true or another image_size")
         if self.architecture is not None:
             if self.pretrained in ("hub", "package"):
                 raise ValueError(
