@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import pocketclip
 from conftest import QuietWatch, encode_picture, tiny_recipe_settings
@@ -22,6 +21,7 @@ from pocketclip.errors import UserError
 from pocketclip.evaluate.task import measure
 from pocketclip.evaluate.tasks import Retrieval, TaskData
 from pocketclip.hubs import FILE, Csls, Hubs, LogSumExp
+from pocketclip.models.tower import NoTower
 from pocketclip.recipe import Recipe
 from pocketclip.records import EvalResult, Interval, RunRecord, read_records
 from pocketclip.run import hubs as module
@@ -63,7 +63,7 @@ class MadeUpRun:
     """What is asked of a run, with as many pictures of training data as the test says."""
 
     recipe: Recipe
-    model: torch.nn.Module = field(default_factory=lambda: torch.nn.Linear(1, 1))
+    model: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(image_encoder=NoTower()))
     tokenizer: object = None
     preprocess: object = None
     device: str = "cpu"

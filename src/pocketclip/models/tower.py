@@ -122,9 +122,8 @@ class ImageTower(Tower):
         """Within, take pictures of other sizes, too; a tower that always does, or never can, stays as it is."""
         return nullcontext()
 
-    def with_one_look(self) -> AbstractContextManager[None]:
-        """Within, see each picture once, as in training; most towers always do."""
-        return nullcontext()
+    def look_once(self, once: bool = True) -> None:
+        """From now on see each picture once in inference, too, as in training, or not; most towers always do."""
 
 
 class TextTower(Tower):

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -159,9 +160,10 @@ def _evaluation_seconds(run: Run, config: TrainConfig, *, is_last: bool) -> tupl
 
 def split_seconds(run: Run, config: TrainConfig, source: Source, *, exact: bool) -> float:
     """What measuring a split takes, as validations do it or, `exact`, as the end of a run does."""
-    if not config.is_heads_only:
-        return _encoding_seconds(run, config, source, exact=exact)
-    return (2 if exact else 1) * _scoring_seconds(run, source)  # intervals are drawn, too
+    with run.as_finished() if exact else nullcontext():
+        if not config.is_heads_only:
+            return _encoding_seconds(run, config, source, exact=exact)
+        return (2 if exact else 1) * _scoring_seconds(run, source)  # intervals are drawn, too
 
 
 def _scoring_seconds(run: Run, source: Source) -> float:

@@ -88,6 +88,7 @@ def hubs_seconds(run: Run, whole: Source) -> float:
     if (settings := run.recipe.hubs) is None:
         return 0.0
     copied = copy.deepcopy(run.model)  # the one that trains keeps its modes
+    copied.image_encoder.look_once(False)
     model = PretrainedModel(copied, run.recipe.model, run.tokenizer, run.preprocess).to(str(run.device))
     pictures = min(settings.num_images, len(whole))
     times: dict[int, float] = {}

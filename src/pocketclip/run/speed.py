@@ -69,6 +69,7 @@ def training_flops(recipe: Recipe, num_items: int) -> float:
 
     tokens = min(CAPTION_TOKENS, recipe.model.text_encoder.context_length)
     model = build_model(recipe.model, load_pretrained=False)
+    model.image_encoder.look_once()
     total = 0
     for stage in recipe.stages.values():
         size = stage.image_size or recipe.model.image_encoder.image_size

@@ -1,6 +1,8 @@
 """What the stages and the evaluations of one run share."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ class Run:
         if recipe.bundle_weights == "float16":
             round_to_half(self.model)  # features in the cache are those of the bundle
         self.model.to(self.device)
+        self.model.image_encoder.look_once()  # until it is trained
         self.preprocess = self.model.image_encoder.preprocess
         self.teaching = open_teaching(recipe, self.train_source, self.device)
         self.masking = Masking.of(self.tokenizer, needs.mask_rate) if needs.mask_rate else None
@@ -124,11 +127,20 @@ class Run:
 
     def towers(self) -> FrozenTowers:
         """The model's towers as they are now, through the feature cache."""
-        asked = dict(self.model.image_encoder.settings)  # a second look comes with the end of training
+        asked = dict(self.model.image_encoder.settings)
         if self._frozen is None or self._frozen[0] != asked:
             towers = frozen_towers(self.recipe, self.tokenizer, self.model, self.train_source, self.device)
             self._frozen = asked, towers
         return self._frozen[1]
+
+    @contextmanager
+    def as_finished(self) -> Iterator[None]:
+        """Within, the image tower looks at pictures as it will once it is trained."""
+        self.model.image_encoder.look_once(False)
+        try:
+            yield
+        finally:
+            self.model.image_encoder.look_once()
 
     def towers_changed(self) -> None:
         """A later stage caches what the towers are then."""

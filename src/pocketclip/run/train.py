@@ -90,8 +90,8 @@ def train(
     check_towers(run)
     check_hubs(run)
     with measure_energy(with_energy) as run.energy:
-        with run.model.image_encoder.with_one_look():
-            stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
+        stages = {stage: train_stage(run, stage, config) for stage, config in recipe.stages.items()}
+        run.model.image_encoder.look_once(False)
         if recipe.bundle_weights == "float16":
             round_to_half(run.model)
         run.hubs = hubs_of(run)

@@ -1,13 +1,16 @@
 """A second look: the mean of two features when a tower is asked, one of them in training."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conftest import tiny_model_settings
+from conftest import tiny_model_settings, tiny_recipe_settings
 from pocketclip.asked.bundle import PretrainedModel
+from pocketclip.cost.flops import tower_macs
 from pocketclip.errors import UserError
 from pocketclip.models.build import build_model
 from pocketclip.models.config import DualEncoderConfig
@@ -15,6 +18,8 @@ from pocketclip.models.image.config import TimmImageEncoderConfig
 from pocketclip.models.image.timm import TimmImageEncoder
 from pocketclip.models.running.backend_memory import Backend
 from pocketclip.models.running.runner import Runner, module_fingerprint
+from pocketclip.recipe import Recipe
+from pocketclip.run.speed import training_flops
 from pocketclip.tokenizer import train_tokenizer
 
 LOOKS: list[dict[str, object]] = [{}, {"image_size": 64}, {"image_size": 96, "flip": False}, {"image_size": [64, 96]}]
@@ -58,9 +63,10 @@ def test_training_sees_each_picture_once_and_so_does_who_asks_for_it() -> None:
     twice, once = build({}), build()
     plain = module_fingerprint(once, once.settings)
     assert module_fingerprint(twice, twice.settings) != plain
-    with twice.with_one_look():
-        assert torch.equal(twice(pictures()), once(pictures()))
-        assert module_fingerprint(twice, twice.settings) == plain
+    twice.look_once()
+    assert torch.equal(twice(pictures()), once(pictures()))
+    assert module_fingerprint(twice, twice.settings) == plain
+    twice.look_once(False)
     assert module_fingerprint(twice, twice.settings) != plain
     assert not torch.equal(twice(pictures()), once(pictures()))
 
@@ -81,6 +87,20 @@ def test_every_backend_looks_twice(look: dict[str, object], backend: Backend) ->
         expected = F.normalize(model.encode_image(pictures()), dim=1).numpy()
     got = runner.encode_images(pictures().permute(0, 2, 3, 1).numpy())
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_who_asks_pays_for_both_looks_and_who_trains_for_one() -> None:
+    macs, flops = [], []
+    for look in (None, {}):
+        settings: dict[str, Any] = tiny_recipe_settings()
+        settings["model"]["image_encoder"]["second_look"] = look
+        recipe = Recipe.parse(settings, place="tiny")
+        model = build_model(recipe.model, vocabulary_size=300)
+        macs.append(tower_macs(model, image_size=32, context_length=0)["macs_image"])
+        flops.append(training_flops(recipe, 24))
+    head = tiny_model_settings()["embed_dim"] * model.image_encoder.feature_dim  # type: ignore[operator]
+    assert macs[1] - head == 2 * (macs[0] - head)
+    assert flops[1] == flops[0]
 
 
 @pytest.mark.parametrize("size", [None, 80, [80, 80]])

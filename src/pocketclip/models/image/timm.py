@@ -1,7 +1,7 @@
 """Any timm image tower by its name."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -108,8 +108,7 @@ class TimmImageEncoder(PixelTower):
         self.settings = {"name": name, "pooling": pooling, "joined_stages": joined_stages}
         if architecture is not None:
             self.settings["architecture"] = dict(architecture)
-        if second_look is not None:
-            self.settings["second_look"] = second_look.model_dump()
+        self.look_once(False)
         self.gives_tokens, self.has_class_token = False, getattr(tower, "cls_token", None) is not None
         count = len(getattr(tower, "feature_info", ()))
         self._joined_stages = sorted(stage + count if stage < 0 else stage for stage in joined_stages)
@@ -168,15 +167,12 @@ class TimmImageEncoder(PixelTower):
     def at_any_size(self) -> AbstractContextManager[None]:
         return at_any_size(self.tower)
 
-    @contextmanager
-    def with_one_look(self) -> Iterator[None]:
-        before = self._second_look, self.settings
-        self._second_look = None
-        self.settings = {name: value for name, value in self.settings.items() if name != "second_look"}
-        try:
-            yield
-        finally:
-            self._second_look, self.settings = before
+    def look_once(self, once: bool = True) -> None:
+        self._looks_once = once
+        settings = {name: value for name, value in self.settings.items() if name != "second_look"}
+        if self._second_look is not None and not once:
+            settings["second_look"] = self._second_look.model_dump()
+        self.settings = settings
 
     def give_tokens(self) -> None:
         """From now on give a transformer's tokens, class token first, or a map's places; what pools them is dropped."""
@@ -192,7 +188,7 @@ class TimmImageEncoder(PixelTower):
             if self.gives_tokens:
                 return as_tokens(self.tower, self.tower.forward_features(images))
             features = self._look(images)
-            if self._second_look is None or self.training:
+            if self._second_look is None or self._looks_once or self.training:
                 return features
             return (features + self._look(self._seen_again(images, self._second_look))) / 2
 
