@@ -22,7 +22,7 @@ NOT_ARCHITECTURE |= {"pretrained": "pretrained", "checkpoint_path": "pretrained"
 class SecondLookConfig(Config):
     """How a tower that is asked sees each picture a second time; its feature is the mean of both looks.
 
-    A point of recall for twice the time a picture (docs/ladder.md). Known as test-time augmentation.
+    Up to a point of recall for twice the time a picture (docs/ladder.md). Known as test-time augmentation.
     """
 
     image_size: ImageSize | None = None
