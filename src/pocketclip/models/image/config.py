@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from pocketclip.config import Config
-from pocketclip.image_size import ImageSize, height_and_width, written
+from pocketclip.image_size import ImageSize, height_and_width
+from pocketclip.models.image.second_look import SecondLookConfig
 from pocketclip.models.origin.config import InheritConfig
 from pocketclip.preprocess import PreprocessConfig
 
@@ -17,24 +18,6 @@ if TYPE_CHECKING:
 NOT_ARCHITECTURE = {"img_size": "image_size", "global_pool": "pooling", "drop_path_rate": "drop_path_rate"}
 NOT_ARCHITECTURE |= {"pretrained": "pretrained", "checkpoint_path": "pretrained", "num_classes": "nothing"}
 """Arguments of timm that are settings of their own, or none: a tower has no classes."""
-
-
-class SecondLookConfig(Config):
-    """How a tower that is asked sees each picture a second time; its feature is the mean of both looks.
-
-    Up to a point of recall for twice the time a picture (docs/ladder.md). Known as test-time augmentation.
-    """
-
-    image_size: ImageSize | None = None
-    """Pixels a side, made of those of the first look; None for its size. A larger first look and a smaller second one
-    lose less than the other way round, which stretches what was made small."""
-    flip: bool = True
-    """Mirrored; not where captions tell left from right."""
-
-    def written(self) -> str:
-        """In a few words, such as `a second look at 224 px, mirrored`."""
-        size = "" if self.image_size is None else f" at {written(self.image_size)} px"
-        return f"a second look{size}{', mirrored' if self.flip else ''}"
 
 
 class TimmImageEncoderConfig(Config):

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from pocketclip.errors import UserError, first_line, require, unknown_choice
 from pocketclip.image_size import ImageSize, height_and_width, written
 from pocketclip.models.image.beit import tower_weights
-from pocketclip.models.image.config import SecondLookConfig
 from pocketclip.models.image.mixer import create_mixer, is_another_mixer
 from pocketclip.models.image.pixels import NORMALIZATIONS, PixelTower
+from pocketclip.models.image.second_look import SecondLookConfig
 from pocketclip.models.image.timm_layers import (
     as_tokens,
     drop_unused,
