@@ -17,14 +17,19 @@ from pocketclip.stages.store import BlockFolder, OpenStage
 from pocketclip.stages.watch import SILENT
 
 
-def recipe(*, heads_first: bool = False, with_text_tower: bool = False, **changes: Any) -> Recipe:
+def recipe(
+    *, heads_first: bool = False, with_text_tower: bool = False, second_look: bool = False, **changes: Any
+) -> Recipe:
     """A small recipe that caches features; 24 scenes to train on, 8 to validate, 6 to test."""
     cache = {"views": ["centre", "crop"]}
     settings: dict[str, Any] = tiny_recipe_settings() if heads_first else tiny_recipe_settings(cache=cache)
+    if second_look:
+        settings["model"]["image_encoder"]["second_look"] = {"image_size": 24}
     if with_text_tower:
         settings["train"]["learning_rate"]["text_encoder"] = 0.001
     if heads_first:
-        settings["heads_first"] = tiny_recipe_settings(cache=cache)["train"]
+        settings["train"]["precision"] = "bfloat16"
+        settings["heads_first"] = {**tiny_recipe_settings(cache=cache)["train"], "precision": "float32"}
     settings["data"]["test"] = {"kind": "scenes", "count": 6, "seed": 2, "image_size": 32}
     return Recipe.parse({**settings, **changes}, place="recipe")
 
@@ -51,10 +56,11 @@ def two_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("second_look", [False, True])
 @pytest.mark.parametrize("stage", ["heads", "heads_first", "with_text_tower"])
-def test_training_finds_everything_it_needs(stage: str, two_caches: Any, tmp_path: Path) -> None:
+def test_training_finds_everything_it_needs(stage: str, second_look: bool, two_caches: Any, tmp_path: Path) -> None:
     heads_first = stage == "heads_first"
-    loaded = recipe(heads_first=heads_first, with_text_tower=stage == "with_text_tower")
+    loaded = recipe(heads_first=heads_first, with_text_tower=stage == "with_text_tower", second_look=second_look)
     two_caches("trained")
     train(loaded, tmp_path / "alone", name="alone", watch=QuietWatch())
     wanted = files()

@@ -52,7 +52,8 @@ def test_a_run_ends_with_a_judging_bundle(tmp_path: Path) -> None:
         (lambda s: s["data"].update(val="scenes:8"), "data.val of kind nlvr2 or scene_pairs"),
         (lambda s: s["data"].update(train="scenes:16,texts=choices"), "data.train"),
         (lambda s: s.update(objective={"kind": "contrastive"}), "for objective.kind pairs only"),
-        (lambda s: s["train"].update(captions_per_image=2), "captions_per_image 1"),
+        (lambda s: s["train"].update(captions_per_image=2), r"train\.captions_per_image 1"),
+        (lambda s: s.update(early_stages=[{**s["train"], "name": "low", "epoch": "captions"}]), r"low\.epoch images"),
     ],
 )
 def test_recipes_that_do_not_fit(change: Any, message: str) -> None:

@@ -80,6 +80,25 @@ def test_frozen_towers_cost_a_third_and_a_cache_less() -> None:
     assert "feature_cache" not in whole.storage_bytes
 
 
+def test_half_of_the_bytes_are_shipped_in_half_precision() -> None:
+    whole, half = (recipe(), Recipe.parse({**recipe().model_dump(), "bundle_weights": "float16"}, place="half"))
+    assert 2 * plan(made=half).storage_bytes["bundle"] == plan(made=whole).storage_bytes["bundle"]
+
+
+def test_checkpoints_of_every_stage_need_their_place() -> None:
+    """After a stage that trains all, one of the heads keeps little; what was kept on the way stays."""
+    all_parts = {"learning_rate": {"heads": 0.1, "image_encoder": 0.1, "text_encoder": 0.1}}
+    all_trained, heads = recipe(**all_parts), recipe(cache={"views": ["centre"]})
+    settings = all_trained.train.model_dump(mode="json", exclude_unset=True)
+    early = {**heads.model_dump(), "early_stages": [{**settings, "name": "all"}]}
+    staged = Recipe.parse(early, place="staged")
+    alone, before, after = (plan(made=made).storage_bytes["checkpoints"] for made in (heads, all_trained, staged))
+    assert alone < before == after
+    with_kept = plan(made=recipe(**all_parts, keep_steps=(2, 4))).storage_bytes["checkpoints"]
+    at_once = all_trained.train.num_checkpoints + 1
+    assert at_once * with_kept == (at_once + 2) * before
+
+
 def test_the_record_answers_for_its_recipe() -> None:
     record = json.loads((shipped("results") / "flickr8k_heads_cpu.json").read_text())
     found = plan("laptop-cpu-2", HERE, load_recipe(HERE), num_samples=6000, dollars_per_hour=1.0)

@@ -49,6 +49,17 @@ def test_only_what_the_cache_lacks_is_reckoned_and_nothing_is_kept(tmp_path: Pat
     assert "caches" not in planned(**HEADS).seconds
 
 
+def test_a_second_look_at_what_is_measured_is_reckoned(tmp_path: Path) -> None:
+    """One that the cache lacks alone, too: once the same run without it was trained."""
+    settings: Any = tiny_recipe_settings(**HEADS)
+    train(Recipe.parse(settings, place="x"), tmp_path / "once", name="x", watch=QuietWatch())
+    settings["model"]["image_encoder"]["second_look"] = {"image_size": 24}
+    twice = Recipe.parse(settings, place="x")
+    assert plan_run(twice, "mine", "this").seconds["caches"] > 0
+    train(twice, tmp_path / "twice", name="x", watch=QuietWatch())
+    assert "caches" not in plan_run(twice, "mine", "this").seconds
+
+
 def test_all_stages_are_in_it() -> None:
     settings: Any = tiny_recipe_settings()
     settings["heads_first"] = {"num_steps": 3, "batch_size": 8, "learning_rate": {"heads": 0.1}, **HEADS}

@@ -105,7 +105,8 @@ def test_a_stage_on_cached_images_before_both_towers_hears_the_teachers(tmp_path
     alone = stored_recipe(data, OBJECTIVES["distillation"], num_steps=3, **cached)
     train(alone, tmp_path / "alone", name="test", watch=QuietWatch())
     rates = {"heads": 0.001, "image_encoder": 0.001, "text_encoder": 0.001}
-    both = stored_recipe(data, OBJECTIVES["distillation"], num_steps=1, learning_rate=rates, log_every=1)
+    last = {"num_steps": 1, "learning_rate": rates, "log_every": 1, "precision": "bfloat16"}  # not that of the first
+    both = stored_recipe(data, OBJECTIVES["distillation"], **last)
     text = {**alone.train.model_dump(mode="json", exclude_unset=True), "name": "text"}
     staged = Recipe.parse({**both.model_dump(mode="json"), "early_stages": [text]}, place="test")
     train(staged, tmp_path / "staged", name="test", watch=QuietWatch())
@@ -122,9 +123,16 @@ def test_plain_training_reads_the_same_shards(tmp_path: Path) -> None:
     assert "multi_positive" in read_metrics(tmp_path / "run")[0]
 
 
-def test_synthetic_captions_have_to_be_stored(tmp_path: Path) -> None:
-    recipe = stored_recipe(write_reinforced(tmp_path / "data", num_synthetic=0), OBJECTIVES["reinforced"])
-    with pytest.raises(UserError, match=r"synthetic_captions_per_image: 1, but reinforced:.* holds no synthetic"):
+@pytest.mark.parametrize("where", ["train", "early_stages.text"])
+def test_synthetic_captions_have_to_be_stored(tmp_path: Path, where: str) -> None:
+    data = write_reinforced(tmp_path / "data", num_synthetic=0)
+    recipe = stored_recipe(data, OBJECTIVES["reinforced"], synthetic_captions_per_image=int(where == "train"))
+    if where != "train":
+        early = recipe.train.model_dump(mode="json", exclude_unset=True)
+        early_stages = [{**early, "synthetic_captions_per_image": 1, "name": "text"}]
+        recipe = Recipe.parse({**recipe.model_dump(mode="json"), "early_stages": early_stages}, place="test")
+    told = rf"{where}\.synthetic_captions_per_image: 1, but reinforced:.* holds no synthetic"
+    with pytest.raises(UserError, match=told):
         train(recipe, tmp_path / "run", name="test", watch=QuietWatch())
 
 

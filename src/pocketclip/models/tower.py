@@ -100,6 +100,8 @@ class ImageTower(Tower):
     preprocess: PreprocessConfig
     has_class_token = False
     """Whether the first token stands for the whole image."""
+    looks_twice = False
+    """Whether it sees each picture a second time in inference, once it is trained."""
 
     def with_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The (B, F) features, and (B, P, G) what was pooled to them; the feature itself where that is not known."""

@@ -117,17 +117,20 @@ def _check_no_pairs(recipe: Any) -> None:
 
 
 def _check_pairs(recipe: Any) -> None:
-    kind, train = recipe.objective.kind, recipe.train
+    kind = recipe.objective.kind
     if recipe.data.val is None:
         raise ValueError(f"objective.kind {kind} needs data.val: held-out images would lose their partners")
     for name, source in _sources(recipe).items():
         if "pairs" not in source.gives:
             raise ValueError(f"objective.kind {kind} needs data.{name} of kind {' or '.join(PAIR_SOURCES)}")
-    if recipe.model.pair_head is None or train.learning_rate.heads is None:
+    if recipe.model.pair_head is None or recipe.train.learning_rate.heads is None:
         raise ValueError(f"objective.kind {kind} trains model.pair_head, so give one, and train.learning_rate.heads")
     _check_cache(recipe)
-    if (train.captions_per_image, train.epoch) != (1, "images"):
-        raise ValueError(f"objective.kind {kind} has a sentence an example: captions_per_image 1, epoch images")
+    for name, stage in recipe.stages.items():
+        if (stage.captions_per_image, stage.epoch) != (1, "images"):
+            raise ValueError(
+                f"objective.kind {kind} has a sentence an example: {name}.captions_per_image 1, {name}.epoch images"
+            )
 
 
 def _check_cache(recipe: Any) -> None:

@@ -163,12 +163,12 @@ def split_seconds(run: Run, config: TrainConfig, source: Source, *, exact: bool)
     with run.as_finished() if exact else nullcontext():
         if not config.is_heads_only:
             return _encoding_seconds(run, config, source, exact=exact)
-        return (2 if exact else 1) * _scoring_seconds(run, source)  # intervals are drawn, too
+        return (2 if exact else 1) * _scoring_seconds(run, config, source)  # intervals are drawn, too
 
 
-def _scoring_seconds(run: Run, source: Source) -> float:
+def _scoring_seconds(run: Run, config: TrainConfig, source: Source) -> float:
     """Of a split whose features the cache has, or has from now on."""
-    pairs = frozen_features(run, source)
+    pairs = frozen_features(run, source, config)
     started = time.perf_counter()
     heads = copy.deepcopy(run.model.heads_only()).to(run.device).eval()
     run.task.points(embed_pairs(heads, pairs, run.device), source, judge_of(heads.pair_head))
@@ -181,7 +181,7 @@ def _encoding_seconds(run: Run, config: TrainConfig, source: Source, *, exact: b
     few, some = (Subset(source, np.arange(min(count, len(source))), "some") for count in (WOKEN, PROBED))
     seconds = 0.0
     if config.cache is not None:
-        run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
+        run.towers(config).images(source, CacheConfig(), run.broken_of(source), for_scores=True)
     began = time.perf_counter()
     runner = Runner(
         run.model, device=run.device, precision=precision, image_size=run.preprocess.image_size, heads=False

@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pocketclip.models.running.precision import resolve_device
 from pocketclip.recipe import Recipe
 from pocketclip.records import Provenance
 from pocketclip.run.budget import CLOSING_SECONDS, check_budgets, seconds_for, split_seconds, steps_for_macs
+from pocketclip.run.features import Entry, entries_of, stage_of
 from pocketclip.run.fit import items_of_epoch
 from pocketclip.run.hubs import hubs_seconds
 from pocketclip.run.pace import Paced
@@ -155,27 +156,25 @@ def rehearse(
     return found
 
 
-def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[str, str, Source]]:
-    """What the run will fill the cache with before its first step: kind and split, and the whole of the split.
+def _missing(run: Run, whole: Mapping[str, Source]) -> list[tuple[Entry, str, Source]]:
+    """What the run will fill the cache with: an entry, and its split with the whole of it.
 
     What later stages cache of trained towers no rehearsal can know; it is left out.
     """
-    stages = list(run.recipe.stages.values())
-    config = stages[0]
+    recipe, found = run.recipe, []
+    config = next(iter(recipe.stages.values()))
     if config.cache is None and config.hard_negatives is None:
         return []
-    towers, found = run.towers(), []
     for split, source in whole.items():
-        exact = split != "train"
-        if exact and config.cache is None:
+        if split != "train" and config.cache is None:
             continue  # neighbours are found among what is trained on
-        if split == "test" and len(stages) > 1:
+        if split == "test" and len(recipe.stages) > 1:
             continue  # of other towers
-        views = CacheConfig() if exact or config.cache is None else config.cache
-        entries = {"image": towers.image_stage(source, views, seed=run.recipe.seed, for_scores=exact)}
-        if config.is_heads_only:
-            entries["text"] = towers.text_stage(source, for_scores=exact)
-        found += [(kind, split, source) for kind, stage in entries.items() if not is_filled(towers.root, stage)]
+        for entry in entries_of(recipe, split, run.model):
+            with run.as_finished() if entry.as_finished else nullcontext():
+                towers = run.towers(config)
+                if not is_filled(towers.root, stage_of(entry, recipe, towers, source, split)):
+                    found.append((entry, split, source))
     return found
 
 
@@ -184,8 +183,7 @@ def _own_cache(folder: Path, run: Run) -> Iterator[None]:
     """Within, features go to a folder that is thrown away, those of towers that are there already too."""
     before = os.environ.get("POCKETCLIP_CACHE")
     os.environ["POCKETCLIP_CACHE"] = str(folder)
-    if any(stage.cache is not None for stage in run.recipe.stages.values()):
-        run.towers().root = cache_folder()
+    run.move_cache(cache_folder())
     try:
         yield
     finally:
@@ -201,24 +199,21 @@ def _part(source: Source, count: int) -> Source:
     return Subset(source, np.unique(np.linspace(0, len(source) - 1, count).astype(np.int64)), source.name)
 
 
-def _rehearse_cache(run: Run, kind: str, split: str, whole: Source, found: Rehearsal) -> None:
+def _rehearse_cache(run: Run, entry: Entry, split: str, whole: Source, found: Rehearsal) -> None:
     """Encode some of a split: a few to wake the tower up, and as many as tell what each takes beside what all share.
 
     The second part is the one that stages train on.
     """
-    towers, exact = run.towers(), split != "train"
-    cache = next(iter(run.recipe.stages.values())).cache
-    views = CacheConfig() if exact or cache is None else cache
+    config = next(iter(run.recipe.stages.values()))
     source = run.train_source if split == "train" else run.measured[split]
     times: list[tuple[int, float]] = []
     for part in (_part(source, min(FEW, len(source) - 1)), source, _part(whole, MANY * len(source))):
         if len(times) > 1 and (times[-1][1] > LONG or len(part) == times[-1][0]):
             break
         began = time.perf_counter()
-        if kind == "image":
-            towers.images(part, views, run.broken, seed=run.recipe.seed, for_scores=exact)
-        else:
-            towers.cached(towers.text_stage(part, for_scores=exact), run.broken)
+        with run.as_finished() if entry.as_finished else nullcontext():
+            towers = run.towers(config)
+            towers.cached(stage_of(entry, run.recipe, towers, part, split), run.broken)
         times.append((len(part), time.perf_counter() - began))
     count, seconds = times[-1]
     each = seconds / count
@@ -235,8 +230,8 @@ def _rehearse_stage(
     short |= {"early_stopping": None, "keep": "last", "keep_steps": (), "branch": None}
     short |= {"schedule": ConstantScheduleConfig()}
     if config.is_heads_only:
-        run.towers().features(run.train_source, config.cache or CacheConfig(), run.broken, seed=run.recipe.seed)
-        run.towers().features(run.val_source, CacheConfig(), run.broken, for_scores=True)
+        run.towers(config).features(run.train_source, config.cache or CacheConfig(), run.broken, seed=run.recipe.seed)
+        run.towers(config).features(run.val_source, CacheConfig(), run.broken, for_scores=True)
     steps.ends.clear()
     began = time.perf_counter()
     progress = train_stage(run, name, config.model_copy(update=short))

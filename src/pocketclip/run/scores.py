@@ -32,9 +32,9 @@ class EvaluatedSplit:
     result: EvalResult
 
 
-def frozen_features(run: Run, source: Source) -> CachedPairs:
+def frozen_features(run: Run, source: Source, stage: TrainConfig) -> CachedPairs:
     """Of towers that no stage trains, through the cache, as exact as scores ask for."""
-    return run.towers().features(source, CacheConfig(), run.broken_of(source), for_scores=True)
+    return run.towers(stage).features(source, CacheConfig(), run.broken_of(source), for_scores=True)
 
 
 def trained_features(
@@ -44,7 +44,7 @@ def trained_features(
     size = run.preprocess.image_size
     runner = Runner(model, device=run.device, precision=precision, image_size=size, heads=False)
     if stage.cache is not None:
-        images = run.towers().images(source, CacheConfig(), run.broken_of(source), for_scores=True)
+        images = run.towers(stage).images(source, CacheConfig(), run.broken_of(source), for_scores=True)
         return CachedPairs.join(images, texts_in_memory(runner, source, run.tokenizer), source.place)
     pairs = features_in_memory(runner, source, run.tokenizer, run.preprocess)
     run.broken_of(source).add(pairs.broken)
@@ -75,7 +75,9 @@ def evaluate_split(run: Run, split: str, source: Source) -> EvaluatedSplit:
     train = run.recipe.train
     exact = precision_of_scores(train.precision)
     pairs = (
-        frozen_features(run, source) if train.is_heads_only else trained_features(run, run.model, source, train, exact)
+        frozen_features(run, source, train)
+        if train.is_heads_only
+        else trained_features(run, run.model, source, train, exact)
     )
     heads = run.model.heads_only().to(run.device).eval()
     embeddings = replace(embed_pairs(heads, pairs, run.device), hubs=run.hubs)

@@ -21,6 +21,7 @@ from pocketclip.run.data import LISTS
 from pocketclip.run.learned_tokenizer import learned_tokenizer
 from pocketclip.stages.watch import SILENT, Watch
 from pocketclip.tokenizer import Tokenizer
+from pocketclip.train.config import TrainConfig
 from pocketclip.vocabulary import keep_occurring
 
 MAX_CAPTIONS_FOR_TOKENIZER = 200_000
@@ -36,7 +37,7 @@ def check_ranks_agree(recipe: Recipe, device: torch.device) -> None:
     own = {
         "pocketclip": code_version(),
         **{name: version(name) for name in packages},
-        "precision": resolve_precision(recipe.train.precision, device),
+        "precision": ", ".join(resolve_precision(stage.precision, device) for stage in recipe.stages.values()),
         "recipe": dump_recipe(recipe),
     }
     for rank, other in enumerate(distributed.gather_objects(own)):
@@ -129,9 +130,15 @@ def starting_model(recipe: Recipe, source: Source) -> tuple[Tokenizer, DualEncod
 
 
 def frozen_towers(
-    recipe: Recipe, tokenizer: Tokenizer, model: DualEncoder, source: Source, on: torch.device, inference: str = "auto"
+    recipe: Recipe,
+    stage: TrainConfig,
+    tokenizer: Tokenizer,
+    model: DualEncoder,
+    source: Source,
+    on: torch.device,
+    inference: str = "auto",
 ) -> FrozenTowers:
-    """A model's towers through the feature cache.
+    """A model's towers, in the precision of a stage, through the feature cache.
 
     The backend is chosen for as many images as `source`, the training data, has; there are at least as many texts.
     Several ranks, which would disturb each other's timing, take the one without set-up.
@@ -143,7 +150,7 @@ def frozen_towers(
         model.image_encoder.preprocess,
         root=cache_folder(),
         device=on,
-        precision=recipe.train.precision,
+        precision=stage.precision,
         num_images=num_images,
         num_texts=num_images if recipe.caches_texts else 0,
         inference=inference,

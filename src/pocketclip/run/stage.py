@@ -37,8 +37,8 @@ def _train_heads(run: Run, name: str, config: TrainConfig) -> Progress:
     """Heads over the stored features of frozen towers."""
     assert config.cache is not None
     started = time.perf_counter()
-    pairs = run.towers().features(run.train_source, config.cache, run.broken, seed=run.recipe.seed)
-    val = frozen_features(run, run.val_source)
+    pairs = run.towers(config).features(run.train_source, config.cache, run.broken, seed=run.recipe.seed)
+    val = frozen_features(run, run.val_source, config)
     run.seconds[f"{name}_features"] = time.perf_counter() - started
     run.num_captions = int(pairs.num_captions.sum())
     key = f"{place_of_stage(name)}.batch_size"
@@ -63,7 +63,7 @@ def _train_towers(run: Run, name: str, config: TrainConfig) -> Progress:
     if config.cache is not None:
         started = time.perf_counter()
         model = run.model.without_image_tower()
-        images = run.towers().images(source, config.cache, run.broken, seed=run.recipe.seed)
+        images = run.towers(config).images(source, config.cache, run.broken, seed=run.recipe.seed)
         run.seconds[f"{name}_features"] = time.perf_counter() - started
     if config.checkpoint_activations:
         model.checkpoint_activations()

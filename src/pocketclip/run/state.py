@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pocketclip import distributed
 from pocketclip.bundle import find_bundle
+from pocketclip.config import digest
 from pocketclip.cost.energy import Energy
 from pocketclip.data import Source
 from pocketclip.data.identity import picture_ids
@@ -31,6 +31,7 @@ from pocketclip.stages.filling import FILLING
 from pocketclip.stages.watch import BrokenItems, Watch
 from pocketclip.train.budget import Spent
 from pocketclip.train.causes import Settings
+from pocketclip.train.config import TrainConfig
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Run:
         self.num_captions: int | None = None  # known once every caption was read
         self.tried: Settings | None = None  # of the newest stage
         self.told: set[str] = set()  # what the user has been told of learning, by name
-        self._frozen: tuple[dict[str, Any], FrozenTowers] | None = None  # with the image tower's settings
+        self._frozen: dict[str, FrozenTowers] = {}  # by the settings they were built with
 
     def broken_of(self, source: Source) -> BrokenItems:
         """Counts the broken items of a source, or of all that it is a part of, and stops the run above the limit."""
@@ -125,13 +126,13 @@ class Run:
         earlier = None if start is None else Sketch.load(find_bundle(start))
         return Sketch.of(picture_ids(self.train_source, self.watch)).joined(earlier)
 
-    def towers(self) -> FrozenTowers:
-        """The model's towers as they are now, through the feature cache."""
-        asked = dict(self.model.image_encoder.settings)
-        if self._frozen is None or self._frozen[0] != asked:
-            towers = frozen_towers(self.recipe, self.tokenizer, self.model, self.train_source, self.device)
-            self._frozen = asked, towers
-        return self._frozen[1]
+    def towers(self, stage: TrainConfig) -> FrozenTowers:
+        """The model's towers as they are now, in the precision of a stage, through the feature cache."""
+        asked = digest([self.model.image_encoder.settings, stage.precision])
+        if asked not in self._frozen:
+            towers = frozen_towers(self.recipe, stage, self.tokenizer, self.model, self.train_source, self.device)
+            self._frozen[asked] = towers
+        return self._frozen[asked]
 
     @contextmanager
     def as_finished(self) -> Iterator[None]:
@@ -144,4 +145,9 @@ class Run:
 
     def towers_changed(self) -> None:
         """A later stage caches what the towers are then."""
-        self._frozen = None
+        self._frozen.clear()
+
+    def move_cache(self, root: Path) -> None:
+        """Features go to this folder from now on."""
+        for towers in self._frozen.values():
+            towers.root = root

@@ -50,7 +50,7 @@ def storage_bytes(
     num_bytes: dict[str, int | None] = {
         "data": None if source is None else _data_bytes(source, num_items),
         "checkpoints": None if model is None else _checkpoints(recipe, model),
-        "bundle": None if model is None else 4 * sum(model.parts.values()) + _bank(recipe),
+        "bundle": None if model is None else _weights(recipe, model) + _bank(recipe),
     }
     caches = [stage.cache for stage in recipe.stages.values() if stage.cache is not None]
     if caches and model is None:
@@ -64,6 +64,11 @@ def storage_bytes(
             num_items * 2 * (views * model.image_width + captions * model.text_width)
         )  # float16
     return num_bytes
+
+
+def _weights(recipe: Recipe, model: ModelSize) -> int:
+    """Of the bundle."""
+    return (2 if recipe.bundle_weights == "float16" else 4) * sum(model.parts.values())
 
 
 def _bank(recipe: Recipe) -> int:
@@ -94,11 +99,18 @@ def _mean_of_some(source: Source, value: Callable[[int], int], otherwise: int) -
 
 
 def _checkpoints(recipe: Recipe, model: ModelSize) -> int:
-    """The most that lies there at a time: the kept ones, the one being written, and the best weights."""
-    stage, counts = recipe.train, model.parts
-    trained = sum(count for part, count in counts.items() if getattr(stage.learning_rate, part) is not None)
-    total = sum(counts.values())
-    if stage.cache is not None:  # frozen towers are not in them
-        total = counts["heads"] + (0 if stage.is_heads_only else counts["text_encoder"])
-    each = checkpoint_bytes(total, trained, with_average=stage.ema_decay is not None)
-    return each * (stage.num_checkpoints + 1) + (4 * total if stage.keep == "best" else 0)
+    """The most that lies there at a time: a stage's newest, the one being written and the best weights.
+
+    Beside them are those of `keep_steps`, and what the stages before ended with.
+    """
+    counts, staying, most = model.parts, 0, 0
+    for stage in recipe.stages.values():
+        trained = sum(count for part, count in counts.items() if getattr(stage.learning_rate, part) is not None)
+        total = sum(counts.values())
+        if stage.cache is not None:  # frozen towers are not in them
+            total = counts["heads"] + (0 if stage.is_heads_only else counts["text_encoder"])
+        each = checkpoint_bytes(total, trained, with_average=stage.ema_decay is not None)
+        staying += each * len(stage.keep_steps)
+        most = max(most, staying + each * (stage.num_checkpoints + 1) + (4 * total if stage.keep == "best" else 0))
+        staying += 4 * total  # the weights that it ends with
+    return most

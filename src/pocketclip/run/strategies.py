@@ -102,7 +102,7 @@ def plan_of_source(
         return plan
     if images is None:
         started = time.perf_counter()
-        images = run.towers().images(run.train_source, CacheConfig(), run.broken, seed=run.recipe.seed)
+        images = run.towers(config).images(run.train_source, CacheConfig(), run.broken, seed=run.recipe.seed)
         run.towers_changed()  # the stage trains them
         run.seconds[f"{name}_neighbours"] = time.perf_counter() - started
     rows = np.full(len(run.train_source), -1, dtype=np.int64)

@@ -10,7 +10,7 @@ from pocketclip.data import Source
 from pocketclip.data.batches import TeacherReader, Teachers
 from pocketclip.distill import build_teachers
 from pocketclip.errors import UserError
-from pocketclip.recipe import Recipe
+from pocketclip.recipe import Recipe, place_of_stage
 from pocketclip.train.gradient_cache import chunk_bounds
 from pocketclip.types import ImageTextBatch, TeacherFeatures, TeacherInputs
 
@@ -64,12 +64,13 @@ class Teaching:
 def open_teaching(recipe: Recipe, source: Source, device: torch.device) -> Teaching:
     """The teachers of a recipe: those whose features the training data store, or else live ones on a device."""
     stored = source.stored
-    asked = recipe.train.synthetic_captions_per_image
-    if asked and stored is not None and stored.manifest.num_synthetic == 0:
-        raise UserError(
-            f"train.synthetic_captions_per_image: {asked}, but {stored.name} holds no synthetic captions; set "
-            "it to 0, or reinforce again with a captioner."
-        )
+    for name, stage in recipe.stages.items():
+        asked = stage.synthetic_captions_per_image
+        if asked and stored is not None and stored.manifest.num_synthetic == 0:
+            raise UserError(
+                f"{place_of_stage(name)}.synthetic_captions_per_image: {asked}, but {stored.name} holds no synthetic "
+                "captions; set it to 0, or reinforce again with a captioner."
+            )
     needs = recipe.objective.needs
     if not needs.asks_teachers:
         return Teaching()

@@ -104,7 +104,7 @@ class TimmImageEncoder(PixelTower):
     ) -> None:
         super().__init__(preprocess)
         self.tower: Any = tower
-        self._second_look = second_look
+        self._second_look, self.looks_twice = second_look, second_look is not None
         self.settings = {"name": name, "pooling": pooling, "joined_stages": joined_stages}
         if architecture is not None:
             self.settings["architecture"] = dict(architecture)
