@@ -4,8 +4,8 @@
 
 Each seed starts in a new folder. The first run has an empty feature cache; recipes that use the cache run a second
 time with it filled. Wall times are of the whole command, imports included; of finished `--runs`, from their records,
-which begin behind the imports. The cost is that of the recipe's untrained
-model, on which weights have no influence; `--cost` measures it again and leaves the rest of a record alone.
+which begin behind the imports. With `--add` the record keeps its runs of other seeds. The cost is that of the recipe's
+untrained model, on which weights have no influence; `--cost` measures it again and leaves the rest of a record alone.
 """
 
 import json
@@ -68,10 +68,25 @@ def finished(folder: Path, recipe: Recipe) -> dict[str, Any]:
     record, scores = (
         json.loads((folder / "records" / f"{name}.json").read_text()) for name in ("run", "retrieval_val")
     )
-    expected = recipe.model_copy(update={"seed": record["seed"]}).fingerprint()
-    assert record["recipe_hash"] == expected, f"{folder} is of another recipe"
+    check_hash(record, recipe, folder)
     run = {"seed": record["seed"], "wall_seconds": round(record["seconds"]["total"], 1), **plain(scores)}
     return run | {key: record[key] for key in TAKEN} | {"other_load": record["provenance"]["other_load"]}
+
+
+def check_hash(run: Mapping[str, Any], recipe: Recipe, place: Path) -> None:
+    """Stop where a run is not of this recipe, whatever its seed."""
+    expected = recipe.model_copy(update={"seed": run["seed"]}).fingerprint()
+    assert run["recipe_hash"] == expected, f"{place} is of another recipe"
+
+
+def with_earlier(runs: list[dict[str, Any]], recipe: Recipe, path: Path) -> tuple[list[dict[str, Any]], str]:
+    """These runs beside those of other seeds that a record has, and the commands that measured those."""
+    earlier = json.loads(path.read_text())
+    assert earlier["hardware"] == describe_hardware(), f"{path} is of {earlier['hardware']}"
+    kept = [run for run in earlier["runs"] if run["seed"] not in {new["seed"] for new in runs}]
+    for run in kept:
+        check_hash(run, recipe, path)
+    return sorted([*kept, *runs], key=lambda run: int(run["seed"])), f"{earlier['measured_by']}; "
 
 
 def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -89,6 +104,7 @@ def main() -> None:
     parser.add_argument("--name", help="of the results file; the recipe's by default")
     parser.add_argument("--cost", action="store_true", help="measure the cost alone again")
     parser.add_argument("--runs", type=Path, nargs="+", default=[], help="finished runs, in the place of training")
+    parser.add_argument("--add", action="store_true", help="keep the record's runs of other seeds")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
     options = parser.parse_args()
     path = RESULTS / f"{options.name or options.recipe.rpartition('/')[2]}.json"
@@ -114,12 +130,13 @@ def main() -> None:
             run |= {key: record[key] for key in TAKEN}
             runs.append(run)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    runs, before = with_earlier(runs, recipe, path) if options.add else (runs, "")
     recalls = [key for key in runs[0] if "_recall@" in key]
     text = json.dumps(
         {
             "kind": "recipe",
             "command": " ".join(["pocketclip train", options.recipe, *changes]),
-            "measured_by": " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]),
+            "measured_by": before + " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]),
             "hardware": describe_hardware(),
             "other_load": max((run.get("other_load") or 0 for run in runs), default=None) if options.runs else None,
             "num_cores": os.cpu_count(),
