@@ -4,8 +4,9 @@
 
 Each seed starts in a new folder. The first run has an empty feature cache; recipes that use the cache run a second
 time with it filled. Wall times are of the whole command, imports included; of finished `--runs`, from their records,
-which begin behind the imports. With `--add` the record keeps its runs of other seeds. The cost is that of the recipe's
-untrained model, on which weights have no influence; `--cost` measures it again and leaves the rest of a record alone.
+which begin behind the imports. The cost is that of the recipe's untrained model, on which weights have no influence;
+`--cost` measures it again and leaves the rest of a record alone. With `--add` the record keeps its cost and its runs of
+other seeds.
 """
 
 import json
@@ -79,14 +80,14 @@ def check_hash(run: Mapping[str, Any], recipe: Recipe, place: Path) -> None:
     assert run["recipe_hash"] == expected, f"{place} is of another recipe"
 
 
-def with_earlier(runs: list[dict[str, Any]], recipe: Recipe, path: Path) -> tuple[list[dict[str, Any]], str]:
-    """These runs beside those of other seeds that a record has, and the commands that measured those."""
-    earlier = json.loads(path.read_text())
+def with_earlier(runs: list[dict[str, Any]], recipe: Recipe, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """These runs beside those of other seeds that a record has, and the record."""
+    earlier: dict[str, Any] = json.loads(path.read_text())
     assert earlier["hardware"] == describe_hardware(), f"{path} is of {earlier['hardware']}"
     kept = [run for run in earlier["runs"] if run["seed"] not in {new["seed"] for new in runs}]
     for run in kept:
         check_hash(run, recipe, path)
-    return sorted([*kept, *runs], key=lambda run: int(run["seed"])), f"{earlier['measured_by']}; "
+    return sorted([*kept, *runs], key=lambda run: int(run["seed"])), earlier
 
 
 def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -130,13 +131,16 @@ def main() -> None:
             run |= {key: record[key] for key in TAKEN}
             runs.append(run)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    runs, before = with_earlier(runs, recipe, path) if options.add else (runs, "")
+    measured_by, cost = " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]), None
+    if options.add:
+        runs, earlier = with_earlier(runs, recipe, path)
+        measured_by, cost = f"{earlier['measured_by']}; {measured_by}", earlier["cost"]
     recalls = [key for key in runs[0] if "_recall@" in key]
     text = json.dumps(
         {
             "kind": "recipe",
             "command": " ".join(["pocketclip train", options.recipe, *changes]),
-            "measured_by": before + " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]),
+            "measured_by": measured_by,
             "hardware": describe_hardware(),
             "other_load": max((run.get("other_load") or 0 for run in runs), default=None) if options.runs else None,
             "num_cores": os.cpu_count(),
@@ -155,7 +159,7 @@ def main() -> None:
             ),
             "peak_memory_mib": None if options.runs else round(peak),
             "runs": runs,
-            "cost": cost_of(options.recipe, recipe),
+            "cost": cost or cost_of(options.recipe, recipe),
         },
         indent=2,
     )

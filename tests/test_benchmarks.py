@@ -40,9 +40,9 @@ def test_seeds_measured_earlier_stay_beside_new_ones_of_the_same_recipe(
 
     earlier = {"hardware": describe_hardware(), "measured_by": "mine", "runs": [run(0, 1), run(2, 1)]}
     path.write_text(json.dumps(earlier))
-    runs, measured_by = with_earlier([run(1, 2), run(2, 2)], recipe, path)
+    runs, record = with_earlier([run(1, 2), run(2, 2)], recipe, path)
     assert [(one["seed"], one["num_steps"]) for one in runs] == [(0, 1), (1, 2), (2, 2)]
-    assert measured_by == "mine; "
+    assert record == earlier
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embed_dim": 8})})
     with pytest.raises(AssertionError, match="is of another recipe"):
         with_earlier([], other, path)
