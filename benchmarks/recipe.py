@@ -80,14 +80,19 @@ def check_hash(run: Mapping[str, Any], recipe: Recipe, place: Path) -> None:
     assert run["recipe_hash"] == expected, f"{place} is of another recipe"
 
 
-def with_earlier(runs: list[dict[str, Any]], recipe: Recipe, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """These runs beside those of other seeds that a record has, and the record."""
+def earlier_record(recipe: Recipe, path: Path) -> dict[str, Any]:
+    """What was measured of the very recipe on such a machine."""
     earlier: dict[str, Any] = json.loads(path.read_text())
     assert earlier["hardware"] == describe_hardware(), f"{path} is of {earlier['hardware']}"
-    kept = [run for run in earlier["runs"] if run["seed"] not in {new["seed"] for new in runs}]
-    for run in kept:
+    for run in earlier["runs"]:
         check_hash(run, recipe, path)
-    return sorted([*kept, *runs], key=lambda run: int(run["seed"])), earlier
+    return earlier
+
+
+def joined(earlier: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """New runs beside earlier ones of other seeds."""
+    kept = [run for run in earlier if run["seed"] not in {new["seed"] for new in runs}]
+    return sorted([*kept, *runs], key=lambda run: int(run["seed"]))
 
 
 def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -116,6 +121,7 @@ def main() -> None:
         return
     changes = [word for change in options.changes for word in ("--set", change)]
     cached = recipe.train.cache is not None and not options.runs
+    earlier = earlier_record(recipe, path) if options.add else None  # refused before hours of training
     runs = [finished(folder, recipe) for folder in options.runs]
     with tempfile.TemporaryDirectory() as place:
         for seed in [] if options.runs else options.seeds:
@@ -132,8 +138,8 @@ def main() -> None:
             runs.append(run)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     measured_by, cost = " ".join(["uv run python benchmarks/recipe.py", *sys.argv[1:]]), None
-    if options.add:
-        runs, earlier = with_earlier(runs, recipe, path)
+    if earlier is not None:
+        runs = joined(earlier["runs"], runs)
         measured_by, cost = f"{earlier['measured_by']}; {measured_by}", earlier["cost"]
     recalls = [key for key in runs[0] if "_recall@" in key]
     text = json.dumps(

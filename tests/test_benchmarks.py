@@ -31,7 +31,8 @@ def test_seeds_measured_earlier_stay_beside_new_ones_of_the_same_recipe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    with_earlier = runpy.run_path(str(BENCHMARKS / "recipe.py"))["with_earlier"]
+    benchmark = runpy.run_path(str(BENCHMARKS / "recipe.py"))
+    earlier_record = benchmark["earlier_record"]
     recipe, path = Recipe.parse(tiny_recipe_settings(), place="test"), tmp_path / "record.json"
 
     def run(seed: int, step: int) -> dict[str, object]:
@@ -40,12 +41,13 @@ def test_seeds_measured_earlier_stay_beside_new_ones_of_the_same_recipe(
 
     earlier = {"hardware": describe_hardware(), "measured_by": "mine", "runs": [run(0, 1), run(2, 1)]}
     path.write_text(json.dumps(earlier))
-    runs, record = with_earlier([run(1, 2), run(2, 2)], recipe, path)
+    record = earlier_record(recipe, path)
+    runs = benchmark["joined"](record["runs"], [run(1, 2), run(2, 2)])
     assert [(one["seed"], one["num_steps"]) for one in runs] == [(0, 1), (1, 2), (2, 2)]
     assert record == earlier
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embed_dim": 8})})
     with pytest.raises(AssertionError, match="is of another recipe"):
-        with_earlier([], other, path)
+        earlier_record(other, path)
     path.write_text(json.dumps({**earlier, "hardware": "another"}))
     with pytest.raises(AssertionError, match="is of another"):
-        with_earlier([], recipe, path)
+        earlier_record(recipe, path)
